@@ -1,0 +1,1 @@
+"""asyncio client for the Social Fetch API."""
