@@ -1,0 +1,167 @@
+"""Bounded workers over an iterator -> a stream of results; knows only a callable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeAlias, TypeVar
+
+import anyio
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+Emit: TypeAlias = Callable[[Out], Awaitable[None]]
+"""Hands one result to the consumer; waits while the consumer is behind."""
+
+
+class _End:
+    """What follows the last result."""
+
+
+_END: Final = _End()
+
+
+class FanOut(Generic[In, Out]):
+    """Works on many items at once and streams what comes of them, as it comes.
+
+    Items are pulled one by one, when a worker is free; results wait in a queue of ``width``
+    places, so that a slow consumer slows the workers. Nothing runs before the first result is
+    asked for.
+
+    The workers live in a task of their own, apart from the consumer's cancel scopes: leaving is
+    up to `aclose` alone, which leaves no task behind.
+
+    Args:
+        items: Where the items come from. What they raise is raised after the results of the items
+            before.
+        work: Works on an item and emits its results.
+        width: How many items to work on at once.
+        ordered: Emit in the order of the items; a worker that is done early waits for its turn.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[In] | AsyncIterable[In],
+        work: Callable[[In, Emit[Out]], Awaitable[None]],
+        *,
+        width: int,
+        ordered: bool = False,
+    ) -> None:
+        self._pull = _puller(items)
+        self._work = work
+        self._width = width
+        self._ordered = ordered
+        self._results: asyncio.Queue[Out | _End] = asyncio.Queue(width)
+        self._supervisor: asyncio.Task[None] | None = None
+        self._workers = 0
+        self._last_turn: asyncio.Future[None] | None = None
+        self._exhausted = False
+        self._error: BaseException | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Out:
+        if self._supervisor is None:
+            self._supervisor = asyncio.create_task(self._supervise())
+        result = await self._results.get()
+        if isinstance(result, _End):
+            # For whoever asks again.
+            self._results.put_nowait(result)
+            if self._error is not None:
+                raise self._error
+            raise StopAsyncIteration
+        return result
+
+    async def aclose(self) -> None:
+        """Stop all work at once and wait for its end."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({self._supervisor})
+
+    async def _supervise(self) -> None:
+        try:
+            async with anyio.create_task_group() as workers:
+                self._hire(workers)
+        except BaseExceptionGroup as group:
+            # A worker's bug or a consumer's callback: it ends the stream.
+            self._error = group.exceptions[0]
+        await self._results.put(_END)
+
+    def _hire(self, workers: TaskGroup) -> None:
+        if self._workers < self._width:
+            self._workers += 1
+            workers.start_soon(self._run_worker, workers)
+
+    async def _run_worker(self, workers: TaskGroup) -> None:
+        while not self._exhausted:
+            try:
+                item = await self._pull()
+            except Exception as error:  # noqa: BLE001 - the consumer's own, raised to it later
+                self._exhausted = True
+                self._error = error
+                return
+            if isinstance(item, _End):
+                self._exhausted = True
+                return
+            # Where there is one item there may be more; few items need few workers.
+            self._hire(workers)
+            if self._ordered:
+                await self._work_in_turn(item)
+            else:
+                await self._work(item, self._results.put)
+
+    async def _work_in_turn(self, item: In) -> None:
+        before, mine = self._last_turn, asyncio.get_running_loop().create_future()
+        self._last_turn = mine
+
+        async def emit(result: Out) -> None:
+            if before is not None:
+                await before
+            await self._results.put(result)
+
+        try:
+            await self._work(item, emit)
+            if before is not None:
+                await before
+        finally:
+            if not mine.done():
+                mine.set_result(None)
+
+
+def _puller(items: Iterable[In] | AsyncIterable[In]) -> Callable[[], Awaitable[In | _End]]:
+    if isinstance(items, AsyncIterable):
+        return _pull_async(aiter(items))
+    iterator = iter(items)
+
+    async def pull() -> In | _End:
+        return next(iterator, _END)
+
+    return pull
+
+
+def _pull_async(iterator: AsyncIterator[In]) -> Callable[[], Awaitable[In | _End]]:
+    # An async generator does not bear two at once asking for its next item.
+    lock = asyncio.Lock()
+    ended = False
+
+    async def pull() -> In | _End:
+        nonlocal ended
+        async with lock:
+            if ended:
+                return _END
+            try:
+                return await anext(iterator)
+            except StopAsyncIteration:
+                ended = True
+                return _END
+            except BaseException:
+                ended = True
+                raise
+
+    return pull

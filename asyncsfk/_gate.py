@@ -1,0 +1,167 @@
+"""How many requests are on their way, and when the next may start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiolimiter import AsyncLimiter
+
+
+class Gate:
+    """Lets requests through one by one: at most ``width`` at once, none during a pause.
+
+    The width adapts as TCP's window does: halved when the API pushes back, growing with each
+    success until it is back at the ceiling. A pause is a deadline shared by all, so there is
+    nothing to reopen and nothing that could stay shut.
+
+    Args:
+        ceiling: The width that the caller allows.
+        limiter: How many requests may start per time, if that is limited.
+        clock: The event loop's clock, in seconds.
+        rng: Gives 0 <= x < 1.
+    """
+
+    _SHRINK = 0.5
+    _GROW = 0.2
+    _FIRST_PAUSE = 0.5
+    _LONGEST_PAUSE = 30.0
+    # After a pause the waiting requests start at random moments of so many seconds.
+    _SPREAD = 1.0
+
+    def __init__(
+        self,
+        ceiling: int,
+        *,
+        limiter: AsyncLimiter | None,
+        clock: Callable[[], float],
+        rng: Callable[[], float],
+    ) -> None:
+        self._ceiling = ceiling
+        self._width = float(ceiling)
+        self._limiter = limiter
+        self._clock = clock
+        self._rng = rng
+        self._active = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._resume_at = 0.0
+        self._narrowed_at = -1.0
+        self._strikes = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Gate {self._active} of {self.width} (at most {self._ceiling}), "
+            f"{len(self._waiters)} waiting, paused for {self.paused_for:.1f} s>"
+        )
+
+    @property
+    def active(self) -> int:
+        """How many requests are inside."""
+        return self._active
+
+    @property
+    def width(self) -> int:
+        """How many requests may be inside at once, just now."""
+        return int(self._width)
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds until requests may start again."""
+        return max(0.0, self._resume_at - self._clock())
+
+    def set_ceiling(self, ceiling: int) -> None:
+        """Change the width that the caller allows; one that was in full use follows at once."""
+        if self._width >= self._ceiling:
+            self._width = float(ceiling)
+        self._ceiling = ceiling
+        self._width = min(self._width, float(ceiling))
+        self._admit()
+
+    async def enter(self) -> None:
+        """Wait for a place, the end of any pause, and the rate; then `leave` must follow."""
+        if self._active < int(self._width) and not self._waiters:
+            self._active += 1
+        else:
+            await self._queue()
+        if self._limiter is None and self._clock() >= self._resume_at:
+            return
+        try:
+            await self._wait_for_start()
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give the place to the next."""
+        self._active -= 1
+        if self._waiters:
+            self._admit()
+
+    def succeeded(self) -> None:
+        """Take note of an answer that was no pushback: the width may grow."""
+        self._strikes = 0
+        if self._width < self._ceiling:
+            self._width = min(float(self._ceiling), self._width + self._GROW)
+            self._admit()
+
+    def push_back(self, seconds: float | None, started: float) -> bool:
+        """Pause all requests and narrow the width.
+
+        Args:
+            seconds: How long the API asked to wait; without that, the longer the more often it
+                pushed back in a row.
+            started: When the refused request began. Many requests refused at once are one
+                pushback: only those that began after the last narrowing narrow again.
+
+        Returns:
+            Whether this changed anything.
+        """
+        now = self._clock()
+        news = started > self._narrowed_at
+        if news:
+            self._narrowed_at = now
+            self._strikes += 1
+            self._width = max(1.0, self._width * self._SHRINK)
+            if seconds is None:
+                longest = self._FIRST_PAUSE * 2.0 ** min(self._strikes - 1, 64)
+                seconds = min(self._LONGEST_PAUSE, longest) * (0.5 + 0.5 * self._rng())
+        resume_at = now + (seconds or 0.0)
+        if resume_at > self._resume_at:
+            self._resume_at = resume_at
+            news = True
+        return news
+
+    async def _queue(self) -> None:
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.cancelled():
+                self._waiters.remove(place)
+            else:
+                # The place was given in the same moment; pass it on.
+                self.leave()
+            raise
+
+    def _admit(self) -> None:
+        while self._waiters and self._active < int(self._width):
+            self._active += 1
+            self._waiters.popleft().set_result(None)
+
+    async def _wait_for_start(self) -> None:
+        while True:
+            # A deadline that may move while asleep; an event would have to be set by somebody.
+            while (wait := self._resume_at - self._clock()) > 0:  # noqa: ASYNC110
+                await anyio.sleep(wait + self._rng() * self._SPREAD)
+            if self._limiter is None:
+                return
+            await self._limiter.acquire()
+            if self._clock() >= self._resume_at:
+                return

@@ -1,0 +1,88 @@
+"""Handles as people have them -> handles as the API wants them."""
+
+from __future__ import annotations
+
+import re
+
+from asyncsfk.errors import Details, InvalidArgumentError
+
+_MAX_LENGTH = 64
+# A whitelist: nothing that passes can change the path that it is put into.
+_HANDLE = re.compile(r"[A-Za-z0-9_.]+", re.ASCII)
+_SHOWN = 80
+
+
+def _profile_url(host: str, marker: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"(?:https?://)?(?:[a-z0-9-]+\.)*{re.escape(host)}/{marker}([^/?#]*)(?:[/?#].*)?",
+        re.ASCII | re.IGNORECASE,
+    )
+
+
+_TIKTOK_URL = _profile_url("tiktok.com", "(?:@|%40)")
+_INSTAGRAM_URL = _profile_url("instagram.com", "@?")
+
+
+def tiktok_handle(value: object) -> str:
+    """Return the normalised TikTok handle in ``mrbeast``, ``@MrBeast`` or a profile's URL.
+
+    TikTok names are case-insensitive, so the result is in lower case. Space around it is ignored.
+
+    Raises:
+        InvalidArgumentError: There is no handle of 1 to 64 letters, digits, ``_`` and ``.`` in it.
+    """
+    return _handle(value, _TIKTOK_URL, "TikTok")
+
+
+def instagram_handle(value: object) -> str:
+    """Return the normalised Instagram handle in a handle, ``@handle`` or a profile's URL.
+
+    Raises:
+        InvalidArgumentError: There is no handle of 1 to 64 letters, digits, ``_`` and ``.`` in it.
+    """
+    return _handle(value, _INSTAGRAM_URL, "Instagram")
+
+
+def shown(value: object) -> str:
+    """Return an invalid handle in printable form, cut to a sane length."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _handle(value: object, url: re.Pattern[str], network: str) -> str:
+    if isinstance(value, str):
+        text = value.strip()
+        if "/" in text and (match := url.fullmatch(text)):
+            text = match[1]
+        else:
+            text = text.removeprefix("@")
+        if len(text) <= _MAX_LENGTH and _HANDLE.fullmatch(text) and text.strip("."):
+            return text.lower()
+    raise InvalidArgumentError(
+        f"{shown(value)!r} is no {network} handle: 1 to {_MAX_LENGTH} letters, digits, '_' and "
+        "'.' (not dots alone), or the URL of a profile",
+        Details(handle=shown(value)),
+    )
+
+
+class SeenHandles:
+    """Remembers every handle exactly, in some 25 bytes each; a set of strings takes over 100.
+
+    The handles are kept as lines of a few thousand byte strings, each short enough to search at
+    once.
+    """
+
+    _BUCKETS = 1 << 16
+
+    def __init__(self) -> None:
+        self._lines: dict[int, bytes] = {}
+
+    def add(self, handle: str) -> bool:
+        """Remember a handle (of one line) and tell whether it is new."""
+        bucket = hash(handle) % self._BUCKETS
+        line = b"%b\n" % handle.encode()
+        lines = self._lines.get(bucket, b"\n")
+        if b"\n" + line in lines:
+            return False
+        self._lines[bucket] = lines + line
+        return True

@@ -1,0 +1,139 @@
+"""A paged list as an async iterable: of its items, of its pages, or collected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from asyncsfk._paging import C, Chain
+from asyncsfk.errors import InvalidArgumentError, PaginationError, SfkError
+from asyncsfk.models import Answer
+from asyncsfk.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+P = TypeVar("P", bound=Answer)
+I = TypeVar("I")  # noqa: E741 - an item
+
+
+class Listing(Generic[P, I, C]):
+    """A list that comes in pages, each of which costs a credit.
+
+    Iterate it for its items, or `pages` for its pages, or `collect` it whole. Pages are fetched
+    as they are needed, and anew for each iteration.
+
+    Args:
+        fetch: Fetches the page at a cursor; told the page's number in the row as well, from 1.
+        subject: What the list is about, for errors.
+        route: Where it comes from, for errors.
+        start: The cursor of the first page.
+        max_pages: How many pages to fetch at most.
+        max_items: How many items to hand out at most.
+        items_of: The items on a page.
+        next_of: The cursor that a page leads to.
+        has_more: Whether a page says that there is a next one.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[C | None, int], Awaitable[P]],
+        *,
+        subject: str | None,
+        route: str,
+        start: C | None,
+        max_pages: int | None,
+        max_items: int | None,
+        items_of: Callable[[P], Sequence[I]],
+        next_of: Callable[[P], C | None],
+        has_more: Callable[[P], bool],
+    ) -> None:
+        check_limit("max_pages", max_pages)
+        check_limit("max_items", max_items)
+        self._fetch = fetch
+        self._subject = subject
+        self._route = route
+        self._start = start
+        self._max_pages = max_pages
+        self._max_items = max_items
+        self._items_of = items_of
+        self._next_of = next_of
+        self._has_more = has_more
+
+    async def pages(self) -> AsyncIterator[P]:
+        """Iterate the pages.
+
+        ``max_items`` ends this with the page on which that many items are reached.
+
+        Raises:
+            SfkError: A page could not be had; ``cursor`` (or ``page``) leads back to it.
+            PaginationError: The API says that there is more, but leads nowhere new. Every page
+                before was handed out.
+        """
+        chain = Chain(self._start, self._max_pages)
+        left = self._max_items
+        cursor, number = self._start, 1
+        while True:
+            page = await self._fetch(cursor, number)
+            items = self._items_of(page)
+            yield page
+            if left is not None:
+                left -= len(items)
+                if left <= 0:
+                    return
+            try:
+                following = chain.advance(
+                    self._next_of(page), has_more=self._has_more(page), empty=not items
+                )
+            except PaginationError as error:
+                raise error.evolve(
+                    handle=self._subject,
+                    route=self._route,
+                    request_id=page.request_id,
+                    **_position(cursor),
+                ) from None
+            if following is None:
+                return
+            cursor, number = following, number + 1
+
+    async def __aiter__(self) -> AsyncIterator[I]:
+        left = self._max_items
+        async for page in self.pages():
+            for item in self._items_of(page)[:left]:
+                yield item
+            if left is not None:
+                left -= min(left, len(self._items_of(page)))
+
+    async def collect(self) -> list[I]:
+        """Fetch all and return the items.
+
+        Raises:
+            SfkError: As `pages`; ``partial`` holds the items that were received and paid for, and
+                ``usage`` what all of it cost.
+        """
+        items: list[I] = []
+        usage = Usage()
+        try:
+            async for page in self.pages():
+                items += self._items_of(page)
+                usage += page.usage
+        except SfkError as error:
+            raise error.evolve(partial=tuple(items), usage=usage + error.usage) from error.__cause__
+        return items[: self._max_items]
+
+
+def check_limit(name: str, value: object) -> None:
+    """Refuse a limit that is no whole number of 1 or more.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InvalidArgumentError(f"{name} must be a whole number of 1 or more, not {value!r}")
+
+
+def _position(cursor: str | int | None) -> dict[str, str | int | None]:
+    return {"page": cursor} if isinstance(cursor, int) else {"cursor": cursor}
+
+
+# Users know it by its public name, in tracebacks too.
+Listing.__module__ = "asyncsfk"

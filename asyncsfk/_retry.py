@@ -1,0 +1,150 @@
+"""Whether and when a failed call is tried again: pure decisions, no I/O, no clock."""
+
+from __future__ import annotations
+
+import enum
+import re
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from asyncsfk.errors import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    RateLimitedError,
+    RequestTimeoutError,
+    ServerError,
+    SfkError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from asyncsfk.config import Retry
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+_YEAR: Final = 365 * 24 * 3600.0
+
+
+class Failure(enum.Enum):
+    """What trying again would risk."""
+
+    FREE = enum.auto()
+    """Nothing: the attempt was not charged."""
+    SERVER = enum.auto()
+    """A credit: the API failed, perhaps after charging."""
+    LOST = enum.auto()
+    """A credit: the answer, perhaps a good one, was lost."""
+    FINAL = enum.auto()
+    """It would fail again."""
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Try again after so many seconds."""
+
+    seconds: float
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Do not try again; why, if it might have been."""
+
+    reason: str | None
+
+
+def failure_of(error: SfkError) -> Failure:
+    """Tell what trying again after an error would risk."""
+    match error:
+        case ConnectionFailedError() | RateLimitedError() | UnavailableError():
+            return Failure.FREE
+        case ServerError():
+            return Failure.SERVER
+        case RequestTimeoutError() | ConnectionLostError():
+            return Failure.LOST
+        case _:
+            return Failure.FINAL
+
+
+def backoff(policy: Retry, n: int, rng: Callable[[], float]) -> float:
+    """Return the n-th wait (from 1), with full jitter; ``rng`` gives 0 <= x < 1."""
+    # The exponent is capped, lest a long row of failures overflow a float.
+    return rng() * min(policy.max_backoff, policy.backoff * 2.0 ** min(n - 1, 64))
+
+
+def decide(
+    policy: Retry, error: SfkError, failures: Sequence[Failure], rng: Callable[[], float]
+) -> Wait | Stop:
+    """Decide what follows a failed attempt.
+
+    Args:
+        policy: The limits.
+        error: How the attempt failed.
+        failures: What each failed attempt of this call was, this one included.
+        rng: Gives 0 <= x < 1.
+    """
+    failure = failures[-1]
+    if failure is Failure.FINAL:
+        return Stop(None)
+    if len(failures) >= policy.attempts:
+        return Stop(f"made {len(failures)} of {policy.attempts} attempts")
+    limits = {Failure.SERVER: policy.server_errors, Failure.LOST: policy.lost}
+    limit = limits.get(failure)
+    if limit is not None and failures.count(failure) > limit:
+        return Stop("may be charged again" if limit == 0 else f"{limit} retries may be charged")
+    asked = error.retry_after or 0.0
+    if asked > policy.max_retry_after:
+        return Stop(
+            f"asked to wait {asked:g} s, more than the {policy.max_retry_after:g} s allowed"
+        )
+    return Wait(max(asked, backoff(policy, len(failures), rng)))
+
+
+class RetryQuota:
+    """A client's store of retries: each retry takes one, each success gives half of one back.
+
+    It keeps a client with thousands of calls from multiplying its load on an API that is down.
+    """
+
+    _EARNED = 0.5
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = float(capacity)
+        self._left = float(capacity)
+
+    def take(self) -> bool:
+        """Take a retry, if there is one left."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def earn(self) -> None:
+        """Give back what a success earns."""
+        if self._left < self._capacity:
+            self._left = min(self._capacity, self._left + self._EARNED)
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks to wait, if it asks for any.
+
+    Takes seconds or an HTTP date (RFC 9110, section 10.2.3), and ignores nonsense. A date in the
+    past asks for no wait; anything over a year counts as a year.
+
+    Args:
+        value: The header.
+        now: The time, with a zone, by the clock that the date was written by.
+    """
+    text = (value or "").strip()
+    if _SECONDS.fullmatch(text):
+        return min(float(text), _YEAR)
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    try:
+        seconds = (date.replace(tzinfo=date.tzinfo or now.tzinfo) - now).total_seconds()
+    except OverflowError:
+        return None
+    return min(max(seconds, 0.0), _YEAR)

@@ -1,0 +1,180 @@
+"""The API's routes: checked arguments -> requests, without I/O."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from asyncsfk._wire import Envelope, Request
+from asyncsfk.errors import Details, InvalidArgumentError
+from asyncsfk.models import Balance, Health, InstagramLookup, TikTokLookup, Whoami
+from asyncsfk.models._base import data_type
+from asyncsfk.models.reviews import ReviewData
+from asyncsfk.models.showcase import ShowcaseData
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Param: TypeAlias = str | int | bool | None
+"""A query parameter's value; ``None`` leaves the parameter out."""
+
+SHOWCASE: Final = "/v1/tiktok/profiles/{handle}/showcase-products"
+TIKTOK_PROFILE: Final = "/v1/tiktok/profiles/{handle}"
+REVIEWS: Final = "/v1/tiktok/products/reviews"
+INSTAGRAM_PROFILE: Final = "/v1/instagram/profiles/{handle}"
+WHOAMI: Final = "/v1/whoami"
+BALANCE: Final = "/v1/balance"
+HEALTH: Final = "/health"
+
+_MAX_URL: Final = 4096
+# RFC 3986, section 3.3: the characters of a path's segments.
+_PATH: Final = re.compile(r"/v1(/([A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})+)+/?", re.ASCII)
+
+
+def _envelope(data: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - any type form
+    return msgspec.json.Decoder(Envelope[data])
+
+
+_showcase_decoder = _envelope(ShowcaseData)
+_reviews_decoder = _envelope(ReviewData)
+_tiktok_decoder = _envelope(data_type(TikTokLookup))
+_instagram_decoder = _envelope(data_type(InstagramLookup))
+_whoami_decoder = _envelope(data_type(Whoami))
+_balance_decoder = _envelope(data_type(Balance))
+_health_decoder = msgspec.json.Decoder(Health)
+
+
+def showcase(handle: str, *, cursor: str | None, region: str | None) -> Request:
+    """Return the request for one page of a (normalised) creator's showcase."""
+    path = f"/v1/tiktok/profiles/{quote(handle, safe='')}/showcase-products"
+    query = "" if cursor is None is region else _query({"cursor": cursor, "region": region})
+    return Request(
+        route=SHOWCASE,
+        target=path + query,
+        decoder=_showcase_decoder,
+        price=1,
+        handle=handle,
+        cursor=cursor,
+    )
+
+
+def tiktok_profile(handle: str) -> Request:
+    """Return the request for a (normalised) TikTok creator's profile."""
+    return Request(
+        route=TIKTOK_PROFILE,
+        target=f"/v1/tiktok/profiles/{quote(handle, safe='')}",
+        decoder=_tiktok_decoder,
+        price=1,
+        handle=handle,
+    )
+
+
+def instagram_profile(handle: str) -> Request:
+    """Return the request for a (normalised) Instagram account's profile."""
+    return Request(
+        route=INSTAGRAM_PROFILE,
+        target=f"/v1/instagram/profiles/{quote(handle, safe='')}",
+        decoder=_instagram_decoder,
+        price=1,
+        handle=handle,
+    )
+
+
+def reviews(
+    *, product_id: str | None, url: str | None, region: str | None, page: int | None
+) -> Request:
+    """Return the request for one page of a product's reviews.
+
+    Raises:
+        InvalidArgumentError: Neither ``product_id`` nor ``url`` is given, or one is unusable.
+    """
+    if product_id is None and url is None:
+        raise InvalidArgumentError("reviews need a product_id, a url, or both")
+    if url is not None and len(url) > _MAX_URL:
+        raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
+    if page is not None and (isinstance(page, bool) or page < 1):
+        raise InvalidArgumentError(f"page must be 1 or more, not {page!r}")
+    query = _query({"productId": product_id, "url": url, "region": region, "page": page})
+    return Request(
+        route=REVIEWS,
+        target=REVIEWS + query,
+        decoder=_reviews_decoder,
+        price=1,
+        handle=product_id or url,
+        page=page,
+    )
+
+
+def whoami() -> Request:
+    """Return the request for the key's owner."""
+    return Request(route=WHOAMI, target=WHOAMI, decoder=_whoami_decoder, price=0)
+
+
+def balance() -> Request:
+    """Return the request for the account's balance."""
+    return Request(route=BALANCE, target=BALANCE, decoder=_balance_decoder, price=0)
+
+
+def health() -> Request:
+    """Return the request for the API's health."""
+    return Request(route=HEALTH, target=HEALTH, decoder=_health_decoder, price=0, needs_key=False)
+
+
+def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) -> Request:  # noqa: ANN401 - any type form
+    """Return the request for any other route.
+
+    Raises:
+        InvalidArgumentError: The path could lead elsewhere, or an argument is unusable.
+    """
+    segments = unquote(path).split("/") if _PATH.fullmatch(path) else [".."]
+    if {".", ".."} & set(segments) or "%2f" in path.lower() or "%5c" in path.lower():
+        raise InvalidArgumentError(
+            f"{path!r} is no path of the API: it must begin with /v1/, be percent-encoded, and "
+            "have no query and no dot segments; parameters go into params="
+        )
+    if isinstance(price, bool) or price < 0:
+        raise InvalidArgumentError(f"price must be 0 or more credits, not {price!r}")
+    try:
+        decoder = _other_decoder(data)
+    except TypeError as error:
+        raise InvalidArgumentError(f"type= cannot be decoded into: {error}") from error
+    return Request(route=path, target=path + _query(params or {}), decoder=decoder, price=price)
+
+
+_other_decoder = lru_cache(_envelope)
+
+
+def check_token(name: str, value: object) -> None:
+    """Refuse a cursor or region that could not be sent as it is.
+
+    Raises:
+        InvalidArgumentError: It is empty, no string, or no Unicode text.
+    """
+    if value is None:
+        return
+    if not isinstance(value, str) or not value:
+        raise InvalidArgumentError(f"{name} must be a string that is not empty, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(f"{name} is no Unicode text: {error}", Details()) from error
+
+
+def _query(params: Mapping[str, Param]) -> str:
+    pairs: list[str] = []
+    for name, value in params.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            text = "true" if value else "false"
+        elif isinstance(value, int):
+            text = str(value)
+        else:
+            check_token(name, value)
+            text = value
+        pairs.append(f"{quote(name, safe='')}={quote(text, safe='')}")
+    return "?" + "&".join(pairs) if pairs else ""

@@ -1,0 +1,202 @@
+"""aiohttp, and nothing else: one request in, one answer or one typed error out.
+
+The only module of the client that imports aiohttp.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Self
+
+import aiohttp
+from aiohttp import hdrs
+from yarl import URL
+
+from asyncsfk._wire import Response
+from asyncsfk.errors import (
+    BodyTooLargeError,
+    ClientStateError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    Details,
+    RequestTimeoutError,
+    SfkError,
+    TransportError,
+)
+from asyncsfk.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp.client_middlewares import ClientHandlerType
+
+    from asyncsfk.config import Config
+
+_OK: Final = 200
+# An error's body is read only as far as an explanation needs.
+_ERROR_BYTES: Final = 64 * 1024
+_DNS_SECONDS: Final = 300
+# At most aiohttp's default, the shortest that common servers close idle connections after.
+_KEEPALIVE_SECONDS: Final = 15.0
+
+# Foreign error -> ours. The most specific class wins; what is none of these is a lost connection.
+_NOTHING_SENT: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+)
+
+
+class _DisconnectedError(Exception):
+    """The connection dropped. Raised through aiohttp in place of what makes it send again."""
+
+
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Let one call be one request: aiohttp silently repeats a GET whose connection drops.
+
+    A client middleware runs for each attempt, inside of that repetition; the repetition knows
+    only aiohttp's own errors. A borrowed session's cookies stay at home, too.
+    """
+    request.headers.popall(hdrs.COOKIE, None)
+    try:
+        return await handler(request)
+    except _NOTHING_SENT:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _DisconnectedError(str(error)) from error
+
+
+class Transport:
+    """Sends requests through an aiohttp session that it owns or borrows.
+
+    Must be made and used inside one running event loop.
+    """
+
+    def __init__(self, config: Config, session: aiohttp.ClientSession | None) -> None:
+        self._owns_session = session is None
+        self._session = session or _make_session(config)
+        self._base = config.base_url
+        self._proxy = config.proxy
+        self._max_body_bytes = config.max_body_bytes
+        self._timeout = aiohttp.ClientTimeout(
+            total=config.timeout.total,
+            connect=config.timeout.connect,
+            sock_connect=config.timeout.connect,
+            sock_read=config.timeout.read,
+        )
+
+    @property
+    def width(self) -> int | None:
+        """How many requests a borrowed session's pool lets out at once, if it limits them."""
+        connector = self._session.connector
+        if self._owns_session or connector is None:
+            return None
+        limits = [limit for limit in (connector.limit, connector.limit_per_host) if limit]
+        return min(limits, default=None)
+
+    async def get(self, target: str, headers: Mapping[str, str]) -> Response:
+        """Send one GET, once, and read the answer.
+
+        Args:
+            target: Path and query, percent-encoded; sent byte for byte.
+            headers: Sent as they are.
+
+        Raises:
+            ConnectionFailedError: Nothing was sent.
+            RequestTimeoutError: No whole answer in time.
+            ConnectionLostError: The connection broke.
+            BodyTooLargeError: The body of a 200 is over the limit.
+            ClientStateError: The borrowed session is closed.
+        """
+        if self._session.closed:
+            raise ClientStateError("the borrowed aiohttp session is closed")
+        try:
+            response = await self._session.get(
+                URL(self._base + target, encoded=True),
+                headers=headers,
+                allow_redirects=False,
+                auto_decompress=False,
+                middlewares=(_send_once,),
+                proxy=self._proxy,
+                raise_for_status=False,
+                timeout=self._timeout,
+            )
+        except (aiohttp.ClientError, _DisconnectedError, OSError) as error:
+            raise _translate(error) from error
+        try:
+            return await self._read(response)
+        finally:
+            # Closes the connection unless the body was read to its end.
+            response.close()
+
+    async def aclose(self) -> None:
+        """Close the session, if it is ours."""
+        if self._owns_session:
+            await self._session.close()
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Response:
+        status = response.status
+        try:
+            body = await self._read_body(response)
+        except (aiohttp.ClientError, OSError) as error:
+            if status == _OK:
+                raise _translate(error) from error
+            # The status says it all; its explanation was lost.
+            body = b""
+        return Response(status=status, headers=response.headers, body=body)
+
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
+        ok = response.status == _OK
+        limit = self._max_body_bytes if ok else _ERROR_BYTES
+        length = response.content_length
+        if length is not None and length <= limit:
+            # aiohttp holds the server to the length that it gave.
+            return await response.read()
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                if ok:
+                    raise BodyTooLargeError(
+                        f"the body is over {limit} bytes",
+                        Details(status=response.status, usage=Usage(bytes=len(body))),
+                    )
+                break
+        return bytes(body[:limit])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _make_session(config: Config) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            # The gate is the limit; a pool that waits would do so inside the timeouts.
+            limit=0,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            # Pinned: installing aiodns would silently switch to another resolver.
+            resolver=aiohttp.ThreadedResolver(),
+            ttl_dns_cache=_DNS_SECONDS,
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=config.trust_env,
+    )
+
+
+def _translate(error: Exception) -> SfkError:
+    kind: type[TransportError]
+    if isinstance(error, _NOTHING_SENT):
+        kind, what = ConnectionFailedError, "no connection"
+    elif isinstance(error, TimeoutError):
+        kind, what = RequestTimeoutError, "no whole answer in time"
+    else:
+        kind, what = ConnectionLostError, "the connection was lost"
+    reason = str(error) or type(error).__name__
+    return kind(f"{what}: {reason}")

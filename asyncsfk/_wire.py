@@ -1,0 +1,329 @@
+"""What the API answers, without I/O: status, headers and body -> data or a typed error.
+
+Source: the answer envelope, the error envelope and the billing table of the API's seven routes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+import msgspec
+
+from asyncsfk._retry import parse_retry_after
+from asyncsfk.errors import (
+    APIError,
+    BadRequestError,
+    BodyTooLargeError,
+    Details,
+    ForbiddenError,
+    InsufficientCreditsError,
+    LookupFailedError,
+    NotFoundError,
+    RateLimitedError,
+    RedirectError,
+    ServerError,
+    SfkError,
+    UnauthorizedError,
+    UnavailableError,
+    UndecodableError,
+)
+from asyncsfk.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from asyncsfk.config import ApiKey
+
+T = TypeVar("T")
+
+ACCEPT_ENCODING: Final = "gzip"
+"""The one encoding that `read` undoes; pinned, so that it does not depend on what is installed."""
+
+_OK: Final = 200
+_REDIRECTS: Final = range(300, 400)
+_SERVER_ERRORS: Final = range(500, 600)
+_EXCERPT: Final = 200
+_GZIP_WINDOW: Final = 31  # zlib's number for "gzip, largest window"
+
+_BY_STATUS: Final[dict[int, type[APIError]]] = {
+    400: BadRequestError,
+    401: UnauthorizedError,
+    402: InsufficientCreditsError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    429: RateLimitedError,
+    502: LookupFailedError,
+    503: UnavailableError,
+}
+# What the billing table calls uncharged; any other failure may have been charged.
+_FREE: Final = frozenset({400, 401, 402, 403, 404, 429, 503})
+
+_MARKUP: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+# What msgspec raises at bodies that are not the JSON it was told to expect.
+NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, ready to be sent.
+
+    Attributes:
+        route: The route's template, for errors and events.
+        target: Path and query, percent-encoded: the identity of what is asked for.
+        decoder: Decodes the whole body.
+        price: Credits that it costs at most.
+        needs_key: Whether the route is closed to callers without a key.
+        handle: What it is about.
+        cursor: The cursor in it.
+        page: The page number in it.
+    """
+
+    route: str
+    target: str
+    decoder: msgspec.json.Decoder[Any]
+    price: int
+    needs_key: bool = True
+    handle: str | None = None
+    cursor: str | None = None
+    page: int | None = None
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back: the head, and as much of the body as there was, as sent."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """What an answer says of itself; ``credits_charged`` is ``None`` where it says nothing."""
+
+    request_id: str | None = None
+    credits_charged: int | None = None
+    cached: bool | None = None
+
+
+class Envelope(msgspec.Struct, Generic[T]):
+    """A successful answer. Its meta is decoded apart, lest a fault there cost good data."""
+
+    data: T
+    meta: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A decoded answer.
+
+    Attributes:
+        data: What the request's decoder made of the body: the envelope's data, if it has one.
+        meta: What the answer says of itself.
+        usage: What it cost.
+        body: The plain body, for callers who want it decoded otherwise.
+        decoder: What made ``data`` of ``body``.
+    """
+
+    data: Any
+    meta: Meta
+    usage: Usage
+    body: bytes
+    decoder: msgspec.json.Decoder[Any]
+
+
+_meta_decoder = msgspec.json.Decoder(Meta)
+
+
+def read(
+    request: Request, response: Response, *, max_body_bytes: int, key: ApiKey | None
+) -> Received | SfkError:
+    """Return what a response holds, or the error that it stands for, with what it cost."""
+    if response.status == _OK:
+        result = _read_success(request, response, max_body_bytes)
+    elif response.status in _REDIRECTS:
+        result = _read_redirect(request, response)
+    else:
+        result = _read_failure(request, response, max_body_bytes)
+    if isinstance(result, SfkError) and key is not None:
+        # A proxy's error page, say, may show the request's headers.
+        result = _redacted(result, key)
+    return result
+
+
+def reread(request: Request, received: Received) -> Received | SfkError:
+    """Return the same answer, decoded as another request wants it."""
+    return _decode(request, received.body, received.usage.bytes)
+
+
+def _read_success(request: Request, response: Response, max_body_bytes: int) -> Received | SfkError:
+    size = len(response.body)
+    unknown = Details(
+        status=_OK, usage=Usage(requests=1, maybe=request.price, bytes=size), body=response.body
+    )
+    try:
+        body = _plain(response, max_body_bytes)
+    except _TooLargeError:
+        return BodyTooLargeError(
+            f"the body is over {max_body_bytes} bytes once unpacked",
+            msgspec.structs.replace(unknown, body=None),
+        )
+    except (zlib.error, ValueError) as error:
+        return _caused(UndecodableError(f"the body cannot be unpacked: {error}", unknown), error)
+    return _decode(request, body, size)
+
+
+def _decode(request: Request, body: bytes, size: int) -> Received | SfkError:
+    try:
+        value: Any = request.decoder.decode(body)
+    except NOT_JSON as error:
+        meta = _salvage_meta(body)
+        known = Details(
+            status=_OK,
+            request_id=meta.request_id,
+            usage=_cost(request, meta, size),
+            body=body,
+        )
+        return _caused(UndecodableError(f"not the JSON of this route: {error}", known), error)
+    if isinstance(value, Envelope):
+        envelope = cast("Envelope[Any]", value)
+        meta = _read_meta(envelope.meta)
+        usage = _cost(request, meta, size)
+        return Received(envelope.data, meta, usage, body, request.decoder)
+    return Received(value, Meta(), Usage(requests=1, bytes=size), body, request.decoder)
+
+
+def _caused(error: SfkError, cause: BaseException) -> SfkError:
+    error.__cause__ = cause
+    return error
+
+
+def _read_redirect(request: Request, response: Response) -> RedirectError:
+    location = response.headers.get("Location")
+    return RedirectError(
+        f"the API answered with a redirect to {location!r}, which is never followed",
+        Details(
+            status=response.status,
+            location=location,
+            usage=Usage(requests=1, maybe=request.price, bytes=len(response.body)),
+        ),
+    )
+
+
+def _read_failure(request: Request, response: Response, max_body_bytes: int) -> APIError:
+    status = response.status
+    fallback = ServerError if status in _SERVER_ERRORS else APIError
+    try:
+        body = _plain(response, max_body_bytes)
+    except (_TooLargeError, zlib.error, ValueError):
+        body = b""
+    told = _read_error_body(body)
+    code, message = told.get("code"), told.get("message")
+    return _BY_STATUS.get(status, fallback)(
+        f"HTTP {status}: {message or 'no explanation'}",
+        Details(
+            status=status,
+            code=code,
+            request_id=told.get("requestId"),
+            retry_after=parse_retry_after(
+                response.headers.get("Retry-After"), _server_time(response)
+            ),
+            checkout_url=told.get("checkoutUrl"),
+            usage=Usage(
+                requests=1,
+                maybe=0 if status in _FREE else request.price,
+                bytes=len(response.body),
+            ),
+        ),
+    )
+
+
+def _read_error_body(body: bytes) -> dict[str, str]:
+    """Return the texts of an error envelope, of a problem+json, or an excerpt of anything else."""
+    with suppress(*NOT_JSON):
+        told = msgspec.json.decode(body, type=dict[str, Any])
+        # RFC 9457: what a proxy may answer as application/problem+json.
+        problem = {"message": told.get("detail") or told.get("title")}
+        fields = msgspec.convert(told.get("error", problem), dict[str, Any])
+        texts = {name: text for name, text in fields.items() if isinstance(text, str) and text}
+        if texts:
+            return texts
+    text = _MARKUP.sub(" ", body.decode("utf-8", "replace"))
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return {"message": text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}..."}
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+def _plain(response: Response, max_body_bytes: int) -> bytes:
+    """Return the body unpacked.
+
+    Raises:
+        _TooLargeError: It is over ``max_body_bytes``.
+        ValueError: It is packed in a way that was not asked for, or incomplete.
+        zlib.error: It is not what it says to be.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in {"", "identity"}:
+        return response.body
+    if encoding not in {"gzip", "x-gzip"}:
+        raise ValueError(f"its encoding {encoding!r} was not asked for")
+    unpacker = zlib.decompressobj(_GZIP_WINDOW)
+    body = unpacker.decompress(response.body, max_body_bytes + 1)
+    if len(body) > max_body_bytes:
+        raise _TooLargeError
+    if not unpacker.eof:
+        raise ValueError("its gzip stream has no end")
+    return body
+
+
+def _read_meta(raw: bytes | msgspec.Raw) -> Meta:
+    try:
+        meta = _meta_decoder.decode(raw)
+    except NOT_JSON:
+        return Meta()
+    return meta if (meta.credits_charged or 0) >= 0 else Meta(meta.request_id)
+
+
+def _salvage_meta(body: bytes) -> Meta:
+    """Return the meta of a body that is no proper JSON, as far as a laxer parser can see it."""
+    try:
+        # The standard library's parser takes NaN and the like.
+        value = json.loads(body.decode("utf-8", "replace"))
+        return _read_meta(json.dumps(value["meta"]).encode())
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Meta()
+
+
+def _cost(request: Request, meta: Meta, size: int) -> Usage:
+    if meta.credits_charged is None:
+        return Usage(requests=1, maybe=request.price, bytes=size)
+    return Usage(requests=1, charged=meta.credits_charged, bytes=size)
+
+
+def _server_time(response: Response) -> datetime:
+    """Return the time by the server's clock, which a date in ``Retry-After`` is written by."""
+    try:
+        date = parsedate_to_datetime(response.headers.get("Date", ""))
+    except (ValueError, OverflowError):
+        return datetime.now(UTC)
+    return date.replace(tzinfo=date.tzinfo or UTC)
+
+
+def _redacted(error: SfkError, key: ApiKey) -> SfkError:
+    known = error.details
+    texts = {
+        name: key.redact(text)
+        for name in ("code", "request_id", "checkout_url", "location")
+        if (text := getattr(known, name)) is not None
+    }
+    body = None if known.body is None else key.redact_bytes(known.body)
+    clean = type(error)(
+        key.redact(error.message), msgspec.structs.replace(known, body=body, **texts)
+    )
+    clean.__cause__ = error.__cause__
+    return clean

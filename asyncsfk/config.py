@@ -1,0 +1,245 @@
+"""How a client behaves: one frozen value, checked once."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from typing import Any, NoReturn, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from asyncsfk.errors import ConfigurationError
+
+DEFAULT_BASE_URL = "https://api.socialfetch.dev"
+"""The API's public origin."""
+
+KEY_VARIABLE = "SOCIALFETCH_API_KEY"
+URL_VARIABLE = "SOCIALFETCH_BASE_URL"
+
+_MIB = 1024 * 1024
+_HEADER_VALUE = re.compile(r"[!-~]+(?: [!-~]+)*")
+_KEY = re.compile(r"[!-~]+")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigurationError(message)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if isinstance(value, bool) or not value > 0 or not math.isfinite(value):
+        _refuse(f"{name} must be a positive number, not {value!r}")
+
+
+def _check_count(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        _refuse(f"{name} must be a whole number of {least} or more, not {value!r}")
+
+
+class Timeout(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a request may take, in seconds.
+
+    A request that is given up after it was sent may have been charged, so these are generous.
+    Waiting for the client's own limits (width, rate, pauses, retries) does not count.
+
+    Attributes:
+        total: From the start of the connection to the end of the body.
+        connect: For the connection alone; giving up there is free.
+        read: Between two pieces of the answer.
+    """
+
+    total: float = 120.0
+    connect: float = 10.0
+    read: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            _check_positive(f"Timeout.{name}", getattr(self, name))
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """Which failures are tried again, and how soon.
+
+    Refusals (400, 401, 402, 403, 404) and answers that cannot be decoded are never tried again.
+    Waits have full jitter: a random part of ``backoff * 2 ** n``.
+
+    Attributes:
+        attempts: Requests for one call at most, the first included. Failures that are free
+            (no connection, 429, 503) are tried again up to this.
+        server_errors: How often at most a call is tried again after 500, 502 and the like, each
+            of which may have been charged.
+        lost: How often at most a call is tried again when its answer was lost (timeout, broken
+            connection), each of which may have been charged. 0 never risks to pay twice.
+        backoff: Seconds of the first wait at most; doubles with each attempt.
+        max_backoff: Seconds of any wait at most, but for what the API asks for.
+        max_retry_after: Longest ``Retry-After``, in seconds, that is waited for. A longer one
+            ends the call with the time in the error's ``retry_after``.
+        quota: Retries that the whole client can do in a row without success. Each success earns
+            half a retry back.
+    """
+
+    attempts: int = 5
+    server_errors: int = 2
+    lost: int = 1
+    backoff: float = 0.5
+    max_backoff: float = 30.0
+    max_retry_after: float = 120.0
+    quota: int = 500
+
+    def __post_init__(self) -> None:
+        _check_count("Retry.attempts", self.attempts, least=1)
+        for name in ("server_errors", "lost", "quota"):
+            _check_count(f"Retry.{name}", getattr(self, name), least=0)
+        for name in ("backoff", "max_backoff", "max_retry_after"):
+            _check_positive(f"Retry.{name}", getattr(self, name))
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return a policy that never tries anything again."""
+        return cls(attempts=1, server_errors=0, lost=0, quota=0)
+
+
+class _HeaderValue(str):
+    """A header's value that does not show itself in a traceback's variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class ApiKey:
+    """An API key that keeps itself to itself: no repr, str, pickle or copy shows it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        if not isinstance(value, str) or not _KEY.fullmatch(value):
+            _refuse(
+                "the API key cannot be sent as a header: it must be one or more visible ASCII "
+                "characters without spaces or line ends"
+            )
+        self._value = _HeaderValue(value)
+
+    def header_value(self) -> str:
+        """Return the key itself, to be sent to its origin."""
+        return self._value
+
+    def redact(self, text: str) -> str:
+        """Return a text of the API's with the key struck out, should it have echoed it."""
+        return text.replace(self._value, "***")
+
+    def redact_bytes(self, data: bytes) -> bytes:
+        """Return bytes of the API's with the key struck out, should it have echoed it."""
+        return data.replace(self._value.encode(), b"***")
+
+    def __repr__(self) -> str:
+        return "ApiKey(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ApiKey) and str.__eq__(self._value, other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Where it is unpickled, the key is taken from the environment.
+        return key_from_environment, ()
+
+
+def key_from_environment() -> ApiKey | None:
+    """Return the key in ``SOCIALFETCH_API_KEY``, if there is one."""
+    value = os.environ.get(KEY_VARIABLE)
+    return ApiKey(value) if value else None
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a client was told; see `asyncsfk.Client` for what each means.
+
+    Pickles without the key, which is read from the environment where it is unpickled.
+    """
+
+    base_url: str = DEFAULT_BASE_URL
+    api_key: ApiKey | None = None
+    concurrency: int = 100
+    rate: float | None = None
+    burst: float | None = None
+    timeout: Timeout = Timeout()
+    retry: Retry = Retry()
+    max_body_bytes: int = 16 * _MIB
+    trust_env: bool = False
+    proxy: str | None = None
+    user_agent: str | None = None
+    allow_insecure_http: bool = False
+
+    def __post_init__(self) -> None:
+        _check_count("concurrency", self.concurrency, least=1)
+        if self.rate is not None:
+            _check_positive("rate", self.rate)
+        if self.burst is not None:
+            if self.rate is None:
+                _refuse("burst means nothing without rate")
+            if not self.burst >= 1 or not math.isfinite(self.burst):
+                _refuse(f"burst must be a number of 1 or more, not {self.burst!r}")
+        _check_count("max_body_bytes", self.max_body_bytes, least=1)
+        if self.user_agent is not None and not _HEADER_VALUE.fullmatch(self.user_agent):
+            _refuse(f"user_agent cannot be sent as a header: {self.user_agent!r}")
+        if self.proxy is not None and urlsplit(self.proxy).scheme not in {"http", "https"}:
+            _refuse("proxy must be an http:// or https:// URL")
+        _check_base_url(self.base_url, allow_insecure_http=self.allow_insecure_http)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name}={value!r}"
+            for name, value in msgspec.structs.asdict(self).items()
+            if name != "proxy"
+        )
+        # A proxy's URL can hold a password.
+        return f"Config({shown}, proxy={'***' if self.proxy else None})"
+
+
+def make_config(api_key: str | None, base_url: str | None, **settings: Any) -> Config:  # noqa: ANN401 - the fields of Config
+    """Return a checked config; key and origin default to the environment, then to the public API.
+
+    Raises:
+        ConfigurationError: A setting is unusable.
+    """
+    url = base_url or os.environ.get(URL_VARIABLE) or DEFAULT_BASE_URL
+    key = key_from_environment() if api_key is None else ApiKey(api_key)
+    return Config(base_url=url.rstrip("/"), api_key=key, **settings)
+
+
+def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"base_url is no URL: {error}") from error
+    if parts.username is not None or parts.password is not None:
+        _refuse("base_url must not hold a user or password")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        _refuse(f"base_url must be an http:// or https:// URL with a host, not {url!r}")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        _refuse(f"base_url must be plain ASCII: {url!r}")
+    if "?" in url or "#" in url:
+        _refuse(f"base_url must have no query and no fragment: {url!r}")
+    if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(parts.hostname):
+        _refuse(
+            f"base_url {url!r} would send the key unencrypted; use https://, or insist with "
+            "allow_insecure_http=True"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

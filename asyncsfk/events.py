@@ -1,0 +1,124 @@
+"""What ``on_event`` is told: frozen values, one for each thing that happens to a request.
+
+None of them holds the key or a body.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("asyncsfk")
+
+
+class RequestStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """A request is about to be sent; ``attempt`` is 1 for the first."""
+
+    route: str
+    handle: str | None
+    attempt: int
+
+
+class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
+    """A request has ended, well or not.
+
+    Attributes:
+        status: HTTP status, if an answer came.
+        error: Name of the error's class, if it failed.
+        seconds: From sending to the end of the body.
+        bytes: Body bytes received.
+        charged: Credits charged for certain.
+        maybe: Credits that may have been charged.
+    """
+
+    route: str
+    handle: str | None
+    attempt: int
+    status: int | None
+    error: str | None
+    seconds: float
+    bytes: int
+    charged: int
+    maybe: int
+
+
+class RequestRetried(msgspec.Struct, frozen=True, kw_only=True):
+    """A failed request will be tried again after ``wait`` seconds."""
+
+    route: str
+    handle: str | None
+    attempt: int
+    error: str
+    wait: float
+
+
+class Paused(msgspec.Struct, frozen=True, kw_only=True):
+    """The client sends nothing for ``seconds``, and then at most ``width`` requests at once."""
+
+    seconds: float
+    width: int
+    error: str
+
+
+class PageReceived(msgspec.Struct, frozen=True, kw_only=True):
+    """A page was received and is about to be handed out."""
+
+    route: str
+    handle: str | None
+    number: int
+    products: int
+    has_more: bool
+
+
+class HandleFinished(msgspec.Struct, frozen=True, kw_only=True):
+    """A run is done with a creator."""
+
+    handle: str
+    status: str
+    pages: int
+    products: int
+    error: str | None
+
+
+Event: TypeAlias = (
+    RequestStarted | RequestFinished | RequestRetried | Paused | PageReceived | HandleFinished
+)
+
+_LEVELS: dict[type, int] = {RequestRetried: logging.INFO, Paused: logging.INFO}
+
+
+def log_event(event: Event) -> None:
+    """Write one line about an event to the logger ``asyncsfk``: INFO for waits, else DEBUG."""
+    level = _LEVELS.get(type(event), logging.DEBUG)
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", event)
+
+
+class Emitter:
+    """Hands events to a callback, or to `log_event`.
+
+    A callback that raises does not harm the call: the error is logged, for the page is paid for.
+    """
+
+    def __init__(self, on_event: Callable[[Event], None] | None) -> None:
+        self._on_event = on_event
+
+    @property
+    def wants_detail(self) -> bool:
+        """Whether anybody would see the events of requests that go well."""
+        return self._on_event is not None or logger.isEnabledFor(logging.DEBUG)
+
+    def __call__(self, event: Event) -> None:
+        """Tell of an event."""
+        if self._on_event is None:
+            log_event(event)
+            return
+        try:
+            self._on_event(event)
+        except Exception:
+            logger.exception("on_event raised at %s", event)

@@ -1,0 +1,84 @@
+"""What all models share: tolerance, plain JSON and what an answer cost."""
+
+# No `from __future__ import annotations` in the models: msgspec would have to look each name up.
+
+from typing import Annotated, Any, Self
+
+import msgspec
+
+from asyncsfk.errors import SfkError
+from asyncsfk.usage import Usage
+
+Id = Annotated[str, msgspec.Meta(min_length=1)]
+"""The one field that the API never leaves out."""
+
+
+def _encode_foreign(value: object) -> Any:  # noqa: ANN401 - a hook of msgspec
+    if isinstance(value, SfkError):
+        return value.to_dict()
+    raise NotImplementedError
+
+
+def _decode_foreign(kind: type, value: Any) -> Any:  # noqa: ANN401 - a hook of msgspec
+    if issubclass(kind, SfkError):
+        return SfkError.from_dict(value)
+    raise NotImplementedError
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Base of all models: frozen, snake_case here, the API's camelCase in JSON.
+
+    Unknown fields are ignored, since the API may add some at any time. Nearly every field may be
+    missing or null and is then ``None``; a value of a wrong type is an error.
+    """
+
+    def to_json(self) -> bytes:
+        """Return this as JSON, under the API's field names; `from_json` re-reads it as equal."""
+        return _encoder.encode(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return this as plain JSON data: dicts, lists, strings, numbers, booleans, ``None``."""
+        plain: dict[str, Any] = msgspec.json.decode(self.to_json())
+        return plain
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """Read back what `to_json` wrote.
+
+        Raises:
+            msgspec.ValidationError: ``data`` is the JSON of something else.
+        """
+        return msgspec.json.decode(data, type=cls, dec_hook=_decode_foreign)
+
+
+class Answer(Model, frozen=True, kw_only=True):
+    """What every answer of the API says beside its data.
+
+    Attributes:
+        request_id: The API's id of the request, for their support.
+        cached: Whether the API answered from its cache (at full price).
+        usage: What this answer cost, failed attempts before it included.
+    """
+
+    request_id: str | None = None
+    cached: bool = False
+    usage: Usage = Usage()
+
+
+def data_type(answer: type[Answer]) -> type[msgspec.Struct]:
+    """Return a struct for the ``data`` of an answer whose own fields are just those of its data.
+
+    Decoding ``data`` into the answer itself would let a field that the API adds tomorrow, named
+    ``usage`` say, be taken for ours.
+    """
+    fields = [
+        (field.name, field.type, msgspec.field(default=field.default))
+        for field in msgspec.structs.fields(answer)
+        if field.name not in Answer.__struct_fields__
+    ]
+    return msgspec.defstruct(
+        f"{answer.__name__}Data", fields, frozen=True, kw_only=True, rename="camel"
+    )

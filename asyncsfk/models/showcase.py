@@ -1,0 +1,165 @@
+"""TikTok Shop products on a creator's showcase.
+
+Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
+"""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from asyncsfk.errors import Details, UndecodableError
+from asyncsfk.models._base import Answer, Id, Model
+
+_AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+
+def _amount(text: str | None) -> Decimal | None:
+    # Decimal() alone would take "NaN", "1_0" and " 1 " as well.
+    return Decimal(text) if text is not None and _AMOUNT.fullmatch(text) else None
+
+
+class Image(Model, frozen=True, kw_only=True, gc=False):
+    """A product's picture; sizes in pixels."""
+
+    url: str | None = None
+    urls: tuple[str, ...] | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+class Price(Model, frozen=True, kw_only=True, gc=False):
+    """A product's price.
+
+    Attributes:
+        currency_code: E.g. ``USD``.
+        currency_symbol: E.g. ``$``.
+        sale_price: What it costs now, as the decimal string that the API sent.
+        original_price: What it cost before the discount, likewise.
+        discount_percent: As shown to shoppers, e.g. ``48%``.
+    """
+
+    currency_code: str | None = None
+    currency_symbol: str | None = None
+    sale_price: str | None = None
+    original_price: str | None = None
+    discount_percent: str | None = None
+
+    @property
+    def sale_amount(self) -> Decimal | None:
+        """`sale_price` as an exact number; ``None`` if there is none or it is no plain number."""
+        return _amount(self.sale_price)
+
+    @property
+    def original_amount(self) -> Decimal | None:
+        """`original_price` as an exact number; ``None`` if there is none or it is no number."""
+        return _amount(self.original_price)
+
+
+class Rating(Model, frozen=True, kw_only=True, gc=False):
+    """How shoppers rate a product."""
+
+    score: float | None = None
+    review_count: int | None = None
+
+
+class Sales(Model, frozen=True, kw_only=True, gc=False):
+    """How often a product was sold."""
+
+    sold_count: int | None = None
+
+
+class Seller(Model, frozen=True, kw_only=True, gc=False):
+    """Who sells a product."""
+
+    id: Id
+
+
+class Product(Model, frozen=True, kw_only=True, gc=False):
+    """A TikTok Shop product on a creator's showcase.
+
+    Attributes:
+        id: The product's id, never empty.
+        raw_details: `details` as the API's JSON text, ``UNSET`` where it sent none.
+    """
+
+    id: Id
+    title: str | None = None
+    url: str | None = None
+    image: Image | None = None
+    price: Price | None = None
+    rating: Rating | None = None
+    sales: Sales | None = None
+    seller: Seller | None = None
+    raw_details: Raw | UnsetType = msgspec.field(default=UNSET, name="details")
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def details(self) -> Any:  # noqa: ANN401 - any JSON
+        """TikTok-native fields that the API did not map: any JSON, or ``None``.
+
+        Decoded anew at each reading; a product whose details are never read pays nothing.
+
+        Raises:
+            UndecodableError: The details are not valid JSON; ``body`` holds them.
+        """
+        if isinstance(self.raw_details, UnsetType):
+            return None
+        try:
+            return msgspec.json.decode(self.raw_details)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise UndecodableError(
+                f"the details of product {self.id} are not valid JSON: {error}",
+                Details(body=bytes(self.raw_details)),
+            ) from error
+
+
+class ShowcasePage(Answer, frozen=True, kw_only=True):
+    """One page of a creator's showcase; costs one credit.
+
+    No products can mean that none are showcased, that the account is private, or that it does
+    not exist: `asyncsfk.Client.tiktok_profile` tells which.
+
+    Attributes:
+        handle: The creator's handle, normalised.
+        region: The region that was asked for.
+        cursor: The cursor that led here; ``None`` on the first page.
+        number: 1 for the first page that was fetched in a row, 2 for the next, ...
+        products: The products, in the order shown.
+        next_cursor: Leads to the next page; opaque.
+        has_more: Whether the API says that there is a next page.
+    """
+
+    handle: str
+    region: str | None = None
+    cursor: str | None = None
+    number: int = 1
+    products: tuple[Product, ...] = ()
+    next_cursor: str | None = None
+    has_more: bool = False
+
+
+class _PageInfo(Model, frozen=True, kw_only=True, gc=False):
+    next_cursor: str | None = None
+    has_more: bool | None = None
+
+
+class ShowcaseData(Model, frozen=True, kw_only=True):
+    """The ``data`` of a showcase answer.
+
+    ``products`` and ``page`` must be there: an answer without them is not one of this route, and
+    reading it as an empty showcase would be silently wrong.
+    """
+
+    products: tuple[Product, ...] | None
+    page: _PageInfo
+
+    def own_details(self) -> None:
+        """Let each product own its details, lest one kept product keep the page's body alive."""
+        for product in self.products or ():
+            if not isinstance(product.raw_details, UnsetType):
+                msgspec.structs.force_setattr(product, "raw_details", product.raw_details.copy())

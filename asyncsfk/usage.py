@@ -1,0 +1,59 @@
+"""What requests have cost so far."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """What was sent, received and paid; adds up with ``+`` and ``sum``.
+
+    Every page, outcome, run, client and error has a ``usage``. The true cost lies between
+    ``charged`` and ``charged + maybe``.
+
+    Attributes:
+        requests: HTTP attempts made, failed ones included.
+        retries: How many of those attempts followed a failed one.
+        charged: Credits that the API said it charged (``meta.creditsCharged``).
+        maybe: Credits that may have been charged by attempts whose answer is unknown: timeouts
+            after sending, lost connections, answers that cannot be read, 500 and 502.
+        bytes: Body bytes received, as they came over the wire.
+        pages: Pages received.
+        products: Products on those pages.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    charged: int = 0
+    maybe: int = 0
+    bytes: int = 0
+    pages: int = 0
+    products: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.requests + other.requests,
+            self.retries + other.retries,
+            self.charged + other.charged,
+            self.maybe + other.maybe,
+            self.bytes + other.bytes,
+            self.pages + other.pages,
+            self.products + other.products,
+        )
+
+    def __radd__(self, other: int) -> Usage:
+        # sum() starts from 0.
+        return self if other == 0 else NotImplemented
+
+
+class Meter:
+    """A running total that many calls add to."""
+
+    __slots__ = ("usage",)
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+
+    def add(self, usage: Usage) -> None:
+        """Add what something cost."""
+        self.usage += usage
