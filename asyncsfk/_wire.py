@@ -11,7 +11,7 @@ import zlib
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -188,7 +188,7 @@ def _decode(request: Request, body: bytes, size: int) -> Received | SfkError:
         )
         return _caused(UndecodableError(f"not the JSON of this route: {error}", known), error)
     if isinstance(value, Envelope):
-        envelope = cast("Envelope[Any]", value)
+        envelope: Envelope[Any] = value  # pyright: ignore[reportUnknownVariableType]
         meta = _read_meta(envelope.meta)
         usage = _cost(request, meta, size)
         return Received(envelope.data, meta, usage, body, request.decoder)

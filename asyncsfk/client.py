@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, overload
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import anyio
 from aiolimiter import AsyncLimiter
@@ -13,30 +13,25 @@ from aiolimiter import AsyncLimiter
 from asyncsfk import _routes
 from asyncsfk._api import Api
 from asyncsfk._call import Caller
+from asyncsfk._calls import Calls
 from asyncsfk._gate import Gate
-from asyncsfk._handles import instagram_handle, tiktok_handle
+from asyncsfk._handles import tiktok_handle
 from asyncsfk._listing import check_limit
 from asyncsfk._run import RunOptions, ShowcaseRun, check_handles, invalid_handle
 from asyncsfk._transport import Transport
 from asyncsfk.config import Config, Retry, Timeout, make_config
 from asyncsfk.errors import ClientStateError, InvalidArgumentError
 from asyncsfk.events import Emitter
-from asyncsfk.models import Balance, InstagramLookup, TikTokLookup, Whoami
 from asyncsfk.usage import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     import aiohttp
 
-    from asyncsfk._listing import Listing
-    from asyncsfk._routes import Param
     from asyncsfk.events import Event
-    from asyncsfk.models import Health, Product, Reply, Review, ReviewPage, ShowcasePage
     from asyncsfk.outcomes import Outcome
     from asyncsfk.usage import Usage
-
-T = TypeVar("T")
 
 # A twentieth of a second's requests at once: bursts stay within 5% of the rate.
 _BURST_SECONDS = 0.05
@@ -52,7 +47,7 @@ class _Open(NamedTuple):
     api: Api
 
 
-class Client:
+class Client(Calls):
     """An asyncio client of the Social Fetch API.
 
     ::
@@ -188,60 +183,6 @@ class Client:
             await parts.caller.aclose()
             await parts.transport.aclose()
 
-    async def showcase_page(
-        self, handle: str, *, cursor: str | None = None, region: str | None = None
-    ) -> ShowcasePage:
-        """Fetch one page of a creator's showcase: one credit.
-
-        Args:
-            handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
-            cursor: `ShowcasePage.next_cursor` of the page before; ``None`` is the first page.
-            region: A country code, e.g. ``US``, to see prices and products as there.
-
-        Raises:
-            InvalidArgumentError: An argument is unusable; nothing was sent.
-            SfkError: The page could not be had; see `asyncsfk.errors`.
-
-        Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
-        """
-        name = _checked(handle, cursor=cursor, region=region)
-        return await self._api.showcase_page(name, cursor=cursor, region=region)
-
-    def showcase(
-        self,
-        handle: str,
-        *,
-        region: str | None = None,
-        cursor: str | None = None,
-        max_pages: int | None = None,
-        max_items: int | None = None,
-    ) -> Listing[ShowcasePage, Product, str]:
-        """Return a creator's showcase to be iterated: one credit a page.
-
-        ``async for product in client.showcase("mrbeast")`` fetches pages as they are needed;
-        ``.pages()`` iterates the pages, ``await .collect()`` returns a list. Each iteration
-        fetches, and pays, anew.
-
-        Args:
-            handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
-            region: A country code, e.g. ``US``.
-            cursor: Where to begin: the ``cursor`` of an error, the ``next_cursor`` of a page.
-            max_pages: Credits to spend at most.
-            max_items: Products to hand out at most.
-
-        Raises:
-            InvalidArgumentError: An argument is unusable; nothing was sent.
-
-        Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
-        """
-        return self._api.showcase(
-            _checked(handle, cursor=cursor, region=region),
-            region=region,
-            cursor=cursor,
-            max_pages=max_pages,
-            max_items=max_items,
-        )
-
     def showcases(
         self,
         handles: Iterable[str] | AsyncIterable[str],
@@ -346,166 +287,6 @@ class Client:
             outcomes = {outcome.handle: outcome async for outcome in run}
         return [outcomes[slot] if isinstance(slot, str) else slot for slot in slots]
 
-    async def tiktok_profile(self, handle: str) -> TikTokLookup:
-        """Look a TikTok creator up: one credit, found or not.
-
-        Args:
-            handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
-
-        Raises:
-            InvalidArgumentError: The handle is unusable; nothing was sent.
-            SfkError: The call failed.
-
-        Source: ``GET /v1/tiktok/profiles/{handle}``.
-        """
-        request = _routes.tiktok_profile(tiktok_handle(handle))
-        return await self._api.answer(request, TikTokLookup)
-
-    async def instagram_profile(self, handle: str) -> InstagramLookup:
-        """Look an Instagram account up: one credit, found or not.
-
-        Args:
-            handle: ``mrbeast``, ``@mrbeast`` or the profile's URL.
-
-        Raises:
-            InvalidArgumentError: The handle is unusable; nothing was sent.
-            SfkError: The call failed.
-
-        Source: ``GET /v1/instagram/profiles/{handle}``.
-        """
-        request = _routes.instagram_profile(instagram_handle(handle))
-        return await self._api.answer(request, InstagramLookup)
-
-    async def product_reviews(
-        self,
-        *,
-        product_id: str | None = None,
-        url: str | None = None,
-        region: str | None = None,
-        page: int | None = None,
-    ) -> ReviewPage:
-        """Fetch one page of a product's reviews: one credit.
-
-        Args:
-            product_id: `Product.id`; this or ``url`` must be given.
-            url: The product's URL, at most 4096 characters.
-            region: A country code, e.g. ``US``.
-            page: The page's number, from 1.
-
-        Raises:
-            InvalidArgumentError: An argument is missing or unusable; nothing was sent.
-            SfkError: The call failed.
-
-        Source: ``GET /v1/tiktok/products/reviews``.
-        """
-        request = _routes.reviews(product_id=product_id, url=url, region=region, page=page)
-        return await self._api.review_page(request)
-
-    def reviews(
-        self,
-        *,
-        product_id: str | None = None,
-        url: str | None = None,
-        region: str | None = None,
-        page: int | None = None,
-        max_pages: int | None = None,
-        max_items: int | None = None,
-    ) -> Listing[ReviewPage, Review, int]:
-        """Return a product's reviews to be iterated, as `showcase`: one credit a page.
-
-        Args:
-            product_id: `Product.id`; this or ``url`` must be given.
-            url: The product's URL, at most 4096 characters.
-            region: A country code, e.g. ``US``.
-            page: The number of the page to begin with.
-            max_pages: Credits to spend at most.
-            max_items: Reviews to hand out at most.
-
-        Raises:
-            InvalidArgumentError: An argument is missing or unusable; nothing was sent.
-
-        Source: ``GET /v1/tiktok/products/reviews``.
-        """
-        return self._api.reviews(
-            product_id=product_id,
-            url=url,
-            region=region,
-            page=page,
-            max_pages=max_pages,
-            max_items=max_items,
-        )
-
-    async def whoami(self) -> Whoami:
-        """Ask whom the key belongs to: free.
-
-        Raises:
-            UnauthorizedError: The key is wrong.
-            SfkError: The call failed otherwise.
-
-        Source: ``GET /v1/whoami``.
-        """
-        return await self._api.answer(_routes.whoami(), Whoami)
-
-    async def balance(self) -> Balance:
-        """Ask what the account can spend: free.
-
-        Raises:
-            SfkError: The call failed.
-
-        Source: ``GET /v1/balance``.
-        """
-        return await self._api.answer(_routes.balance(), Balance)
-
-    async def health(self) -> Health:
-        """Ask whether the API is well: free, needs no key.
-
-        Raises:
-            SfkError: The call failed.
-
-        Source: ``GET /health``.
-        """
-        return await self._api.health()
-
-    @overload
-    async def get(
-        self, path: str, *, params: Mapping[str, Param] | None = None, price: int = 1
-    ) -> Reply[Any]: ...
-    @overload
-    async def get(
-        self,
-        path: str,
-        *,
-        params: Mapping[str, Param] | None = None,
-        type: type[T],
-        price: int = 1,
-    ) -> Reply[T]: ...
-    async def get(
-        self,
-        path: str,
-        *,
-        params: Mapping[str, Param] | None = None,
-        type: Any = Any,  # noqa: A002 - msgspec's own word for it
-        price: int = 1,
-    ) -> Reply[Any]:
-        """Call any other route of the API, under the same guarantees.
-
-        ::
-
-            reply = await client.get("/v1/tiktok/profiles/mrbeast/videos", type=Videos)
-
-        Args:
-            path: The route's path, ``/v1/...``, percent-encoded, without a query.
-            params: The query's parameters, not encoded; ``None`` values are left out.
-            type: What to decode the answer's ``data`` into: a msgspec struct or any type that
-                msgspec knows; plain JSON data without it.
-            price: What the route charges at most, in credits.
-
-        Raises:
-            InvalidArgumentError: An argument is unusable; nothing was sent.
-            SfkError: The call failed.
-        """
-        return await self._api.reply(_routes.other(path, params, type, price))
-
     @property
     def _parts(self) -> _Open:
         if self._open is None:
@@ -535,12 +316,6 @@ class Client:
             width = max([self._config.concurrency, *(run.concurrency for run in self._runs)])
             pool = self._open.transport.width
             self._open.gate.set_ceiling(width if pool is None else min(width, pool))
-
-
-def _checked(handle: str, *, cursor: str | None, region: str | None) -> str:
-    _routes.check_token("cursor", cursor)
-    _routes.check_token("region", region)
-    return tiktok_handle(handle)
 
 
 def _outcome_or_handle(given: object) -> str | Outcome:

@@ -1,0 +1,249 @@
+"""The calls of a client that fetch one thing each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from asyncsfk import _routes
+from asyncsfk._handles import instagram_handle, tiktok_handle
+from asyncsfk.models import Balance, InstagramLookup, TikTokLookup, Whoami
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from asyncsfk._api import Api
+    from asyncsfk._listing import Listing
+    from asyncsfk._routes import Param
+    from asyncsfk.models import Health, Product, Reply, Review, ReviewPage, ShowcasePage
+
+T = TypeVar("T")
+
+
+class Calls(ABC):
+    """What can be asked of the API through an open client."""
+
+    @property
+    @abstractmethod
+    def _api(self) -> Api:
+        """The routes; raises a `ClientStateError` where the client is not open."""
+
+    async def showcase_page(
+        self, handle: str, *, cursor: str | None = None, region: str | None = None
+    ) -> ShowcasePage:
+        """Fetch one page of a creator's showcase: one credit.
+
+        Args:
+            handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
+            cursor: `ShowcasePage.next_cursor` of the page before; ``None`` is the first page.
+            region: A country code, e.g. ``US``, to see prices and products as there.
+
+        Raises:
+            InvalidArgumentError: An argument is unusable; nothing was sent.
+            SfkError: The page could not be had; see `asyncsfk.errors`.
+
+        Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
+        """
+        name = _checked(handle, cursor=cursor, region=region)
+        return await self._api.showcase_page(name, cursor=cursor, region=region)
+
+    def showcase(
+        self,
+        handle: str,
+        *,
+        region: str | None = None,
+        cursor: str | None = None,
+        max_pages: int | None = None,
+        max_items: int | None = None,
+    ) -> Listing[ShowcasePage, Product, str]:
+        """Return a creator's showcase to be iterated: one credit a page.
+
+        ``async for product in client.showcase("mrbeast")`` fetches pages as they are needed;
+        ``.pages()`` iterates the pages, ``await .collect()`` returns a list. Each iteration
+        fetches, and pays, anew.
+
+        Args:
+            handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
+            region: A country code, e.g. ``US``.
+            cursor: Where to begin: the ``cursor`` of an error, the ``next_cursor`` of a page.
+            max_pages: Credits to spend at most.
+            max_items: Products to hand out at most.
+
+        Raises:
+            InvalidArgumentError: An argument is unusable; nothing was sent.
+
+        Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
+        """
+        return self._api.showcase(
+            _checked(handle, cursor=cursor, region=region),
+            region=region,
+            cursor=cursor,
+            max_pages=max_pages,
+            max_items=max_items,
+        )
+
+    async def tiktok_profile(self, handle: str) -> TikTokLookup:
+        """Look a TikTok creator up: one credit, found or not.
+
+        Args:
+            handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
+
+        Raises:
+            InvalidArgumentError: The handle is unusable; nothing was sent.
+            SfkError: The call failed.
+
+        Source: ``GET /v1/tiktok/profiles/{handle}``.
+        """
+        request = _routes.tiktok_profile(tiktok_handle(handle))
+        return await self._api.answer(request, TikTokLookup)
+
+    async def instagram_profile(self, handle: str) -> InstagramLookup:
+        """Look an Instagram account up: one credit, found or not.
+
+        Args:
+            handle: ``mrbeast``, ``@mrbeast`` or the profile's URL.
+
+        Raises:
+            InvalidArgumentError: The handle is unusable; nothing was sent.
+            SfkError: The call failed.
+
+        Source: ``GET /v1/instagram/profiles/{handle}``.
+        """
+        request = _routes.instagram_profile(instagram_handle(handle))
+        return await self._api.answer(request, InstagramLookup)
+
+    async def product_reviews(
+        self,
+        *,
+        product_id: str | None = None,
+        url: str | None = None,
+        region: str | None = None,
+        page: int | None = None,
+    ) -> ReviewPage:
+        """Fetch one page of a product's reviews: one credit.
+
+        Args:
+            product_id: `Product.id`; this or ``url`` must be given.
+            url: The product's URL, at most 4096 characters.
+            region: A country code, e.g. ``US``.
+            page: The page's number, from 1.
+
+        Raises:
+            InvalidArgumentError: An argument is missing or unusable; nothing was sent.
+            SfkError: The call failed.
+
+        Source: ``GET /v1/tiktok/products/reviews``.
+        """
+        request = _routes.reviews(product_id=product_id, url=url, region=region, page=page)
+        return await self._api.review_page(request)
+
+    def reviews(
+        self,
+        *,
+        product_id: str | None = None,
+        url: str | None = None,
+        region: str | None = None,
+        page: int | None = None,
+        max_pages: int | None = None,
+        max_items: int | None = None,
+    ) -> Listing[ReviewPage, Review, int]:
+        """Return a product's reviews to be iterated, as `showcase`: one credit a page.
+
+        Args:
+            product_id: `Product.id`; this or ``url`` must be given.
+            url: The product's URL, at most 4096 characters.
+            region: A country code, e.g. ``US``.
+            page: The number of the page to begin with.
+            max_pages: Credits to spend at most.
+            max_items: Reviews to hand out at most.
+
+        Raises:
+            InvalidArgumentError: An argument is missing or unusable; nothing was sent.
+
+        Source: ``GET /v1/tiktok/products/reviews``.
+        """
+        return self._api.reviews(
+            product_id=product_id,
+            url=url,
+            region=region,
+            page=page,
+            max_pages=max_pages,
+            max_items=max_items,
+        )
+
+    async def whoami(self) -> Whoami:
+        """Ask whom the key belongs to: free.
+
+        Raises:
+            UnauthorizedError: The key is wrong.
+            SfkError: The call failed otherwise.
+
+        Source: ``GET /v1/whoami``.
+        """
+        return await self._api.answer(_routes.whoami(), Whoami)
+
+    async def balance(self) -> Balance:
+        """Ask what the account can spend: free.
+
+        Raises:
+            SfkError: The call failed.
+
+        Source: ``GET /v1/balance``.
+        """
+        return await self._api.answer(_routes.balance(), Balance)
+
+    async def health(self) -> Health:
+        """Ask whether the API is well: free, needs no key.
+
+        Raises:
+            SfkError: The call failed.
+
+        Source: ``GET /health``.
+        """
+        return await self._api.health()
+
+    @overload
+    async def get(
+        self, path: str, *, params: Mapping[str, Param] | None = None, price: int = 1
+    ) -> Reply[Any]: ...
+    @overload
+    async def get(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, Param] | None = None,
+        type: type[T],
+        price: int = 1,
+    ) -> Reply[T]: ...
+    async def get(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, Param] | None = None,
+        type: Any = Any,  # noqa: A002 - msgspec's own word for it
+        price: int = 1,
+    ) -> Reply[Any]:
+        """Call any other route of the API, under the same guarantees.
+
+        ::
+
+            reply = await client.get("/v1/tiktok/profiles/mrbeast/videos", type=Videos)
+
+        Args:
+            path: The route's path, ``/v1/...``, percent-encoded, without a query.
+            params: The query's parameters, not encoded; ``None`` values are left out.
+            type: What to decode the answer's ``data`` into: a msgspec struct or any type that
+                msgspec knows; plain JSON data without it.
+            price: What the route charges at most, in credits.
+
+        Raises:
+            InvalidArgumentError: An argument is unusable; nothing was sent.
+            SfkError: The call failed.
+        """
+        return await self._api.reply(_routes.other(path, params, type, price))
+
+
+def _checked(handle: str, *, cursor: str | None, region: str | None) -> str:
+    _routes.check_token("cursor", cursor)
+    _routes.check_token("region", region)
+    return tiktok_handle(handle)
