@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from asyncsfk._version import __version__
+
 if TYPE_CHECKING:
     from asyncsfk._listing import (
         Listing,
@@ -105,6 +107,7 @@ if TYPE_CHECKING:
     from asyncsfk.outcomes import (
         Outcome,
         Progress,
+        Status,
     )
     from asyncsfk.usage import (
         Usage,
@@ -196,6 +199,7 @@ _MODULES = {
     "outcomes": (
         "Outcome",
         "Progress",
+        "Status",
     ),
     "usage": ("Usage",),
 }
@@ -266,6 +270,7 @@ __all__ = [
     "SfkError",
     "ShowcasePage",
     "ShowcaseRun",
+    "Status",
     "Subscription",
     "TikTokLookup",
     "TikTokMetrics",
@@ -278,6 +283,7 @@ __all__ = [
     "Usage",
     "User",
     "Whoami",
+    "__version__",
 ]
 
 

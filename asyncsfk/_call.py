@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,6 +12,7 @@ import msgspec
 from asyncsfk import _wire
 from asyncsfk._flight import SingleFlight
 from asyncsfk._retry import Failure, RetryQuota, Stop, decide, failure_of
+from asyncsfk._version import __version__
 from asyncsfk._wire import Received
 from asyncsfk.config import KEY_VARIABLE
 from asyncsfk.errors import (
@@ -248,7 +248,7 @@ def _headers(config: Config, *, with_key: bool) -> Mapping[str, str]:
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": _wire.ACCEPT_ENCODING,
-        "User-Agent": config.user_agent or f"asyncsfk/{version('asyncsfk')}",
+        "User-Agent": config.user_agent or f"asyncsfk/{__version__}",
     }
     if with_key and config.api_key is not None:
         headers["x-api-key"] = config.api_key.header_value()

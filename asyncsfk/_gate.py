@@ -143,17 +143,18 @@ class Gate:
         try:
             await place
         except asyncio.CancelledError:
-            if place.cancelled():
-                self._waiters.remove(place)
-            else:
+            if not place.cancelled():
                 # The place was given in the same moment; pass it on.
                 self.leave()
             raise
 
     def _admit(self) -> None:
         while self._waiters and self._active < int(self._width):
-            self._active += 1
-            self._waiters.popleft().set_result(None)
+            place = self._waiters.popleft()
+            # Who was cancelled meanwhile is still in the queue.
+            if not place.done():
+                self._active += 1
+                place.set_result(None)
 
     async def _wait_for_start(self) -> None:
         while True:

@@ -12,7 +12,7 @@ import msgspec
 from asyncsfk._wire import Envelope, Request
 from asyncsfk.errors import Details, InvalidArgumentError
 from asyncsfk.models import Balance, Health, InstagramLookup, TikTokLookup, Whoami
-from asyncsfk.models._base import data_type
+from asyncsfk.models.base import data_type
 from asyncsfk.models.reviews import ReviewData
 from asyncsfk.models.showcase import ShowcaseData
 

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from asyncsfk.models._base import Answer, Id, Model
+from asyncsfk.models.base import Answer, Model
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 class User(Model, frozen=True, kw_only=True, gc=False):
     """The owner of the key."""
 
-    id: Id
+    id: str
     name: str | None = None
     email: str | None = None
 

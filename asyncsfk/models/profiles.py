@@ -5,7 +5,7 @@ Source: ``GET /v1/tiktok/profiles/{handle}`` and ``GET /v1/instagram/profiles/{h
 
 from enum import StrEnum
 
-from asyncsfk.models._base import Answer, Id, Model
+from asyncsfk.models.base import Answer, Model
 
 
 class LookupStatus(StrEnum):
@@ -149,7 +149,7 @@ class Dimensions(Model, frozen=True, kw_only=True, gc=False):
 class InstagramPost(Model, frozen=True, kw_only=True, gc=False):
     """A post on an Instagram profile."""
 
-    id: Id
+    id: str
     shortcode: str | None = None
     media_type: str | None = None
     caption: str | None = None

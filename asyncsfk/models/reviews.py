@@ -3,7 +3,7 @@
 Source: ``GET /v1/tiktok/products/reviews``.
 """
 
-from asyncsfk.models._base import Answer, Id, Model
+from asyncsfk.models.base import Answer, Id, Model
 
 
 class Reviewer(Model, frozen=True, kw_only=True, gc=False):

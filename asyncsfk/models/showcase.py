@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from asyncsfk.errors import Details, UndecodableError
-from asyncsfk.models._base import Answer, Id, Model
+from asyncsfk.models.base import Answer, Id, Model
 
 _AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 

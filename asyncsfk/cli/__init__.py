@@ -1,0 +1,24 @@
+"""The command line: ``asyncsfk``, with the extra ``cli``."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; the entry point ``asyncsfk``."""
+    missing = [name for name in ("click", "rich") if find_spec(name) is None]
+    if missing:
+        sys.stderr.write(
+            f"The command line needs {' and '.join(missing)}: pip install 'asyncsfk[cli]'\n"
+        )
+        sys.exit(2)
+    try:
+        from asyncsfk.cli._app import app  # noqa: PLC0415 - needs what may be missing
+
+        app.main(prog_name="asyncsfk")
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)

@@ -1,0 +1,52 @@
+"""``asyncsfk whoami``, ``balance`` and ``health``: free questions, answered as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncsfk.cli._exit import ExitCode, run
+from asyncsfk.cli._options import ClientOptions, client_options, make_client
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import msgspec
+
+    from asyncsfk import Client
+
+
+@click.command()
+@client_options
+def whoami(client: ClientOptions) -> None:
+    """Print whom the key belongs to; free."""
+    run(_ask(client, lambda open_client: open_client.whoami()))
+
+
+@click.command()
+@client_options
+def balance(client: ClientOptions) -> None:
+    """Print what the account can spend; free."""
+    run(_ask(client, lambda open_client: open_client.balance()))
+
+
+@click.command()
+@client_options
+def health(client: ClientOptions) -> None:
+    """Print whether the API is well; free, and needs no key."""
+    run(_ask(client, lambda open_client: open_client.health(), needs_key=False))
+
+
+async def _ask(
+    options: ClientOptions,
+    question: Callable[[Client], Awaitable[msgspec.Struct]],
+    *,
+    needs_key: bool = True,
+) -> ExitCode:
+    from asyncsfk.cli._output import pretty  # noqa: PLC0415 - loads more than --help needs
+
+    async with make_client(options, needs_key=needs_key) as client:
+        answer = await question(client)
+    click.echo(pretty(answer))
+    return ExitCode.COMPLETE

@@ -1,0 +1,117 @@
+"""``asyncsfk demo``: fetch from a simulator that misbehaves, and prove what came of it."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from asyncsfk.cli._exit import ExitCode, run
+
+if TYPE_CHECKING:
+    from asyncsfk import Usage
+    from asyncsfk.cli._proof import Proof
+    from asyncsfk.simulator import Fault
+
+# A few seconds of work for 300 creators, with some 80 faults on the way.
+_CONCURRENCY: Final = 40
+_LATENCY: Final = 0.2
+_SLOWEST: Final = 1.0
+_TIMEOUT: Final = 2.0
+_CHANCE: Final = 0.004
+# What the client may read, and what the simulator's large bodies unpack to.
+_LARGEST_BODY: Final = 1 << 20
+_LARGE_BODY: Final = 1 << 21
+
+
+@click.command(short_help="Watch the client at work; needs no key.")
+@click.option(
+    "--creators", type=click.IntRange(1), default=300, show_default=True, help="How many to fetch."
+)
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Another seed, another world and faults."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Only the verdict.")
+def demo(creators: int, seed: int, *, quiet: bool) -> None:
+    """Watch the client at work: no key needed, nothing leaves this machine.
+
+    Starts a simulated Social Fetch on a local port, which answers a good part of the requests
+    with overload, lost connections, broken bodies and the like. Fetches the showcases of many
+    creators from it, then holds products and credits against what the simulator knows.
+
+    Exits with 0 if they agree.
+    """
+    run(_demo(creators, seed, quiet=quiet))
+
+
+def weather(chance: float) -> tuple[Fault, ...]:
+    """Return the faults of the demo: every kind there is, each this likely."""
+    from asyncsfk.simulator import Fault  # noqa: PLC0415 - loads aiohttp
+
+    return (
+        # Each of these pauses the client, so there are just enough of them to be seen.
+        Fault.status(503, retry_after="1", probability=5 * chance, times=2),
+        Fault.status(500, probability=chance),
+        Fault.status(502, charge=1, probability=chance),
+        *(fault for fault in Fault.storm(chance, size=_LARGE_BODY) if fault.name != "status"),
+    )
+
+
+async def _demo(creators: int, seed: int, *, quiet: bool) -> ExitCode:
+    from asyncsfk import Client, Timeout  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk.cli._progress import PauseCounter, is_shown, live_progress  # noqa: PLC0415
+    from asyncsfk.cli._proof import Proof  # noqa: PLC0415
+    from asyncsfk.cli._tables import show  # noqa: PLC0415 - loads rich
+    from asyncsfk.simulator import Latency, Simulator  # noqa: PLC0415
+
+    pauses = PauseCounter()
+    async with AsyncExitStack() as stack:
+        simulator = await stack.enter_async_context(
+            Simulator(
+                seed,
+                faults=weather(_CHANCE),
+                latency=Latency.lognormal(_LATENCY, cap=_SLOWEST),
+            )
+        )
+        if not quiet:
+            click.echo(
+                f"A simulated Social Fetch at {simulator.url} loses, delays and garbles answers.\n"
+                f"Fetching the showcases of {creators:,} creators from it."
+            )
+        client = await stack.enter_async_context(
+            Client(
+                simulator.api_key,
+                base_url=simulator.url,
+                concurrency=_CONCURRENCY,
+                timeout=Timeout(total=_TIMEOUT),
+                max_body_bytes=_LARGEST_BODY,
+                on_event=pauses,
+            )
+        )
+        showcases = await stack.enter_async_context(client.showcases(simulator.handles(creators)))
+        if is_shown(quiet=quiet, to_terminal=False):
+            await stack.enter_async_context(live_progress(showcases, pauses, total=creators))
+        proof = Proof(simulator)
+        async for outcome in showcases:
+            proof.check(outcome)
+        progress = showcases.progress
+    if not quiet:
+        show(progress, pauses.count, proof)
+    return tell_verdict(progress.usage, proof, creators)
+
+
+def tell_verdict(usage: Usage, proof: Proof, creators: int) -> ExitCode:
+    """Tell whether the proof holds, and why not, and return the demo's exit code."""
+    ledger = proof.simulator.ledger
+    if failures := proof.failures(usage, creators):
+        click.echo("\n".join(failures))
+        click.secho("The proof fails.", fg="red", bold=True)
+        return ExitCode.INCOMPLETE
+    click.echo(
+        f"The simulator charged {ledger.charged:,} credits, between the {usage.charged:,} and "
+        f"{usage.charged + usage.maybe:,} that the client counted.\n"
+        f"All {proof.equal:,} complete creators equal its truth, product by product."
+    )
+    click.secho("The proof holds.", fg="green", bold=True)
+    return ExitCode.COMPLETE

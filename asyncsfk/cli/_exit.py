@@ -1,0 +1,118 @@
+"""How a command ends: exit codes, signals, and errors told in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from asyncsfk.errors import SfkError
+
+
+class ExitCode(IntEnum):
+    """What the shell is told."""
+
+    COMPLETE = 0
+    INCOMPLETE = 1
+    USAGE = 2
+    ACCOUNT = 3
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+
+
+class UnusableFileError(click.ClickException):
+    """A file that was named cannot be opened; nothing was sent."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(f"cannot open {printable(path)}: {error.strerror or error}")
+
+
+EXIT_CODES = """\b
+Exit codes:
+  0    everything asked for is there
+  1    some of it is not
+  2    usage: flags, arguments, the key, or a file that cannot be opened
+  3    the account stopped us: 401, 402 or 403
+  130  interrupted by Ctrl-C or SIGTERM; what was received is written
+  141  the reader of our output went away
+"""
+
+
+class App(click.Group):
+    """A group whose commands may raise any `SfkError`, be interrupted, and lose their reader."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        """Run the command and turn however it ends into an exit code."""
+        from asyncsfk.errors import SfkError  # noqa: PLC0415 - --help gets by without
+
+        try:
+            return super().invoke(ctx)
+        except SfkError as error:
+            say_error(error)
+            ctx.exit(exit_code(error))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            click.echo("Interrupted.", err=True)
+            ctx.exit(ExitCode.INTERRUPTED)
+        except BrokenPipeError:
+            _silence_stdout()
+            ctx.exit(ExitCode.PIPE_CLOSED)
+
+
+def run(work: Coroutine[Any, Any, ExitCode]) -> None:
+    """Run a command's work and leave with its exit code.
+
+    SIGINT and SIGTERM cancel the work, which then closes what it has open.
+    """
+    click.get_current_context().exit(asyncio.run(_terminable(work)))
+
+
+async def _terminable(work: Coroutine[Any, Any, ExitCode]) -> ExitCode:
+    # asyncio.run sees to SIGINT alone.
+    task = asyncio.current_task()
+    if task is not None:
+        # Windows has no such handlers, and only a main thread can have them.
+        with suppress(NotImplementedError, ValueError, RuntimeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
+def exit_code(error: SfkError) -> ExitCode:
+    """Return the exit code of a command that an error ended."""
+    from asyncsfk.errors import (  # noqa: PLC0415 - --help gets by without
+        ConfigurationError,
+        InvalidArgumentError,
+        is_account_wide,
+    )
+
+    if is_account_wide(error):
+        return ExitCode.ACCOUNT
+    if isinstance(error, ConfigurationError | InvalidArgumentError):
+        return ExitCode.USAGE
+    return ExitCode.INCOMPLETE
+
+
+def say_error(error: SfkError) -> None:
+    """Tell an error in one line on stderr."""
+    click.echo(f"Error: {printable(str(error))}", err=True)
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, with nothing in it that a terminal would obey."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _silence_stdout() -> None:
+    # Else Python would complain when it flushes stdout at its end.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,161 @@
+"""What a fetch takes in: pages and outcomes, on their way to files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from asyncsfk import ClientStateError, Details, Outcome, Usage
+from asyncsfk.cli._exit import ExitCode, printable, say_error
+from asyncsfk.cli._output import cost, counted, outcome_line, page_lines
+
+if TYPE_CHECKING:
+    from asyncsfk import Progress, ShowcasePage, ShowcaseRun
+    from asyncsfk.cli._output import LineWriter
+
+_TOLD: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """How far a creator has come."""
+
+    products: int = 0
+    usage: Usage = field(default_factory=Usage)
+    next_cursor: str | None = None
+
+    def after(self, page: ShowcasePage) -> _UnderWay:
+        """Return how far it has come with one more page."""
+        return _UnderWay(
+            self.products + len(page.products),
+            self.usage + page.usage,
+            page.next_cursor if page.has_more else None,
+        )
+
+
+class Harvest:
+    """Writes pages and outcomes as they come, and sums them up at the end.
+
+    Args:
+        products: Where the products go.
+        errors: Where the outcomes go that are not complete; without it a few are told on stderr.
+        outcomes: Where all outcomes go.
+    """
+
+    def __init__(
+        self, products: LineWriter, *, errors: LineWriter | None, outcomes: LineWriter | None
+    ) -> None:
+        self._products = products
+        self._errors = errors
+        self._outcomes = outcomes
+        self._under_way: dict[str, _UnderWay] = {}
+        self._account_statuses: Counter[str] = Counter()
+        self._untold = 0
+        self._told: list[str] = []
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the products go to a terminal."""
+        return self._products.is_terminal
+
+    async def take_page(self, page: ShowcasePage) -> None:
+        """Write a page's products."""
+        before = self._under_way.get(page.handle, _UnderWay())
+        self._under_way[page.handle] = before.after(page)
+        try:
+            await self._products.write(page_lines(page, before.products + 1))
+        except (OSError, click.ClickException):
+            # Lost to a full disk or a closed pipe: to go on means to go back to this page.
+            self._under_way[page.handle] = before
+            raise
+
+    async def take_arrived(self, run: ShowcaseRun) -> None:
+        """Write the pages that a run has received, and paid for, without waiting for more.
+
+        A reader that is slow to take our lines can have left two for each creator under way.
+        """
+        # Those in the run's queue, then those that had waited for room in it.
+        for _ in range(2):
+            with suppress(TimeoutError):
+                # Over at the first await that would wait.
+                async with asyncio.timeout(0):
+                    async for page in run.pages(self.take_outcome):
+                        before = self._under_way.get(page.handle, _UnderWay())
+                        self._products.write_now(b"".join(page_lines(page, before.products + 1)))
+                        self._under_way[page.handle] = before.after(page)
+
+    def take_outcome(self, outcome: Outcome) -> None:
+        """Write what became of a creator whose pages have all come."""
+        self._under_way.pop(outcome.handle, None)
+        if outcome.account_status is not None:
+            self._account_statuses[outcome.account_status] += 1
+        self._write_outcome(outcome)
+        if outcome.error is not None and self._errors is None:
+            if len(self._told) < _TOLD:
+                error = outcome.error.evolve(handle=None)
+                self._told.append(f"{outcome.handle}: {outcome.status}: {error}")
+            else:
+                self._untold += 1
+
+    def _write_outcome(self, outcome: Outcome) -> None:
+        if self._outcomes is not None:
+            self._outcomes.write_now(outcome_line(outcome))
+        if self._errors is not None and outcome.error is not None:
+            self._errors.write_now(outcome_line(outcome))
+
+    def interrupt(self) -> None:
+        """Write where to go on with the creators that will not come to their end."""
+        for handle, creator in self._under_way.items():
+            if creator.next_cursor is not None:
+                known = Details(handle=handle, cursor=creator.next_cursor)
+                self._write_outcome(
+                    Outcome(
+                        handle=handle,
+                        status="partial",
+                        pages=creator.usage.pages,
+                        usage=creator.usage,
+                        next_cursor=creator.next_cursor,
+                        error=ClientStateError("interrupted before the next page", known),
+                    )
+                )
+
+    def report(self, progress: Progress, *, quiet: bool) -> None:
+        """Tell on stderr what it came to."""
+        for line in self._told:
+            click.echo(printable(line), err=True)
+        if self._untold:
+            click.echo(f"... and {self._untold:,} more; --errors FILE keeps them all", err=True)
+        if not quiet:
+            for line in self._summary(progress):
+                click.echo(line, err=True)
+
+    def _summary(self, progress: Progress) -> list[str]:
+        usage = progress.usage
+        counts = {
+            "complete": progress.complete,
+            "partial": progress.partial,
+            "failed": progress.failed,
+            "skipped": progress.skipped,
+            "not finished": progress.started - progress.done,
+            "given twice": progress.duplicates,
+        }
+        told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        lines = [f"{counted(progress.started, 'creator')}: {told}" if told else "No creators."]
+        lines.append(cost(usage))
+        if self._account_statuses:
+            empty = ", ".join(f"{n:,} {name}" for name, n in self._account_statuses.most_common())
+            lines.append(f"Accounts of empty showcases: {empty}")
+        return lines
+
+    def tell_end(self, run: ShowcaseRun) -> ExitCode:
+        """Tell what stopped the run, if anything did, and return the command's exit code."""
+        if run.stopped is not None:
+            say_error(run.stopped)
+            return ExitCode.ACCOUNT
+        progress = run.progress
+        return ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE

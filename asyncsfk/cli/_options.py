@@ -1,0 +1,168 @@
+"""Options that commands share, and the client made from them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from asyncsfk.cli._exit import UnusableFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncsfk import Client
+    from asyncsfk.events import Event
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_LONGEST_KEY = 4096
+_LONGEST_CONNECT = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientOptions:
+    """What the flags say about the client."""
+
+    api_key_file: str | None
+    base_url: str | None
+    timeout: float | None
+    concurrency: int = 100
+    rate: float | None = None
+
+
+region_option = click.option(
+    "--region", metavar="CC", help="A country code, e.g. US, to see prices and products as there."
+)
+max_pages_option = click.option(
+    "--max-pages",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Fetch at most N pages of a creator, and spend at most N credits on them.",
+)
+concurrency_option = click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Send at most N requests at once. The provider recommends to stay under 500 a key.",
+)
+rate_option = click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Start at most N requests a second.  [default: as many as there are]",
+)
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Neither progress nor a summary, but errors."
+)
+
+
+def client_options(
+    command: Callable[Concatenate[ClientOptions, P], R],
+) -> Callable[P, R]:
+    """Add the flags that every command with a client has, packed into its first argument."""
+
+    @click.option(
+        "--api-key-file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Read the API key from FILE instead of the environment's SOCIALFETCH_API_KEY.",
+    )
+    @click.option(
+        "--base-url",
+        metavar="URL",
+        help="The API's origin, instead of SOCIALFETCH_BASE_URL or the public one.",
+    )
+    @click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="For one request in all, from its start to the end of its answer.  [default: 120]",
+    )
+    @click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        callback=_log,
+        help="Tell of pauses and retries on stderr; -vv of every request.",
+    )
+    @wraps(command)
+    def with_options(*args: P.args, **kwargs: P.kwargs) -> R:
+        names = {field.name for field in fields(ClientOptions)} & kwargs.keys()
+        options: dict[str, Any] = {name: kwargs.pop(name) for name in names}
+        return command(ClientOptions(**options), *args, **kwargs)
+
+    return with_options
+
+
+def make_client(
+    options: ClientOptions,
+    *,
+    needs_key: bool = True,
+    on_event: Callable[[Event], None] | None = None,
+) -> Client:
+    """Return a client, yet to be opened, as the flags and the environment say.
+
+    Raises:
+        ConfigurationError: A setting is unusable or there is no key; nothing was sent.
+    """
+    from asyncsfk import Client, ConfigurationError, Timeout  # noqa: PLC0415 - loads aiohttp
+
+    timeout = Timeout()
+    if (seconds := options.timeout) is not None:
+        timeout = Timeout(total=seconds, connect=min(_LONGEST_CONNECT, seconds), read=seconds)
+    client = Client(
+        _read_key(options.api_key_file) if options.api_key_file else None,
+        base_url=options.base_url,
+        concurrency=options.concurrency,
+        rate=options.rate,
+        timeout=timeout,
+        on_event=on_event,
+    )
+    if needs_key and client.config.api_key is None:
+        raise ConfigurationError(
+            "no API key: set SOCIALFETCH_API_KEY, or name a file that holds it with --api-key-file"
+        )
+    return client
+
+
+def is_verbose() -> bool:
+    """Tell whether the command was asked to log."""
+    return _VERBOSE in click.get_current_context().meta
+
+
+_VERBOSE = "asyncsfk.cli.verbose"
+
+
+def _read_key(path: str) -> str:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - so that its mode is that of what is read
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read(_LONGEST_KEY)
+    except OSError as error:
+        raise UnusableFileError(path, error) from error
+    if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
+        click.echo(f"Warning: others can read {path}: chmod 600 {path}", err=True)
+    # Not a word of it goes into an error; the client checks it.
+    return data.decode("utf-8", "replace").rstrip("\r\n")
+
+
+def _log(context: click.Context, _: click.Parameter, verbosity: int) -> None:
+    if not verbosity:
+        return
+    context.meta[_VERBOSE] = True
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("asyncsfk")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+    context.call_on_close(lambda: logger.removeHandler(handler))

@@ -1,0 +1,119 @@
+"""Live progress of a run on the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from asyncsfk.cli._output import counted
+from asyncsfk.events import Paused, log_event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from rich.console import RenderableType
+
+    from asyncsfk import Progress, ShowcaseRun
+    from asyncsfk.events import Event
+
+_SECONDS_BETWEEN_FRAMES = 0.1
+_BAR_WIDTH = 40
+
+
+class PauseCounter:
+    """An ``on_event`` that counts the client's pauses, and logs as without it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        self.count += isinstance(event, Paused)
+        log_event(event)
+
+
+@asynccontextmanager
+async def live_progress(
+    run: ShowcaseRun, pauses: PauseCounter, *, total: int | None
+) -> AsyncGenerator[None]:
+    """Show on stderr, while the body runs, where a run stands; leave nothing behind.
+
+    Args:
+        run: The run.
+        pauses: How often its client paused.
+        total: How many creators there are, if that is known.
+    """
+    from rich.console import Console  # noqa: PLC0415 - takes a while, and only terminals need it
+    from rich.live import Live  # noqa: PLC0415
+
+    def frame() -> RenderableType:
+        return _frame(run.progress, pauses.count, total)
+
+    # A thread of rich's would ask the run outside of its loop.
+    with Live(
+        frame(),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as live:
+
+        async def draw() -> None:
+            while True:
+                await asyncio.sleep(_SECONDS_BETWEEN_FRAMES)
+                live.update(frame(), refresh=True)
+
+        drawing = asyncio.create_task(draw())
+        try:
+            yield
+        finally:
+            drawing.cancel()
+            with suppress(asyncio.CancelledError):
+                await drawing
+
+
+def is_shown(*, quiet: bool, to_terminal: bool) -> bool:
+    """Tell whether to show progress: on a terminal, unless the output itself goes there."""
+    return sys.stderr.isatty() and not quiet and not to_terminal
+
+
+def _frame(progress: Progress, pauses: int, total: int | None) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415 - see above
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    usage = progress.usage
+    rate = usage.pages / progress.elapsed if progress.elapsed else 0.0
+    done = f"{progress.done:,} of {total:,}" if total is not None else f"{progress.done:,}"
+    head = Table.grid(padding=(0, 1))
+    head.add_row(
+        ProgressBar(
+            total=total,
+            completed=progress.done,
+            width=_BAR_WIDTH,
+            pulse=total is None,
+            animation_time=progress.elapsed,
+            complete_style="cyan",
+            finished_style="green",
+            pulse_style="cyan",
+        ),
+        Text.assemble((done, "bold"), f" creators, {progress.elapsed:.0f} s"),
+    )
+    maybe = f" (+{usage.maybe:,} maybe)" if usage.maybe else ""
+    facts = [
+        counted(usage.pages, "page"),
+        counted(usage.products, "product"),
+        f"{usage.charged:,}{maybe} credits",
+        f"{rate:,.0f} pages/s",
+    ]
+    paused = f", now for {progress.paused_for:.1f} s" if progress.paused_for else ""
+    trouble = [
+        f"{progress.in_flight:,} in flight of {progress.width:,}",
+        f"{usage.retries:,} {'retry' if usage.retries == 1 else 'retries'}",
+        counted(pauses, "pause") + paused,
+    ]
+    return Group(head, Text(" · ".join(facts)), Text(" · ".join(trouble), style="dim"))

@@ -1,0 +1,96 @@
+"""``asyncsfk showcase``: one creator's products."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncsfk.cli._exit import ExitCode, exit_code, run, say_error
+from asyncsfk.cli._options import (
+    ClientOptions,
+    client_options,
+    make_client,
+    max_pages_option,
+    quiet_option,
+    region_option,
+)
+
+if TYPE_CHECKING:
+    from asyncsfk import ShowcasePage
+
+
+@click.command(short_help="Print a creator's products as JSON lines.")
+@click.argument("handle")
+@region_option
+@click.option("--cursor", help="Begin at the page that CURSOR leads to.")
+@max_pages_option
+@click.option("--max-items", type=click.IntRange(1), metavar="N", help="At most N products.")
+@quiet_option
+@client_options
+def showcase(
+    client: ClientOptions,
+    handle: str,
+    *,
+    region: str | None,
+    cursor: str | None,
+    max_pages: int | None,
+    max_items: int | None,
+    quiet: bool,
+) -> None:
+    """Print the products on a creator's showcase as JSON lines, one credit a page.
+
+    HANDLE is a TikTok name, with or without @, or a profile's URL.
+    """
+    run(
+        _showcase(
+            client,
+            handle,
+            region=region,
+            cursor=cursor,
+            max_pages=max_pages,
+            max_items=max_items,
+            quiet=quiet,
+        )
+    )
+
+
+async def _showcase(
+    options: ClientOptions,
+    handle: str,
+    *,
+    region: str | None,
+    cursor: str | None,
+    max_pages: int | None,
+    max_items: int | None,
+    quiet: bool,
+) -> ExitCode:
+    from asyncsfk import SfkError  # noqa: PLC0415 - --help gets by without
+    from asyncsfk.cli._output import LineWriter, cost  # noqa: PLC0415
+
+    page: ShowcasePage | None = None
+    left = max_items
+    code = ExitCode.COMPLETE
+    async with make_client(options) as client:
+        listing = client.showcase(
+            handle, region=region, cursor=cursor, max_pages=max_pages, max_items=max_items
+        )
+        output = LineWriter("-")
+        try:
+            async for page in listing.pages():
+                await output.write(product.to_json() + b"\n" for product in page.products[:left])
+                if left is not None:
+                    left -= min(left, len(page.products))
+        except SfkError as error:
+            say_error(error)
+            code, cursor = exit_code(error), error.cursor
+        else:
+            cursor = page.next_cursor if page is not None and page.has_more else None
+        usage = client.usage
+    if quiet:
+        return code
+    if cursor is not None:
+        click.echo(f"There is more: --cursor {shlex.quote(cursor)}", err=True)
+    click.echo(cost(usage), err=True)
+    return code

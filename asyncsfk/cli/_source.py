@@ -1,0 +1,119 @@
+"""Handles from the command line and from a file, read as they are needed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+import click
+
+from asyncsfk.cli._exit import UnusableFileError
+from asyncsfk.cli._output import standard_stream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+_CHUNK: Final = 1 << 16
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+    def close(self) -> None: ...
+
+
+class HandleFile:
+    """A file of handles, one a line; blank lines and those that begin with ``#`` are skipped.
+
+    Args:
+        path: Its name; ``-`` is stdin.
+
+    Raises:
+        UnusableFileError: It cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file: _Readable
+        # Unbuffered: a pipe's first lines are had before its last, and nothing is locked should
+        # we leave while a read is waiting.
+        if path == "-":
+            stdin = standard_stream(sys.stdin, path)
+            self._file = getattr(stdin, "raw", stdin)
+        else:
+            try:
+                self._file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115 - see __exit__
+            except OSError as error:
+                raise UnusableFileError(path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._path != "-":
+            self._file.close()
+
+    async def handles(self, first: Sequence[str] = ()) -> AsyncIterator[str]:
+        """Give the handles, those of ``first`` before those of the file.
+
+        Raises:
+            click.FileError: The file cannot be read.
+        """
+        for handle in first:
+            yield handle
+        rest = b""
+        while chunk := await self._read():
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _CHUNK:
+                raise click.FileError(self._path, "not a list of handles: a line has no end")
+            for line in lines:
+                if handle := _handle(line):
+                    yield handle
+        if handle := _handle(rest):
+            yield handle
+
+    async def _read(self) -> bytes:
+        """Read what there is, in a thread that nobody has to wait for.
+
+        A thread of a pool would keep an interrupted command from ending until its stdin does.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[bytes] = loop.create_future()
+
+        def settle(result: bytes | OSError) -> None:
+            if done.done():
+                return
+            if isinstance(result, bytes):
+                done.set_result(result)
+            else:
+                done.set_exception(result)
+
+        def read() -> None:
+            result: bytes | OSError
+            try:
+                result = self._file.read(_CHUNK) or b""
+            except OSError as error:
+                result = error
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, result)
+
+        threading.Thread(target=read, name="asyncsfk handles", daemon=True).start()
+        try:
+            return await done
+        except OSError as error:
+            raise click.FileError(self._path, error.strerror or str(error)) from error
+
+
+def _handle(line: bytes) -> str:
+    # Some editors begin a file with a byte order mark.
+    text = line.decode("utf-8", "replace").removeprefix("\ufeff").strip()
+    return "" if text.startswith("#") else text

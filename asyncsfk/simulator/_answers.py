@@ -1,0 +1,202 @@
+"""Answers as bytes: envelopes, errors, and bodies that a fault has spoilt."""
+
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, assert_never
+
+from asyncsfk.simulator import _actions as actions
+from asyncsfk.simulator._faults import retry_after_header
+from asyncsfk.simulator._products import Json
+
+_JSON: Final = "application/json; charset=utf-8"
+_PLACEHOLDER: Final = "\ue000"
+_QUOTED: Final = f'"{_PLACEHOLDER}"'.encode()
+_BLOCK: Final = 2**16
+_HTML_OK: Final = b"<!doctype html><html><body><h1>It works!</h1></body></html>"
+
+_BEFORE_PADDING: Final = b'{"padding":"'
+
+#: Where the padding of a padded body goes.
+PADDED_AT: Final = len(_BEFORE_PADDING)
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(slots=True)
+class Answer:
+    """A status, headers and a body, ready to be sent.
+
+    `padding` bytes are to be sent after the first `PADDED_AT` of the body.
+    """
+
+    status: int
+    body: bytes
+    code: str | None = None
+    headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": _JSON})
+    padding: int = 0
+
+
+def dump(document: Json) -> bytes:
+    """Write a JSON document as the API does: compact, in UTF-8."""
+    return _encode(document).encode()
+
+
+def error(
+    status: int, code: str, message: str, request_id: str, checkout_url: str | None = None
+) -> Answer:
+    """Make an answer with the error envelope."""
+    body = {"code": code, "message": message, "requestId": request_id}
+    if checkout_url is not None:
+        body["checkoutUrl"] = checkout_url
+    return Answer(status, dump({"error": body}), code)
+
+
+def faulty_status(action: actions.Status, request_id: str) -> Answer:
+    """Make the error answer that a fault asks for."""
+    match action.body:
+        case "envelope":
+            answer = error(
+                action.status,
+                action.code,
+                f"Simulated {action.status}.",
+                request_id,
+                action.checkout_url,
+            )
+        case "html":
+            page = f"<html><head><title>{action.status}</title></head><body>proxy</body></html>"
+            answer = Answer(action.status, page.encode(), headers={"Content-Type": "text/html"})
+        case "problem":
+            problem = {"type": "about:blank", "title": "proxy", "status": action.status}
+            kind = {"Content-Type": "application/problem+json"}
+            answer = Answer(action.status, dump(problem), headers=kind)
+        case "empty":
+            answer = Answer(action.status, b"", headers={})
+        case _:  # pragma: no cover - a type checker's matter
+            assert_never(action.body)
+    if action.retry_after is not None:
+        answer.headers["Retry-After"] = retry_after_header(action.retry_after)
+    return answer
+
+
+def redirect(action: actions.Redirect) -> Answer:
+    """Make a redirect."""
+    return Answer(action.status, b"", headers={"Location": action.location})
+
+
+def compose(action: actions.Action | None, document: Json, price: int) -> Answer:
+    """Make a 200 of a document, as the action wants its body and headers."""
+    match action:
+        case actions.Bomb(size):
+            answer = Answer(200, _bomb(size, price))
+            answer.headers["Content-Encoding"] = "gzip"
+        case actions.Oversized(size):
+            answer = _padded(size, document)
+        case actions.SetCookie():
+            answer = Answer(200, dump(document))
+            answer.headers["Set-Cookie"] = "sfk_session=simulated; Path=/; HttpOnly"
+        case (
+            actions.InvalidUtf8()
+            | actions.DeepNesting()
+            | actions.BadNumber()
+            | actions.WrongType()
+            | actions.UnknownFields()
+            | actions.NotJson()
+            | actions.MissingMeta()
+        ):
+            answer = _distort(action, document)
+        case _:
+            answer = Answer(200, dump(document))
+    return answer
+
+
+def _distort(action: actions.Distortion, document: Json) -> Answer:
+    """Make a 200 whose document is spoilt; what the fault does not touch stays valid."""
+    match action:
+        case actions.NotJson():
+            return Answer(200, _HTML_OK, headers={"Content-Type": "text/html; charset=utf-8"})
+        case actions.MissingMeta():
+            document.pop("meta", None)
+        case actions.UnknownFields():
+            _add_unknown_fields(document)
+        case actions.WrongType(where):
+            _mistype(document, where)
+        case actions.InvalidUtf8():
+            return _with_raw(document, "title", b'"caf\xe9 \xff\xfe \xed\xa0\x80"')
+        case actions.DeepNesting(depth):
+            return _with_raw(document, "details", b'{"a":' + b"[" * depth + b"]" * depth + b"}")
+        case actions.BadNumber(token):
+            return _with_raw(document, "rating", f'{{"score":{token},"reviewCount":1}}'.encode())
+    return Answer(200, dump(document))
+
+
+def compress(answer: Answer) -> None:
+    """Compress the body of an answer, fast, unless it already is compressed."""
+    if "Content-Encoding" not in answer.headers:
+        answer.headers["Content-Encoding"] = "gzip"
+        answer.body = zlib.compress(answer.body, 1, wbits=31)
+
+
+def blocks(count: int) -> Iterator[bytes]:
+    """Give so many bytes of padding in blocks."""
+    block = b"0" * _BLOCK
+    for _ in range(count // _BLOCK):
+        yield block
+    yield block[: count % _BLOCK]
+
+
+def _padded(size: int, document: Json) -> Answer:
+    body = _BEFORE_PADDING + b'",' + dump(document)[1:]
+    return Answer(200, body, padding=max(0, size - len(body)))
+
+
+@lru_cache(maxsize=4)
+def _bomb(size: int, price: int) -> bytes:
+    """Make a gzip of valid JSON of `size` bytes, without ever holding those."""
+    document: Json = {
+        "data": {"products": [], "page": {"nextCursor": None, "hasMore": False}},
+        "meta": {"requestId": "req_bomb", "creditsCharged": price, "version": "v1"},
+    }
+    answer = _padded(size, document)
+    gzip = zlib.compressobj(9, wbits=31)
+    parts = (answer.body[:PADDED_AT], *blocks(answer.padding), answer.body[PADDED_AT:])
+    return b"".join(gzip.compress(part) for part in parts) + gzip.flush()
+
+
+def _data(document: Json) -> Json:
+    """Find the object that the content is in: `data`, or a document without envelope itself."""
+    data: Json = document.get("data", document)
+    return data
+
+
+def _with_raw(document: Json, name: str, raw: bytes) -> Answer:
+    """Put raw bytes in the place of one field of the first product, or of `data`."""
+    data = _data(document)
+    products: list[Json] = data.get("products") or [data]
+    products[0][name] = _PLACEHOLDER
+    return Answer(200, dump(document).replace(_QUOTED, raw))
+
+
+def _mistype(document: Json, where: actions.WrongPlace) -> None:
+    data = _data(document)
+    if where == "product" and data.get("products"):
+        data["products"][0]["sales"] = {"soldCount": "a lot"}
+    elif where == "page" and "page" in data:
+        data["page"]["hasMore"] = "yes"
+    elif where == "meta" and "meta" in document:
+        document["meta"]["creditsCharged"] = "one"
+    elif "data" in document:
+        document["data"] = [data]
+    else:
+        document["status"] = 1
+
+
+def _add_unknown_fields(document: Json) -> None:
+    data = _data(document)
+    places = [document, data, *data.get("products", ()), *data.get("reviews", ())]
+    for name in ("meta", "page", "profile", "metrics", "user", "summary"):
+        places += [holder[name] for holder in (document, data) if holder.get(name)]
+    for place in places:
+        place["xSince2027"] = {"unheard": ["of", None, 1.5], "🙂": True}

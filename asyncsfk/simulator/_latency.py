@@ -1,0 +1,49 @@
+"""How long the server takes."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A distribution of delays in seconds; made by `fixed`, `uniform` or `lognormal`.
+
+    What is drawn for a request depends on the simulator's seed, on the page asked for and on how
+    often it was asked for before, not on the order in which requests arrive.
+    """
+
+    shape: Literal["fixed", "uniform", "lognormal"]
+    low: float
+    high: float
+    sigma: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high < math.inf or not 0 <= self.sigma < math.inf:
+            raise ValueError("a latency needs finite seconds from 0 up, the lower first")
+
+    @classmethod
+    def fixed(cls, seconds: float) -> "Latency":
+        """Always take this long."""
+        return cls("fixed", seconds, seconds)
+
+    @classmethod
+    def uniform(cls, low: float, high: float) -> "Latency":
+        """Take any time between two, each as likely."""
+        return cls("uniform", low, high)
+
+    @classmethod
+    def lognormal(cls, median: float, sigma: float = 0.5, cap: float = 30.0) -> "Latency":
+        """Take about the median, sometimes far longer, never longer than the cap."""
+        return cls("lognormal", median, cap, sigma)
+
+    def sample(self, first: float, second: float) -> float:
+        """Turn two random numbers in [0, 1) into seconds."""
+        match self.shape:
+            case "fixed":
+                return self.low
+            case "uniform":
+                return self.low + (self.high - self.low) * first
+            case "lognormal":
+                normal = math.sqrt(-2 * math.log(1 - first)) * math.cos(math.tau * second)
+                return min(self.high, self.low * math.exp(min(self.sigma * normal, 700.0)))

@@ -1,0 +1,170 @@
+"""The ledger: what was asked, what was charged, what arrived."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import NamedTuple
+
+
+class Page(NamedTuple):
+    """What makes two requests ask for the same page; the handle in lower case."""
+
+    route: str | None
+    handle: str | None
+    region: str | None
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One request.
+
+    Attributes:
+        number: counted from 1 in the order of arrival.
+        route: the template of the route, None for an unknown one.
+        path: the raw target, as sent.
+        handle: the handle as sent; for reviews, the product id.
+        region: the region as sent.
+        cursor: the cursor as sent; for reviews, the page number from 2 on. None for a first page.
+        status: the status that was sent, None while (or when) none was.
+        code: the code of an error envelope.
+        charged: the credits charged.
+        delivered: the whole answer was written, and not cut by us or by the client leaving.
+        fault: the name of the fault that struck.
+        authorized: the right key came with it.
+        cookie: a cookie came with it.
+        started: the time of the loop at arrival.
+        finished: the time of the loop when the answer was written or given up, None before.
+    """
+
+    number: int
+    route: str | None
+    path: str
+    handle: str | None
+    region: str | None
+    cursor: str | None
+    authorized: bool
+    cookie: bool
+    started: float
+    finished: float | None = None
+    status: int | None = None
+    code: str | None = None
+    charged: int = 0
+    delivered: bool = False
+    fault: str | None = None
+
+    @property
+    def page(self) -> Page:
+        """What was asked for, to be compared with other requests."""
+        handle = None if self.handle is None else self.handle.lower()
+        return Page(self.route, handle, self.region, self.cursor)
+
+
+class Ledger:
+    """Everything that was asked of a simulator.
+
+    The totals (`requests`, `charged`, `in_flight`, `max_in_flight`) cover all requests. `entries`,
+    `hits` and `paid_twice` cover the entries kept: all, or the newest `keep` of them.
+    """
+
+    __slots__ = (
+        "_entries",
+        "_hits",
+        "_keep",
+        "_payments",
+        "charged",
+        "in_flight",
+        "max_in_flight",
+        "requests",
+    )
+
+    def __init__(self, keep: int | None = None) -> None:
+        self.requests = 0
+        self.charged = 0
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self._keep = keep
+        self._entries: OrderedDict[int, Entry] = OrderedDict()
+        self._hits: dict[Page, int] = {}
+        self._payments: dict[Page, int] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"<Ledger: {self.requests} requests, {self.charged} credits charged, "
+            f"{self.in_flight} in flight>"
+        )
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The entries kept, as they are now, in the order of arrival."""
+        return tuple(self._entries.values())
+
+    def hits(
+        self,
+        handle: str | None = None,
+        *,
+        cursor: str | EllipsisType | None = ...,
+        route: str | None = None,
+    ) -> int:
+        """Count requests: of one handle, of one cursor (None: of first pages), of one route."""
+        handle = None if handle is None else handle.lower()
+        return sum(
+            count
+            for page, count in self._hits.items()
+            if handle in (None, page.handle)
+            and cursor in (..., page.cursor)
+            and route in (None, page.route)
+        )
+
+    def paid_twice(self) -> Mapping[Page, int]:
+        """Tell the pages that were charged more than once, and how often."""
+        return {page: count for page, count in self._payments.items() if count > 1}
+
+    def _open(self, entry: Entry) -> int:
+        """Enter a request; tell how often its page was asked for before."""
+        page = entry.page
+        self.requests += 1
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        before = self._hits.get(page, 0)
+        self._hits[page] = before + 1
+        self._entries[entry.number] = entry
+        if self._keep is not None and len(self._entries) > self._keep:
+            self._forget(self._entries.popitem(last=False)[1])
+        return before
+
+    def _charge(self, entry: Entry) -> None:
+        """Charge what an entry says, at once."""
+        self.charged += entry.charged
+        if entry.charged and entry.number in self._entries:
+            self._payments[entry.page] = self._payments.get(entry.page, 0) + 1
+        self._write(entry)
+
+    def _write(self, entry: Entry) -> None:
+        """Write what became of a request."""
+        if entry.number in self._entries:
+            self._entries[entry.number] = entry
+
+    def _close(self, entry: Entry) -> None:
+        """Write the last of an entry."""
+        self.in_flight -= 1
+        self._write(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        page = entry.page
+        _drop(self._hits, page)
+        if entry.charged:
+            _drop(self._payments, page)
+
+
+def _drop(counts: dict[Page, int], page: Page) -> None:
+    counts[page] -= 1
+    if not counts[page]:
+        del counts[page]

@@ -1,0 +1,243 @@
+"""The simulator: a Social Fetch of one's own, on a real socket."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import web
+from anyio import CancelScope
+
+from asyncsfk.simulator._creators import AccountStatus
+from asyncsfk.simulator._desk import Desk
+from asyncsfk.simulator._faults import Fault
+from asyncsfk.simulator._latency import Latency
+from asyncsfk.simulator._ledger import Ledger
+from asyncsfk.simulator._products import Json
+from asyncsfk.simulator._reviews import product_of
+from asyncsfk.simulator._weather import Weather
+from asyncsfk.simulator._world import World
+
+_BACKLOG: Final = 4096
+_LONGEST_LINE: Final = 2**16
+_CLOSING_TURNS: Final = 1000
+
+
+class Simulator:
+    """A local Social Fetch: all seven routes, deterministic by seed, with a ledger and faults.
+
+    ```python
+    async with Simulator(seed=7, faults=[Fault.status(503, probability=0.1)]) as sim:
+        async with Client(base_url=sim.url, api_key=sim.api_key) as client:
+            ...
+        assert not sim.ledger.paid_twice()
+    ```
+
+    Any valid handle names a creator, whose content follows from the seed and the handle alone and
+    does not care about its case. Most are found; a few of a hundred are private or show nothing.
+    Some spellings say what one gets:
+
+    - `unknown_...` is not found,
+    - `private_...` is private,
+    - `empty_...` is found and shows no products,
+    - `....45products` (the end of the handle, up to 99999) is found and shows that many.
+
+    Products to be reviewed are those whose id is of 19 digits and begins with 1729, like all those
+    shown in showcases; every other id is not found.
+
+    Args:
+        seed: the same seed shows the same world and makes the same decisions, everywhere.
+        api_key: the only key that is let in. It is never shown in a repr, the ledger or a log.
+        page_size: products, and reviews, on a page.
+        credits: the balance to begin with; None never runs out.
+        faults: what goes wrong, the first that matches a request first.
+        latency: how long answers take; None answers at once.
+        max_concurrent: more requests than this in work at once are answered with a 503.
+        overload_retry_after: the Retry-After of that 503, sent as it is; None sends none.
+        gzip: compress answers for clients that accept it.
+        keep_entries: how many entries the ledger keeps; None keeps all. With a number, memory stays
+            bounded, and "asked for before" (see `When`) counts what the ledger still remembers.
+        host: the address to listen on.
+        port: the port to listen on; 0 picks a free one.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        api_key: str = "sfk_simulated_0123456789",
+        page_size: int = 20,
+        credits: int | None = None,  # noqa: A002 - the API's word
+        faults: Iterable[Fault] = (),
+        latency: Latency | None = None,
+        max_concurrent: int | None = None,
+        overload_retry_after: str | None = "1",
+        gzip: bool = True,
+        keep_entries: int | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        if page_size < 1:
+            raise ValueError("a page holds at least one product")
+        if not api_key:
+            raise ValueError("the simulator needs a key to let in")
+        self._api_key = api_key
+        self._host = host
+        self._port = port
+        self._world = World(seed, page_size)
+        self._weather = Weather(self._world, faults, latency)
+        self._ledger = Ledger(keep_entries)
+        self._desk = Desk(
+            self._world,
+            self._weather,
+            self._ledger,
+            api_key=api_key,
+            credits=credits,
+            max_concurrent=max_concurrent,
+            overload_retry_after=overload_retry_after,
+            gzip=gzip,
+        )
+        self._server: web.Server | None = None
+        self._runner: web.ServerRunner | None = None
+
+    def __repr__(self) -> str:
+        where = f"at {self.url}" if self._runner is not None else "not running"
+        return f"<Simulator {where}, seed {self._world.seed}: {self._ledger!r}>"
+
+    async def __aenter__(self) -> Self:
+        if self._server is not None:
+            raise RuntimeError("a simulator runs once: make another one")
+        self._server = web.Server(
+            self._desk.serve,
+            handler_cancellation=True,
+            access_log=None,
+            logger=_logger(),
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+        )
+        runner = web.ServerRunner(self._server)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, self._host, self._port, backlog=_BACKLOG)
+            await site.start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._port = site.port
+        self._runner = runner
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        runner, self._runner = self._runner, None
+        if runner is None or self._server is None:
+            return
+        for site in runner.sites:
+            await site.stop()
+        with CancelScope(shield=True):
+            # Connections that were being accepted show up within a few turns of the loop.
+            for turn in range(_CLOSING_TURNS):
+                connections = self._server.connections
+                for connection in connections:
+                    if connection.transport is not None:
+                        connection.transport.abort()
+                if turn > 3 and not connections:  # noqa: PLR2004 - see above
+                    break
+                await asyncio.sleep(0)
+            await runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """The origin to talk to, without a slash at its end."""
+        if self._runner is None:
+            raise RuntimeError("the simulator is not running: enter it with `async with` first")
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    @property
+    def api_key(self) -> str:
+        """The key that is let in."""
+        return self._api_key
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was asked, charged and delivered so far."""
+        return self._ledger
+
+    @property
+    def balance(self) -> int | None:
+        """The credits left; None when they never run out."""
+        return self._desk.balance
+
+    @balance.setter
+    def balance(self, credits: int | None) -> None:  # noqa: A002 - the API's word
+        self._desk.balance = credits
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What goes wrong. Setting it forgets how often faults struck; see also `add_fault`."""
+        return self._weather.faults
+
+    @faults.setter
+    def faults(self, faults: Iterable[Fault]) -> None:
+        self._weather.replace(faults)
+
+    def add_fault(self, fault: Fault) -> None:
+        """Add a fault after those that there are."""
+        self._weather.add(fault)
+
+    def handles(self, count: int, start: int = 0) -> Iterator[str]:
+        """Name creators that exist, lazily: those with the numbers from `start`, all different."""
+        return self._world.handles(count, start)
+
+    def account_status(self, handle: str) -> AccountStatus:
+        """Tell what the profile route says about a creator: found, private or not_found."""
+        return self._world.creator(handle).status
+
+    def product_count(self, handle: str) -> int:
+        """Tell how many products a creator shows."""
+        return self._world.creator(handle).products
+
+    def showcase(self, handle: str, region: str | None = None) -> list[Json]:
+        """Give all products that a creator shows, as the API shows them."""
+        return self._world.products(handle, region, 0, self.product_count(handle))
+
+    def profile(self, handle: str) -> Json:
+        """Give the `data` of the TikTok profile route."""
+        return self._world.tiktok_profile(handle)
+
+    def instagram_profile(self, handle: str) -> Json:
+        """Give the `data` of the Instagram profile route for a bare name."""
+        return self._world.instagram_profile(handle)
+
+    def reviews(self, product_id: str, region: str | None = None) -> list[Json]:
+        """Give all reviews of a product."""
+        total: int | None = self.review_summary(product_id)["totalReviews"]
+        return self._world.reviews(product_of(product_id, None), region, 0, total or 0)
+
+    def review_summary(self, product_id: str) -> Json:
+        """Give the summary beside a product's reviews."""
+        return self._world.review_summary(product_id)
+
+
+def _logger() -> logging.Logger:
+    """Make aiohttp's logger for us: what a client got wrong in HTTP is not worth a traceback.
+
+    It could also quote the line that was wrong, and the key with it.
+    """
+    logger = logging.getLogger("asyncsfk.simulator")
+    if _is_ours not in logger.filters:
+        logger.addFilter(_is_ours)
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return (
+        not isinstance(error, web.HTTPException) and "http_exceptions" not in type(error).__module__
+    )

@@ -1,0 +1,94 @@
+"""The command line under test: a simulator in a thread, and ways to run `asyncsfk`."""
+
+import asyncio
+import os
+import subprocess
+import sysconfig
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from asyncsfk.cli._app import app
+from asyncsfk.simulator import Simulator
+
+ASYNCSFK = str(Path(sysconfig.get_path("scripts")) / "asyncsfk")
+
+
+@contextmanager
+def running(**settings):
+    """Run a simulator on a loop and thread of its own."""
+    started, loop, stop = threading.Event(), None, None
+    simulator = Simulator(**settings)
+
+    async def serve():
+        nonlocal loop, stop
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        async with simulator:
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=[serve()])
+    thread.start()
+    try:
+        assert started.wait(10)
+        yield simulator
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+
+
+@pytest.fixture
+def simulate(monkeypatch):
+    """Run a simulator with settings of choice and point the environment at it."""
+
+    @contextmanager
+    def simulate(**settings):
+        with running(**settings) as simulator:
+            monkeypatch.setenv("SOCIALFETCH_BASE_URL", simulator.url)
+            monkeypatch.setenv("SOCIALFETCH_API_KEY", simulator.api_key)
+            yield simulator
+
+    return simulate
+
+
+@pytest.fixture
+def simulator(simulate):
+    with simulate() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def invoke():
+    """Run a command in this process; its result tells exit_code, stdout and stderr."""
+
+    def invoke(*args, **settings):
+        result = CliRunner().invoke(app, [str(arg) for arg in args], **settings)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result
+        assert "sfk_simulated" not in result.output
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def spawn():
+    """Start a command in a process of its own; it is killed at the end if need be."""
+    processes = []
+
+    def spawn(*args, **settings):
+        environment = os.environ | {"PYTHONWARNINGS": "error"} | settings.pop("env", {})
+        settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [ASYNCSFK, *map(str, args)], env=environment, **settings
+        )
+        processes.append(process)
+        return process
+
+    yield spawn
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -1,0 +1,247 @@
+"""The commands that ask one thing: whoami, balance, health, showcase; and what all share."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from asyncsfk.simulator import Fault
+from tests.cli.conftest import ASYNCSFK
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_version(invoke):
+    """`--version` tells the version."""
+    assert re.fullmatch(r"asyncsfk, version \d+\.\d+\.\d+\n", invoke("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "fetch", "showcase", "whoami", "balance", "health", "simulate"]
+)
+def test_help(invoke, command):
+    """Every command has a help, and the group's help names it and the exit codes."""
+    assert invoke(command, "--help").stdout.startswith(f"Usage: app {command}")
+    told = invoke("--help").stdout
+    assert re.search(rf"^  {command} +[A-Z]", told, re.MULTILINE)
+    assert re.findall(r"^ +(\d+)  ", told, re.MULTILINE) == ["0", "1", "2", "3", "130", "141"]
+
+
+def test_help_is_quick_and_loads_little():
+    """The help answers in under half a second, without the HTTP client or rich's machinery."""
+    program = """
+import sys
+from asyncsfk.cli import main
+sys.argv = ["asyncsfk", "fetch", "--help"]
+try:
+    main()
+finally:
+    loaded = {"aiohttp", "anyio", "asyncsfk.client", "asyncsfk.simulator", "rich.console"}
+    print(sorted(loaded & set(sys.modules)))
+"""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+    def seconds():
+        began = time.perf_counter()
+        subprocess.run([ASYNCSFK, "--help"], capture_output=True, check=True)  # noqa: S603 - ours
+        return time.perf_counter() - began
+
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_its_libraries_it_says_what_to_install(missing, tmp_path):
+    """Without click or rich the command says what to install, and exits with 2."""
+    program = f"""
+import importlib.util
+
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == {missing!r} else real(name, *rest)
+from asyncsfk.cli import main
+main()
+"""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"The command line needs {missing}: pip install 'asyncsfk[cli]'\n"
+
+
+def test_account_commands_print_json(invoke, simulator):
+    """whoami, balance and health print what the API answers, and cost nothing."""
+    assert json.loads(invoke("whoami").stdout)["user"]["id"] == "usr_simulated"
+    simulator.balance = 7
+    assert json.loads(invoke("balance").stdout)["balance"] == 7
+    assert json.loads(invoke("health").stdout) == {"status": "ok"}
+    assert simulator.ledger.charged == 0
+
+
+def test_health_needs_no_key(invoke, simulator, monkeypatch):
+    """health works without a key; whoami says that one is missing, and exits with 2."""
+    monkeypatch.delenv("SOCIALFETCH_API_KEY")
+    assert invoke("health", "--base-url", simulator.url).exit_code == 0
+    result = invoke("whoami")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: no API key: set SOCIALFETCH_API_KEY")
+    assert simulator.ledger.requests == 1
+
+
+def test_key_from_a_file(invoke, simulator, monkeypatch, tmp_path):
+    """The key can come from a file, whose line end does not matter and whose mode does."""
+    monkeypatch.setenv("SOCIALFETCH_API_KEY", "sfk_wrong")
+    key = tmp_path / "key"
+    key.write_text(simulator.api_key + "\r\n", "utf-8")
+    key.chmod(0o600)
+    result = invoke("whoami", "--api-key-file", key)
+    assert (result.exit_code, result.stderr) == (0, "")
+    key.chmod(0o644)
+    result = invoke("whoami", "--api-key-file", key)
+    assert (result.exit_code, result.stderr) == (
+        0,
+        f"Warning: others can read {key}: chmod 600 {key}\n",
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"sfk_se cret", b"sfk_secret\xff", b"sfk_secret\nmore"])
+def test_a_file_without_a_key_is_refused_unseen(invoke, tmp_path, content):
+    """A file that holds no key is a usage error that does not tell what it holds."""
+    key = tmp_path / "key"
+    key.write_bytes(content)
+    key.chmod(0o600)
+    result = invoke("whoami", "--api-key-file", key)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: the API key cannot be sent")
+    assert "sfk_se" not in result.output
+
+
+def test_a_key_file_that_is_not_there(invoke, tmp_path):
+    """A key file that cannot be opened is a usage error."""
+    result = invoke("whoami", "--api-key-file", tmp_path / "none")
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: cannot open {tmp_path}/none: No such file or directory\n"
+
+
+def test_a_refused_key_is_the_accounts_affair(invoke, simulator, monkeypatch):
+    """A wrong key ends with exit code 3 and one line, and is not shown."""
+    monkeypatch.setenv("SOCIALFETCH_API_KEY", "sfk_wrong_one")
+    for args in (["whoami"], ["showcase", "mrbeast"], ["fetch", "mrbeast"]):
+        result = invoke(*args)
+        assert result.exit_code == 3
+        assert "status 401" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert "sfk_wrong_one" not in result.output
+    assert simulator.ledger.charged == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--base-url", "ftp://x"], "Error: base_url must be"),
+        (["--base-url", "http://example.com"], "unencrypted"),
+        (["--timeout", "0"], "Invalid value for '--timeout'"),
+        (["--timeout", "nan"], "Error: Timeout.total must be"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_bad_flags(invoke, simulator, flags, told):
+    """Flags that make no sense are usage errors, before anything is sent."""
+    result = invoke("whoami", *flags)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert simulator.ledger.requests == 0
+
+
+def test_timeout_is_the_requests(invoke, simulate):
+    """`--timeout` gives a request up after so many seconds, which is exit code 1."""
+    with simulate(faults=[Fault.hang(30)]):
+        began = time.perf_counter()
+        result = invoke("showcase", "mrbeast", "--timeout", "0.2")
+        assert result.exit_code == 1
+        assert "maybe charged 2" in result.stderr
+        assert time.perf_counter() - began < 10
+
+
+def test_showcase_prints_products(invoke, simulator):
+    """showcase prints every product as the API names its fields, one a line."""
+    result = invoke("showcase", "@Some.45products")
+    assert result.exit_code == 0
+    assert lines(result.stdout) == simulator.showcase("some.45products")
+    assert result.stderr == "3 pages, 45 products, 3 credits charged\n"
+
+
+def test_showcase_limits_and_cursor(invoke, simulator):
+    """A showcase that was cut short tells the cursor that goes on with it."""
+    truth = simulator.showcase("some.45products", "GB")
+    first = invoke("showcase", "some.45products", "--region", "GB", "--max-pages", "1")
+    assert lines(first.stdout) == truth[:20]
+    cursor = re.search(r"^There is more: --cursor (.*)$", first.stderr, re.MULTILINE)[1]
+    shell = subprocess.run(  # noqa: S603 - our own command
+        [
+            "/bin/sh",
+            "-c",
+            f'"{ASYNCSFK}" showcase some.45products --region GB -q --cursor {cursor}',
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert lines(shell.stdout) == truth[20:]
+    assert shell.stderr == ""
+    few = invoke("showcase", "some.45products", "--region", "GB", "--max-items", "21")
+    assert lines(few.stdout) == truth[:21]
+    assert simulator.ledger.charged == 1 + 2 + 2
+
+
+def test_showcase_that_breaks_off(invoke, simulate):
+    """What came before a failure is printed, the error is one line, and tells how to go on."""
+    with simulate(faults=[Fault.status(500, pages=[1])]) as simulator:
+        result = invoke("showcase", "some.45products")
+        assert result.exit_code == 1
+        assert lines(result.stdout) == simulator.showcase("some.45products")[:20]
+        error, more, _ = result.stderr.splitlines()
+        assert error.startswith("Error: ")
+        assert "status 500" in error
+        assert more.startswith("There is more: --cursor ")
+
+
+def test_no_credits_left(invoke, simulate):
+    """402 is exit code 3, and shows where to buy credits."""
+    fault = Fault.status(402, checkout_url="https://example.com/buy")
+    with simulate(faults=[fault]):
+        result = invoke("showcase", "mrbeast")
+        assert result.exit_code == 3
+        assert "checkout https://example.com/buy" in result.stderr.splitlines()[0]
+
+
+def test_verbose_logs_to_stderr(invoke, simulate):
+    """`-v` tells of retries, `-vv` of every request, nothing else does, and the key is in none."""
+    for flags, retries, requests in ([], 0, 0), (["-v"], 1, 0), (["-vv"], 1, 2):
+        with simulate(faults=[Fault.close_before(times=1)]):
+            result = invoke("showcase", "mrbeast.3products", *flags)
+            assert result.exit_code == 0
+            assert result.stderr.count("RequestRetried(") == retries
+            assert result.stderr.count("RequestStarted(") == requests
+
+
+def test_what_the_api_says_cannot_drive_the_terminal(invoke, tmp_path):
+    """Control characters in what is echoed arrive escaped."""
+    result = invoke("fetch", "x", "--from", f"{tmp_path}/\x1b[2J")
+    assert result.exit_code == 2
+    assert "\x1b" not in result.stderr
+
+
+def test_a_closed_stdout_is_no_traceback(simulator, spawn):
+    """A command that is given no stdout says so."""
+    process = spawn("showcase", "mrbeast", preexec_fn=lambda: os.close(1), stdout=None)
+    assert process.wait(20) in {0, 1, 2}
+    assert b"Traceback" not in process.stderr.read()
+    assert simulator.ledger.requests == 0

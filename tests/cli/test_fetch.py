@@ -1,0 +1,267 @@
+"""`asyncsfk fetch`, in this process: what is read, written and told."""
+
+import json
+from collections import defaultdict
+
+import pytest
+
+from asyncsfk import Outcome
+from asyncsfk.simulator import Fault
+
+
+def read(path):
+    text = path.read_text("utf-8")
+    assert text == "" or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def by_handle(rows):
+    """Give each handle's products, having checked that positions count from 1."""
+    products = defaultdict(list)
+    for row in rows:
+        handle, position = row.pop("handle"), row.pop("position")
+        products[handle].append(row)
+        assert position == len(products[handle])
+    return products
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out.jsonl"
+
+
+def test_products_of_many_creators(invoke, simulator, out):
+    """Every product of every creator is a line, with its handle and its position."""
+    handles = ["a.45products", "@B.3products", "https://www.tiktok.com/@c.20products?lang=en"]
+    result = invoke("fetch", *handles, "-o", out)
+    assert result.exit_code == 0
+    products = by_handle(read(out))
+    assert products == {
+        name: simulator.showcase(name) for name in ("a.45products", "b.3products", "c.20products")
+    }
+    assert result.stderr == ("3 creators: 3 complete\n5 pages, 68 products, 5 credits charged\n")
+    assert result.stdout == ""
+
+
+def test_stdout_is_the_default(invoke, simulator):
+    """Without -o, or with -o -, the lines go to stdout, and --quiet leaves them alone there."""
+    for flags in [], ["-o", "-"]:
+        result = invoke("fetch", "a.3products", "-q", *flags)
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        assert by_handle(rows)["a.3products"] == simulator.showcase("a.3products")
+        assert result.stderr == ""
+
+
+def test_handles_from_a_file(invoke, simulator, tmp_path, out):  # noqa: ARG001 - environment
+    """A file gives a handle a line, after those of the command line, however it ends its lines."""
+    source = tmp_path / "handles.txt"
+    source.write_bytes(b"\xef\xbb\xbfa.1products\r\n\n  # a comment\n @b.2products \nc.3products")
+    result = invoke("fetch", "d.4products", "--from", source, "-o", out)
+    assert result.exit_code == 0
+    assert {name: len(rows) for name, rows in by_handle(read(out)).items()} == {
+        "a.1products": 1,
+        "b.2products": 2,
+        "c.3products": 3,
+        "d.4products": 4,
+    }
+
+
+def test_handles_from_stdin(invoke, simulator, out):  # noqa: ARG001 - sets the environment
+    """`--from -` reads stdin."""
+    assert (
+        invoke("fetch", "--from", "-", "-o", out, input="a.1products\nb.2products").exit_code == 0
+    )
+    assert by_handle(read(out)).keys() == {"a.1products", "b.2products"}
+
+
+def test_a_handle_cut_by_a_chunk(invoke, simulator, tmp_path):
+    """Handles that fall on the edge of what is read at once stay whole."""
+    source = tmp_path / "handles.txt"
+    source.write_text("#" * 65_530 + "\nempty_one_that_is_cut\nempty_two\n", "utf-8")
+    assert invoke("fetch", "--from", source).exit_code == 0
+    assert {entry.handle for entry in simulator.ledger} == {"empty_one_that_is_cut", "empty_two"}
+
+
+def test_a_file_without_lines_is_refused(invoke, simulator, tmp_path):
+    """A file whose line does not end is not read into memory."""
+    source = tmp_path / "handles.txt"
+    source.write_bytes(b"\0" * 10_000_000)
+    result = invoke("fetch", "--from", source)
+    assert result.exit_code == 1
+    assert "a line has no end" in result.stderr
+    assert simulator.ledger.requests == 0
+
+
+def test_a_file_that_breaks_off(invoke, simulator):
+    """A file that can be opened but not read is told in one line."""
+    result = invoke("fetch", "--from", "/proc/self/mem", "-q")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("Input/output error\n")
+    assert simulator.ledger.requests == 0
+
+
+def test_an_empty_file(invoke, simulator, tmp_path):
+    """No handles in a file are no creators, and no failure."""
+    source = tmp_path / "handles.txt"
+    source.touch()
+    result = invoke("fetch", "--from", source)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("No creators.\n")
+    assert simulator.ledger.requests == 0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["--from", "none.txt"],
+        ["--from", "."],
+        ["mrbeast", "-o", "none/out"],
+        ["mrbeast", "--errors", "none/errors"],
+        ["mrbeast", "--region", ""],
+        ["mrbeast", "--concurrency", "0"],
+        ["mrbeast", "--max-pages", "0"],
+        ["mrbeast", "--rate", "0"],
+        ["mrbeast", "-o", "same", "--errors", "same"],
+        ["--from", "handles.txt", "-o", "../{}/handles.txt"],
+    ],
+)
+def test_usage_errors(invoke, simulator, tmp_path, monkeypatch, args):
+    """What cannot be done is exit code 2, before anything is sent or any file is emptied."""
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "handles.txt"
+    source.write_text("mrbeast\n", "utf-8")
+    result = invoke("fetch", *(arg.format(tmp_path.name) for arg in args))
+    assert result.exit_code == 2, result.stderr
+    assert "Error: " in result.stderr
+    assert source.read_text("utf-8") == "mrbeast\n"
+    assert simulator.ledger.requests == 0
+
+
+def test_a_refused_flag_empties_no_file(invoke, simulator, out):  # noqa: ARG001 - the environment
+    """A fetch that is refused leaves the output of the one before."""
+    out.write_text("{}\n", "utf-8")
+    assert invoke("fetch", "mrbeast", "--region", "", "-o", out).exit_code == 2
+    assert read(out) == [{}]
+
+
+def test_append(invoke, simulator, out):  # noqa: ARG001 - sets the environment
+    """`--append` adds to what is there; without it, what is there is replaced."""
+    for flags, rows in ([], 2), (["--append"], 4), ([], 2):
+        assert invoke("fetch", "a.2products", "-o", out, *flags).exit_code == 0
+        assert len(read(out)) == rows
+
+
+def test_what_is_not_complete_can_be_gone_on_with(invoke, simulate, tmp_path, out):
+    """--errors gets a line a creator that is not complete, with the cursor to go on from."""
+    errors = tmp_path / "errors.jsonl"
+    faults = [
+        Fault.status(500, handles=["a.45products"], pages=[1]),
+        Fault.not_json(handles=["b.3products"]),
+    ]
+    handles = ["a.45products", "b.3products", "c.3products", "no good"]
+    with simulate(faults=faults) as simulator:
+        result = invoke("fetch", *handles, "-o", out, "--errors", errors)
+        assert result.exit_code == 1
+        assert result.stderr.splitlines()[0] == "4 creators: 1 complete, 1 partial, 2 failed"
+        rows = {row["handle"]: row for row in read(errors)}
+        assert {name: row["status"] for name, row in rows.items()} == {
+            "a.45products": "partial",
+            "b.3products": "failed",
+            "no good": "failed",
+        }
+        cut = rows["a.45products"]
+        assert "products" not in cut
+        assert cut["error"]["type"] == "ServerError"
+        assert (cut["error"]["status"], cut["error"]["code"]) == (500, "internal_error")
+        assert cut["usage"]["maybe"] == 3
+        outcomes = [Outcome.from_json(json.dumps(row)) for row in rows.values()]
+        assert all(outcome.error for outcome in outcomes)
+        simulator.faults = []
+        more = invoke("showcase", "a.45products", "--cursor", cut["nextCursor"])
+        products = by_handle(read(out))["a.45products"]
+        products += [json.loads(line) for line in more.stdout.splitlines()]
+        assert products == simulator.showcase("a.45products")
+
+
+def test_without_errors_file_the_first_failures_are_told(invoke, simulator):
+    """Without --errors the first few failures are told on stderr, even with --quiet."""
+    bad = [f"no good {number}" for number in range(8)]
+    result = invoke("fetch", "a.1products", *bad, "-q")
+    assert result.exit_code == 1
+    *told, rest = result.stderr.splitlines()
+    assert len(told) == 5
+    assert all(line.startswith("no good ") and ": failed: " in line for line in told)
+    assert rest == "... and 3 more; --errors FILE keeps them all"
+    assert simulator.ledger.charged == 1
+
+
+def test_outcomes_and_verify_empty(invoke, simulator, tmp_path):
+    """--outcomes gets a line a creator; with --verify-empty it tells what an empty one is."""
+    outcomes = tmp_path / "outcomes.jsonl"
+    handles = ["private_a", "unknown_b", "empty_c", "d.1products"]
+    result = invoke("fetch", *handles, "--verify-empty", "--outcomes", outcomes, "-q")
+    assert result.exit_code == 0
+    assert {row["handle"]: row["accountStatus"] for row in read(outcomes)} == {
+        "private_a": "private",
+        "unknown_b": "not_found",
+        "empty_c": "found",
+        "d.1products": None,
+    }
+    assert simulator.ledger.charged == 7
+    summary = invoke("fetch", *handles, "--verify-empty").stderr.splitlines()
+    assert summary[-1] == "Accounts of empty showcases: 1 private, 1 not_found, 1 found"
+
+
+def test_flags_reach_the_run(invoke, simulate):
+    """Pages, region and width of the run are those of the flags."""
+    with simulate(latency=None) as simulator:
+        handles = [f"a{number}.45products" for number in range(6)]
+        flags = ["--max-pages", "2", "--region", "GB", "--concurrency", "2", "--rate", "1000"]
+        assert invoke("fetch", *handles, *flags, "--base-url", simulator.url).exit_code == 0
+        assert simulator.ledger.requests == 12
+        assert {entry.region for entry in simulator.ledger} == {"GB"}
+        assert simulator.ledger.max_in_flight <= 2
+
+
+def test_duplicates_are_paid_once(invoke, simulator):
+    """A handle that is given twice is fetched once."""
+    result = invoke("fetch", "a.1products", "@A.1products")
+    assert simulator.ledger.charged == 1
+    assert result.stderr.startswith("1 creator: 1 complete, 1 given twice\n")
+
+
+def test_the_account_stops_it(invoke, simulate, out):
+    """When credits run out, what was had is written, the rest is skipped and the exit code is 3."""
+    with simulate(credits=3) as simulator:
+        handles = [f"a{number}.1products" for number in range(10)]
+        result = invoke("fetch", *handles, "-o", out, "--concurrency", "1", "-q")
+        assert result.exit_code == 3
+        assert "status 402" in result.stderr.splitlines()[-1]
+        assert len(read(out)) == 3 == simulator.ledger.charged
+
+
+def test_a_full_disk(invoke, simulator):  # noqa: ARG001 - sets the environment
+    """A file that takes no more is told in one line."""
+    result = invoke("fetch", "a.45products", "-o", "/dev/full", "-q")
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+
+
+def test_a_storm(invoke, simulate, out, tmp_path):
+    """Under faults of every kind, complete creators are whole and the others are accounted for."""
+    errors = tmp_path / "errors.jsonl"
+    slow = {"hang", "gzip_bomb", "oversized"}
+    faults = [fault for fault in Fault.storm(0.004) if fault.name not in slow]
+    with simulate(seed=5, faults=faults) as simulator:
+        source = tmp_path / "handles.txt"
+        source.write_text("\n".join(simulator.handles(80)), "utf-8")
+        invoke("fetch", "--from", source, "-o", out, "--errors", errors, "--timeout", "5")
+        products, failed = by_handle(read(out)), {row["handle"]: row for row in read(errors)}
+        assert failed
+        for handle in simulator.handles(80):
+            truth = simulator.showcase(handle)
+            if handle in failed:
+                assert products[handle] == truth[: len(products[handle])]
+            else:
+                assert products[handle] == truth

@@ -1,0 +1,253 @@
+"""`asyncsfk` as a process: signals, pipes and terminals."""
+
+import errno
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from asyncsfk.simulator import Fault, Latency
+
+STYLE = re.compile(r"\x1b\[([0-9;]*)m")
+COLOURS = re.compile(r"(^|;)(3[0-8]|4[0-8]|9[0-7])(;|$)")
+
+
+def wait_for(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_idle(simulator):
+    before = simulator.ledger.requests
+    time.sleep(0.3)
+    return 0 < before == simulator.ledger.requests
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
+    """Ctrl-C and SIGTERM leave whole lines, say so, and tell where to go on."""
+    out, errors = tmp_path / "out.jsonl", tmp_path / "errors.jsonl"
+    handles = [f"a{number}.900products" for number in range(20)]
+    with simulate(latency=Latency.fixed(0.05)) as simulator:
+        process = spawn("fetch", *handles, "-o", out, "--errors", errors)
+        wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 1000)
+        process.send_signal(signum)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert stderr.endswith(b"Interrupted.\n")
+        assert b"Traceback" not in stderr
+        assert b"20 not finished" in stderr
+        text = out.read_text("utf-8")
+        assert text.endswith("\n")
+        written = [json.loads(line)["handle"] for line in text.splitlines()]
+        for line in errors.read_text("utf-8").splitlines():
+            told = json.loads(line)
+            assert told["status"] == "partial"
+            assert told["nextCursor"] == told["error"]["cursor"]
+            assert written.count(told["handle"]) == told["usage"]["products"]
+        assert simulator.api_key.encode() not in stderr + errors.read_bytes()
+
+
+def test_interrupted_while_stdin_is_silent(simulator, spawn):
+    """A fetch that waits for handles ends at once on Ctrl-C."""
+    process = spawn("fetch", "--from", "-", stdin=subprocess.PIPE)
+    process.stdin.write(b"a.1products\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["handle"] == "a.1products"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert simulator.ledger.charged == 1
+
+
+def test_interrupted_with_a_reader_that_waits(simulate, spawn):
+    """Pages that a slow reader has not taken yet are paid for: they come, whole, on Ctrl-C."""
+    with simulate() as simulator:
+        process = spawn("fetch", *(f"a{number}.900products" for number in range(10)))
+        wait_for(lambda: is_idle(simulator))
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130, stderr
+        assert stdout.endswith(b"\n")
+        assert all(json.loads(line) for line in stdout.splitlines())
+        told = re.search(
+            r"pages, ([\d,]+) products, (\d+) credits charged(?:, (\d+) more maybe)?",
+            stderr.decode(),
+        )
+        products, charged, maybe = (int((text or "0").replace(",", "")) for text in told.groups())
+        assert len(stdout.splitlines()) == products
+        assert charged <= simulator.ledger.charged <= charged + maybe
+
+
+@pytest.mark.parametrize("command", ["fetch", "showcase"])
+def test_a_closed_pipe_ends_quietly(simulate, spawn, command):
+    """A reader that goes away, such as `head`, ends the command without a complaint."""
+    with simulate():
+        process = spawn(command, "a.9000products", "--quiet")
+        assert json.loads(process.stdout.readline())
+        process.stdout.close()
+        assert process.wait(20) == 141
+        assert process.stderr.read() == b""
+
+
+def test_simulate(spawn, tmp_path):
+    """simulate prints what to export, serves until it is told to end, and sums its ledger up."""
+    process = spawn("simulate", "--seed", "3", "--credits", "2", "--latency", "0.001")
+    export = process.stdout.readline().decode()
+    assert re.fullmatch(
+        r"export SOCIALFETCH_BASE_URL=http://127\.0\.0\.1:\d+ SOCIALFETCH_API_KEY=\S+\n", export
+    )
+    environment = dict(item.split("=", 1) for item in export.split()[1:])
+    handles = [f"a{number}.1products" for number in range(3)]
+    fetch = spawn("fetch", *handles, "--concurrency", "1", cwd=tmp_path, env=environment)
+    stdout, _ = fetch.communicate(timeout=20)
+    assert fetch.returncode == 3
+    assert len(stdout.splitlines()) == 2
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert b"3 requests, 2 credits charged, at most 1 at once" in stderr
+    assert b"Traceback" not in stderr
+
+
+@pytest.mark.parametrize("flags", [["--latency", "nan"], ["--storm", "nan"], ["--port", "70000"]])
+def test_simulate_refuses_nonsense(spawn, flags):
+    """Numbers that make no sense are usage errors."""
+    process = spawn("simulate", *flags)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert b"Traceback" not in stderr
+
+
+def test_simulate_on_a_port_in_use(simulator, spawn):
+    """A port that is taken is a usage error."""
+    process = spawn("simulate", "--port", simulator.url.rsplit(":", 1)[1])
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert b"cannot listen" in stderr
+
+
+def on_terminal(spawn, *args, **settings):
+    """Run a command with its stderr on a terminal; give its exit code, stdout and stderr."""
+    ours, theirs = pty.openpty()
+    process = spawn(*args, stderr=theirs, stdout=subprocess.PIPE, **settings)
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            data = os.read(ours, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:  # how Linux tells that the other end was closed
+                raise
+            data = b""
+        if not data:
+            break
+        seen += data
+    os.close(ours)
+    stdout, _ = process.communicate(timeout=20)
+    return process.returncode, stdout.decode(), seen.decode()
+
+
+TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "100", "NO_COLOR": ""}
+
+
+def test_progress_on_a_terminal(simulate, spawn, tmp_path):
+    """On a terminal a fetch shows where it stands, and cleans up behind itself."""
+    with simulate(latency=Latency.fixed(0.4), faults=[Fault.status(503, retry_after="1", times=1)]):
+        code, _, stderr = on_terminal(
+            spawn, "fetch", "a.45products", "-o", tmp_path / "out", env=TERMINAL
+        )
+    assert code == 0
+    plain = STYLE.sub("", stderr)
+    for told in ("0 of 1 creators", "1 page", "20 products", "1 pause, now for 0."):
+        assert told in plain
+    assert plain.endswith("1 creator: 1 complete\r\n3 pages, 45 products, 3 credits charged\r\n")
+    assert COLOURS.search(" ".join(STYLE.findall(stderr)).replace(" ", ";"))
+
+
+@pytest.mark.parametrize("flags", [["-q"], ["-v"]])
+def test_no_progress_where_it_is_unwanted(simulate, spawn, tmp_path, flags):
+    """--quiet shows no progress, nor does --verbose, whose lines it would break."""
+    with simulate(latency=Latency.fixed(0.2)):
+        code, _, stderr = on_terminal(
+            spawn, "fetch", "a.3products", "-o", tmp_path / "out", *flags, env=TERMINAL
+        )
+    assert code == 0
+    assert "creators," not in stderr
+    assert "\x1b" not in stderr
+
+
+def test_no_progress_without_a_terminal(simulate, spawn, tmp_path):
+    """Where stderr is no terminal there is no progress, whatever the environment forces."""
+    with simulate(latency=Latency.fixed(0.2)):
+        process = spawn("fetch", "a.3products", "-o", tmp_path / "out", env={"FORCE_COLOR": "1"})
+        _, stderr = process.communicate(timeout=20)
+    assert stderr == b"1 creator: 1 complete\n1 page, 3 products, 1 credit charged\n"
+
+
+def test_no_color(simulate, spawn, tmp_path):
+    """With NO_COLOR the progress has no colour."""
+    with simulate(latency=Latency.fixed(0.3)):
+        code, _, stderr = on_terminal(
+            spawn,
+            *("fetch", "a.3products", "-o", tmp_path / "out"),
+            env=TERMINAL | {"NO_COLOR": "1"},
+        )
+    assert code == 0
+    assert "0 of 1 creators" in STYLE.sub("", stderr)
+    assert not any(COLOURS.search(style) for style in STYLE.findall(stderr))
+
+
+def test_demo(spawn):
+    """The demo meets faults, proves what it counted, and ends in time."""
+    began = time.monotonic()
+    process = spawn("demo")
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    assert time.monotonic() - began < 15
+    told = stdout.decode()
+    for part in ("What came of it", "Faults met: ", "the simulator knows", "credits in all"):
+        assert part in told
+    assert told.endswith("The proof holds.\n")
+    assert "\x1b" not in told
+    assert stderr == b""
+
+
+def test_demo_on_a_terminal(spawn):
+    """The demo shows its progress; --quiet leaves the verdict alone."""
+    code, stdout, stderr = on_terminal(
+        spawn, "demo", "--creators", "20", "--seed", "2", env=TERMINAL
+    )
+    assert code == 0
+    assert "of 20 creators" in STYLE.sub("", stderr)
+    assert stdout.endswith("The proof holds.\n")
+    process = spawn("demo", "--creators", "5", "--quiet")
+    stdout, stderr = process.communicate(timeout=30)
+    assert len(stdout.splitlines()) == 3
+    assert stderr == b""
+
+
+def test_interrupted_demo(spawn):
+    """Ctrl-C ends the demo cleanly."""
+    process = spawn("demo")
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr == b"Interrupted.\n"
+
+
+def test_main_is_the_entry_point():
+    """`asyncsfk.cli:main` runs the command line."""
+    program = "import sys; sys.argv[1:] = ['--version']; from asyncsfk.cli import main; main()"
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("asyncsfk, version ")

@@ -1,0 +1,96 @@
+"""What every test gets: a virtual clock, a clean environment, and checks of what it leaves behind.
+
+- Async tests run on `VirtualTimeLoop` in debug mode. Mark a test `real_time` for an ordinary loop.
+- After an async test: no task, socket or transport of its own is left, nothing was never awaited.
+- While an async test runs, a blocking call below `asyncsfk` is an error (blockbuster).
+- `HYPOTHESIS_PROFILE=dev` explores anew at each run; the default repeats the same examples.
+"""
+
+import asyncio
+import gc
+import os
+
+import hypothesis
+import pytest
+from blockbuster import blockbuster_ctx
+
+from tests.virtual_time import VirtualTimeLoop, WatchedLoop
+
+VIRTUAL = ("asyncio", {"debug": True, "loop_factory": VirtualTimeLoop})
+REAL = ("asyncio", {"debug": True, "loop_factory": WatchedLoop})
+
+#: Looks (of 1 ms of the loop's time) that a test's last transports get to finish closing.
+LOOKS = 50
+
+hypothesis.settings.register_profile(
+    "ci", derandomize=True, deadline=None, print_blob=True, database=None
+)
+hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "real_time: run this async test on an ordinary loop, not on the virtual clock"
+    )
+
+
+def pytest_generate_tests(metafunc):
+    if "anyio_backend" in metafunc.fixturenames:
+        real = metafunc.definition.get_closest_marker("real_time")
+        if real:
+            metafunc.parametrize("anyio_backend", [REAL], ids=["real_time"], scope="session")
+
+
+def pytest_collection_finish():
+    # What is loaded by now stays: the collections after each test need not look at it again.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    return VIRTUAL
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for name in os.environ:
+        if name.upper().startswith("SOCIALFETCH_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def clean_exit(request):
+    """Fail an async test that leaves something behind (set up first, hence torn down last)."""
+    if "anyio_backend" not in request.fixturenames:
+        yield
+        return
+    request.getfixturevalue("nothing_left_on_the_loop")
+    with blockbuster_ctx("asyncsfk"):
+        yield
+    # An unclosed transport or a coroutine never awaited warns when collected; here, the warning
+    # (an error to us) is still this test's.
+    gc.collect()
+
+
+@pytest.fixture
+async def nothing_left_on_the_loop():
+    loop = asyncio.get_running_loop()
+    files, tasks = loop.open_files(), foreign_tasks()
+    yield
+    for _ in range(LOOKS):
+        left_files, left_tasks = loop.open_files() - files, foreign_tasks() - tasks
+        if not left_files and not left_tasks:
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail(f"left on the loop: tasks {left_tasks or 'none'}, sockets {left_files or 'none'}")
+
+
+def foreign_tasks():
+    """Give the running tasks that are not the test runner's own."""
+    return {task for task in asyncio.all_tasks() if not is_runner(task)}
+
+
+def is_runner(task):
+    return getattr(task.get_coro(), "__qualname__", "").startswith("TestRunner.")

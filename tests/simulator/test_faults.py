@@ -1,0 +1,183 @@
+"""When things go wrong, and how long they take."""
+
+import asyncio
+
+import pytest
+
+from asyncsfk.simulator import CURABLE, FATAL, Fault, Latency, Route
+
+
+async def test_delays_add_up(simulate):
+    """All delays that match are waited for, before any other fault too."""
+    faults = [
+        Fault.delay(Latency.fixed(1)),
+        Fault.close_before(handles={"b"}),
+        Fault.delay(Latency.fixed(2)),
+        Fault.delay(Latency.fixed(90), handles={"c"}),
+    ]
+    async with simulate(latency=Latency.fixed(4), faults=faults) as ask:
+        await ask.page("a")
+        assert await ask.raw("/v1/tiktok/profiles/b") == b""
+        slow, closed = ask.sim.ledger
+        assert (slow.fault, closed.fault) == ("delay", "close_before")
+        for entry in (slow, closed):
+            assert entry.finished - entry.started == pytest.approx(7, abs=0.1)
+
+
+async def test_conditions(simulate):
+    """A fault strikes where all its conditions hold, the first listed before the others."""
+    faults = [
+        Fault.status(500, requests={3}),
+        Fault.status(501, handles={"MrBeast"}, routes={Route.TIKTOK_PROFILE}),
+        Fault.status(502, pages={1}),
+        Fault.status(503, routes=["/v1/whoami"], times=1),
+        Fault.status(504, handles={"mrbeast"}, requests=range(6, 99), pages=[0]),
+    ]
+    async with simulate(faults=faults) as ask:
+        page = await ask.page("a.45products")  # 1
+        cursor = page.data["page"]["nextCursor"]
+        statuses = [
+            (await ask.page("a.45products", cursor=cursor)).status,
+            (await ask.page("a.45products", cursor=cursor)).status,
+            (await ask.get("/v1/tiktok/profiles/mrbeast")).status,
+            (await ask.page("mrbeast")).status,
+            (await ask.page("mrbeast")).status,
+            (await ask.get("/v1/whoami")).status,
+            (await ask.get("/v1/whoami")).status,
+            (await ask.get("/v1/tiktok/products/reviews", productId="1", page=2)).status,
+        ]
+        assert statuses == [502, 500, 501, 200, 504, 503, 200, 502]
+
+
+async def test_faults_spare_bad_requests(simulate):
+    """What is refused anyway is refused as ever."""
+    async with simulate(faults=[Fault.not_json()]) as ask:
+        assert (await ask.page("a", cursor="bad")).status == 400
+        assert (await ask.get("/v1/whoami", headers={})).status == 401
+        assert {entry.fault for entry in ask.sim.ledger} == {None}
+
+
+async def test_faults_change_while_running(simulate):
+    """Faults can be added and replaced at any time; replacing forgets how often they struck."""
+    once = Fault.status(503, times=1)
+    async with simulate(faults=[once]) as ask:
+        statuses = [(await ask.page("a")).status for _ in range(2)]
+        ask.sim.faults = [once]
+        statuses += [(await ask.page("a")).status for _ in range(2)]
+        ask.sim.add_fault(Fault.status(500))
+        statuses.append((await ask.page("a")).status)
+        assert len(ask.sim.faults) == 2
+        ask.sim.faults = ()
+        statuses.append((await ask.page("a")).status)
+        assert statuses == [503, 200, 503, 200, 500, 200]
+
+
+async def test_chance_is_seeded(simulate):
+    """Which requests are struck follows from the seed and the page, not from the order."""
+    faults = [Fault.status(503, probability=0.3), Fault.status(500, probability=0.2)]
+
+    async def statuses(seed, handles):
+        async with simulate(seed, faults=faults) as ask:
+            pairs = await asyncio.gather(*(struck(ask, handle) for handle in handles))
+            return dict(pairs)
+
+    async def struck(ask, handle):
+        return handle, tuple([(await ask.page(handle)).status for _ in range(3)])
+
+    handles = [f"creator{number}" for number in range(60)]
+    forth = await statuses(1, handles)
+    back = await statuses(1, handles[::-1])
+    assert forth == back != await statuses(2, handles)
+    seen = [status for each in forth.values() for status in each]
+    assert 30 < seen.count(503) < 80
+    assert 10 < seen.count(500) < 45
+    # A retry is a new draw.
+    assert any(len(set(each)) > 1 for each in forth.values())
+
+
+async def test_overload(simulate):
+    """More requests at once than allowed are refused, with a Retry-After; health is not."""
+    options = {"max_concurrent": 2, "overload_retry_after": "7", "latency": Latency.fixed(1)}
+    async with simulate(**options) as ask:
+        replies = await asyncio.gather(*(ask.page("a") for _ in range(5)), ask.get("/health"))
+        assert sorted(reply.status for reply in replies) == [200, 200, 200, 503, 503, 503]
+        refused = [reply for reply in replies if reply.status == 503]
+        assert {(reply.code, reply.headers["Retry-After"]) for reply in refused} == {
+            ("temporarily_unavailable", "7")
+        }
+        assert ask.sim.ledger.charged == 2
+
+
+async def test_overload_without_a_hint(simulate):
+    """The refusal can do without a Retry-After."""
+    async with simulate(max_concurrent=0, overload_retry_after=None) as ask:
+        assert "Retry-After" not in (await ask.page("a")).headers
+
+
+@pytest.mark.parametrize("latency", [Latency.uniform(1, 3), Latency.lognormal(1, 2, cap=3)])
+async def test_latency_varies_by_seed(simulate, latency):
+    """Random latencies stay in bounds, vary from page to page, and follow from the seed."""
+
+    async def times(seed):
+        async with simulate(seed, latency=latency) as ask:
+            for handle in ask.sim.handles(15):
+                await ask.page(handle)
+            return [round(entry.finished - entry.started, 2) for entry in ask.sim.ledger]
+
+    one, same, other = await times(1), await times(1), await times(2)
+    assert one == pytest.approx(same, abs=0.05)
+    assert one != pytest.approx(other, abs=0.05)
+    assert len(set(one)) > 5
+    assert max(one) <= 3.1
+    assert latency.shape == "lognormal" or min(one) >= 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Fault.reset(probability=1.5),
+        lambda: Fault.reset(probability=-0.1),
+        lambda: Fault.reset(times=-1),
+        lambda: Fault.drip(0),
+        lambda: Fault.cursor_loop(cycle=0),
+        lambda: Latency.fixed(-1),
+        lambda: Latency.uniform(2, 1),
+        lambda: Latency.lognormal(1, float("nan")),
+        lambda: Latency.fixed(float("inf")),
+    ],
+)
+def test_nonsense_is_refused(make):
+    """A fault or latency that makes no sense is refused when it is made."""
+    with pytest.raises(ValueError, match=r"."):
+        make()
+
+
+def test_a_latency_is_never_infinite():
+    """Not even the wildest distribution leaves its cap."""
+    assert Latency.lognormal(1, 1e300, cap=2).sample(0.999, 0.0) == 2
+
+
+def test_a_storm_has_every_kind():
+    """A storm has each kind of fault that a run survives, at the probability asked for."""
+    storm = Fault.storm(0.05)
+    assert {fault.name for fault in storm} == CURABLE | FATAL
+    assert {fault.probability for fault in storm} == {0.05}
+    assert {fault.name for fault in Fault.storm(curable=True)} == CURABLE
+    assert not CURABLE & FATAL
+    made = {name for name, value in vars(Fault).items() if isinstance(value, classmethod)}
+    assert made - {"_make", "storm"} == CURABLE | FATAL
+
+
+async def test_a_storm_strikes_with_all_it_has(simulate):
+    """Under a storm of certainty split over many requests, the server stays up and consistent."""
+    storm = Fault.storm(0.15, size=2**17, hang=1)
+    async with simulate(faults=storm) as ask:
+        targets = [f"/v1/tiktok/profiles/{h}/showcase-products" for h in ask.sim.handles(150)]
+        await asyncio.gather(*(ask.raw(target) for target in targets), return_exceptions=True)
+        ledger = ask.sim.ledger
+        assert ledger.requests == 150
+        assert ledger.in_flight == 0
+        assert ledger.charged == sum(entry.charged for entry in ledger)
+        assert len({entry.fault for entry in ledger}) > 6
+        ask.sim.faults = ()
+        assert (await ask.page("a")).status == 200

@@ -1,0 +1,142 @@
+"""Starting, stopping and what is left."""
+
+import asyncio
+import socket
+
+import aiohttp
+import anyio
+import pytest
+
+from asyncsfk.simulator import Fault, Latency, Simulator
+
+
+async def test_it_starts_at_once_and_says_where():
+    """A simulator says where it is while it runs, and only then."""
+    sim = Simulator(seed=5)
+    assert repr(sim).startswith("<Simulator not running, seed 5: ")
+    with pytest.raises(RuntimeError, match="not running"):
+        sim.url  # noqa: B018 - asking is the point
+    async with sim as entered:
+        assert entered is sim
+        assert sim.url.startswith("http://127.0.0.1:")
+        assert repr(sim).startswith(f"<Simulator at {sim.url}, seed 5: <Ledger: 0 requests")
+    with pytest.raises(RuntimeError, match="not running"):
+        sim.url  # noqa: B018 - asking is the point
+
+
+async def test_it_runs_once():
+    """A simulator that ran cannot be entered again."""
+    sim = Simulator()
+    async with sim:
+        with pytest.raises(RuntimeError, match="runs once"):
+            await sim.__aenter__()
+    with pytest.raises(RuntimeError, match="runs once"):
+        await sim.__aenter__()
+    await sim.__aexit__(None, None, None)
+
+
+async def test_it_listens_where_it_is_told():
+    """A given port is used; one that is taken is an error that leaves nothing behind."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="address already in use"):
+            await Simulator(port=port).__aenter__()
+    async with Simulator(port=port) as sim:
+        assert sim.url == f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6")
+async def test_it_listens_on_ipv6():
+    """An IPv6 address is put in brackets."""
+    async with Simulator(host="::1") as sim, aiohttp.ClientSession() as session:
+        assert sim.url.startswith("http://[::1]:")
+        async with session.get(sim.url + "/health") as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize("options", [{"page_size": 0}, {"api_key": ""}])
+def test_nonsense_is_refused(options):
+    """Settings that make no sense are refused at once."""
+    with pytest.raises(ValueError, match=r"page|key"):
+        Simulator(**options)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault.hang()],
+        [Fault.drip(1, 100)],
+        [Fault.delay(Latency.fixed(9_999))],
+        [Fault.oversized(2**26)],
+    ],
+)
+async def test_it_closes_at_once(faults):
+    """Leaving cuts open connections, whatever they are waiting for, and waits for nothing."""
+    loop = asyncio.get_running_loop()
+    async with Simulator(faults=faults) as sim:
+        host, port = sim.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        idle_reader, idle_writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            f"GET /v1/whoami HTTP/1.1\r\nHost: x\r\nx-api-key: {sim.api_key}\r\n\r\n".encode()
+        )
+        await asyncio.sleep(1)
+        assert sim.ledger.in_flight == 1
+        before = loop.time()
+        _, late_writer = await asyncio.open_connection(host, int(port))
+    assert loop.time() - before < 0.5
+    [entry] = sim.ledger
+    assert (entry.delivered, sim.ledger.in_flight) == (False, 0)
+    assert entry.finished is not None
+    for each in (writer, idle_writer, late_writer):
+        each.close()
+    assert await idle_reader.read() == b""
+    del reader
+
+
+async def test_it_closes_when_the_body_fails():
+    """An exception in the body arrives as itself."""
+
+    async def fail():
+        async with Simulator() as sim, aiohttp.ClientSession() as session:
+            await session.get(sim.url + "/health")
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await fail()
+
+
+async def test_it_closes_when_cancelled():
+    """A cancelled task takes its simulator down with it."""
+
+    async def run(started):
+        async with Simulator(faults=[Fault.hang()]) as sim, aiohttp.ClientSession() as session:
+            started.set_result(sim)
+            await session.get(sim.url + "/health")
+
+    started = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(run(started))
+    sim = await started
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (sim.ledger.requests, sim.ledger.in_flight) == (1, 0)
+
+
+async def test_it_closes_inside_a_cancelled_scope():
+    """A cancelled anyio scope takes its simulator down with it."""
+    with anyio.move_on_after(1):
+        async with Simulator(faults=[Fault.hang()]) as sim, aiohttp.ClientSession() as session:
+            await session.get(sim.url + "/health")
+    assert (sim.ledger.requests, sim.ledger.in_flight) == (1, 0)
+
+
+async def test_many_connections_at_once(simulate):
+    """Five hundred connections are served at once."""
+    async with simulate(latency=Latency.fixed(1)) as ask:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            ask.session, owned = session, ask.session
+            await asyncio.gather(*(ask.get("/health") for _ in range(500)))
+            ask.session = owned
+        assert ask.sim.ledger.max_in_flight == 500

@@ -1,0 +1,128 @@
+"""What several tests need: clients of a simulator, and a server that says just what it is told."""
+
+import asyncio
+import inspect
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from asyncsfk import Client, Retry, SfkError
+
+#: The route whose pages cost a credit, as errors and events name it.
+SHOWCASE = "/v1/tiktok/profiles/{handle}/showcase-products"
+
+#: A key that is found wherever it turns up.
+KEY = "sfk_Needle7Xq9ZpLw3RtY"
+
+ONCE = Retry.none()
+
+
+def client_of(sim, **options):
+    """Make a client of a simulator; each call is one attempt unless told otherwise."""
+    return Client(sim.api_key, base_url=sim.url, **{"retry": ONCE, **options})
+
+
+async def failure(awaitable, kind=SfkError):
+    """Await what must fail; give the error."""
+    with pytest.raises(kind) as caught:
+        await awaitable
+    return caught.value
+
+
+def http(status, body=b"", /, *lines, length=True):
+    """Make the bytes of an answer; `lines` are further headers."""
+    head = [f"HTTP/1.1 {status} Told", *lines]
+    if length:
+        head.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + body
+
+
+def chunked(*pieces, end=True):
+    """Make a chunked body."""
+    body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return body + b"0\r\n\r\n" * end
+
+
+class RawServer:
+    """Answers every request on a real socket with the bytes that it was made with.
+
+    Args:
+        answer: Bytes, or a function of the request's head that gives them, or one of the head and
+            the stream writer that awaits as it likes.
+        keep: Wait for the next request on the same connection, rather than close.
+    """
+
+    def __init__(self, answer, *, keep=False):
+        self._answer = answer
+        self._keep = keep
+        self._tasks = set()
+        self.connections = 0
+        self.heads = []
+
+    @property
+    def hits(self):
+        """How many requests arrived."""
+        return len(self.heads)
+
+    @property
+    def targets(self):
+        """The targets of the requests, as they were on the wire."""
+        return [head.split(b" ", 2)[1].decode("latin-1") for head in self.heads]
+
+    def headers(self, at=-1):
+        """Give the headers of a request, names in lower case."""
+        lines = self.heads[at].decode("latin-1").split("\r\n")[1:]
+        pairs = [line.split(": ", 1) for line in lines if line]
+        return {name.lower(): value for name, value in pairs}
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        self._tasks.add(asyncio.current_task())
+        try:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    self.heads.append(head)
+                    await self._say(head, writer)
+                    if not self._keep:
+                        break
+        finally:
+            self._tasks.discard(asyncio.current_task())
+            writer.close()
+
+    async def _say(self, head, writer):
+        if inspect.iscoroutinefunction(self._answer):
+            await self._answer(head, writer)
+            return
+        writer.write(self._answer if isinstance(self._answer, bytes) else self._answer(head))
+        await writer.drain()
+
+    async def aclose(self):
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def raw_server(answer, **options):
+    """Run a `RawServer`; its `url` is where."""
+    raw = RawServer(answer, **options)
+    server = await asyncio.start_server(raw.serve, "127.0.0.1", 0, backlog=4096)
+    raw.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield raw
+    finally:
+        server.close()
+        await raw.aclose()
+
+
+@asynccontextmanager
+async def told(answer, *, keep=False, **options):
+    """Run a `RawServer` and a client of it that tries once; give both."""
+    options = {"api_key": KEY, "retry": ONCE, **options}
+    async with (
+        raw_server(answer, keep=keep) as server,
+        Client(base_url=server.url, **options) as client,
+    ):
+        yield server, client

@@ -1,0 +1,241 @@
+"""What a client is told is checked when it is made."""
+
+import math
+import pickle
+
+import msgspec
+import pytest
+
+from asyncsfk import Client, ClientStateError, Config, ConfigurationError, Retry, Timeout
+from asyncsfk.simulator import Simulator
+from tests.support import KEY, client_of, failure
+
+NOT_POSITIVE = [0, -1, -0.5, math.nan, math.inf, -math.inf, True, False]
+NOT_COUNTS = [-1, 1.5, 2.0, "1", None, True, math.nan]
+
+
+def test_the_defaults():
+    """Without options, a client has the documented defaults."""
+    config = Client().config
+    assert config == Config()
+    assert config.base_url == "https://api.socialfetch.dev"
+    assert config.api_key is None
+    assert (config.concurrency, config.rate, config.burst) == (100, None, None)
+    assert (config.trust_env, config.proxy, config.allow_insecure_http) == (False, None, False)
+    assert config.timeout == Timeout(total=120, connect=10, read=60)
+    retry = config.retry
+    assert (retry.attempts, retry.server_errors, retry.lost) == (5, 2, 1)
+    assert retry.max_retry_after == 120
+    assert config.max_body_bytes == 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize("name", ["total", "connect", "read"])
+@pytest.mark.parametrize("value", NOT_POSITIVE)
+def test_timeouts_are_positive(name, value):
+    """A timeout that is no positive number of seconds is refused, and named."""
+    with pytest.raises(ConfigurationError, match=name):
+        Timeout(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["attempts", "server_errors", "lost", "quota"])
+@pytest.mark.parametrize("value", NOT_COUNTS)
+def test_retry_counts_are_whole(name, value):
+    """A number of retries that is no whole number is refused, and named."""
+    with pytest.raises(ConfigurationError, match=name):
+        Retry(**{name: value})
+
+
+def test_retry_has_at_least_one_attempt():
+    """No attempt at all is no policy; no retry is one."""
+    with pytest.raises(ConfigurationError, match="attempts"):
+        Retry(attempts=0)
+    none = Retry.none()
+    assert (none.attempts, none.server_errors, none.lost) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["backoff", "max_backoff", "max_retry_after"])
+@pytest.mark.parametrize("value", NOT_POSITIVE)
+def test_retry_waits_are_positive(name, value):
+    """A wait that is no positive number of seconds is refused, and named."""
+    with pytest.raises(ConfigurationError, match=name):
+        Retry(**{name: value})
+
+
+REFUSED = {
+    "concurrency": [0, *NOT_COUNTS],
+    "max_body_bytes": [0, *NOT_COUNTS],
+    "rate": NOT_POSITIVE,
+    "user_agent": ["", " ", "a\nb", "a\r\nX: y", "caf\u00e9", "\0", "a "],
+    "proxy": ["", "proxy:3128", "socks5://proxy", "file:///x"],
+    "base_url": [
+        "api.socialfetch.dev",
+        "//api.socialfetch.dev",
+        "ftp://api.socialfetch.dev",
+        "https://",
+        "https:///v1",
+        "https://api.socialfetch.dev/?x=1",
+        "https://api.socialfetch.dev#x",
+        "https://api.socialfetch.dev:99999",
+        "https://api.socialfetch.dev:x",
+        "https://api .socialfetch.dev",
+        "https://api.socialfetch.dev/\n",
+        "https://\u00e4pi.socialfetch.dev",
+        "https://[::1",
+        "javascript:alert(1)",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in REFUSED.items() for value in values]
+)
+def test_an_unusable_setting_is_refused(name, value):
+    """Every setting that cannot work is refused when the client is made, and named."""
+    with pytest.raises(ConfigurationError, match=name):
+        Client(KEY, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("timeout", lambda: Client(KEY, timeout=5)),
+        ("timeout", lambda: Client(KEY, timeout=None)),
+        ("retry", lambda: Client(KEY, retry=3)),
+        ("retry", lambda: Client(KEY, retry=None)),
+        ("rate", lambda: Client(KEY, rate="5")),
+        ("burst", lambda: Client(KEY, rate=5, burst="5")),
+        ("base_url", lambda: Client(KEY, base_url=5)),
+        ("proxy", lambda: Client(KEY, proxy=5)),
+        ("user_agent", lambda: Client(KEY, user_agent=b"x")),
+        ("total", lambda: Timeout(total=None)),
+        ("total", lambda: Timeout(total="5")),
+        ("backoff", lambda: Retry(backoff=None)),
+        ("backoff", lambda: Retry(backoff="5")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_setting_of_a_wrong_type_is_refused(name, make):
+    """A setting of a type that cannot work is refused at once, by name, as any other."""
+    with pytest.raises(ConfigurationError, match=name):
+        make()
+
+
+@pytest.mark.parametrize("burst", [0, 0.5, -1, math.nan, math.inf])
+def test_a_burst_is_at_least_one(burst):
+    """A burst that would let nothing out is refused."""
+    with pytest.raises(ConfigurationError, match="burst"):
+        Client(KEY, rate=10, burst=burst)
+
+
+def test_a_burst_needs_a_rate():
+    """A burst without a rate would do nothing, which the caller cannot mean."""
+    with pytest.raises(ConfigurationError, match="rate"):
+        Client(KEY, burst=10)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": 1},
+        {"concurrency": 100_000},
+        {"rate": 0.1},
+        {"rate": 10, "burst": 1},
+        {"rate": 10, "burst": 2.5},
+        {"max_body_bytes": 1},
+        {"user_agent": "my app/1.0 (x)"},
+        {"proxy": "http://user:pass@proxy.example:3128"},
+        {"base_url": "https://gateway.example/socialfetch"},
+        {"base_url": "https://api.socialfetch.dev:8443"},
+        {"timeout": Timeout(total=0.1, connect=1, read=2)},
+        {"retry": Retry(attempts=1, lost=0, server_errors=0, quota=0)},
+        {"trust_env": True},
+    ],
+)
+def test_a_usable_setting_is_kept(options):
+    """Settings that work are what the config says; it pickles to the same."""
+    config = Client(**options).config
+    for name, value in options.items():
+        assert getattr(config, name) == value
+    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own
+    assert hash(config.timeout) == hash(pickle.loads(pickle.dumps(config.timeout)))  # noqa: S301
+
+
+def test_a_slash_at_the_end_is_no_matter():
+    """The origin may be given with a slash at its end."""
+    assert Client(base_url="https://api.example/").config.base_url == "https://api.example"
+
+
+def test_key_and_origin_come_from_the_environment(monkeypatch):
+    """The environment fills in what is not given, and yields to what is."""
+    monkeypatch.setenv("SOCIALFETCH_API_KEY", "sfk_env")
+    monkeypatch.setenv("SOCIALFETCH_BASE_URL", "https://env.example/")
+    assert Client().config == Client("sfk_env", base_url="https://env.example").config
+    given = Client("sfk_given", base_url="https://given.example").config
+    assert given.base_url == "https://given.example"
+    assert given.api_key == Client("sfk_given").config.api_key
+    monkeypatch.setenv("SOCIALFETCH_API_KEY", "")
+    monkeypatch.setenv("SOCIALFETCH_BASE_URL", "")
+    assert Client().config == Config()
+
+
+@pytest.mark.parametrize("value", [Config(), Timeout(), Retry()])
+def test_settings_are_frozen(value):
+    """Nothing that a client was told changes under it."""
+    for name in value.__struct_fields__:
+        with pytest.raises(AttributeError):
+            setattr(value, name, 1)
+
+
+def test_a_changed_config_is_checked_again():
+    """A copy with a change is held to the same rules."""
+    with pytest.raises(ConfigurationError):
+        Config(concurrency=0)
+    with pytest.raises(ConfigurationError):
+        msgspec.structs.replace(Config(), rate=-1)
+
+
+async def test_the_environment_is_read_once(monkeypatch):
+    """A client made before the environment changed keeps its key."""
+    async with Simulator() as sim:
+        monkeypatch.setenv("SOCIALFETCH_API_KEY", sim.api_key)
+        monkeypatch.setenv("SOCIALFETCH_BASE_URL", sim.url)
+        client = Client()
+        monkeypatch.setenv("SOCIALFETCH_API_KEY", "sfk_other")
+        async with client:
+            assert (await client.whoami()).user.id
+
+
+async def test_a_client_that_is_not_open_says_so():
+    """Before it is opened, after it is closed and when opened twice, a client says so."""
+    async with Simulator() as sim:
+        client = client_of(sim)
+        assert "not opened" in repr(client)
+        await failure(client.whoami(), ClientStateError)
+        async with client:
+            assert "open" in repr(client)
+            with pytest.raises(ClientStateError, match="once"):
+                await client.__aenter__()
+        assert "closed" in repr(client)
+        error = await failure(client.whoami(), ClientStateError)
+        assert "closed" in str(error)
+        with pytest.raises(ClientStateError, match="once"):
+            await client.__aenter__()
+        await client.aclose()
+        assert sim.ledger.requests == 0
+
+
+def test_a_client_that_could_not_be_made_can_be_shown():
+    """Debuggers and error trackers show variables: a client refused half-way has a repr, too."""
+    with pytest.raises(ConfigurationError) as caught:
+        Client(KEY, concurrency=0)
+    frames = []
+    traceback = caught.value.__traceback__
+    while traceback is not None:
+        frames.append(traceback.tb_frame)
+        traceback = traceback.tb_next
+    (half_made,) = {
+        frame.f_locals["self"]
+        for frame in frames
+        if "self" in frame.f_locals and isinstance(frame.f_locals["self"], Client)
+    }
+    assert "Client" in repr(half_made)

@@ -1,0 +1,363 @@
+"""The error tree: true to its drawing, picklable, and the only thing a call ever raises."""
+
+import copy
+import inspect
+import json
+import pickle
+import re
+import socket
+import ssl
+
+import aiohttp
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+from yarl import URL
+
+import asyncsfk
+from asyncsfk import (
+    APIError,
+    Client,
+    ConnectionFailedError,
+    ConnectionLostError,
+    Details,
+    InvalidArgumentError,
+    RequestTimeoutError,
+    SfkError,
+    TransportError,
+    UndecodableError,
+    Usage,
+)
+from asyncsfk.simulator import Fault, Simulator
+from tests.support import KEY, ONCE, client_of, failure, http, told
+
+ERRORS = sorted(
+    (
+        value
+        for name in asyncsfk.__all__
+        if inspect.isclass(value := getattr(asyncsfk, name)) and issubclass(value, SfkError)
+    ),
+    key=lambda kind: kind.__name__,
+)
+
+texts = st.none() | st.text()
+counts = st.integers(0, 2**53)
+details = st.builds(
+    Details,
+    handle=texts,
+    route=texts,
+    status=st.none() | st.integers(100, 599),
+    code=texts,
+    request_id=texts,
+    attempts=counts,
+    retry_after=st.none() | st.floats(0, 1e9),
+    usage=st.builds(Usage, *[counts] * 7),
+    cursor=texts,
+    page=st.none() | counts,
+    gave_up=texts,
+    checkout_url=texts,
+    location=texts,
+    body=st.none() | st.binary(),
+)
+errors = st.builds(
+    lambda kind, message, known: kind(message, known), st.sampled_from(ERRORS), st.text(), details
+)
+
+
+def drawn_tree():
+    """Read the tree in the module's docstring: each class's parent, and what is said of it."""
+    parents, notes, above = {}, {}, []
+    for line in asyncsfk.errors.__doc__.splitlines():
+        match = re.fullmatch(r"    ([│├└─ ]*)(\w+Error)\b *(.*)", line)
+        if match:
+            depth, name = len(match[1]) // 4, match[2]
+            assert name not in parents
+            del above[depth:]
+            parents[name] = above[-1] if above else None
+            notes[name] = match[3]
+            above.append(name)
+    return parents, notes
+
+
+def test_the_drawn_tree_is_the_tree():
+    """The tree in the docstring holds every error, each under its base."""
+    parents, _ = drawn_tree()
+    assert parents == {
+        kind.__name__: None if kind is SfkError else kind.__bases__[0].__name__ for kind in ERRORS
+    }
+
+
+def test_every_error_is_exported():
+    """No error of the tree is missing at the top, none is outside of the tree."""
+    queue, found = [SfkError], set()
+    while queue:
+        kind = queue.pop()
+        found.add(kind)
+        queue += kind.__subclasses__()
+    assert {kind for kind in found if kind.__module__.startswith("asyncsfk")} == {*ERRORS}
+    for name in asyncsfk.__all__:
+        value = getattr(asyncsfk, name)
+        if inspect.isclass(value) and issubclass(value, BaseException):
+            assert issubclass(value, SfkError)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [status for note in drawn_tree()[1].values() for status in re.findall(r"^\d{3}", note)],
+)
+async def test_the_drawn_statuses_are_true(status):
+    """A status noted in the tree is answered with the class that it stands beside."""
+    (name,) = (name for name, note in drawn_tree()[1].items() if note.startswith(status))
+    async with told(http(status)) as (_, client):
+        error = await failure(client.showcase_page("x"))
+    assert type(error).__name__ == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        (asyncsfk.ConfigurationError, ValueError),
+        (InvalidArgumentError, ValueError),
+        (asyncsfk.ClientStateError, RuntimeError),
+    ],
+)
+def test_mistakes_are_also_the_usual_errors(kind, base):
+    """Who expects Python's own errors for mistakes catches ours."""
+    assert issubclass(kind, base)
+
+
+@given(error=errors)
+def test_errors_pickle_and_copy_equal(error):
+    """Pickled, copied and described in JSON, an error comes back equal."""
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 - our own
+        assert type(again) is type(error)
+        assert again == error
+        assert (str(again), repr(again), hash(again)) == (str(error), repr(error), hash(error))
+    assert copy.copy(error) == copy.deepcopy(error) == error
+    described = json.loads(json.dumps(error.to_dict()))
+    assert SfkError.from_dict(described) == error
+    assert type(error).from_dict(described) == error
+
+
+@given(error=errors, known=details)
+def test_errors_of_other_details_differ(error, known):
+    """Errors are equal by class, message and all details."""
+    other = type(error)(error.message, known)
+    assert (other == error) is (known == error.details)
+    assert error.evolve() == error
+    assert error.evolve(handle="x") == error.evolve(handle="x")
+    for kind in ERRORS:
+        assert (kind(error.message, error.details) == error) is (kind is type(error))
+
+
+@given(error=errors)
+def test_details_are_attributes(error):
+    """Whatever is known of the call is an attribute of the error."""
+    for name in Details.__struct_fields__:
+        assert getattr(error, name) == getattr(error.details, name)
+    assert not hasattr(error, "nonsense")
+    with pytest.raises(AttributeError, match="nonsense"):
+        error.nonsense  # noqa: B018 - asking is the point
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_a_bare_error_has_empty_details(kind):
+    """An error made of a message alone knows nothing else, and says just that."""
+    error = kind("words")
+    assert str(error) == "words"
+    assert error.usage == Usage()
+    assert error.handle is error.status is error.body is None
+    assert SfkError.from_dict(error.to_dict()) == error
+    assert error.to_dict() == {"type": kind.__name__, "message": "words"}
+
+
+def test_an_error_of_a_newer_version_is_read():
+    """A description of an unknown class, with unknown details, still becomes an error."""
+    data = {"type": "NewerError", "message": "m", "handle": "x", "sinceVersion9": True}
+    error = SfkError.from_dict(data)
+    assert type(error) is SfkError
+    assert (error.message, error.handle) == ("m", "x")
+
+
+def test_details_are_frozen():
+    """What is known of a failure does not change."""
+    with pytest.raises(AttributeError):
+        SfkError("m").details.handle = "x"
+
+
+def test_a_string_names_what_matters():
+    """The text of an error names the handle, status, cost and what to do; no body."""
+    known = Details(
+        handle="mrbeast",
+        status=402,
+        code="insufficient_credits",
+        request_id="req_1",
+        attempts=3,
+        retry_after=2.5,
+        usage=Usage(charged=1, maybe=2),
+        gave_up="why",
+        checkout_url="https://pay.example/",
+        body=b"x" * 5000,
+    )
+    text = str(APIError("HTTP 402: empty", known))
+    for part in (
+        "HTTP 402: empty", "mrbeast", "insufficient_credits", "req_1", "attempts 3", "2.5 s",
+        "maybe charged 2", "why", "https://pay.example/",
+    ):  # fmt: skip
+        assert part in text
+    assert "xxx" not in text
+    assert "xxx" not in repr(APIError("m", known))
+
+
+async def test_partial_results_survive_pickling():
+    """An error with the products that were paid for comes back equal, products and all."""
+    async with (
+        Simulator(faults=[Fault.status(403, pages=[2])]) as sim,
+        client_of(sim) as client,
+    ):
+        error = await failure(client.showcase("long.90products").collect())
+    assert len(error.partial) == 40
+    assert any(product.details for product in error.partial)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert again == error
+    assert again.partial == error.partial
+    assert copy.deepcopy(error) == error
+    assert "partial" not in error.to_dict()
+    json.dumps(error.to_dict())
+
+
+async def test_real_errors_survive_pickling():
+    """Errors raised for real, of several kinds, pickle and describe equal."""
+    faults = [Fault.redirect("http://127.0.0.1:9/"), Fault.not_json(), Fault.garbage()]
+    for fault in [*faults, *map(Fault.status, (400, 402, 429, 500, 503))]:
+        async with Simulator(faults=[fault]) as sim, client_of(sim) as client:
+            error = await failure(client.showcase_page("x"))
+        assert pickle.loads(pickle.dumps(error)) == error  # noqa: S301 - our own
+        assert SfkError.from_dict(json.loads(json.dumps(error.to_dict()))) == error
+
+
+async def test_an_error_keeps_its_cause():
+    """What aiohttp or msgspec raised is the cause of ours, through retries and all."""
+    async with (
+        Simulator(faults=[Fault.close_before(times=2)]) as sim,
+        client_of(sim, retry=asyncsfk.Retry()) as client,
+    ):
+        error = await failure(client.showcase_page("x"), ConnectionLostError)
+        assert isinstance(error.__cause__, Exception)
+        sim.faults = [Fault.wrong_type()]
+        error = await failure(client.showcase_page("x.9products"), UndecodableError)
+        assert "soldCount" in str(error.__cause__)
+    async with client_of(sim_gone(sim)) as client:
+        error = await failure(client.showcase_page("x"), ConnectionFailedError)
+        assert isinstance(error.__cause__, aiohttp.ClientConnectorError)
+
+
+def sim_gone(sim):
+    """Give what a client needs of a simulator that nobody runs."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return type("Gone", (), {"url": f"http://127.0.0.1:{port}", "api_key": sim.api_key})
+
+
+# aiohttp's errors
+
+
+FOREIGN = sorted(
+    {
+        value
+        for module in (aiohttp, aiohttp.client_exceptions)
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, aiohttp.ClientError)
+    }
+    | {OSError, ConnectionResetError, BrokenPipeError, TimeoutError, ssl.SSLError, socket.gaierror},
+    key=lambda kind: kind.__name__,
+)
+
+#: These say by their nature that no request was sent.
+NOTHING_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+)
+
+
+def make_foreign(kind):
+    """Make an error of aiohttp's, which take different arguments."""
+    url = URL("http://127.0.0.1:9/")
+    info = aiohttp.RequestInfo(url, "GET", {}, url)
+    key = aiohttp.client_reqrep.ConnectionKey("127.0.0.1", 9, False, True, None, None, None)
+    for args in (
+        (key, OSError(1, "boom")),
+        ("/path", key, OSError(1, "boom")),
+        (info, ()),
+        (b"a", b"b", "127.0.0.1", 9),
+        (url, "boom"),
+        (url,),
+        ("boom",),
+        (),
+    ):
+        try:
+            error = kind(*args)
+            str(error), repr(error)
+        except (TypeError, AttributeError, ValueError):
+            continue
+        return error
+    raise AssertionError(f"do not know how to make a {kind}")
+
+
+@pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)
+async def test_no_foreign_error_gets_through(kind):
+    """Whatever a connection raises of aiohttp's or the system's, once, ends as an error of ours."""
+    asked = []
+
+    class Broken(aiohttp.TCPConnector):
+        async def connect(self, req, traces, timeout):  # noqa: ASYNC109 - aiohttp's signature
+            asked.append((req, traces, timeout))
+            raise make_foreign(kind)
+
+    async with (
+        aiohttp.ClientSession(connector=Broken()) as session,
+        Client(KEY, base_url="http://127.0.0.1:9", session=session, retry=ONCE) as client,
+    ):
+        error = await failure(client.showcase_page("x"), TransportError)
+    assert len(asked) == 1
+    assert error.usage.charged == 0
+    if issubclass(kind, (*NOTHING_SENT, TimeoutError)):
+        assert (type(error), error.usage.maybe) == (ConnectionFailedError, 0)
+    else:
+        assert (type(error), error.usage.maybe) == (ConnectionLostError, 1)
+    assert str(error)
+    chain, cause = [], error
+    while cause is not None:
+        chain.append(type(cause))
+        cause = cause.__cause__
+    assert kind in chain
+
+
+#: What can happen to a connection that is there.
+MIDWAY = [kind for kind in FOREIGN if not issubclass(kind, NOTHING_SENT)]
+
+
+@pytest.mark.parametrize("kind", MIDWAY, ids=lambda kind: kind.__name__)
+async def test_no_foreign_error_of_a_body_gets_through(kind):
+    """The same holds while the request is under way, where nothing is known to be free."""
+    trace = aiohttp.TraceConfig()
+
+    async def on_chunk(*_):
+        raise make_foreign(kind)
+
+    trace.on_response_chunk_received.append(on_chunk)
+    async with (
+        Simulator() as sim,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        client_of(sim, session=session) as client,
+    ):
+        error = await failure(client.showcase_page("x"), TransportError)
+        assert sim.ledger.requests == 1
+        assert error.usage.maybe == sim.ledger.charged == 1
+    lost = RequestTimeoutError if issubclass(kind, TimeoutError) else ConnectionLostError
+    assert type(error) is lost

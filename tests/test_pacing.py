@@ -1,0 +1,317 @@
+"""Pauses, widths and rates: what one refusal means for all requests of a client."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncsfk import Client, RateLimitedError, Retry, UnavailableError, events
+from asyncsfk.simulator import Fault, Latency, Simulator
+
+
+def starts(sim):
+    return sorted(entry.started for entry in sim.ledger)
+
+
+def refused_at(sim, status=503):
+    return next(entry.finished for entry in sim.ledger if entry.status == status)
+
+
+@pytest.mark.parametrize("retry_after", ["2", "date:+2"])
+async def test_one_refusal_pauses_the_whole_run_and_none_stampedes_after_it(retry_after):
+    """After a 503 nothing starts until the time given, and then requests trickle in."""
+    async with (
+        Simulator(
+            latency=Latency.uniform(0.2, 0.4),
+            faults=[Fault.status(503, retry_after=retry_after, requests={300})],
+        ) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+    ):
+        async with client.showcases(sim.handles(800), concurrency=200, max_pages=1) as run:
+            outcomes = [outcome async for outcome in run]
+        assert {outcome.status for outcome in outcomes} == {"complete"}
+        pause = refused_at(sim)
+        # A date has whole seconds, so its wait can be one shorter than it says.
+        end = pause + (2 if retry_after == "2" else 1)
+        assert sim.ledger.max_in_flight == 200
+        assert not [start for start in starts(sim) if pause < start < end - 0.01]
+        after = [start for start in starts(sim) if start >= end - 0.01]
+        assert len(after) > 300
+        # The width is halved to 100, and those 100 spread over a second: it begins gently, and at
+        # no moment reaches what the full width does, 200 requests of 0.3 s.
+        tenths = [
+            len([start for start in after if tenth <= (start - after[0]) * 10 < tenth + 1])
+            for tenth in range(10)
+        ]
+        assert tenths[0] <= 25
+        assert max(tenths) < 200 / 0.3 / 10
+
+
+async def test_a_refusal_narrows_the_width_and_success_widens_it_again():
+    """Many refusals at once halve the width once; it grows back to where it was."""
+    async with (
+        Simulator(latency=Latency.fixed(0.2), max_concurrent=60) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=80) as client,
+    ):
+        widths = []
+        async with client.showcases(sim.handles(1500), max_pages=1) as run:
+            async for outcome in run:
+                assert outcome.status == "complete"
+                widths.append(run.progress.width)
+        # 80 were too many: halved. So are 61, once it has grown to that.
+        assert 30 <= min(widths) <= 40
+        assert max(widths[widths.index(40) :]) > 60
+
+
+async def test_the_width_is_back_after_a_single_refusal():
+    """A width that was halved once returns to all that was allowed, and not beyond."""
+    async with (
+        Simulator(
+            latency=Latency.fixed(0.2), faults=[Fault.status(503, retry_after="1", requests={10})]
+        ) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=32) as client,
+    ):
+        async with client.showcases(sim.handles(600), max_pages=1) as run:
+            async for _ in run:
+                pass
+            assert run.progress.width == 32
+        assert sim.ledger.max_in_flight == 32
+
+
+async def test_an_outage_is_met_with_fewer_and_fewer_requests():
+    """While everything is refused without a hint, the client slows down to a probe now and then."""
+    async with (
+        Simulator(faults=[Fault.status(503)]) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=100) as client,
+    ):
+        async with client.showcases(sim.handles(100_000)) as run:
+            with anyio.move_on_after(600):
+                async for outcome in run:
+                    assert outcome.status == "failed"
+        assert sim.ledger.charged == 0
+        began = starts(sim)[0]
+        last_minutes = [start for start in starts(sim) if start > began + 300]
+        assert 10 <= len(last_minutes) <= 30
+        assert len(starts(sim)) < 400
+
+
+async def test_no_connection_slows_the_whole_client_too():
+    """When the API cannot be reached, a run probes instead of failing all creators at once."""
+    async with Simulator() as sim:
+        url = sim.url
+    paused = []
+    async with Client("sfk_x", base_url=url, on_event=paused.append) as client:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        failed = 0
+        async with client.showcases((f"creator{n}" for n in range(100_000))) as run:
+            async for outcome in run:
+                assert outcome.status == "failed"
+                assert outcome.usage.maybe == 0
+                failed += 1
+                if loop.time() > began + 300:
+                    break
+    assert failed < 200
+    assert [event for event in paused if isinstance(event, events.Paused)]
+
+
+ADVERSARIAL = [
+    # value, seconds that the call waits (None: it does as without the header)
+    ("0", 0),
+    ("1", 1),
+    ("007", 7),
+    (" 3 ", 3),
+    ("2.5", 2.5),
+    ("119", 119),
+    ("-10", None),
+    ("+5", None),
+    ("inf", None),
+    ("nan", None),
+    ("1e3", None),
+    ("0x10", None),
+    ("1_000", None),
+    ("5 seconds", None),
+    ("5, 10", None),
+    ("", None),
+    ("\u0665", None),
+    ("soon", None),
+    ("Fri, 32 Foo 2026 99:99:99 GMT", None),
+    ("Fri, 31 Dec 100000 23:59:59 GMT", None),
+    ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+    ("Sunday, 06-Nov-94 08:49:37 GMT", 0),
+    ("Sun Nov  6 08:49:37 1994", 0),
+]
+
+
+@pytest.mark.parametrize(("value", "seconds"), ADVERSARIAL)
+async def test_retry_after_is_obeyed_where_it_makes_sense_and_ignored_where_not(value, seconds):
+    """A call waits what Retry-After asks for, its own backoff for nonsense, and succeeds."""
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after=value, times=1)]) as sim,
+        Client(sim.api_key, base_url=sim.url, retry=Retry(backoff=0.25)) as client,
+    ):
+        page = await client.showcase_page("mrbeast")
+        assert page.usage.retries == 1
+        first, second = starts(sim)
+        # Beyond that: the call's own backoff (0.25 s at most), the client's pause where there is
+        # no hint (0.5 s at most), and up to a second's spread after a pause.
+        waited = second - first
+        assert (seconds or 0) <= waited <= (seconds or 0) + 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["121", "3600", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"],
+)
+async def test_a_retry_after_over_the_cap_ends_the_call_with_the_time_in_the_error(value):
+    """Rather than sleep for an hour, a call ends at once, free and resumable."""
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after=value, times=1)]) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+    ):
+        with pytest.raises(UnavailableError) as caught:
+            await client.showcase_page("mrbeast")
+        assert caught.value.retry_after >= 121
+        assert caught.value.attempts == 1
+        assert caught.value.usage.maybe == caught.value.usage.charged == 0
+        assert "120" in (caught.value.gave_up or "")
+        assert caught.value.retry_after <= 366 * 24 * 3600
+        assert (await client.showcase_page("mrbeast")).usage.charged == 1
+
+
+@given(value=st.text(alphabet=st.characters(codec="latin-1", exclude_categories=["Cc"])))
+async def test_no_retry_after_breaks_a_call(value):
+    """Whatever a server writes into Retry-After, the call ends well or in a typed error."""
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after=value.strip(), times=1)]) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+    ):
+        try:
+            await client.showcase_page("mrbeast")
+        except UnavailableError as error:
+            assert error.retry_after > 120  # noqa: PT017
+
+
+async def test_a_date_is_read_by_the_clock_of_the_server():
+    """A Retry-After date means the time until it on the server's clock, however wrong that is."""
+    wrong = datetime(2001, 1, 1, tzinfo=UTC)
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"error": {"code": "temporarily_unavailable", "message": "-", "requestId": "r"}}'
+        head = [
+            "HTTP/1.1 503 Service Unavailable",
+            f"Date: {format_datetime(wrong, usegmt=True)}",
+            f"Retry-After: {format_datetime(wrong + timedelta(seconds=7), usegmt=True)}",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
+        writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with server, Client("sfk_x", base_url=f"http://{host}:{port}", retry=Retry.none()) as client:
+        with pytest.raises(UnavailableError) as caught:
+            await client.showcase_page("mrbeast")
+    assert caught.value.retry_after == 7
+
+
+async def test_a_free_route_over_its_limit_is_tried_again():
+    """A 429 is free and tried again as a 503 is."""
+    async with (
+        Simulator(faults=[Fault.status(429, retry_after="3", times=1)]) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+    ):
+        assert (await client.whoami()).usage.requests == 2
+        first, second = starts(sim)
+        assert 3 <= second - first <= 5
+
+        sim.add_fault(Fault.status(429))
+        with pytest.raises(RateLimitedError) as caught:
+            await client.whoami()
+        assert caught.value.attempts == 5
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "at_once"), [(20, None, 1), (100, None, 5), (100, 20, 20), (3, None, 1)]
+)
+async def test_the_rate_holds_in_every_second(rate, burst, at_once):
+    """No second sees more than the rate and one burst, and the rate is used to the full."""
+    async with (
+        Simulator() as sim,
+        Client(sim.api_key, base_url=sim.url, rate=rate, burst=burst, concurrency=50) as client,
+    ):
+        async with client.showcases(sim.handles(rate * 4), max_pages=1) as run:
+            async for _ in run:
+                pass
+        times = starts(sim)
+        for start in times:
+            assert len([t for t in times if start <= t < start + 1]) <= rate + at_once
+        first = [t for t in times if t < times[0] + 0.5 / rate]
+        assert len(first) <= at_once
+        assert (len(times) - at_once) / (times[-1] - times[0]) >= 0.95 * rate
+
+
+async def test_a_retry_storm_ends_when_the_quota_is_used_up():
+    """A client that meets nothing but failures soon stops to multiply its requests."""
+    async with (
+        Simulator(faults=[Fault.status(500)]) as sim,
+        Client(sim.api_key, base_url=sim.url, retry=Retry(quota=10)) as client,
+    ):
+        outcomes = await client.fetch_showcases(sim.handles(100))
+        assert {outcome.status for outcome in outcomes} == {"failed"}
+        assert client.usage.retries == 10
+        assert sim.ledger.requests == 110
+        refused = [o.error.gave_up for o in outcomes if "quota" in (o.error.gave_up or "")]
+        assert len(refused) >= 80
+
+
+async def test_success_earns_retries_back():
+    """A client whose failures are rare never runs out of retries."""
+    async with (
+        Simulator(faults=[Fault.status(500, probability=0.2)], seed=3) as sim,
+        Client(sim.api_key, base_url=sim.url, retry=Retry(quota=5, server_errors=4)) as client,
+    ):
+        outcomes = await client.fetch_showcases(sim.handles(300), concurrency=4)
+        assert client.usage.retries > 50
+        assert sum(outcome.status == "complete" for outcome in outcomes) > 290
+
+
+async def test_without_retries_every_failure_is_final():
+    """Retry.none() makes one request a call, whatever comes of it."""
+    for status in (429, 500, 502, 503):
+        async with (
+            Simulator(faults=[Fault.status(status, retry_after="1")]) as sim,
+            Client(sim.api_key, base_url=sim.url, retry=Retry.none()) as client,
+        ):
+            outcomes = await client.fetch_showcases(["mrbeast"])
+            assert outcomes[0].error.attempts == 1
+            assert sim.ledger.requests == 1
+
+
+async def test_a_paused_call_can_be_cancelled():
+    """A call that waits for the end of a pause leaves at once, and its place goes to the next."""
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after="100", times=1)]) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=1) as client,
+    ):
+        first = asyncio.create_task(client.showcase_page("mrbeast"))
+        await asyncio.sleep(1)
+        waiting = [asyncio.create_task(client.showcase_page(f"creator{n}")) for n in range(3)]
+        await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for task in (first, *waiting[:2]):
+            task.cancel()
+        await asyncio.wait([first, *waiting[:2]])
+        assert loop.time() - began < 1
+        page = await waiting[2]
+        assert page.usage.charged == 1
+        assert client.usage.maybe == 0

@@ -1,0 +1,394 @@
+"""Every route: what is sent is right byte for byte, what cannot be sent is refused before."""
+
+import json
+from urllib.parse import parse_qsl, urlsplit
+
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from asyncsfk import (
+    BadRequestError,
+    Client,
+    ConfigurationError,
+    InvalidArgumentError,
+    Reply,
+    UnauthorizedError,
+)
+from asyncsfk.simulator import Simulator
+from tests.support import KEY, client_of, failure, http, told
+
+ANY = http(200, b'{"data":null,"meta":{"creditsCharged":0}}')
+EMPTY = http(
+    200,
+    b'{"data":{"products":[],"reviews":[],"page":{"hasMore":false}},"meta":{"creditsCharged":1}}',
+)
+
+
+# The routes
+
+
+async def test_every_route_tells_the_truth():
+    """Each of the seven routes gives what the API knows."""
+    async with Simulator(3) as sim, client_of(sim) as client:
+        page = await client.showcase_page("@Long.90Products")
+        truth = sim.showcase("long.90products")
+        assert [product.id for product in page.products] == [each["id"] for each in truth[:20]]
+        assert (page.handle, page.cursor, page.region) == ("long.90products", None, None)
+        assert page.has_more
+        assert page.next_cursor
+
+        lookup = await client.tiktok_profile("long.90products")
+        told_so = sim.profile("long.90products")
+        assert lookup.lookup_status == told_so["lookupStatus"] == "found"
+        assert lookup.profile.handle == told_so["profile"]["handle"]
+        assert lookup.metrics.followers == told_so["metrics"]["followers"]
+        for handle, status in (("unknown_x", "not_found"), ("private_x", "private")):
+            lookup = await client.tiktok_profile(handle)
+            assert (lookup.lookup_status, lookup.usage.charged) == (status, 1)
+
+        lookup = await client.instagram_profile("https://www.instagram.com/Some.One/")
+        told_so = sim.instagram_profile("some.one")
+        assert lookup.lookup_status == told_so["lookupStatus"]
+        assert lookup.profile.display_name == told_so["profile"]["displayName"]
+
+        product = page.products[0].id
+        reviews = await client.product_reviews(product_id=product)
+        assert [each.id for each in reviews.reviews] == [
+            each["id"] for each in sim.reviews(product)[:20]
+        ]
+        assert reviews.page == 1
+        assert reviews.summary.total_reviews == sim.review_summary(product)["totalReviews"]
+
+        assert (await client.whoami()).user.id
+        assert (await client.balance()).balance >= 0
+        assert (await client.health()).status == "ok"
+        assert {entry.status for entry in sim.ledger} == {200}
+
+
+async def test_the_free_routes_cost_nothing():
+    """Whoami, balance and health are free and say so."""
+    async with Simulator() as sim, client_of(sim) as client:
+        assert (await client.whoami()).usage.charged == 0
+        assert (await client.balance()).usage.charged == 0
+        await client.health()
+        assert (client.usage.requests, client.usage.charged, client.usage.maybe) == (3, 0, 0)
+        assert sim.ledger.charged == 0
+
+
+async def test_the_key_is_needed_where_it_is_needed():
+    """Without a key, health works; every other route is refused before anything is sent."""
+    async with Simulator() as sim, Client(base_url=sim.url) as client:
+        assert (await client.health()).status == "ok"
+        for call in (
+            client.showcase_page("x"),
+            client.showcase("x").collect(),
+            client.tiktok_profile("x"),
+            client.instagram_profile("x"),
+            client.product_reviews(product_id="1"),
+            client.reviews(product_id="1").collect(),
+            client.whoami(),
+            client.balance(),
+            client.get("/v1/balance"),
+        ):
+            error = await failure(call, ConfigurationError)
+            assert "SOCIALFETCH_API_KEY" in str(error)
+        assert [entry.route for entry in sim.ledger] == ["/health"]
+
+
+async def test_a_wrong_key_is_unauthorized():
+    """A key that the API does not know is its own error, free, and not tried again."""
+    async with Simulator() as sim, Client("sfk_wrong", base_url=sim.url) as client:
+        error = await failure(client.whoami(), UnauthorizedError)
+        assert (sim.ledger.requests, error.usage.maybe, error.code) == (1, 0, "unauthorized")
+
+
+async def test_the_headers_of_a_request():
+    """The key goes out in its header, the encoding is pinned, the agent is ours or the caller's."""
+    async with told(ANY, keep=True) as (server, client):
+        await client.get("/v1/x")
+        headers = server.headers()
+        assert server.heads[0].startswith(b"GET /v1/x HTTP/1.1\r\n")
+        assert headers["x-api-key"] == KEY
+        assert headers["accept-encoding"] == "gzip"
+        assert headers["accept"] == "application/json"
+        assert headers["user-agent"].startswith("asyncsfk/")
+        assert not {"cookie", "authorization", "content-type", "content-length"} & set(headers)
+        assert server.heads[0].count(KEY.encode()) == 1
+    async with told(http(200, b'{"status":"ok"}'), user_agent="mine/1") as (server, client):
+        await client.health()
+        assert server.headers()["user-agent"] == "mine/1"
+        assert "x-api-key" not in server.headers()
+
+
+async def test_a_base_url_may_have_a_path():
+    """An API behind a gateway's path is asked below it."""
+    async with told(ANY, keep=True) as (server, _):
+        async with Client(KEY, base_url=f"{server.url}/gate%20way/") as client:
+            await client.get("/v1/x")
+        assert server.targets == ["/gate%20way/v1/x"]
+
+
+# Handles
+
+
+GOOD_HANDLES = {
+    "mrbeast": "mrbeast",
+    "@MrBeast": "mrbeast",
+    "  mrbeast\n": "mrbeast",
+    "https://www.tiktok.com/@MrBeast?lang=en": "mrbeast",
+    "tiktok.com/@mr.beast_1/video/5#x": "mr.beast_1",
+    "a" * 64: "a" * 64,
+    "_": "_",
+    "...a": "...a",
+}
+
+
+@pytest.mark.parametrize("given_as", GOOD_HANDLES)
+async def test_handles_as_people_have_them(given_as):
+    """A handle, an @handle and a profile's URL ask for the same page."""
+    async with told(EMPTY) as (server, client):
+        page = await client.showcase_page(given_as)
+    handle = GOOD_HANDLES[given_as]
+    assert page.handle == handle
+    assert server.targets == [f"/v1/tiktok/profiles/{handle}/showcase-products"]
+
+
+BAD_HANDLES = [
+    "", " ", "@", "@@x", ".", "..", "...", "a/b", "a?b", "a#b", "%2e%2e", "a%2Fb", "a" * 65, "a b",
+    "a\nb", "a\0b", "\u00e9", "\U0001f642", "a\\b", "http://evil.example/@x",
+    "https://tiktok.com/", "https://tiktok.com/@", "https://tiktok.com/@..", "\u0661",
+    "https://eviltiktok.com/@x", "https://tiktok.com.evil.example/@x", "\ud800", "\uff21", "a;b",
+    None, 5, b"mrbeast", ["x"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("handle", BAD_HANDLES, ids=ascii)
+@pytest.mark.parametrize("call", ["showcase_page", "tiktok_profile", "instagram_profile"])
+async def test_a_bad_handle_is_refused_before_sending(handle, call):
+    """What is no handle is refused with what it was, and nothing is sent."""
+    async with told(ANY) as (server, client):
+        error = await failure(getattr(client, call)(handle), InvalidArgumentError)
+        assert server.connections == 0
+    assert isinstance(error, ValueError)
+    assert error.usage.requests == 0
+    assert len(str(error)) < 400
+
+
+# Cursors and regions
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(
+    cursor=st.text(
+        st.characters(exclude_categories=["Cs"])
+        | st.sampled_from("+/=%&?# ;\\\"'\u00e9\U0001f642"),
+        min_size=1,
+    ),
+    region=st.none() | st.sampled_from(["US", "gb", "\u00e9&+"]),
+)
+async def test_cursors_arrive_as_they_came(cursor, region):
+    """Any cursor is percent-encoded exactly once, and arrives byte for byte."""
+    async with told(EMPTY) as (server, client):
+        page = await client.showcase_page("x", cursor=cursor, region=region)
+    split = urlsplit(server.targets[0])
+    assert split.path == "/v1/tiktok/profiles/x/showcase-products"
+    query = {"cursor": cursor} | ({} if region is None else {"region": region})
+    assert dict(parse_qsl(split.query, strict_parsing=True, keep_blank_values=True)) == query
+    assert "+" not in split.query
+    assert page.cursor == cursor
+
+
+@pytest.mark.parametrize("name", ["cursor", "region"])
+@pytest.mark.parametrize("value", ["", 5, b"x", "\ud800", ["x"]], ids=ascii)
+async def test_a_bad_cursor_or_region_is_refused(name, value):
+    """What cannot be a cursor or a region is refused by name, and nothing is sent."""
+    async with told(ANY) as (server, client):
+        error = await failure(client.showcase_page("x", **{name: value}), InvalidArgumentError)
+        assert name in str(error)
+        with pytest.raises(InvalidArgumentError):
+            client.showcase("x", **{name: value})
+        assert server.connections == 0
+
+
+async def test_an_altered_cursor_is_the_apis_business():
+    """A cursor that the API refuses is a bad request with that cursor in the error, free."""
+    async with Simulator() as sim, client_of(sim) as client:
+        error = await failure(client.showcase_page("x", cursor="no such"), BadRequestError)
+        assert (error.cursor, error.usage.maybe, sim.ledger.requests) == ("no such", 0, 1)
+
+
+@pytest.mark.parametrize("name", ["max_pages", "max_items"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "1", True])
+async def test_a_bad_limit_is_refused(name, value):
+    """A limit that is no whole number of 1 or more is refused before any page is paid."""
+    async with told(ANY) as (_, client):
+        for listing in (
+            lambda **limits: client.showcase("x", **limits),
+            lambda **limits: client.reviews(product_id="1", **limits),
+        ):
+            with pytest.raises(InvalidArgumentError, match=name):
+                listing(**{name: value})
+
+
+# Reviews
+
+
+async def test_reviews_by_id_and_by_url():
+    """Reviews are asked for by product id, URL or both, with region and page."""
+    url = "https://shop.tiktok.com/view/product/1729?x=1&y=%20#z"
+    async with told(EMPTY, keep=True) as (server, client):
+        await client.product_reviews(product_id="1729")
+        await client.product_reviews(url=url, page=3)
+        await client.product_reviews(product_id="1729", url=url, region="US")
+    queries = [dict(parse_qsl(urlsplit(target).query)) for target in server.targets]
+    assert queries == [
+        {"productId": "1729"},
+        {"url": url, "page": "3"},
+        {"productId": "1729", "url": url, "region": "US"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"region": "US"},
+        {"product_id": ""},
+        {"url": ""},
+        {"url": "x" * 4097},
+        {"product_id": "1", "page": 0},
+        {"product_id": "1", "page": -1},
+        {"product_id": "1", "page": True},
+        {"product_id": "1", "page": 1.5},
+        {"product_id": "1", "page": "2"},
+        {"product_id": 1729.5},
+        {"product_id": "1", "region": ""},
+        {"url": 5},
+    ],
+    ids=str,
+)
+async def test_bad_arguments_of_reviews_are_refused(arguments):
+    """Reviews without a product, or with an argument that cannot be sent, cost nothing."""
+    async with told(ANY) as (server, client):
+        await failure(client.product_reviews(**arguments), InvalidArgumentError)
+        with pytest.raises(InvalidArgumentError):
+            client.reviews(**arguments)
+        assert server.connections == 0
+
+
+async def test_reviews_go_from_page_to_page():
+    """The reviews of a product are iterated over its numbered pages."""
+    async with Simulator(page_size=5) as sim, client_of(sim) as client:
+        products = [each["id"] for each in sim.showcase("long.90products")]
+        product = next(each for each in products if len(sim.reviews(each)) > 12)
+        truth = [each["id"] for each in sim.reviews(product)]
+        received = await client.reviews(product_id=product, max_items=12).collect()
+        assert [review.id for review in received] == truth[:12]
+        pages = [page async for page in client.reviews(product_id=product, page=2).pages()]
+        assert [review.id for page in pages for review in page.reviews] == truth[5:]
+        assert [page.page for page in pages] == [*range(2, len(pages) + 2)]
+
+
+# Any other route
+
+
+class Videos(msgspec.Struct):
+    """A caller's own answer."""
+
+    videos: list[int]
+
+
+async def test_get_decodes_into_the_callers_type():
+    """Any route's data is decoded as the caller says, or is plain JSON."""
+    body = json.dumps({"data": {"videos": [1]}, "meta": {"requestId": "r", "creditsCharged": 2}})
+    async with told(http(200, body.encode()), keep=True) as (_, client):
+        reply = await client.get("/v1/x/videos", type=Videos)
+        assert isinstance(reply, Reply)
+        assert reply.data == Videos([1])
+        assert (reply.request_id, reply.usage.charged) == ("r", 2)
+        assert (await client.get("/v1/x/videos")).data == {"videos": [1]}
+        assert (await client.get("/v1/x/videos", type=dict[str, list[int]])).data["videos"] == [1]
+
+
+async def test_get_sends_path_and_parameters_as_given():
+    """The path goes out as it is, parameters encoded once, nothing of them merged or lost."""
+    params = {"a b": "c&d=e", "n": 5, "yes": True, "no": False, "none": None, "\u00e9": "+%2B"}
+    async with told(ANY, keep=True) as (server, client):
+        await client.get("/v1/x%20y/@z;1", params=params)
+    target = server.targets[0]
+    assert target.startswith("/v1/x%20y/@z;1?")
+    assert parse_qsl(urlsplit(target).query) == [
+        ("a b", "c&d=e"), ("n", "5"), ("yes", "true"), ("no", "false"), ("\u00e9", "+%2B"),
+    ]  # fmt: skip
+
+
+GOOD_PATHS = [
+    "/v1/x",
+    "/v1/x/",
+    "/v1/x%2Dy",
+    "/v1/a.b/...",
+    "/v1/a:b@c",
+    "/v1/%E2%82%AC",
+    "/v1/..a",
+]
+
+
+@pytest.mark.parametrize("path", GOOD_PATHS)
+async def test_a_good_path_is_sent_byte_for_byte(path):
+    """A percent-encoded path of the API arrives as it is."""
+    async with told(ANY) as (server, client):
+        await client.get(path)
+    assert server.targets == [path]
+
+
+BAD_PATHS = [
+    "", "/", "/v1", "/v1/", "/v2/x", "/health", "v1/x", "//evil.example/v1/x", "/v1//x",
+    "http://evil.example/v1/x", "https://evil.example", "/v1/../x", "/v1/./x", "/v1/x/..",
+    "/v1/%2e%2e/x", "/v1/%2E/x", "/v1/.%2e/x", "/v1/x%2F..%2Fy", "/v1/x%2fy", "/v1/x%5Cy",
+    "/v1/x?y=1", "/v1/x#y", "/v1/x y", "/v1/x\n", "/v1/x\r\nX: y", "/v1/x\0", "/v1/\u00e9",
+    "/v1/x%", "/v1/x%2", "/v1/x%zz", "/v1/x\\y", "/V1/x", "/v10/x", "/v1/x\ud800", " /v1/x",
+    "@evil.example/v1/x", ".evil.example/v1/x", ":80/v1/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", BAD_PATHS, ids=ascii)
+async def test_a_bad_path_is_refused_before_sending(path):
+    """A path that could lead elsewhere, or is not encoded, is refused, and nothing is sent."""
+    async with told(ANY) as (server, client):
+        await failure(client.get(path), InvalidArgumentError)
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"params": {"x": ""}},
+        {"params": {"x": 1.5}},
+        {"params": {"x": ["y"]}},
+        {"params": {"x": b"y"}},
+        {"params": {"x": "\ud800"}},
+        {"params": {"\ud800": "x"}},
+        {"price": -1},
+        {"price": True},
+        {"price": 0.5},
+        {"price": "1"},
+        {"type": lambda: None},
+        {"type": 5},
+    ],
+    ids=lambda arguments: str(arguments).split(" at 0x")[0],
+)
+async def test_bad_arguments_of_get_are_refused(arguments):
+    """Parameters, prices and types that make no sense are refused, and nothing is sent."""
+    async with told(ANY) as (server, client):
+        await failure(client.get("/v1/x", **arguments), InvalidArgumentError)
+        assert server.connections == 0
+
+
+async def test_the_price_is_what_may_be_lost():
+    """The caller's price of another route is what a lost answer may have cost."""
+    async with told(b"", keep=False) as (_, client):
+        for price in (0, 1, 25):
+            error = await failure(client.get(f"/v1/x{price}", price=price))
+            assert error.usage.maybe == price

@@ -1,0 +1,608 @@
+"""One attempt is one request, to one origin, whatever the connection does."""
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from asyncsfk import (
+    Client,
+    ClientStateError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    LookupFailedError,
+    RateLimitedError,
+    RedirectError,
+    RequestRetried,
+    RequestStarted,
+    RequestTimeoutError,
+    Retry,
+    ServerError,
+    SfkError,
+    Timeout,
+    UnavailableError,
+)
+from asyncsfk.simulator import Fault, Latency, Route, Simulator
+from tests.support import KEY, ONCE, SHOWCASE, chunked, client_of, failure, http, raw_server, told
+
+HANDLE = "long.90products"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A way to lose an answer, what it is to a caller, and what it costs."""
+
+    fault: object
+    error: type
+    charged: int
+
+    def at(self, **when):
+        """Make the fault."""
+        return self.fault(**when)
+
+
+LOSSES = {
+    "close_before": Loss(Fault.close_before, ConnectionLostError, 0),
+    "close_after_charge": Loss(Fault.close_after_charge, ConnectionLostError, 1),
+    "reset": Loss(Fault.reset, ConnectionLostError, 0),
+    "reset_charged": Loss(lambda **at: Fault.reset(charged=True, **at), ConnectionLostError, 1),
+    "truncated": Loss(Fault.truncate, ConnectionLostError, 1),
+    "truncated_chunked": Loss(
+        lambda **at: Fault.truncate(chunked=True, **at), ConnectionLostError, 1
+    ),
+    "garbage": Loss(lambda **at: Fault.garbage(charged=True, **at), ConnectionLostError, 1),
+    "hang": Loss(lambda **at: Fault.hang(charged=True, **at), RequestTimeoutError, 1),
+}
+
+POLICIES = {"once": (ONCE, 1), "default": (Retry(), 2), "never_lost": (Retry(lost=0), 1)}
+
+
+@pytest.fixture(params=["owned", "borrowed"])
+def session_kind(request):
+    return request.param
+
+
+@asynccontextmanager
+async def open_client(sim, session_kind, **options):
+    """Open a client with a session of its own or of ours."""
+    async with AsyncExitStack() as stack:
+        if session_kind == "borrowed":
+            options["session"] = await stack.enter_async_context(aiohttp.ClientSession())
+        yield await stack.enter_async_context(client_of(sim, **options))
+
+
+async def second_cursor(sim):
+    """Learn where the second page is, with another client; costs a credit."""
+    async with client_of(sim) as client:
+        return (await client.showcase_page(HANDLE)).next_cursor
+
+
+@pytest.mark.parametrize("reused", [False, True], ids=["fresh", "reused"])
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_an_attempt_is_one_hit(loss, policy, reused, session_kind):
+    """However a connection is lost, each attempt is one request, and the error covers its cost."""
+    loss, (retry, hits) = LOSSES[loss], POLICIES[policy]
+    timeout = Timeout(total=20, read=10)
+    async with Simulator(faults=[loss.at(pages=[1])]) as sim:
+        cursor = await second_cursor(sim)
+        async with open_client(sim, session_kind, retry=retry, timeout=timeout) as client:
+            if reused:
+                await client.balance()
+            error = await failure(client.showcase_page(f"@{HANDLE}", cursor=cursor))
+            spent = client.usage
+        assert type(error) is loss.error
+        assert sim.ledger.hits(HANDLE, cursor=cursor) == hits
+        assert sim.ledger.charged - 1 == loss.charged * hits
+    assert (error.handle, error.route, error.cursor) == (HANDLE, SHOWCASE, cursor)
+    assert error.attempts == error.usage.requests == hits
+    assert error.usage.retries == hits - 1
+    assert (error.usage.charged, error.usage.maybe) == (0, hits)
+    assert error.usage.charged + error.usage.maybe >= loss.charged * hits
+    assert error.status is None
+    assert (spent.charged, spent.maybe) == (error.usage.charged, error.usage.maybe)
+    assert spent.requests == error.usage.requests + reused
+    assert bool(error.gave_up)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_lost_answer_is_fetched_again(loss):
+    """One loss is made good by one more request, and the page says what both may have cost."""
+    async with (
+        Simulator(faults=[LOSSES[loss].at(times=1)]) as sim,
+        client_of(sim, retry=Retry(), timeout=Timeout(total=20)) as client,
+    ):
+        page = await client.showcase_page(HANDLE)
+        assert sim.ledger.requests == 2
+        assert len(page.products) == 20
+        usage = page.usage
+        assert (usage.requests, usage.retries, usage.charged, usage.maybe) == (2, 1, 1, 1)
+        assert usage.charged <= sim.ledger.charged <= usage.charged + usage.maybe
+        assert client.usage == usage
+
+
+async def test_a_kept_connection_that_drops_is_one_hit(session_kind):
+    """A request on a kept connection that the server drops is not silently sent on a new one."""
+    answers = [http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')]
+
+    async def answer(head, writer):
+        if b"whoami" in head:
+            writer.write(answers[0])
+            await writer.drain()
+        else:
+            writer.close()
+
+    async with raw_server(answer, keep=True) as server:
+        server.api_key = KEY
+        async with open_client(server, session_kind) as client:
+            await client.whoami()
+            assert server.connections == 1
+            await failure(client.showcase_page(HANDLE), ConnectionLostError)
+        assert (server.connections, server.hits) == (1, 2)
+
+
+async def test_connections_are_kept():
+    """Calls in a row share one connection."""
+    body = http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')
+    async with told(body, keep=True) as (server, client):
+        for _ in range(5):
+            await client.whoami()
+        assert (server.connections, server.hits) == (1, 5)
+
+
+async def test_a_bare_session_does_send_twice():
+    """The trap is there: without us, aiohttp makes two hits of one call."""
+    async with (
+        Simulator(faults=[Fault.close_after_charge()]) as sim,
+        aiohttp.ClientSession(headers={"x-api-key": sim.api_key}) as session,
+    ):
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await session.get(f"{sim.url}/v1/tiktok/profiles/x/showcase-products")
+        assert sim.ledger.requests == 2
+
+
+STATUSES = [
+    (500, ServerError, 3, 3),
+    (502, LookupFailedError, 3, 3),
+    (504, ServerError, 3, 3),
+    (503, UnavailableError, 5, 0),
+]
+
+
+@pytest.mark.parametrize(("status", "kind", "hits", "maybe"), STATUSES)
+@pytest.mark.parametrize("charge", [0, 1])
+async def test_server_errors_are_tried_as_documented(status, kind, hits, maybe, charge):
+    """500 and 502 are tried three times, each maybe charged; 503 five times, free."""
+    charge = charge if maybe else 0
+    async with (
+        Simulator(faults=[Fault.status(status, charge=charge)]) as sim,
+        client_of(sim, retry=Retry()) as client,
+    ):
+        error = await failure(client.showcase_page(HANDLE, region="US"), kind)
+        assert sim.ledger.requests == hits
+        assert type(error) is kind
+        assert (error.status, error.attempts, error.usage.requests) == (status, hits, hits)
+        assert (error.usage.charged, error.usage.maybe) == (0, maybe)
+        assert error.usage.maybe >= sim.ledger.charged == charge * hits
+        assert (error.handle, error.route, error.cursor) == (HANDLE, SHOWCASE, None)
+        assert client.usage == error.usage
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+async def test_no_retries_is_one_hit(status):
+    """With `Retry.none()` even free failures are not tried again."""
+    async with Simulator(faults=[Fault.status(status)]) as sim, client_of(sim) as client:
+        error = await failure(client.showcase_page(HANDLE))
+        assert sim.ledger.requests == error.attempts == 1
+
+
+async def test_server_errors_can_be_left_at_one():
+    """`server_errors=0` never risks a second charge after a 502."""
+    async with (
+        Simulator(faults=[Fault.status(502, charge=1)]) as sim,
+        client_of(sim, retry=Retry(server_errors=0)) as client,
+    ):
+        error = await failure(client.showcase_page(HANDLE), LookupFailedError)
+        assert sim.ledger.charged == error.usage.maybe == 1
+
+
+async def test_a_free_route_is_tried_again_when_limited():
+    """429 on a free route is tried five times and costs nothing."""
+    async with (
+        Simulator(faults=[Fault.status(429)]) as sim,
+        client_of(sim, retry=Retry()) as client,
+    ):
+        error = await failure(client.balance(), RateLimitedError)
+        assert sim.ledger.requests == error.attempts == 5
+        assert (error.usage.charged, error.usage.maybe) == (0, 0)
+
+
+async def test_mixed_failures_are_limited_together():
+    """No mix of failures makes more than `attempts` requests, nor more risky ones than allowed."""
+    faults = [
+        Fault.status(503, requests=[1]),
+        Fault.close_after_charge(requests=[2]),
+        Fault.status(502, requests=[3]),
+        Fault.reset(requests=[4]),
+    ]
+    async with Simulator(faults=faults) as sim, client_of(sim, retry=Retry()) as client:
+        error = await failure(client.showcase_page(HANDLE), ConnectionLostError)
+        assert sim.ledger.requests == error.attempts == 4
+        assert error.usage.maybe == 3
+
+
+async def test_a_refused_connection_is_tried_five_times_for_free(session_kind):
+    """Where nobody listens nothing is sent: five attempts, no credit at risk."""
+    async with raw_server(b"") as server:
+        server.api_key = KEY
+    events = []
+    async with open_client(server, session_kind, retry=Retry(), on_event=events.append) as client:
+        error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
+    assert error.attempts == error.usage.requests == 5
+    assert (error.usage.charged, error.usage.maybe) == (0, 0)
+    assert [type(event) for event in events].count(RequestStarted) == 5
+    assert [type(event) for event in events].count(RequestRetried) == 4
+    assert (error.handle, error.route) == (HANDLE, SHOWCASE)
+
+
+async def test_a_name_that_does_not_resolve_is_free():
+    """An unknown host is a failed connection."""
+    async with Client(KEY, base_url="https://api.socialfetch.invalid", retry=ONCE) as client:
+        error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
+    assert (error.usage.requests, error.usage.maybe) == (1, 0)
+
+
+async def test_plain_text_on_a_tls_port_is_free():
+    """A handshake that fails sends nothing."""
+
+    async def babble(reader, writer):
+        await reader.read(1)
+        writer.write(b"no TLS here\r\n" * 20)
+        writer.close()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with Client(KEY, base_url=f"https://127.0.0.1:{port}", retry=ONCE) as client:
+        error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
+    server.close()
+    assert error.usage.maybe == 0
+
+
+BROKEN = {
+    "nothing": b"",
+    "half a status line": b"HTTP/1.1 20",
+    "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "bad chunk size": http(
+        200, b"xyz\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=False
+    ),
+    "cut inside a chunk": http(200, b"ff\r\n{", "Transfer-Encoding: chunked", length=False),
+    "no last chunk": http(
+        200, chunked(b"{}", end=False), "Transfer-Encoding: chunked", length=False
+    ),
+    "bad length": http(200, b"{}", "Content-Length: -2", length=False),
+    "two lengths": http(200, b"{}", "Content-Length: 3", "Content-Length: 2", length=False),
+    "short of its length": http(200, b"{}", "Content-Length: 9", length=False),
+    "header without end": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000,
+    "header of no name": b"HTTP/1.1 200 OK\r\n: x\r\n\r\n",
+    "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "old protocol": b"<html>hello</html>",
+}
+
+
+@pytest.mark.parametrize("answer", BROKEN)
+@pytest.mark.parametrize("retry", [ONCE, Retry()], ids=["once", "default"])
+async def test_broken_http_is_a_lost_answer(answer, retry, session_kind):
+    """Whatever is not HTTP, or stops within it, may be charged: one hit an attempt."""
+    async with raw_server(BROKEN[answer]) as server:
+        server.api_key = KEY
+        async with open_client(server, session_kind, retry=retry) as client:
+            error = await failure(client.showcase_page(HANDLE), ConnectionLostError)
+        assert server.hits == error.attempts == retry.lost + 1
+    assert error.usage.maybe == server.hits
+
+
+async def test_a_half_error_page_is_still_its_status():
+    """The status of an error says it all, even if the page that explains it is cut."""
+    answer = http(403, b"<p>Forb", "Content-Length: 900", length=False)
+    async with told(answer) as (server, client):
+        error = await failure(client.showcase_page(HANDLE))
+        assert (error.status, server.hits) == (403, 1)
+        assert error.usage.maybe == 0
+
+
+# Redirects and cookies
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_reaches_no_other_origin(status, session_kind):
+    """A redirect is an error that names its target, which is never asked."""
+    async with raw_server(http(200, b"{}")) as other:
+        target = f"{other.url}/v1/steal?x=1"
+        async with (
+            Simulator(faults=[Fault.redirect(target, status)]) as sim,
+            open_client(sim, session_kind, retry=Retry()) as client,
+        ):
+            error = await failure(client.showcase_page(HANDLE), RedirectError)
+            assert sim.ledger.requests == 1
+        assert (other.connections, other.hits) == (0, 0)
+    assert (error.status, error.location, error.attempts) == (status, target, 1)
+    assert (error.handle, error.route) == (HANDLE, SHOWCASE)
+    assert error.usage.charged + error.usage.maybe >= 0
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("absolute", [True, False])
+async def test_a_redirect_to_the_same_origin_is_refused_too(status, absolute):
+    """Not even the same origin's redirects are followed."""
+    async with Simulator() as sim, client_of(sim, retry=Retry()) as client:
+        target = sim.url * absolute + "/v1/whoami"
+        sim.add_fault(Fault.redirect(target, status, routes=[Route.SHOWCASE]))
+        error = await failure(client.showcase_page(HANDLE), RedirectError)
+        assert error.location == target
+        assert [entry.route for entry in sim.ledger] == [SHOWCASE]
+
+
+async def test_a_redirect_to_nowhere_is_refused():
+    """A redirect without a Location is a redirect."""
+    async with told(http(302)) as (server, client):
+        error = await failure(client.showcase_page(HANDLE), RedirectError)
+        assert (error.location, server.hits) == (None, 1)
+
+
+async def test_cookies_are_not_sent_back(session_kind):
+    """A cookie that the server sets never comes back."""
+    async with (
+        Simulator(faults=[Fault.set_cookie()]) as sim,
+        open_client(sim, session_kind) as client,
+    ):
+        await client.showcase(HANDLE).collect()
+        assert sim.ledger.requests > 2
+        assert not any(entry.cookie for entry in sim.ledger)
+
+
+PRESETS = {
+    "jar": {"cookies": None},
+    "cookies": {"cookies": {"sid": "1"}},
+    "header": {"headers": {"Cookie": "sid=1"}},
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+async def test_a_borrowed_sessions_cookies_stay_at_home(preset):
+    """Cookies that a borrowed session already has are not sent, though the session would."""
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with (
+        Simulator(faults=[Fault.set_cookie()]) as sim,
+        aiohttp.ClientSession(cookie_jar=jar, **PRESETS[preset]) as session,
+    ):
+        session.cookie_jar.update_cookies({"known": "before"}, URL(sim.url))
+        async with client_of(sim, session=session) as client:
+            await client.showcase(HANDLE, max_pages=2).collect()
+            assert not any(entry.cookie for entry in sim.ledger)
+        # The proof that they were there to be sent.
+        await session.get(f"{sim.url}/health")
+        assert sim.ledger.entries[-1].cookie
+
+
+# Borrowed sessions
+
+
+async def test_a_borrowed_session_is_not_closed():
+    """Closing a client leaves a borrowed session open and usable."""
+    async with Simulator() as sim, aiohttp.ClientSession() as session:
+        async with client_of(sim, session=session) as client:
+            await client.whoami()
+        assert not session.closed
+        async with session.get(f"{sim.url}/health") as answer:
+            assert answer.status == 200
+        async with client_of(sim, session=session) as client:
+            await client.whoami()
+
+
+async def test_a_borrowed_sessions_raise_for_status_changes_nothing():
+    """Errors are ours, body read, whatever the borrowed session does with statuses."""
+    async with (
+        Simulator(faults=[Fault.status(403, routes=[Route.BALANCE])]) as sim,
+        aiohttp.ClientSession(raise_for_status=True) as session,
+        client_of(sim, session=session) as client,
+    ):
+        error = await failure(client.balance())
+        assert (type(error).__name__, error.code) == ("ForbiddenError", "forbidden")
+        assert error.request_id
+
+
+async def test_a_borrowed_sessions_timeout_is_not_used():
+    """The client's timeouts hold, not the borrowed session's, in either direction."""
+    async with Simulator(latency=Latency.fixed(3)) as sim:
+        hasty = aiohttp.ClientTimeout(total=1, sock_read=1, connect=1, sock_connect=1)
+        async with (
+            aiohttp.ClientSession(timeout=hasty) as session,
+            client_of(sim, session=session) as client,
+        ):
+            assert (await client.showcase_page(HANDLE)).products
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session,
+            client_of(sim, session=session, timeout=Timeout(total=2)) as client,
+        ):
+            await failure(client.showcase_page(HANDLE), RequestTimeoutError)
+
+
+async def test_a_closed_borrowed_session_is_told_apart():
+    """A borrowed session closed by its owner is the caller's mistake, free and not tried again."""
+    async with Simulator() as sim:
+        session = aiohttp.ClientSession()
+        async with client_of(sim, session=session, retry=Retry()) as client:
+            await client.whoami()
+            await session.close()
+            error = await failure(client.showcase_page(HANDLE), ClientStateError)
+            assert (error.usage.charged, error.usage.maybe) == (0, 0)
+        assert sim.ledger.requests == 1
+
+
+async def test_a_borrowed_sessions_defaults_do_not_leak_in():
+    """Its base URL, decompression and middlewares do not change what is asked and understood."""
+    calls = []
+
+    async def meddle(request, handler):
+        calls.append(request)
+        return await handler(request)
+
+    async with (
+        Simulator() as sim,
+        aiohttp.ClientSession(
+            base_url="http://127.0.0.1:9/", auto_decompress=False, middlewares=(meddle,)
+        ) as session,
+        client_of(sim, session=session) as client,
+    ):
+        page = await client.showcase_page(HANDLE)
+        assert page.to_dict()["products"][0]["id"] == sim.showcase(HANDLE)[0]["id"]
+    assert calls == []
+
+
+async def test_a_borrowed_sessions_tracing_sees_each_attempt():
+    """Tracing of a borrowed session works: one request start for each attempt."""
+    starts, trace = [], aiohttp.TraceConfig()
+
+    async def on_start(_session, _context, params):
+        starts.append(params.url.path)
+
+    trace.on_request_start.append(on_start)
+    async with (
+        Simulator(faults=[Fault.close_before(times=1)]) as sim,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        client_of(sim, session=session, retry=Retry()) as client,
+    ):
+        await client.showcase_page(HANDLE)
+        assert len(starts) == sim.ledger.requests == 2
+
+
+# Width and timeouts
+
+
+async def fetch_all(client, count):
+    """Fetch the first pages of many creators at once."""
+    async with asyncio.TaskGroup() as group:
+        for number in range(count):
+            group.create_task(client.showcase_page(f"creator{number}"))
+
+
+async def test_waiting_for_a_place_is_not_in_the_timeout():
+    """Twenty requests of 300 ms, two at a time, all fit a timeout of a second each."""
+    async with (
+        Simulator(latency=Latency.fixed(0.3)) as sim,
+        client_of(sim, concurrency=2, timeout=Timeout(total=1, read=1, connect=1)) as client,
+    ):
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await fetch_all(client, 20)
+        assert sim.ledger.max_in_flight == 2
+        assert 2.9 < loop.time() - started < 3.5
+
+
+@pytest.mark.parametrize("limits", [{"limit": 2}, {"limit": 50, "limit_per_host": 2}])
+async def test_a_small_borrowed_pool_is_not_in_the_timeout(limits):
+    """A borrowed connector that lets out two at a time does not eat into the timeouts."""
+    async with (
+        Simulator(latency=Latency.fixed(0.3)) as sim,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(**limits)) as session,
+        client_of(sim, session=session, concurrency=100, timeout=Timeout(total=1)) as client,
+    ):
+        await fetch_all(client, 20)
+        assert sim.ledger.max_in_flight == 2
+        async with client.showcases([f"r{n}.1products" for n in range(20)], concurrency=50) as run:
+            assert {outcome.status async for outcome in run} == {"complete"}
+        assert sim.ledger.max_in_flight == 2
+
+
+async def test_waiting_for_the_rate_is_not_in_the_timeout():
+    """Requests held back by the rate do not time out."""
+    async with (
+        Simulator(latency=Latency.fixed(0.3)) as sim,
+        client_of(sim, rate=5, burst=1, timeout=Timeout(total=1)) as client,
+    ):
+        await fetch_all(client, 20)
+        assert sim.ledger.requests == 20
+
+
+async def test_waiting_out_a_pause_is_not_in_the_timeout():
+    """Requests held back by a Retry-After do not time out."""
+    fault = Fault.status(503, retry_after="30", requests=[1])
+    async with (
+        Simulator(faults=[fault], latency=Latency.fixed(0.1)) as sim,
+        client_of(sim, retry=Retry(), concurrency=2, timeout=Timeout(total=1)) as client,
+    ):
+        await fetch_all(client, 6)
+        assert sim.ledger.requests == 7
+
+
+@pytest.mark.parametrize("width", [100, 500])
+async def test_a_wide_client_is_that_wide(width):
+    """As many requests as `concurrency` says are really in flight at once, and no more."""
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim, concurrency=width) as client,
+    ):
+        await fetch_all(client, width + 60)
+        assert sim.ledger.max_in_flight == width
+
+
+async def test_a_wide_run_widens_its_client():
+    """A run of 500 really holds 500 in flight over a client of 100, which is 100 again after."""
+    async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
+        handles = (f"wide{number}.1products" for number in range(600))
+        async with client.showcases(handles, concurrency=500) as run:
+            assert {outcome.status async for outcome in run} == {"complete"}
+        assert sim.ledger.max_in_flight == 500
+    async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
+        async with client.showcases(["one.1products"], concurrency=500) as run:
+            assert [outcome.status async for outcome in run] == ["complete"]
+        await fetch_all(client, 150)
+        assert sim.ledger.max_in_flight == 100
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [(Timeout(total=4), 4), (Timeout(total=100, read=3), 3)],
+    ids=["total", "read"],
+)
+async def test_a_silent_server_times_out_on_time(limits, seconds):
+    """A server that says nothing is given up after `total` or `read`, whichever is first."""
+    async with Simulator(faults=[Fault.hang()]) as sim, client_of(sim, timeout=limits) as client:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        error = await failure(client.showcase_page(HANDLE), RequestTimeoutError)
+        assert seconds <= loop.time() - started < seconds + 1
+        assert error.usage.maybe == 1
+
+
+async def test_a_connection_that_is_never_accepted_is_free(session_kind):
+    """Giving up on the connection itself costs nothing, for nothing was sent."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
+        sim = SimpleNamespace(url=f"http://127.0.0.1:{deaf.getsockname()[1]}", api_key=KEY)
+        for _ in range(4):  # the queue of those to be accepted is full after one or two
+            crowd = stack.enter_context(socket.socket())
+            crowd.setblocking(False)
+            crowd.connect_ex(deaf.getsockname())
+        async with open_client(sim, session_kind, timeout=Timeout(connect=2)) as client:
+            loop = asyncio.get_running_loop()
+            started = loop.time()
+            error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
+            assert 2 <= loop.time() - started < 4
+    assert (error.usage.charged, error.usage.maybe) == (0, 0)
+
+
+async def test_closing_a_client_ends_its_calls():
+    """A call under way when its client is closed ends with a `ClientStateError`, maybe charged."""
+    async with Simulator(latency=Latency.fixed(30)) as sim:
+        client = client_of(sim)
+        async with client:
+            call = asyncio.ensure_future(client.showcase_page(HANDLE))
+            await asyncio.sleep(1)
+        error = await failure(call, ClientStateError)
+        assert isinstance(error, SfkError)
+        assert client.usage.maybe == sim.ledger.charged == 1

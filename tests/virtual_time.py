@@ -1,0 +1,118 @@
+"""An event loop whose clock is virtual: waiting costs nothing, sockets stay real."""
+
+import asyncio
+import contextlib
+import selectors
+
+import anyio
+import anyio.to_thread
+
+#: Where every virtual clock starts: not 0, which too much code takes for "never".
+START = 1000.0
+
+#: Real seconds left to the kernel before a jump, by what may be under way: bytes on loopback are
+#: nearly always there at the first look, a connect or a full send buffer needs its other end.
+GRACE_QUIET = 0.001
+GRACE_WRITING = 0.010
+
+#: After so many turns in one moment, each turn takes so many seconds. A clock that stood still for
+#: ever would trap code that sets a timer, finds itself a rounding error early when it fires, and
+#: sets it again for the same moment.
+PATIENCE = 10_000
+TICK = 1e-7
+
+
+class WatchedLoop(asyncio.SelectorEventLoop):
+    """An ordinary selector event loop that can name what it watches."""
+
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        """Make a loop over a selector (by default the platform's best)."""
+        self._watched = selector or selectors.DefaultSelector()
+        super().__init__(self._watched)
+        self.slow_callback_duration = float("inf")
+
+    def open_files(self) -> set[object]:
+        """Give the sockets and pipes that the loop is watching, its own among them."""
+        return {key.fileobj for key in self._watched.get_map().values()}
+
+
+class VirtualTimeLoop(WatchedLoop):
+    """A selector event loop that jumps over waits instead of sleeping through them.
+
+    The clock (`time()`, hence timers, timeouts, `asyncio.sleep`, anyio's scopes, aiolimiter,
+    aiohttp's timeouts) all but stands still while there is anything to do, and jumps to the next timer when
+    there is not: no callback is ready, no socket has news, no thread of ours is at work. With no
+    timer either, the loop waits really, for a socket or a thread.
+
+    While a thread runs (`run_in_executor`, `asyncio.to_thread`, `anyio.to_thread`), waits are real.
+    The clock then moves only by waits that ran to their end: a thread's work costs nothing on it.
+
+    Other processes and the clocks of `time` know nothing of all this: a test that needs them to
+    agree with the loop asks for real time (see conftest), as does one of aiohttp's client
+    keep-alive, which reads `time.monotonic()`.
+    """
+
+    def __init__(self) -> None:
+        """Make a loop whose clock says START."""
+        self._jumps = _JumpingSelector()
+        super().__init__(self._jumps)
+
+    def time(self) -> float:
+        """Give the virtual time in seconds."""
+        return self._jumps.now
+
+    def run_in_executor(self, executor, func, *args):
+        """Run a function in a thread, and wait really until it is done."""
+        future = super().run_in_executor(executor, func, *args)
+        self._jumps.threads += 1
+        future.add_done_callback(self._thread_done)
+        return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait really for the threads of the default executor to end."""
+        self._jumps.threads += 1
+        try:
+            # The argument came with Python 3.12.
+            await super().shutdown_default_executor(*(() if timeout is None else (timeout,)))
+        finally:
+            self._jumps.threads -= 1
+
+    def _thread_done(self, _: asyncio.Future) -> None:
+        self._jumps.threads -= 1
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """A selector that owns the clock, and moves it rather than wait with nothing to come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = START
+        self.threads = 0
+        self._turns = 0
+
+    def select(self, timeout=None):
+        self._turns += 1
+        if self._turns > PATIENCE:
+            self.now += TICK
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        events = super().select(0) or super().select(self._real_wait(timeout))
+        if not events:
+            self.now += timeout
+            self._turns = 0
+        return events
+
+    def _real_wait(self, timeout: float) -> float:
+        if self.threads or _anyio_threads():
+            return timeout
+        keys = self.get_map().values()
+        if len(keys) <= 1:  # the loop's own pipe, to wake itself up
+            return 0
+        writing = any(key.events & selectors.EVENT_WRITE for key in keys)
+        return GRACE_WRITING if writing else GRACE_QUIET
+
+
+def _anyio_threads() -> float:
+    with contextlib.suppress(anyio.NoEventLoopError):
+        return anyio.to_thread.current_default_thread_limiter().borrowed_tokens
+    return 0
