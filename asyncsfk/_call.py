@@ -153,7 +153,9 @@ class Caller:
                 request.target, self._headers if request.needs_key else self._open_headers
             )
         except SfkError as error:
-            result: Received | SfkError = error.evolve(usage=_cost_of_loss(request, error))
+            result: Received | SfkError = _wire.redacted(
+                error.evolve(usage=_cost_of_loss(request, error)), self._config.api_key
+            )
         except BaseException as error:
             # Cancelled: the request may have arrived.
             usage = Usage(requests=1, maybe=request.price)
@@ -232,7 +234,9 @@ def _with_usage(result: Received | SfkError, usage: Usage) -> Received | SfkErro
 
 def _cost_of_loss(request: Request, error: SfkError) -> Usage:
     """Return what an attempt without a whole answer cost."""
-    free = isinstance(error, ConnectionFailedError | ClientStateError)
+    if isinstance(error, ClientStateError):
+        return Usage()
+    free = isinstance(error, ConnectionFailedError)
     return error.usage + Usage(requests=1, maybe=0 if free else request.price)
 
 

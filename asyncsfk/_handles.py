@@ -46,6 +46,8 @@ def instagram_handle(value: object) -> str:
 def shown(value: object) -> str:
     """Return an invalid handle in printable form, cut to a sane length."""
     text = value if isinstance(value, str) else repr(value)
+    # A lone surrogate could not be written anywhere.
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

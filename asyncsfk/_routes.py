@@ -94,10 +94,12 @@ def reviews(
     """
     if product_id is None and url is None:
         raise InvalidArgumentError("reviews need a product_id, a url, or both")
+    for name, text in (("product_id", product_id), ("url", url), ("region", region)):
+        check_token(name, text)
     if url is not None and len(url) > _MAX_URL:
         raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
-    if page is not None and (isinstance(page, bool) or page < 1):
-        raise InvalidArgumentError(f"page must be 1 or more, not {page!r}")
+    if page is not None:
+        _check_count("page", page, least=1)
     query = _query({"productId": product_id, "url": url, "region": region, "page": page})
     return Request(
         route=REVIEWS,
@@ -130,14 +132,14 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     Raises:
         InvalidArgumentError: The path could lead elsewhere, or an argument is unusable.
     """
+    check_token("path", path)
     segments = unquote(path).split("/") if _PATH.fullmatch(path) else [".."]
     if {".", ".."} & set(segments) or "%2f" in path.lower() or "%5c" in path.lower():
         raise InvalidArgumentError(
             f"{path!r} is no path of the API: it must begin with /v1/, be percent-encoded, and "
             "have no query and no dot segments; parameters go into params="
         )
-    if isinstance(price, bool) or price < 0:
-        raise InvalidArgumentError(f"price must be 0 or more credits, not {price!r}")
+    _check_count("price", price, least=0)
     try:
         decoder = _other_decoder(data)
     except TypeError as error:
@@ -164,6 +166,11 @@ def check_token(name: str, value: object) -> None:
         raise InvalidArgumentError(f"{name} is no Unicode text: {error}", Details()) from error
 
 
+def _check_count(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidArgumentError(f"{name} must be a whole number of {least} or more: {value!r}")
+
+
 def _query(params: Mapping[str, Param]) -> str:
     pairs: list[str] = []
     for name, value in params.items():
@@ -174,7 +181,8 @@ def _query(params: Mapping[str, Param]) -> str:
         elif isinstance(value, int):
             text = str(value)
         else:
-            check_token(name, value)
+            check_token(f"parameter {name!a}", value)
             text = value
+        check_token("a parameter's name", name)
         pairs.append(f"{quote(name, safe='')}={quote(text, safe='')}")
     return "?" + "&".join(pairs) if pairs else ""

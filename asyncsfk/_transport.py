@@ -186,7 +186,8 @@ def _make_session(config: Config) -> aiohttp.ClientSession:
             ttl_dns_cache=_DNS_SECONDS,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=config.trust_env,
+        # Over plain http a proxy would see the key; `Config` refuses an explicit one.
+        trust_env=config.trust_env and (config.is_encrypted or config.allow_insecure_http),
     )
 
 

@@ -49,6 +49,7 @@ _OK: Final = 200
 _REDIRECTS: Final = range(300, 400)
 _SERVER_ERRORS: Final = range(500, 600)
 _EXCERPT: Final = 200
+_LONGEST: Final = 2000  # of codes, ids and addresses, which are kept as they are
 _GZIP_WINDOW: Final = 31  # zlib's number for "gzip, largest window"
 
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
@@ -146,11 +147,8 @@ def read(
     elif response.status in _REDIRECTS:
         result = _read_redirect(request, response)
     else:
-        result = _read_failure(request, response, max_body_bytes)
-    if isinstance(result, SfkError) and key is not None:
-        # A proxy's error page, say, may show the request's headers.
-        result = _redacted(result, key)
-    return result
+        result = _read_failure(request, response, max_body_bytes, key)
+    return redacted(result, key) if isinstance(result, SfkError) else result
 
 
 def reread(request: Request, received: Received) -> Received | SfkError:
@@ -196,7 +194,8 @@ def _decode(request: Request, body: bytes, size: int) -> Received | SfkError:
 
 
 def _caused(error: SfkError, cause: BaseException) -> SfkError:
-    error.__cause__ = cause
+    # Without the cause's traceback, whose frames hold the whole body.
+    error.__cause__ = cause.with_traceback(None)
     return error
 
 
@@ -212,13 +211,18 @@ def _read_redirect(request: Request, response: Response) -> RedirectError:
     )
 
 
-def _read_failure(request: Request, response: Response, max_body_bytes: int) -> APIError:
+def _read_failure(
+    request: Request, response: Response, max_body_bytes: int, key: ApiKey | None
+) -> APIError:
     status = response.status
     fallback = ServerError if status in _SERVER_ERRORS else APIError
     try:
         body = _plain(response, max_body_bytes)
     except (_TooLargeError, zlib.error, ValueError):
         body = b""
+    if key is not None:
+        # Before anything is cut: half a key could not be found any more.
+        body = key.redact_bytes(body)
     told = _read_error_body(body)
     code, message = told.get("code"), told.get("message")
     return _BY_STATUS.get(status, fallback)(
@@ -247,12 +251,20 @@ def _read_error_body(body: bytes) -> dict[str, str]:
         # RFC 9457: what a proxy may answer as application/problem+json.
         problem = {"message": told.get("detail") or told.get("title")}
         fields = msgspec.convert(told.get("error", problem), dict[str, Any])
-        texts = {name: text for name, text in fields.items() if isinstance(text, str) and text}
+        texts = {
+            name: _excerpt(text) if name == "message" else text[:_LONGEST]
+            for name, text in fields.items()
+            if isinstance(text, str) and text
+        }
         if texts:
             return texts
-    text = _MARKUP.sub(" ", body.decode("utf-8", "replace"))
-    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return {"message": text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}..."}
+    return {"message": _excerpt(_MARKUP.sub(" ", body.decode("utf-8", "replace")))}
+
+
+def _excerpt(text: str) -> str:
+    """Return a text of somebody else's in a form fit for a log: one short, printable line."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= _EXCERPT else f"{line[:_EXCERPT]}..."
 
 
 class _TooLargeError(Exception):
@@ -272,13 +284,18 @@ def _plain(response: Response, max_body_bytes: int) -> bytes:
         return response.body
     if encoding not in {"gzip", "x-gzip"}:
         raise ValueError(f"its encoding {encoding!r} was not asked for")
-    unpacker = zlib.decompressobj(_GZIP_WINDOW)
-    body = unpacker.decompress(response.body, max_body_bytes + 1)
-    if len(body) > max_body_bytes:
-        raise _TooLargeError
-    if not unpacker.eof:
-        raise ValueError("its gzip stream has no end")
-    return body
+    body, rest = b"", response.body
+    while True:
+        # RFC 1952: a gzip file may have several members.
+        unpacker = zlib.decompressobj(_GZIP_WINDOW)
+        body += unpacker.decompress(rest, max_body_bytes + 1 - len(body))
+        if len(body) > max_body_bytes:
+            raise _TooLargeError
+        if not unpacker.eof:
+            raise ValueError("its gzip stream has no end")
+        rest = unpacker.unused_data
+        if not rest:
+            return body
 
 
 def _read_meta(raw: bytes | msgspec.Raw) -> Meta:
@@ -314,7 +331,10 @@ def _server_time(response: Response) -> datetime:
     return date.replace(tzinfo=date.tzinfo or UTC)
 
 
-def _redacted(error: SfkError, key: ApiKey) -> SfkError:
+def redacted(error: SfkError, key: ApiKey | None) -> SfkError:
+    """Return an error with the key struck out wherever the API, or a proxy, may have echoed it."""
+    if key is None:
+        return error
     known = error.details
     texts = {
         name: key.redact(text)
@@ -325,5 +345,8 @@ def _redacted(error: SfkError, key: ApiKey) -> SfkError:
     clean = type(error)(
         key.redact(error.message), msgspec.structs.replace(known, body=body, **texts)
     )
-    clean.__cause__ = error.__cause__
+    cause = error.__cause__
+    # aiohttp quotes what it cannot read of an answer; then the cause cannot be shown.
+    tells = key.redact(repr(cause)) != repr(cause) or key.redact(str(cause)) != str(cause)
+    clean.__cause__ = None if tells else cause
     return clean

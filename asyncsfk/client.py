@@ -19,8 +19,8 @@ from asyncsfk._handles import tiktok_handle
 from asyncsfk._listing import check_limit
 from asyncsfk._run import RunOptions, ShowcaseRun, check_handles, invalid_handle
 from asyncsfk._transport import Transport
-from asyncsfk.config import Config, Retry, Timeout, make_config
-from asyncsfk.errors import ClientStateError, InvalidArgumentError
+from asyncsfk.config import ApiKey, Config, Retry, Timeout, make_config
+from asyncsfk.errors import ClientStateError, ConfigurationError, InvalidArgumentError
 from asyncsfk.events import Emitter
 from asyncsfk.usage import Meter
 
@@ -105,8 +105,15 @@ class Client(Calls):
         on_event: Callable[[Event], None] | None = None,
         allow_insecure_http: bool = False,
     ) -> None:
+        self._open: _Open | None = None
+        self._closed = False
+        # Out of this frame before anything can be raised in it: a traceback may show variables.
+        key = None if api_key is None else ApiKey.parse(api_key)
+        api_key = None
+        if isinstance(key, ConfigurationError):
+            raise key
         self._config = make_config(
-            api_key,
+            key,
             base_url,
             concurrency=concurrency,
             rate=rate,
@@ -122,8 +129,6 @@ class Client(Calls):
         self._borrowed = session
         self._emit = Emitter(on_event)
         self._meter = Meter()
-        self._open: _Open | None = None
-        self._closed = False
         self._runs: set[ShowcaseRun] = set()
 
     def __repr__(self) -> str:
@@ -131,7 +136,7 @@ class Client(Calls):
             state = "closed" if self._closed else "not opened"
         else:
             state = f"open, {self._open.gate.active} requests in flight"
-        return f"<asyncsfk.Client {self._config.base_url} {state}>"
+        return f"<asyncsfk.Client {state}>"
 
     def __reduce__(self) -> str:
         raise TypeError("a Client cannot be pickled; pickle its config and make a new one")

@@ -28,14 +28,21 @@ def _refuse(message: str) -> NoReturn:
     raise ConfigurationError(message)
 
 
-def _check_positive(name: str, value: float) -> None:
-    if isinstance(value, bool) or not value > 0 or not math.isfinite(value):
+def _check_positive(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        _refuse(f"{name} must be a number, not {value!r}")
+    if not value > 0 or not math.isfinite(value):
         _refuse(f"{name} must be a positive number, not {value!r}")
 
 
 def _check_count(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         _refuse(f"{name} must be a whole number of {least} or more, not {value!r}")
+
+
+def _check_type(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        _refuse(f"{name} must be of type {kind.__name__}, not {value!r}")
 
 
 class Timeout(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,13 +122,22 @@ class ApiKey:
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: object) -> None:
-        if not isinstance(value, str) or not _KEY.fullmatch(value):
-            _refuse(
-                "the API key cannot be sent as a header: it must be one or more visible ASCII "
-                "characters without spaces or line ends"
-            )
+    def __init__(self, value: str) -> None:
         self._value = _HeaderValue(value)
+
+    @classmethod
+    def parse(cls, value: object) -> ApiKey | ConfigurationError:
+        """Return the key, or the error that refuses it.
+
+        The error is for the caller to raise when the value is in none of its variables any more,
+        which a traceback may show.
+        """
+        if isinstance(value, str) and _KEY.fullmatch(value):
+            return cls(value)
+        return ConfigurationError(
+            "the API key cannot be sent as a header: it must be one or more visible ASCII "
+            "characters without spaces or line ends"
+        )
 
     def header_value(self) -> str:
         """Return the key itself, to be sent to its origin."""
@@ -156,9 +172,15 @@ class ApiKey:
 
 
 def key_from_environment() -> ApiKey | None:
-    """Return the key in ``SOCIALFETCH_API_KEY``, if there is one."""
-    value = os.environ.get(KEY_VARIABLE)
-    return ApiKey(value) if value else None
+    """Return the key in ``SOCIALFETCH_API_KEY``, if there is one.
+
+    Raises:
+        ConfigurationError: It cannot be sent as a header.
+    """
+    key = ApiKey.parse(os.environ[KEY_VARIABLE]) if os.environ.get(KEY_VARIABLE) else None
+    if isinstance(key, ConfigurationError):
+        raise key
+    return key
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,14 +209,39 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         if self.burst is not None:
             if self.rate is None:
                 _refuse("burst means nothing without rate")
-            if not self.burst >= 1 or not math.isfinite(self.burst):
-                _refuse(f"burst must be a number of 1 or more, not {self.burst!r}")
+            _check_positive("burst", self.burst)
+            if self.burst < 1:
+                _refuse(f"burst must be 1 or more, not {self.burst!r}")
         _check_count("max_body_bytes", self.max_body_bytes, least=1)
-        if self.user_agent is not None and not _HEADER_VALUE.fullmatch(self.user_agent):
-            _refuse(f"user_agent cannot be sent as a header: {self.user_agent!r}")
-        if self.proxy is not None and urlsplit(self.proxy).scheme not in {"http", "https"}:
-            _refuse("proxy must be an http:// or https:// URL")
+        _check_type("timeout", self.timeout, Timeout)
+        _check_type("retry", self.retry, Retry)
+        for name in ("trust_env", "allow_insecure_http"):
+            _check_type(name, getattr(self, name), bool)
+        if self.user_agent is not None:
+            _check_type("user_agent", self.user_agent, str)
+            if not _HEADER_VALUE.fullmatch(self.user_agent):
+                _refuse(f"user_agent cannot be sent as a header: {self.user_agent!r}")
+        _check_type("base_url", self.base_url, str)
         _check_base_url(self.base_url, allow_insecure_http=self.allow_insecure_http)
+        if self.proxy is not None:
+            _check_type("proxy", self.proxy, str)
+            self._check_proxy(self.proxy)
+
+    def _check_proxy(self, proxy: str) -> None:
+        scheme = urlsplit(proxy).scheme
+        if scheme not in {"http", "https"}:
+            _refuse("proxy must be an http:// or https:// URL")
+        # An https origin is reached through a tunnel; a plain one would show the proxy the key.
+        if not self.is_encrypted and not self.allow_insecure_http:
+            _refuse(
+                "a proxy would see the key on its way to an http:// base_url; insist with "
+                "allow_insecure_http=True"
+            )
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether what is sent to the origin is encrypted."""
+        return self.base_url.startswith("https:")
 
     def __repr__(self) -> str:
         shown = ", ".join(
@@ -206,15 +253,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return f"Config({shown}, proxy={'***' if self.proxy else None})"
 
 
-def make_config(api_key: str | None, base_url: str | None, **settings: Any) -> Config:  # noqa: ANN401 - the fields of Config
+def make_config(key: ApiKey | None, base_url: str | None, **settings: Any) -> Config:  # noqa: ANN401 - the fields of Config
     """Return a checked config; key and origin default to the environment, then to the public API.
 
     Raises:
         ConfigurationError: A setting is unusable.
     """
     url = base_url or os.environ.get(URL_VARIABLE) or DEFAULT_BASE_URL
-    key = key_from_environment() if api_key is None else ApiKey(api_key)
-    return Config(base_url=url.rstrip("/"), api_key=key, **settings)
+    _check_type("base_url", url, str)
+    return Config(base_url=url.rstrip("/"), api_key=key or key_from_environment(), **settings)
 
 
 def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:

@@ -149,10 +149,9 @@ class SfkError(Exception):
         return hash((type(self), self.message))
 
     def evolve(self, **changes: Any) -> Self:  # noqa: ANN401 - the fields of Details
-        """Return the same error with some of its `Details` changed; the cause is kept."""
+        """Return the same error, not yet raised, with some of its `Details` changed."""
         other = type(self)(self.message, msgspec.structs.replace(self.details, **changes))
         other.__cause__ = self.__cause__
-        other.__traceback__ = self.__traceback__
         return other
 
     def to_dict(self) -> dict[str, Any]:

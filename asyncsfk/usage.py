@@ -30,7 +30,9 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     pages: int = 0
     products: int = 0
 
-    def __add__(self, other: Usage) -> Usage:
+    def __add__(self, other: object) -> Usage:
+        if not isinstance(other, Usage):
+            return NotImplemented
         return Usage(
             self.requests + other.requests,
             self.retries + other.retries,
@@ -41,7 +43,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             self.products + other.products,
         )
 
-    def __radd__(self, other: int) -> Usage:
+    def __radd__(self, other: object) -> Usage:
         # sum() starts from 0.
         return self if other == 0 else NotImplemented
 

@@ -41,14 +41,14 @@ async def test_one_refusal_pauses_the_whole_run_and_none_stampedes_after_it(retr
         assert not [start for start in starts(sim) if pause < start < end - 0.01]
         after = [start for start in starts(sim) if start >= end - 0.01]
         assert len(after) > 300
-        # The width is halved to 100, and those 100 spread over a second: it begins gently, and at
-        # no moment reaches what the full width does, 200 requests of 0.3 s.
+        # The width is halved to 100, and those 100 spread over a second: it begins gently, well
+        # under what the full width does, 67 requests in a tenth.
         tenths = [
             len([start for start in after if tenth <= (start - after[0]) * 10 < tenth + 1])
             for tenth in range(10)
         ]
         assert tenths[0] <= 25
-        assert max(tenths) < 200 / 0.3 / 10
+        assert max(tenths[:5]) <= 50
 
 
 async def test_a_refusal_narrows_the_width_and_success_widens_it_again():
@@ -108,7 +108,7 @@ async def test_no_connection_slows_the_whole_client_too():
         loop = asyncio.get_running_loop()
         began = loop.time()
         failed = 0
-        async with client.showcases((f"creator{n}" for n in range(100_000))) as run:
+        async with client.showcases(f"creator{n}" for n in range(100_000)) as run:
             async for outcome in run:
                 assert outcome.status == "failed"
                 assert outcome.usage.maybe == 0
@@ -217,7 +217,10 @@ async def test_a_date_is_read_by_the_clock_of_the_server():
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    async with server, Client("sfk_x", base_url=f"http://{host}:{port}", retry=Retry.none()) as client:
+    async with (
+        server,
+        Client("sfk_x", base_url=f"http://{host}:{port}", retry=Retry.none()) as client,
+    ):
         with pytest.raises(UnavailableError) as caught:
             await client.showcase_page("mrbeast")
     assert caught.value.retry_after == 7

@@ -36,9 +36,9 @@ async def test_a_sleep_moves_the_clock_by_exactly_its_length():
 
 
 async def test_the_clock_stands_still_while_there_is_work():
-    """A thousand turns of the loop take no time on its clock."""
+    """Many turns of the loop take no time on its clock."""
     start = now()
-    for _ in range(1000):
+    for _ in range(90):
         await asyncio.sleep(0)
     assert now() == start
 

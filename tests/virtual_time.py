@@ -18,7 +18,7 @@ GRACE_WRITING = 0.010
 #: After so many turns in one moment, each turn takes so many seconds. A clock that stood still for
 #: ever would trap code that sets a timer, finds itself a rounding error early when it fires, and
 #: sets it again for the same moment.
-PATIENCE = 10_000
+PATIENCE = 100
 TICK = 1e-7
 
 
@@ -40,8 +40,8 @@ class VirtualTimeLoop(WatchedLoop):
     """A selector event loop that jumps over waits instead of sleeping through them.
 
     The clock (`time()`, hence timers, timeouts, `asyncio.sleep`, anyio's scopes, aiolimiter,
-    aiohttp's timeouts) all but stands still while there is anything to do, and jumps to the next timer when
-    there is not: no callback is ready, no socket has news, no thread of ours is at work. With no
+    aiohttp's timeouts) all but stands still while there is anything to do, and jumps to the next timer
+    when there is not: no callback is ready, no socket has news, no thread of ours is at work. With no
     timer either, the loop waits really, for a socket or a thread.
 
     While a thread runs (`run_in_executor`, `asyncio.to_thread`, `anyio.to_thread`), waits are real.

@@ -1,7 +1,7 @@
 """Frozen structs of what the API answers: no I/O, made by `msgspec`."""
 
-from asyncsfk.models.base import Answer, Model
 from asyncsfk.models.account import Balance, Health, Reply, Subscription, User, Whoami
+from asyncsfk.models.base import Answer, Model
 from asyncsfk.models.profiles import (
     AvatarUrls,
     BioLink,
