@@ -36,6 +36,7 @@ LAYERS = [
     "_fanout",
     "_run",
     "client",
+    "_public",
     "__init__",
     "simulator",
     "cli",

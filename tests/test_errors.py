@@ -315,7 +315,7 @@ async def test_no_foreign_error_gets_through(kind):
     asked = []
 
     class Broken(aiohttp.TCPConnector):
-        async def connect(self, req, traces, timeout):  # noqa: ASYNC109 - aiohttp's signature
+        async def connect(self, req, traces, timeout):
             asked.append((req, traces, timeout))
             raise make_foreign(kind)
 

@@ -40,9 +40,9 @@ class VirtualTimeLoop(WatchedLoop):
     """A selector event loop that jumps over waits instead of sleeping through them.
 
     The clock (`time()`, hence timers, timeouts, `asyncio.sleep`, anyio's scopes, aiolimiter,
-    aiohttp's timeouts) all but stands still while there is anything to do, and jumps to the next timer
-    when there is not: no callback is ready, no socket has news, no thread of ours is at work. With no
-    timer either, the loop waits really, for a socket or a thread.
+    aiohttp's timeouts) all but stands still while there is anything to do, and jumps to the next
+    timer when there is not: no callback is ready, no socket has news, no thread of ours is at work.
+    With no timer either, the loop waits really, for a socket or a thread.
 
     While a thread runs (`run_in_executor`, `asyncio.to_thread`, `anyio.to_thread`), waits are real.
     The clock then moves only by waits that ran to their end: a thread's work costs nothing on it.
@@ -68,7 +68,7 @@ class VirtualTimeLoop(WatchedLoop):
         future.add_done_callback(self._thread_done)
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Wait really for the threads of the default executor to end."""
         self._jumps.threads += 1
         try:

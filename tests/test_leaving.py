@@ -1,0 +1,258 @@
+"""Leaving a run or a client, by whatever way, leaves nothing behind (see also conftest)."""
+
+import asyncio
+import gc
+import os
+
+import anyio
+import pytest
+
+from asyncsfk import Client, ClientStateError
+from asyncsfk.simulator import Fault, Latency, Simulator
+
+
+@pytest.fixture
+async def sim():
+    async with Simulator(latency=Latency.uniform(0.1, 1.0)) as sim:
+        yield sim
+
+
+@pytest.fixture
+async def client(sim):
+    async with Client(sim.api_key, base_url=sim.url, concurrency=20) as client:
+        yield client
+
+
+def assert_all_is_counted(sim, usage):
+    """What the simulator charged is covered, though answers were never waited for."""
+    assert usage.requests >= sim.ledger.requests
+    assert usage.charged <= sim.ledger.charged <= usage.charged + usage.maybe
+
+
+async def assert_nothing_is_left(sim, client):
+    assert not [task for task in asyncio.all_tasks() if is_ours(task)]
+    await asyncio.sleep(5)
+    began = sim.ledger.requests
+    await asyncio.sleep(60)
+    assert sim.ledger.requests == began
+    assert "closed" in repr(client) or "0 requests in flight" in repr(client)
+
+
+def is_ours(task):
+    """Tell the client's tasks from the simulator's and the test's, by where they run."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    file = code.co_filename if code else ""
+    return f"{os.sep}asyncsfk{os.sep}" in file and "simulator" not in file
+
+
+async def test_by_break(sim, client):
+    """Breaking out of the loop ends all work when the `async with` ends."""
+    async with client.showcases(sim.handles(1000)) as run:
+        async for _ in run:
+            break
+    assert run.usage.requests < 100
+    assert_all_is_counted(sim, run.usage)
+    assert run.usage == client.usage
+    await assert_nothing_is_left(sim, client)
+
+
+async def test_by_an_exception_of_the_callers(sim, client):
+    """The caller's exception arrives as itself, not in a group, and all work has ended."""
+    problem = LookupError("the caller's own")
+    with pytest.raises(LookupError) as caught:
+        async with client.showcases(sim.handles(1000)) as run:
+            async for _ in run:
+                raise problem
+    assert caught.value is problem
+    assert_all_is_counted(sim, run.usage)
+    await assert_nothing_is_left(sim, client)
+
+
+@pytest.mark.parametrize("timeout", [asyncio.timeout, anyio.fail_after])
+async def test_by_a_timeout_around_it(sim, client, timeout):
+    """A timeout around the run arrives as TimeoutError at its time."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(TimeoutError):
+        async with maybe_async(timeout(2.5)), client.showcases(sim.handles(1000)) as run:
+            async for _ in run:
+                pass
+    assert loop.time() - began == pytest.approx(2.5, abs=0.1)
+    assert_all_is_counted(sim, run.usage)
+    await assert_nothing_is_left(sim, client)
+
+
+async def test_by_a_timeout_inside_of_it(sim, client):
+    """A timeout around the loop alone leaves the run usable until its end."""
+    async with client.showcases(sim.handles(200)) as run:
+        with anyio.move_on_after(1.5):
+            async for _ in run:
+                pass
+        before = run.progress.done
+        async for _ in run:
+            pass
+        assert before < run.progress.done == 200
+    assert run.usage.maybe == 0
+    await assert_nothing_is_left(sim, client)
+
+
+async def test_by_cancelling_the_task(sim, client):
+    """A cancelled task ends its run and is cancelled, without a group around."""
+    runs = []
+
+    async def consume():
+        async with client.showcases(sim.handles(1000)) as run:
+            runs.append(run)
+            async for _ in run:
+                pass
+
+    task = asyncio.create_task(consume())
+    await asyncio.sleep(2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert_all_is_counted(sim, runs[0].usage)
+    assert runs[0].usage.maybe > 0
+    await assert_nothing_is_left(sim, client)
+
+
+async def test_by_cancelling_a_task_group(sim, client):
+    """A run inside of a cancelled task group ends with it."""
+    async with anyio.create_task_group() as group:
+
+        async def consume():
+            async with client.showcases(sim.handles(1000)) as run:
+                async for _ in run:
+                    pass
+
+        group.start_soon(consume)
+        await asyncio.sleep(2)
+        group.cancel_scope.cancel()
+    await assert_nothing_is_left(sim, client)
+
+
+async def test_by_forgetting_the_iterator(sim, client):
+    """A pages() iterator that is dropped, collected or not, takes nothing with it."""
+    async with client.showcases(sim.handles(1000)) as run:
+        pages = run.pages()
+        await anext(pages)
+        del pages
+        gc.collect()
+        await asyncio.sleep(0)
+    assert_all_is_counted(sim, run.usage)
+    await assert_nothing_is_left(sim, client)
+
+
+async def test_by_never_iterating(sim, client):
+    """A run that is entered and left without a look costs nothing."""
+    async with client.showcases(sim.handles(1000)) as run:
+        pass
+    assert run.usage.requests == sim.ledger.requests == 0
+    with pytest.raises(ClientStateError):
+        await anext(run)
+
+
+async def test_by_closing_the_client(sim):
+    """Closing a client ends its runs, and later calls are told so."""
+    async with Client(sim.api_key, base_url=sim.url) as client:
+        run = await client.showcases(sim.handles(1000)).__aenter__()
+        await anext(run)
+    with pytest.raises(ClientStateError):
+        await anext(run)
+    for late in (lambda: client.showcase("x"), lambda: client.showcases(["x"])):
+        with pytest.raises(ClientStateError, match="closed"):
+            late()
+    await client.aclose()
+    assert_all_is_counted(sim, client.usage)
+    await assert_nothing_is_left(sim, client)
+
+
+async def test_closing_a_client_ends_a_call_under_way(sim):
+    """Who waits for an answer while the client is closed is told so, and what it may have cost."""
+    sim.add_fault(Fault.hang(charged=True))
+    async with Client(sim.api_key, base_url=sim.url) as client:
+        call = asyncio.create_task(client.showcase_page("mrbeast"))
+        await asyncio.sleep(1)
+    with pytest.raises(ClientStateError, match="closed under the call") as caught:
+        await call
+    assert caught.value.usage.maybe == client.usage.maybe == sim.ledger.charged == 1
+
+
+async def test_a_cancelled_call_is_counted_before_it_returns(sim):
+    """A call cancelled under way has its possible cost in the usage, and no task left."""
+    sim.add_fault(Fault.hang(charged=True))
+    async with Client(sim.api_key, base_url=sim.url) as client:
+        with anyio.move_on_after(1):
+            await client.showcase_page("mrbeast")
+        assert client.usage.maybe == 1
+        assert client.usage.requests == 1
+        await assert_nothing_is_left(sim, client)
+
+
+async def test_a_plain_listing_left_early_costs_no_more_than_it_gave(sim, client):
+    """Breaking out of a showcase fetches no further page."""
+    async for _ in client.showcase("long.200products"):
+        break
+    await asyncio.sleep(10)
+    assert sim.ledger.requests == 1
+    async for page in client.showcase("long.200products").pages():
+        if page.number == 3:
+            break
+    assert sim.ledger.requests == 4
+
+
+async def test_states_are_told_clearly(sim):
+    """A client that is not open yet, or opened twice, says so."""
+    client = Client(sim.api_key, base_url=sim.url)
+    assert "not opened" in repr(client)
+    with pytest.raises(ClientStateError, match="async with"):
+        await client.showcase_page("mrbeast")
+    async with client:
+        assert "open" in repr(client)
+        with pytest.raises(ClientStateError, match="only once"):
+            await client.__aenter__()
+        run = client.showcases(["mrbeast"])
+        with pytest.raises(ClientStateError, match="async with"):
+            aiter(run)
+        async with run:
+            with pytest.raises(ClientStateError, match="only once"):
+                await run.__aenter__()
+    assert "closed" in repr(client)
+    with pytest.raises(ClientStateError, match="only once"):
+        await client.__aenter__()
+
+
+def test_another_event_loop_is_refused():
+    """A client used in another loop than its own says so instead of hanging."""
+
+    async def open_client():
+        return await Client("sfk_x", base_url="http://127.0.0.1:9").__aenter__()
+
+    async def use(client):
+        with pytest.raises(ClientStateError, match="another event loop"):
+            await client.whoami()
+
+    loop = asyncio.new_event_loop()
+    try:
+        client = loop.run_until_complete(open_client())
+        asyncio.run(use(client))
+        loop.run_until_complete(client.aclose())
+    finally:
+        loop.close()
+
+
+class maybe_async:  # noqa: N801 - reads as a function
+    """Enters anyio's scopes, which are sync, as asyncio's timeouts, which are async."""
+
+    def __init__(self, scope):
+        self._scope = scope
+
+    async def __aenter__(self):
+        if hasattr(self._scope, "__aenter__"):
+            return await self._scope.__aenter__()
+        return self._scope.__enter__()
+
+    async def __aexit__(self, *exception):
+        if hasattr(self._scope, "__aexit__"):
+            return await self._scope.__aexit__(*exception)
+        return self._scope.__exit__(*exception)

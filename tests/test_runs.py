@@ -1,0 +1,416 @@
+"""Runs over many creators: outcomes, order, duplicates, limits, and what stops them."""
+
+import asyncio
+from collections import Counter
+
+import anyio
+import pytest
+
+from asyncsfk import (
+    Client,
+    ClientStateError,
+    ForbiddenError,
+    InsufficientCreditsError,
+    InvalidArgumentError,
+    LookupFailedError,
+    LookupStatus,
+    Outcome,
+    ShowcasePage,
+    UnauthorizedError,
+    events,
+)
+from asyncsfk.simulator import Fault, Latency, Route, Simulator
+
+
+@pytest.fixture
+async def sim():
+    async with Simulator(latency=Latency.uniform(0.1, 0.5)) as sim:
+        yield sim
+
+
+@pytest.fixture
+async def client(sim):
+    async with Client(sim.api_key, base_url=sim.url, concurrency=20) as client:
+        yield client
+
+
+async def test_outcomes_come_as_each_creator_is_done(client):
+    """A long showcase does not hold the short ones up."""
+    handles = ["long.400products", *(f"short{n}.3products" for n in range(30))]
+    async with client.showcases(handles) as run:
+        order = [outcome.handle async for outcome in run]
+    assert order[-1] == "long.400products"
+    assert Counter(order) == Counter(handles)
+
+
+async def test_outcomes_come_in_input_order_if_asked(sim, client):
+    """With ordered=True each outcome waits for those before it, and none is lost."""
+    handles = ["long.400products", *sim.handles(100), "last.100products", "x.1products"]
+    async with client.showcases(handles, ordered=True) as run:
+        outcomes = [outcome async for outcome in run]
+    assert [outcome.handle for outcome in outcomes] == handles
+    for outcome in outcomes:
+        assert [p.to_dict() for p in outcome.products] == sim.showcase(outcome.handle)
+
+
+async def test_ordered_outcomes_survive_failures_and_duplicates(sim, client):
+    """Order holds when some creators fail, come twice or are no handles at all."""
+    sim.add_fault(Fault.status(404, handles={"c"}))
+    given = ["a", "b", "A", "c", "..", "@b", "d", ""]
+    async with client.showcases(given, ordered=True) as run:
+        outcomes = [(outcome.handle, outcome.status) async for outcome in run]
+    expected = [("a", "complete"), ("b", "complete"), ("c", "failed"), ("..", "failed")]
+    assert outcomes == [*expected, ("d", "complete"), ("", "failed")]
+    assert run.progress.duplicates == 2
+
+
+async def test_each_distinct_handle_is_fetched_once(sim, client):
+    """Duplicates, in whatever form, are passed over and counted."""
+    given = ["mrbeast", "@MrBeast", "https://tiktok.com/@mrbeast", "other", "MRBEAST"]
+    async with client.showcases(given) as run:
+        handles = [outcome.handle async for outcome in run]
+    assert sorted(handles) == ["mrbeast", "other"]
+    assert run.progress.duplicates == 3
+    assert sim.ledger.hits("mrbeast", cursor=None) == 1
+
+
+async def test_without_dedupe_each_is_fetched(client):
+    """With dedupe=False a handle that comes twice has two outcomes."""
+    async with client.showcases(["x.1products", "y", "x.1products"], dedupe=False) as run:
+        handles = [outcome.handle async for outcome in run]
+    assert sorted(handles) == ["x.1products", "x.1products", "y"]
+
+
+async def test_fetch_showcases_keeps_the_input_order(sim, client):
+    """One outcome for each input, in its place; duplicates share theirs."""
+    given = ["b", "", "a", "@B", "x/y", "a"]
+    outcomes = await client.fetch_showcases(given)
+    assert [outcome.handle for outcome in outcomes] == ["b", "", "a", "b", "x/y", "a"]
+    assert outcomes[0] is outcomes[3]
+    assert outcomes[2] is outcomes[5]
+    assert sim.ledger.requests == sum(
+        o.usage.requests for o in {id(o): o for o in outcomes}.values()
+    )
+    assert await client.fetch_showcases([]) == []
+
+
+async def test_handles_may_come_from_anywhere(client):
+    """Lists, generators, sets and async generators of handles all do."""
+
+    async def slowly():
+        for n in range(50):
+            await asyncio.sleep(0.01)
+            yield f"creator{n}"
+
+    names = [f"creator{n}" for n in range(50)]
+    for handles in (names, (name for name in names), set(names), slowly(), dict.fromkeys(names)):
+        async with client.showcases(handles, max_pages=1) as run:
+            assert sorted([outcome.handle async for outcome in run]) == sorted(names)
+    assert sorted(o.handle for o in await client.fetch_showcases(slowly())) == sorted(names)
+
+
+@pytest.mark.parametrize("handles", ["mrbeast", b"mrbeast", None, 5])
+async def test_a_single_handle_is_no_list_of_handles(client, handles):
+    """A string in place of a list is refused, not fetched letter by letter."""
+    with pytest.raises(InvalidArgumentError, match="iterable of handles"):
+        client.showcases(handles)
+    with pytest.raises(InvalidArgumentError, match="iterable of handles"):
+        await client.fetch_showcases(handles)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_pages": 0}, {"max_pages": True}, {"max_pages": 1.5}, {"concurrency": 0},
+        {"concurrency": -1}, {"region": ""}, {"region": 5},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_bad_options_are_refused(client, options):
+    """A limit that is no count and a region that is no text are refused before anything."""
+    with pytest.raises(InvalidArgumentError, match=next(iter(options))):
+        client.showcases(["mrbeast"], **options)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_an_exception_of_the_handles_arrives_after_the_outcomes_before_it(sim, client, kind):
+    """What the source of handles raises ends the run as itself, and loses no outcome."""
+    problem = OSError("the file is gone")
+
+    def source():
+        yield from sim.handles(30)
+        raise problem
+
+    async def async_source():
+        for handle in source():
+            yield handle
+
+    outcomes = []
+    with pytest.raises(OSError, match="the file is gone") as caught:
+        async with client.showcases(source() if kind == "sync" else async_source()) as run:
+            async for outcome in run:
+                outcomes.append(outcome)  # noqa: PERF401
+    assert caught.value is problem
+    assert {outcome.handle for outcome in outcomes} == set(sim.handles(30))
+
+
+async def test_a_failure_of_one_creator_disturbs_no_other(sim, client):
+    """Failed first pages, failed later pages and good ones stay apart."""
+    sim.add_fault(Fault.status(502, charge=1, handles={"first.90products"}))
+    sim.add_fault(Fault.status(500, handles={"third.90products"}, pages={2}))
+    failed, partial, good = await client.fetch_showcases(
+        ["first.90products", "third.90products", "good.90products"]
+    )
+    assert (failed.status, partial.status, good.status) == ("failed", "partial", "complete")
+    assert isinstance(failed.error, LookupFailedError)
+    assert failed.usage.maybe == 3
+    assert partial.pages == 2
+    assert [p.to_dict() for p in partial.products] == sim.showcase("third.90products")[:40]
+    assert partial.error.cursor == partial.next_cursor
+    assert good.error is None
+    assert good.raise_for_error() is good
+    with pytest.raises(LookupFailedError):
+        failed.raise_for_error()
+
+    sim.faults = ()
+    rest = await client.showcase("third.90products", cursor=partial.next_cursor).collect()
+    assert [p.to_dict() for p in (*partial.products, *rest)] == sim.showcase("third.90products")
+
+
+async def test_max_pages_cuts_each_creator_short(client):
+    """A creator cut by max_pages is complete, and says where to go on."""
+    outcomes = await client.fetch_showcases(["a.90products", "b.15products"], max_pages=2)
+    assert [outcome.status for outcome in outcomes] == ["complete", "complete"]
+    assert [outcome.pages for outcome in outcomes] == [2, 1]
+    assert outcomes[0].next_cursor is not None
+    assert outcomes[1].next_cursor is None
+    rest = await client.showcase("a.90products", cursor=outcomes[0].next_cursor).collect()
+    assert len(rest) == 50
+
+
+async def test_an_outcome_says_what_it_cost_and_by_which_requests(sim, client):
+    """Usage, request ids and region of an outcome are those of its pages."""
+    (outcome,) = await client.fetch_showcases(["a.50products"], region="GB")
+    assert (outcome.usage.requests, outcome.usage.charged, outcome.usage.maybe) == (3, 3, 0)
+    assert (outcome.usage.pages, outcome.usage.products) == (3, 50)
+    assert len(set(outcome.request_ids)) == 3
+    assert outcome.region == "GB"
+    assert {entry.region for entry in sim.ledger} == {"GB"}
+    assert [p.to_dict() for p in outcome.products] == sim.showcase("a.50products", "GB")
+
+
+async def test_an_empty_showcase_is_explained_if_asked(client):
+    """verify_empty spends one more credit on an empty creator, and none on the others."""
+    handles = ["empty_a", "private_b", "unknown_c", "good.5products"]
+    outcomes = await client.fetch_showcases(handles, verify_empty=True)
+    assert [outcome.account_status for outcome in outcomes] == [
+        LookupStatus.FOUND,
+        LookupStatus.PRIVATE,
+        LookupStatus.NOT_FOUND,
+        None,
+    ]
+    assert [outcome.usage.charged for outcome in outcomes] == [2, 2, 2, 1]
+    assert {outcome.status for outcome in outcomes} == {"complete"}
+    plain = await client.fetch_showcases(handles)
+    assert [outcome.account_status for outcome in plain] == [None] * 4
+
+
+async def test_a_failed_explanation_leaves_a_partial_outcome(sim, client):
+    """When the profile cannot be looked up, the outcome says so and keeps what it has."""
+    sim.add_fault(Fault.status(502, routes={Route.TIKTOK_PROFILE}))
+    (outcome,) = await client.fetch_showcases(["empty_a"], verify_empty=True)
+    assert outcome.status == "partial"
+    assert outcome.pages == 1
+    assert isinstance(outcome.error, LookupFailedError)
+    assert outcome.usage.charged == 1
+    assert outcome.usage.maybe == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, UnauthorizedError), (402, InsufficientCreditsError), (403, ForbiddenError)],
+)
+async def test_an_account_wide_refusal_stops_the_run(sim, client, status, kind):
+    """After 401, 402 or 403 creators under way become partial or failed, the rest is skipped."""
+    sim.add_fault(
+        Fault.status(status, requests=range(60, 10_000), checkout_url="https://pay.test/")
+    )
+    async with client.showcases(sim.handles(500)) as run:
+        outcomes = [outcome async for outcome in run]
+    assert len(outcomes) == 500
+    statuses = Counter(outcome.status for outcome in outcomes)
+    assert statuses["complete"] >= 1
+    assert statuses["skipped"] >= 400
+    # Only what was under way met the refusal.
+    assert sim.ledger.requests <= 60 + 20
+    assert isinstance(run.stopped, kind)
+    for outcome in outcomes:
+        if outcome.status == "complete":
+            continue
+        assert isinstance(outcome.error, kind)
+        if outcome.status == "skipped":
+            assert outcome.usage.requests == 0
+        if outcome.status == "partial":
+            assert outcome.next_cursor is not None
+            got = [product.to_dict() for product in outcome.products]
+            assert got == sim.showcase(outcome.handle)[: len(got)]
+    assert run.usage.charged == sim.ledger.charged
+    assert run.usage.maybe == 0
+
+
+async def test_credits_that_run_out_say_where_to_buy_more():
+    """A balance that is used up in the middle of a run loses nothing that was bought."""
+    async with (
+        Simulator(credits=50) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=10) as client,
+    ):
+        outcomes = await client.fetch_showcases(sim.handles(100))
+        error = next(outcome.error for outcome in outcomes if outcome.status == "skipped")
+        assert isinstance(error, InsufficientCreditsError)
+        assert error.checkout_url.startswith("https://")
+        assert client.usage.charged == sim.ledger.charged == 50
+        assert sum(outcome.pages for outcome in outcomes) == 50
+
+
+async def test_pages_stream_with_their_creators(sim, client):
+    """pages() hands out every page once, in order within a creator, and outcomes after them."""
+    handles = [*sim.handles(60), "..", "long.200products"]
+    sim.add_fault(Fault.status(404, handles={handles[7]}))
+    outcomes = {}
+    pages = {}
+    async with client.showcases(handles) as run:
+
+        def note(outcome):
+            assert outcome.handle not in outcomes
+            outcomes[outcome.handle] = outcome
+            assert outcome.pages == len(pages.get(outcome.handle, []))
+
+        async for page in run.pages(note):
+            assert isinstance(page, ShowcasePage)
+            assert page.handle not in outcomes
+            pages.setdefault(page.handle, []).append(page)
+    assert set(outcomes) == set(handles)
+    for handle, outcome in outcomes.items():
+        assert outcome.products == ()
+        got = pages.get(handle, [])
+        assert [page.number for page in got] == list(range(1, len(got) + 1))
+        if outcome.status == "complete":
+            products = [product.to_dict() for page in got for product in page.products]
+            assert products == sim.showcase(handle)
+    assert {h for h, o in outcomes.items() if o.status == "failed"} == {"..", handles[7]}
+    assert run.progress.failed == 2
+
+
+async def test_pages_without_a_callback_counts_failures(client):
+    """Without on_outcome the progress still tells how many creators failed."""
+    async with client.showcases(["..", "a.1products"]) as run:
+        pages = [page async for page in run.pages()]
+    assert len(pages) == 1
+    assert (run.progress.failed, run.progress.complete) == (1, 1)
+
+
+async def test_an_exception_of_on_outcome_arrives_as_itself(sim, client):
+    """What the callback raises ends the iteration as itself."""
+    with pytest.raises(ZeroDivisionError):
+        async with client.showcases(sim.handles(50)) as run:
+            async for _ in run.pages(lambda _: 1 // 0):
+                pass
+
+
+async def test_outcomes_and_pages_do_not_mix(sim, client):
+    """A run streams either outcomes or pages."""
+    async with client.showcases(sim.handles(5)) as run:
+        await anext(run)
+        with pytest.raises(ClientStateError, match="not both"):
+            await anext(run.pages())
+    async with client.showcases(sim.handles(5)) as run:
+        await anext(run.pages())
+        with pytest.raises(ClientStateError, match="not both"):
+            aiter(run)
+
+
+async def test_a_finished_run_stays_finished(sim, client):
+    """Asking a run for more after its end ends at once, for any number of consumers."""
+    async with client.showcases(sim.handles(30)) as run:
+
+        async def consume():
+            return [outcome async for outcome in run]
+
+        lists = await asyncio.gather(consume(), consume(), consume())
+        assert sum(len(outcomes) for outcomes in lists) == 30
+        assert [outcome async for outcome in run] == []
+
+
+async def test_progress_tells_where_a_run_stands(sim, client):
+    """Progress and usage can be read at any time, and end at the truth."""
+    handles = list(sim.handles(100))
+    async with client.showcases(handles) as run:
+        assert run.progress.total == 100
+        assert run.progress.done == 0
+        seen = []
+        async for _ in run:
+            seen.append(run.progress)
+            assert f"{run.progress.done} of 100 done" in repr(run)
+        assert [p.done for p in seen] == sorted(p.done for p in seen)
+        assert max(p.in_flight for p in seen) <= 20
+        final = run.progress
+    assert final.complete == final.started == final.done == 100
+    assert final.usage == run.usage == client.usage
+    assert final.usage.charged == sim.ledger.charged
+    assert final.elapsed > 0
+    await asyncio.sleep(100)
+    assert run.progress.elapsed == final.elapsed
+    async with client.showcases(iter(handles)) as run:
+        assert run.progress.total is None
+
+
+async def test_a_slow_consumer_slows_the_fetching(sim, client):
+    """Without anybody taking outcomes, only so many requests are made as there is room for."""
+    async with client.showcases((f"c{n}.1products" for n in range(10_000)), concurrency=5) as run:
+        await anext(run)
+        await asyncio.sleep(1000)
+        assert sim.ledger.requests <= 1 + 5 + 5 + 1
+        await anext(run)
+        await asyncio.sleep(1000)
+        assert sim.ledger.requests <= 2 + 5 + 5 + 1
+
+
+async def test_runs_side_by_side_share_the_client(sim, client):
+    """Two runs at once keep their own usage, and the client's is their sum."""
+    async with (
+        client.showcases(sim.handles(40)) as one,
+        client.showcases(sim.handles(40, start=40)) as other,
+        anyio.create_task_group() as group,
+    ):
+        for run in (one, other):
+            group.start_soon(drain, run)
+    assert one.usage.pages > 0
+    assert one.usage + other.usage == client.usage
+    assert sim.ledger.max_in_flight <= 20
+
+
+async def drain(run):
+    async for _ in run:
+        pass
+
+
+async def test_a_finished_creator_is_told_to_on_event(sim):
+    """Each outcome is an event too."""
+    told = []
+    async with Client(sim.api_key, base_url=sim.url, on_event=told.append) as client:
+        await client.fetch_showcases(["a.30products", "unknown_x"])
+    finished = [event for event in told if isinstance(event, events.HandleFinished)]
+    assert {(e.handle, e.status, e.pages, e.products) for e in finished} == {
+        ("a.30products", "complete", 2, 30),
+        ("unknown_x", "complete", 1, 0),
+    }
+
+
+async def test_an_outcome_goes_to_json_and_back(sim, client):
+    """Outcomes of every status re-read from their JSON as equal."""
+    sim.add_fault(Fault.not_json(handles={"bad"}))
+    sim.add_fault(Fault.status(500, handles={"part.90products"}, pages={1}))
+    outcomes = await client.fetch_showcases(["good.30products", "bad", "part.90products", "no/no"])
+    assert [o.status for o in outcomes] == ["complete", "failed", "partial", "failed"]
+    for outcome in outcomes:
+        assert Outcome.from_json(outcome.to_json()) == outcome

@@ -1,0 +1,114 @@
+"""A million handles: pulled lazily, in memory that does not grow."""
+
+import asyncio
+import gc
+import tracemalloc
+
+import pytest
+
+from asyncsfk import Client, UnauthorizedError
+from asyncsfk.simulator import Simulator
+from tests.virtual_time import VirtualTimeLoop
+
+MILLION = 1_000_000
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    # Without the loop's debug mode, which would take most of the time at this size.
+    return "asyncio", {"debug": False, "loop_factory": VirtualTimeLoop}
+
+
+class Pulled:
+    """A generator of handles that notes how many were pulled."""
+
+    def __init__(self, count):
+        self._left = count
+        self.count = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.count == self._left:
+            raise StopIteration
+        self.count += 1
+        return f"creator.{self.count:07}"
+
+
+class Grown:
+    """How much memory Python holds more than at the beginning."""
+
+    def __enter__(self):
+        gc.collect()
+        tracemalloc.start()
+        return self
+
+    def __exit__(self, *_):
+        self.now, self.peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+
+async def test_a_slow_consumer_of_a_million_handles():
+    """Handles are pulled as they are needed, never far ahead of a consumer that takes its time."""
+    async with (
+        Simulator(keep_entries=10) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=50) as client,
+    ):
+        handles = Pulled(MILLION)
+        taken = 0
+        async with client.showcases(handles, max_pages=1) as run:
+            async for _ in run:
+                taken += 1
+                await asyncio.sleep(1)
+                # Fifty under way, fifty waiting to be taken, and one in hand.
+                assert handles.count <= taken + 50 + 50 + 1
+                if taken == 500:
+                    break
+        assert handles.count < 700
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    ("dedupe", "count", "bytes_each"),
+    [(True, MILLION, 100), (False, MILLION // 4, 1)],
+    ids=["dedupe", "no dedupe"],
+)
+async def test_a_great_many_handles_take_no_memory(dedupe, count, bytes_each):
+    """Memory is flat over a million handles, but for what dedupe remembers of each."""
+    # The first refusal stops the run: the rest passes through it without a request.
+    async with (
+        Simulator(api_key="another") as sim,
+        Client("sfk_x", base_url=sim.url, concurrency=50) as client,
+    ):
+        handles = Pulled(count)
+        outcomes = 0
+        with Grown() as grown:
+            async with client.showcases(handles, dedupe=dedupe) as run:
+                async for outcome in run:
+                    assert isinstance(outcome.error, UnauthorizedError)
+                    outcomes += 1
+                progress = run.progress
+                del outcome
+        assert outcomes == handles.count == count
+        assert progress.skipped >= count - 50
+        assert sim.ledger.requests <= 50
+        assert grown.peak <= 2 * MIB + count * bytes_each
+
+
+async def test_pages_are_not_kept():
+    """A run that fetches many pages holds a few of them at a time, streamed by either way."""
+    async with (
+        Simulator(keep_entries=10) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=10) as client,
+    ):
+        grown = {}
+        for creators in (100, 400):
+            handles = (f"c{n}.60products" for n in range(creators))
+            with Grown() as grown[creators]:
+                async with client.showcases(handles, dedupe=False) as run:
+                    async for outcome in run:
+                        assert len(outcome.products) == 60
+                    del outcome
+        assert grown[400].peak <= 1.1 * grown[100].peak + MIB / 2

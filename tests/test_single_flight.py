@@ -1,0 +1,153 @@
+"""Calls for the same page that are under way together share one request."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from asyncsfk import Client, ServerError, UndecodableError, Usage
+from asyncsfk.simulator import Fault, Latency, Simulator
+
+HANDLE = "mrbeast.5products"
+PATH = f"/v1/tiktok/profiles/{HANDLE}"
+
+
+@pytest.fixture
+async def sim():
+    async with Simulator(latency=Latency.fixed(1)) as sim:
+        yield sim
+
+
+@pytest.fixture
+async def client(sim):
+    async with Client(sim.api_key, base_url=sim.url) as client:
+        yield client
+
+
+async def test_the_same_page_at_once_is_one_request(sim, client):
+    """Many calls, one request; its cost is told once."""
+    pages = await asyncio.gather(*(client.showcase_page("@MrBeast.5products") for _ in range(50)))
+    assert sim.ledger.requests == sim.ledger.charged == 1
+    assert len({page.products for page in pages}) == 1
+    assert sorted(page.usage.charged for page in pages) == [0] * 49 + [1]
+    assert client.usage.charged == client.usage.requests == 1
+    assert sum(page.usage.bytes for page in pages) == client.usage.bytes
+
+
+async def test_another_cursor_region_or_route_is_another_request(sim, client):
+    """Only the very same route, parameters and cursor are shared."""
+    first = await client.showcase_page("x.50products")
+    await asyncio.gather(
+        client.showcase_page("x.50products"),
+        client.showcase_page("x.50products", cursor=first.next_cursor),
+        client.showcase_page("x.50products", region="GB"),
+        client.showcase_page("y.50products"),
+        client.tiktok_profile("x.50products"),
+    )
+    assert sim.ledger.requests == 6
+
+
+async def test_one_after_the_other_is_two_requests(sim, client):
+    """Nothing is remembered once it has been answered."""
+    await client.showcase_page(HANDLE)
+    await client.showcase_page(HANDLE)
+    assert sim.ledger.requests == 2
+
+
+async def test_a_run_and_a_call_share_too(sim, client):
+    """A single call for a page that a run is fetching joins it."""
+    async with client.showcases([HANDLE]) as run:
+        call = asyncio.create_task(client.showcase_page(HANDLE))
+        outcomes = [outcome async for outcome in run]
+        page = await call
+    assert sim.ledger.requests == 1
+    assert outcomes[0].products == page.products
+    assert outcomes[0].usage.charged + page.usage.charged == 1
+
+
+async def test_cancelling_one_does_not_cancel_the_others(sim, client):
+    """Whoever leaves, first or later, the rest gets the page that is being paid for."""
+    for leaver in (0, 1, 2):
+        calls = [asyncio.create_task(client.showcase_page(HANDLE)) for _ in range(3)]
+        await asyncio.sleep(0.5)
+        calls[leaver].cancel()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(results.pop(leaver), asyncio.CancelledError)
+        assert [len(page.products) for page in results] == [5, 5]
+    assert sim.ledger.requests == 3
+    assert client.usage.charged == 3
+    assert client.usage.maybe == 0
+
+
+async def test_when_all_leave_the_request_ends(sim, client):
+    """Nobody waiting means no request; what it may have cost is counted."""
+    calls = [asyncio.create_task(client.showcase_page(HANDLE)) for _ in range(3)]
+    await asyncio.sleep(0.5)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    assert (client.usage.charged, client.usage.maybe) == (0, 1)
+    assert "0 requests in flight" in repr(client)
+    page = await client.showcase_page(HANDLE)
+    assert page.usage.charged == 1
+    assert sim.ledger.requests == 2
+
+
+async def test_a_call_that_comes_as_the_last_one_leaves_begins_anew(sim, client):
+    """A request that is being abandoned is joined by nobody."""
+    first = asyncio.create_task(client.showcase_page(HANDLE))
+    await asyncio.sleep(0.5)
+    first.cancel()
+    second = asyncio.create_task(client.showcase_page(HANDLE))
+    assert len((await second).products) == 5
+    assert first.cancelled()
+    assert sim.ledger.requests == 2
+
+
+async def test_a_shared_failure_reaches_all_and_is_paid_once(sim, client):
+    """Each caller gets an error of its own; only one of them says that it cost something."""
+    sim.add_fault(Fault.status(500, times=3))
+    results = await asyncio.gather(
+        *(client.showcase_page(HANDLE) for _ in range(4)), return_exceptions=True
+    )
+    assert {type(result) for result in results} == {ServerError}
+    assert len({id(result) for result in results}) == 4
+    assert sorted(error.usage.maybe for error in results) == [0, 0, 0, 3]
+    assert {error.attempts for error in results} == {3}
+    assert client.usage.maybe == 3
+
+
+async def test_a_shared_retry_is_one_retry(sim, client):
+    """A caller that joins while the request is tried again waits for that."""
+    sim.add_fault(Fault.status(503, retry_after="5", times=1))
+    first = asyncio.create_task(client.showcase_page(HANDLE))
+    await asyncio.sleep(3)
+    page = await client.showcase_page(HANDLE)
+    assert (await first).usage == Usage(
+        requests=2, retries=1, charged=1, bytes=client.usage.bytes, pages=1, products=5
+    )
+    assert page.usage.requests == 0
+    assert sim.ledger.requests == 2
+
+
+async def test_the_same_path_is_shared_across_types(sim, client):
+    """Each caller of get() gets its own type out of the one answer."""
+
+    class Small(msgspec.Struct):
+        lookupStatus: str  # noqa: N815 - the API's name
+
+    class Wrong(msgspec.Struct):
+        nothing: int
+
+    plain, small, wrong, model = await asyncio.gather(
+        client.get(PATH),
+        client.get(PATH, type=Small),
+        client.get(PATH, type=Wrong),
+        client.tiktok_profile(HANDLE),
+        return_exceptions=True,
+    )
+    assert plain.data["lookupStatus"] == small.data.lookupStatus == model.lookup_status == "found"
+    assert isinstance(wrong, UndecodableError)
+    assert wrong.usage.charged == 0
+    assert wrong.body
+    assert sim.ledger.requests == client.usage.charged == 1
