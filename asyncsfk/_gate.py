@@ -54,12 +54,6 @@ class Gate:
         self._narrowed_at = -1.0
         self._strikes = 0
 
-    def __repr__(self) -> str:
-        return (
-            f"<Gate {self._active} of {self.width} (at most {self._ceiling}), "
-            f"{len(self._waiters)} waiting, paused for {self.paused_for:.1f} s>"
-        )
-
     @property
     def active(self) -> int:
         """How many requests are inside."""

@@ -143,8 +143,5 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    try:
-        seconds = (date.replace(tzinfo=date.tzinfo or now.tzinfo) - now).total_seconds()
-    except OverflowError:
-        return None
+    seconds = (date.replace(tzinfo=date.tzinfo or now.tzinfo) - now).total_seconds()
     return min(max(seconds, 0.0), _YEAR)

@@ -5,7 +5,7 @@ The only module of the client that imports aiohttp.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp import hdrs
@@ -167,12 +167,6 @@ class Transport:
                     )
                 break
         return bytes(body[:limit])
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
 
 def _make_session(config: Config) -> aiohttp.ClientSession:

@@ -33,6 +33,9 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "real_time: run this async test on an ordinary loop, not on the virtual clock"
     )
+    config.addinivalue_line(
+        "markers", "large: takes long, or measures memory: not to be run under a coverage tracer"
+    )
 
 
 def pytest_generate_tests(metafunc):

@@ -262,6 +262,23 @@ async def test_the_rate_holds_in_every_second(rate, burst, at_once):
         assert (len(times) - at_once) / (times[-1] - times[0]) >= 0.95 * rate
 
 
+async def test_a_pause_holds_for_requests_that_wait_for_the_rate():
+    """A pause that begins while requests wait for their turn at the rate holds for them as well."""
+    async with (
+        Simulator(
+            latency=Latency.fixed(0.5), faults=[Fault.status(503, retry_after="9", requests={5})]
+        ) as sim,
+        Client(sim.api_key, base_url=sim.url, rate=10) as client,
+    ):
+        async with client.showcases(sim.handles(50), max_pages=1) as run:
+            async for outcome in run:
+                assert outcome.status == "complete"
+        pause = refused_at(sim)
+        assert not [start for start in starts(sim) if pause < start < pause + 9]
+        after = [start for start in starts(sim) if start >= pause + 9]
+        assert all(b - a >= 0.09 for a, b in zip(after, after[1:], strict=False))
+
+
 async def test_a_retry_storm_ends_when_the_quota_is_used_up():
     """A client that meets nothing but failures soon stops to multiply its requests."""
     async with (

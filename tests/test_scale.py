@@ -10,6 +10,8 @@ from asyncsfk import Client, UnauthorizedError
 from asyncsfk.simulator import Simulator
 from tests.virtual_time import VirtualTimeLoop
 
+pytestmark = pytest.mark.large
+
 MILLION = 1_000_000
 MIB = 1024 * 1024
 

@@ -8,6 +8,8 @@ from asyncsfk import Client, Retry, Timeout
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.virtual_time import VirtualTimeLoop
 
+pytestmark = pytest.mark.large
+
 CREATORS = 3_000
 
 
