@@ -52,7 +52,6 @@ class Api:
         request = _routes.showcase(handle, cursor=cursor, region=region)
         received = await self._caller.fetch(request, meter)
         data: ShowcaseData = received.data
-        data.own_details()
         products = data.products or ()
         has_more = data.page.has_more
         page = ShowcasePage(
@@ -122,7 +121,7 @@ class Api:
             next_page=data.page.next_page,
             has_more=data.page.next_page is not None if has_more is None else has_more,
         )
-        self._tell(request, number, 0, has_more=page.has_more)
+        self._tell(request, number, len(reviews), has_more=page.has_more)
         return page
 
     def reviews(
@@ -151,7 +150,7 @@ class Api:
             max_pages=max_pages,
             max_items=max_items,
             items_of=lambda page: page.reviews,
-            next_of=lambda page: page.next_page,
+            next_of=_next_page,
             has_more=lambda page: page.has_more,
         )
 
@@ -177,17 +176,23 @@ class Api:
             meter.add(usage)
         return received.usage + usage
 
-    def _tell(self, request: Request, number: int, products: int, *, has_more: bool) -> None:
+    def _tell(self, request: Request, number: int, items: int, *, has_more: bool) -> None:
         if self._emit.wants_detail:
             self._emit(
                 PageReceived(
                     route=request.route,
                     handle=request.handle,
                     number=number,
-                    products=products,
+                    items=items,
                     has_more=has_more,
                 )
             )
+
+
+def _next_page(page: ReviewPage) -> int | None:
+    """Return the number that a page leads to, if it leads forward."""
+    following = page.next_page
+    return following if following is not None and following > (page.page or 1) else None
 
 
 def _meta(received: Received) -> dict[str, Any]:

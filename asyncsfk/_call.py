@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from asyncsfk.errors import (
     ConnectionFailedError,
     Details,
     SfkError,
+    UndecodableError,
 )
 from asyncsfk.events import Paused, RequestFinished, RequestRetried, RequestStarted
 from asyncsfk.usage import Meter, Usage
@@ -69,29 +71,44 @@ class Caller:
         self._open_headers = _headers(config, with_key=False)
         self._closing = False
 
+    def require_key(self, route: str) -> None:
+        """Refuse a route that needs a key where there is none.
+
+        Raises:
+            ConfigurationError: There is none.
+        """
+        if self._config.api_key is None:
+            raise ConfigurationError(
+                f"{route} needs an API key: pass api_key= or set {KEY_VARIABLE}",
+                Details(route=route),
+            )
+
     async def fetch(self, request: Request, meter: Meter | None = None) -> Received:
         """Return the answer to a request.
 
-        Calls for the same path and query that are under way share one request: the first pays,
-        and the others' answers say a cost of nothing.
+        Calls for the same path and query that are under way share one request: one of them
+        answers for its cost, and the others' answers say a cost of nothing.
 
         Args:
             request: What to ask for.
-            meter: Also counts what this call costs.
+            meter: Also counts what this call costs, once it has ended.
 
         Raises:
             ConfigurationError: The route needs a key and there is none.
+            ClientStateError: The client is closed.
             SfkError: The call failed for good.
         """
-        if request.needs_key and self._config.api_key is None:
-            raise ConfigurationError(
-                f"{request.route} needs an API key: pass api_key= or set {KEY_VARIABLE}"
+        if self._closing:
+            raise _placed(ClientStateError("the client is closed"), request)
+        if request.needs_key:
+            self.require_key(request.route)
+        try:
+            result, answers = await self._flights.do(
+                request.target, partial(self._perform, request), meter
             )
-        meters = (self._meter,) if meter is None else (self._meter, meter)
-        result, leads = await self._flights.do(
-            request.target, partial(self._perform, request, meters)
-        )
-        if not leads:
+        except ClientStateError as error:
+            raise _placed(error, request) from None
+        if not answers:
             result = _shared(request, result)
         if isinstance(result, SfkError):
             raise result
@@ -102,33 +119,38 @@ class Caller:
         self._closing = True
         await self._flights.aclose()
 
-    async def _perform(self, request: Request, meters: tuple[Meter, ...]) -> Received | SfkError:
+    async def _perform(self, request: Request, cost: Meter) -> Received | SfkError:
+        """Make a call and return what came of it, with what all its attempts cost."""
         failures: list[Failure] = []
-        usage = Usage()
+        try:
+            result = await self._try(request, failures, cost)
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+            result = ClientStateError("the client was closed under the call")
+        if isinstance(result, SfkError):
+            result = _placed(result, request).evolve(attempts=len(failures))
+        return _with_usage(result, cost.usage) if result.usage != cost.usage else result
+
+    async def _try(
+        self, request: Request, failures: list[Failure], cost: Meter
+    ) -> Received | SfkError:
+        """Send a request until it is answered, or until trying again would not do."""
         while True:
             await self._gate.enter()
             try:
-                result = await self._attempt(request, len(failures) + 1, meters)
+                result = await self._attempt(request, len(failures) + 1, cost)
             finally:
                 self._gate.leave()
-            usage += result.usage
             if isinstance(result, Received):
                 self._quota.earn()
-                return _with_usage(result, usage) if failures else result
+                return result
             failures.append(failure_of(result))
             verdict = decide(self._config.retry, result, failures, random.random)
             if not isinstance(verdict, Stop) and not self._quota.take():
                 verdict = Stop("the client's retry quota is used up")
             if isinstance(verdict, Stop):
-                return result.evolve(
-                    handle=request.handle,
-                    route=request.route,
-                    attempts=len(failures),
-                    usage=usage,
-                    cursor=request.cursor,
-                    page=request.page,
-                    gave_up=verdict.reason,
-                )
+                return result.evolve(gave_up=verdict.reason)
             self._emit(
                 RequestRetried(
                     route=request.route,
@@ -140,9 +162,7 @@ class Caller:
             )
             await anyio.sleep(verdict.seconds)
 
-    async def _attempt(
-        self, request: Request, attempt: int, meters: tuple[Meter, ...]
-    ) -> Received | SfkError:
+    async def _attempt(self, request: Request, attempt: int, cost: Meter) -> Received | SfkError:
         """Send one request and settle it, whatever becomes of it."""
         if self._emit.wants_detail:
             self._emit(RequestStarted(route=request.route, handle=request.handle, attempt=attempt))
@@ -156,14 +176,12 @@ class Caller:
             result: Received | SfkError = _wire.redacted(
                 error.evolve(usage=_cost_of_loss(request, error)), self._config.api_key
             )
-        except BaseException as error:
-            # Cancelled: the request may have arrived.
+        except asyncio.CancelledError:
+            # The request may have arrived.
             usage = Usage(requests=1, maybe=request.price)
-            _count(usage, attempt, meters)
-            if self._closing:
-                raise ClientStateError(
-                    "the client was closed under the call", Details(usage=usage)
-                ) from error
+            self._settle(
+                request, usage, cost, attempt=attempt, started=started, failure="CancelledError"
+            )
             raise
         else:
             status = response.status
@@ -173,10 +191,38 @@ class Caller:
                 max_body_bytes=self._config.max_body_bytes,
                 key=self._config.api_key,
             )
-        usage = _count(result.usage, attempt, meters)
+        failure = type(result).__name__ if isinstance(result, SfkError) else None
+        self._settle(
+            request,
+            result.usage,
+            cost,
+            attempt=attempt,
+            started=started,
+            failure=failure,
+            status=status,
+        )
+        if isinstance(result, SfkError):
+            self._heed(result, started)
+        else:
+            self._gate.succeeded()
+        return result
+
+    def _settle(
+        self,
+        request: Request,
+        usage: Usage,
+        cost: Meter,
+        *,
+        attempt: int,
+        started: float,
+        failure: str | None,
+        status: int | None = None,
+    ) -> None:
+        """Count what an attempt cost, and tell of its end."""
         if attempt > 1:
-            result = _with_usage(result, usage)
-        failed = isinstance(result, SfkError)
+            usage += Usage(retries=1)
+        self._meter.add(usage)
+        cost.add(usage)
         if self._emit.wants_detail:
             self._emit(
                 RequestFinished(
@@ -184,18 +230,13 @@ class Caller:
                     handle=request.handle,
                     attempt=attempt,
                     status=status,
-                    error=type(result).__name__ if failed else None,
+                    error=failure,
                     seconds=self._clock() - started,
                     bytes=usage.bytes,
                     charged=usage.charged,
                     maybe=usage.maybe,
                 )
             )
-        if isinstance(result, SfkError):
-            self._heed(result, started)
-        else:
-            self._gate.succeeded()
-        return result
 
     def _heed(self, error: SfkError, started: float) -> None:
         """Let the gate know of a failure that concerns all calls, or of its absence."""
@@ -218,12 +259,11 @@ class Caller:
             )
 
 
-def _count(usage: Usage, attempt: int, meters: tuple[Meter, ...]) -> Usage:
-    if attempt > 1:
-        usage += Usage(retries=1)
-    for meter in meters:
-        meter.add(usage)
-    return usage
+def _placed(error: SfkError, request: Request) -> SfkError:
+    """Return an error that says what it was about, and where to go on."""
+    return error.evolve(
+        handle=request.handle, route=request.route, cursor=request.cursor, page=request.page
+    )
 
 
 def _with_usage(result: Received | SfkError, usage: Usage) -> Received | SfkError:
@@ -242,9 +282,14 @@ def _cost_of_loss(request: Request, error: SfkError) -> Usage:
 
 def _shared(request: Request, result: Received | SfkError) -> Received | SfkError:
     """Return another call's result as this call's: it cost nothing more."""
-    if isinstance(result, Received) and result.decoder is not request.decoder:
-        # The same path, to be decoded into another type.
-        result = _wire.reread(request, result)
+    # The same path may be decoded into another type, even where the other's was wrong.
+    if isinstance(result, Received):
+        if result.decoder is not request.decoder:
+            result = _wire.reread(request, result.body)
+    elif isinstance(result, UndecodableError) and result.body is not None:
+        result = _wire.reread(request, result.body)
+    if isinstance(result, SfkError):
+        result = _placed(result, request)
     return _with_usage(result, Usage())
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from asyncsfk import _routes
+from asyncsfk._checks import check_token
 from asyncsfk._handles import instagram_handle, tiktok_handle
 from asyncsfk.models import Balance, InstagramLookup, TikTokLookup, Whoami
 
@@ -244,6 +245,6 @@ class Calls(ABC):
 
 
 def _checked(handle: str, *, cursor: str | None, region: str | None) -> str:
-    _routes.check_token("cursor", cursor)
-    _routes.check_token("region", region)
+    check_token("cursor", cursor)
+    check_token("region", region)
     return tiktok_handle(handle)

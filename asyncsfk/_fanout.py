@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 
+from asyncsfk.errors import ClientStateError
+
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
@@ -23,6 +25,7 @@ class _End:
 
 
 _END: Final = _End()
+_BREATH: Final = 64
 
 
 class FanOut(Generic[In, Out]):
@@ -58,6 +61,7 @@ class FanOut(Generic[In, Out]):
         self._results: asyncio.Queue[Out | _End] = asyncio.Queue(width)
         self._supervisor: asyncio.Task[None] | None = None
         self._workers = 0
+        self._pulled = 0
         self._last_turn: asyncio.Future[None] | None = None
         self._exhausted = False
         self._error: BaseException | None = None
@@ -83,6 +87,11 @@ class FanOut(Generic[In, Out]):
             self._supervisor.cancel()
             with anyio.CancelScope(shield=True):
                 await asyncio.wait({self._supervisor})
+        # Who still waits for a result, or asks for another, is told.
+        while not self._results.empty():
+            self._results.get_nowait()
+        self._error = self._error or ClientStateError("the run has ended")
+        self._results.put_nowait(_END)
 
     async def _supervise(self) -> None:
         try:
@@ -100,11 +109,21 @@ class FanOut(Generic[In, Out]):
 
     async def _run_worker(self, workers: TaskGroup) -> None:
         while not self._exhausted:
+            self._pulled += 1
+            if self._pulled % _BREATH == 0:
+                # Items that need no waiting at all must not keep the event loop to themselves.
+                await asyncio.sleep(0)
             try:
                 item = await self._pull()
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Not us but something that the iterator awaits was cancelled.
+                self._exhausted, self._error = True, error
+                return
             except Exception as error:  # noqa: BLE001 - the consumer's own, raised to it later
-                self._exhausted = True
-                self._error = error
+                self._exhausted, self._error = True, error
                 return
             if isinstance(item, _End):
                 self._exhausted = True

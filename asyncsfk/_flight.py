@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import anyio
 
 from asyncsfk.errors import ClientStateError
+from asyncsfk.usage import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
@@ -17,18 +18,20 @@ T = TypeVar("T")
 
 
 class _Flight(Generic[T]):
-    __slots__ = ("task", "waiters")
+    __slots__ = ("cost", "task", "waiters")
 
-    def __init__(self, task: asyncio.Task[T]) -> None:
+    def __init__(self, task: asyncio.Task[T], cost: Meter) -> None:
         self.task = task
-        self.waiters: list[asyncio.Future[T]] = []
+        self.cost = cost
+        self.waiters: list[asyncio.Future[tuple[T, bool]]] = []
 
 
 class SingleFlight(Generic[T]):
     """Runs each piece of work in a task of its own, once for all who ask for it meanwhile.
 
     A caller that is cancelled leaves the others their work; when the last one has left, the work
-    is cancelled too, and that caller does not return before it has ended.
+    is cancelled too, and that caller does not return before it has ended. At any time it is the
+    oldest caller still there who answers for the cost.
     """
 
     def __init__(self) -> None:
@@ -36,30 +39,42 @@ class SingleFlight(Generic[T]):
         self._tasks: set[asyncio.Task[T]] = set()
 
     async def do(
-        self, key: Hashable, work: Callable[[], Coroutine[None, None, T]]
+        self,
+        key: Hashable,
+        work: Callable[[Meter], Coroutine[None, None, T]],
+        meter: Meter | None,
     ) -> tuple[T, bool]:
-        """Return the result of ``work``, and whether this call was the one that began it.
+        """Return the result of ``work``, and whether this caller answers for its cost.
+
+        Args:
+            key: What the work is for.
+            work: Does it; counts what it costs in the meter that it is given.
+            meter: Gets that cost if this caller answers for it, even when it is cancelled.
 
         Raises:
-            ClientStateError: `aclose` ended the work.
+            ClientStateError: `aclose` ended the work before it began.
         """
         flight = self._flights.get(key)
-        leads = flight is None
         if flight is None:
-            task = asyncio.create_task(work())
-            flight = self._flights[key] = _Flight(task)
-            self._tasks.add(task)
+            cost = Meter()
+            flight = self._flights[key] = _Flight(asyncio.create_task(work(cost)), cost)
+            self._tasks.add(flight.task)
             # A callback, since a task that is cancelled before its first step runs no code at all.
-            task.add_done_callback(partial(self._land, key, flight))
-        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            flight.task.add_done_callback(partial(self._land, key, flight))
+        waiter: asyncio.Future[tuple[T, bool]] = asyncio.get_running_loop().create_future()
         flight.waiters.append(waiter)
         try:
-            return await waiter, leads
+            result, answers = await waiter
         except asyncio.CancelledError:
             flight.waiters.remove(waiter)
             if not flight.waiters:
                 await self._abandon(key, flight)
+                if meter is not None:
+                    meter.add(flight.cost.usage)
             raise
+        if answers and meter is not None:
+            meter.add(flight.cost.usage)
+        return result, answers
 
     async def aclose(self) -> None:
         """Cancel all work and wait for its end."""
@@ -82,13 +97,16 @@ class SingleFlight(Generic[T]):
     def _land(self, key: Hashable, flight: _Flight[T], task: asyncio.Task[T]) -> None:
         self._tasks.discard(task)
         self._forget(key, flight)
-        waiters = [waiter for waiter in flight.waiters if not waiter.done()]
-        if task.cancelled():
-            error: BaseException | None = ClientStateError("the client was closed under the call")
-        else:
-            error = task.exception()
-        for waiter in waiters:
-            if error is not None:
+        error = None if task.cancelled() else task.exception()
+        answers = True
+        for waiter in flight.waiters:
+            if waiter.done():
+                # Cancelled in this very moment: the next one answers.
+                continue
+            if task.cancelled():
+                waiter.set_exception(ClientStateError("the client was closed under the call"))
+            elif error is not None:
                 waiter.set_exception(error)
             else:
-                waiter.set_result(task.result())
+                waiter.set_result((task.result(), answers))
+            answers = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -79,17 +80,21 @@ class Gate:
 
     async def enter(self) -> None:
         """Wait for a place, the end of any pause, and the rate; then `leave` must follow."""
-        if self._active < int(self._width) and not self._waiters:
-            self._active += 1
-        else:
-            await self._queue()
-        if self._limiter is None and self._clock() >= self._resume_at:
-            return
-        try:
-            await self._wait_for_start()
-        except BaseException:
+        while True:
+            if self._active < int(self._width) and not self._waiters:
+                self._active += 1
+            else:
+                await self._queue()
+            if self._limiter is None and self._clock() >= self._resume_at:
+                return
+            try:
+                if await self._wait_for_start():
+                    return
+            except BaseException:
+                self.leave()
+                raise
+            # The width shrank meanwhile, and others go first.
             self.leave()
-            raise
 
     def leave(self) -> None:
         """Give the place to the next."""
@@ -137,7 +142,10 @@ class Gate:
         try:
             await place
         except asyncio.CancelledError:
-            if not place.cancelled():
+            if place.cancelled():
+                with suppress(ValueError):
+                    self._waiters.remove(place)
+            else:
                 # The place was given in the same moment; pass it on.
                 self.leave()
             raise
@@ -150,13 +158,16 @@ class Gate:
                 self._active += 1
                 place.set_result(None)
 
-    async def _wait_for_start(self) -> None:
+    async def _wait_for_start(self) -> bool:
+        """Wait for the end of any pause and for the rate; tell if there is still a place."""
         while True:
             # A deadline that may move while asleep; an event would have to be set by somebody.
             while (wait := self._resume_at - self._clock()) > 0:  # noqa: ASYNC110
                 await anyio.sleep(wait + self._rng() * self._SPREAD)
+            if self._active > int(self._width):
+                return False
             if self._limiter is None:
-                return
+                return True
             await self._limiter.acquire()
             if self._clock() >= self._resume_at:
-                return
+                return self._active <= int(self._width)

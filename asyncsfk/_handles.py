@@ -21,6 +21,10 @@ def _profile_url(host: str, marker: str) -> re.Pattern[str]:
 
 _TIKTOK_URL = _profile_url("tiktok.com", "(?:@|%40)")
 _INSTAGRAM_URL = _profile_url("instagram.com", "@?")
+# What else begins a path there: posts, reels, stories and so on.
+_INSTAGRAM_PAGES = frozenset(
+    {"accounts", "direct", "explore", "p", "reel", "reels", "s", "share", "stories", "tv"}
+)
 
 
 def tiktok_handle(value: object) -> str:
@@ -40,12 +44,23 @@ def instagram_handle(value: object) -> str:
     Raises:
         InvalidArgumentError: There is no handle of 1 to 64 letters, digits, ``_`` and ``.`` in it.
     """
-    return _handle(value, _INSTAGRAM_URL, "Instagram")
+    handle = _handle(value, _INSTAGRAM_URL, "Instagram")
+    if handle in _INSTAGRAM_PAGES and "/" in str(value):
+        raise InvalidArgumentError(
+            f"{shown(value)!r} is not the URL of an Instagram profile", Details(handle=shown(value))
+        )
+    return handle
 
 
 def shown(value: object) -> str:
     """Return an invalid handle in printable form, cut to a sane length."""
-    text = value if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        text = value
+    else:
+        try:
+            text = repr(value)
+        except Exception:  # noqa: BLE001 - of a foreign class
+            text = f"an unprintable {type(value).__name__}"
     # A lone surrogate could not be written anywhere.
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

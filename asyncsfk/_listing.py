@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from asyncsfk._checks import check_limit
 from asyncsfk._paging import C, Chain
-from asyncsfk.errors import InvalidArgumentError, PaginationError, SfkError
+from asyncsfk.errors import PaginationError, SfkError
 from asyncsfk.models import Answer
 from asyncsfk.usage import Usage
 
@@ -119,16 +120,6 @@ class Listing(Generic[P, I, C]):
         except SfkError as error:
             raise error.evolve(partial=tuple(items), usage=usage + error.usage) from error.__cause__
         return items[: self._max_items]
-
-
-def check_limit(name: str, value: object) -> None:
-    """Refuse a limit that is no whole number of 1 or more.
-
-    Raises:
-        InvalidArgumentError: It is not.
-    """
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise InvalidArgumentError(f"{name} must be a whole number of 1 or more, not {value!r}")
 
 
 def _position(cursor: str | int | None) -> dict[str, str | int | None]:

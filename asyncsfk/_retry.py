@@ -98,7 +98,8 @@ def decide(
         return Stop(
             f"asked to wait {asked:g} s, more than the {policy.max_retry_after:g} s allowed"
         )
-    return Wait(max(asked, backoff(policy, len(failures), rng)))
+    # Added, not the larger of the two: calls that were refused together must not return together.
+    return Wait(asked + backoff(policy, len(failures), rng))
 
 
 class RetryQuota:

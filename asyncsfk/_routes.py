@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote, unquote
 
 import msgspec
 
+from asyncsfk._checks import check_count, check_token
 from asyncsfk._wire import Envelope, Request
-from asyncsfk.errors import Details, InvalidArgumentError
+from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.models import Balance, Health, InstagramLookup, TikTokLookup, Whoami
 from asyncsfk.models.base import data_type
 from asyncsfk.models.reviews import ReviewData
@@ -99,7 +99,7 @@ def reviews(
     if url is not None and len(url) > _MAX_URL:
         raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
     if page is not None:
-        _check_count("page", page, least=1)
+        check_count("page", page, least=1)
     query = _query({"productId": product_id, "url": url, "region": region, "page": page})
     return Request(
         route=REVIEWS,
@@ -139,36 +139,13 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
             f"{path!r} is no path of the API: it must begin with /v1/, be percent-encoded, and "
             "have no query and no dot segments; parameters go into params="
         )
-    _check_count("price", price, least=0)
+    check_count("price", price, least=0)
     try:
-        decoder = _other_decoder(data)
+        # One for each request: concurrent callers of the same path must not share mutable data.
+        decoder = _envelope(data)
     except TypeError as error:
         raise InvalidArgumentError(f"type= cannot be decoded into: {error}") from error
     return Request(route=path, target=path + _query(params or {}), decoder=decoder, price=price)
-
-
-_other_decoder = lru_cache(_envelope)
-
-
-def check_token(name: str, value: object) -> None:
-    """Refuse a cursor or region that could not be sent as it is.
-
-    Raises:
-        InvalidArgumentError: It is empty, no string, or no Unicode text.
-    """
-    if value is None:
-        return
-    if not isinstance(value, str) or not value:
-        raise InvalidArgumentError(f"{name} must be a string that is not empty, not {value!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidArgumentError(f"{name} is no Unicode text: {error}", Details()) from error
-
-
-def _check_count(name: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidArgumentError(f"{name} must be a whole number of {least} or more: {value!r}")
 
 
 def _query(params: Mapping[str, Param]) -> str:

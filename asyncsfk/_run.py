@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Sized
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Self, cast
 
 import msgspec
 
 from asyncsfk import _routes
+from asyncsfk._checks import is_callback
 from asyncsfk._fanout import FanOut
-from asyncsfk._handles import SeenHandles, tiktok_handle
+from asyncsfk._handles import SeenHandles, shown, tiktok_handle
 from asyncsfk.errors import ClientStateError, InvalidArgumentError, SfkError, is_account_wide
 from asyncsfk.events import HandleFinished
 from asyncsfk.models import ShowcasePage, TikTokLookup
@@ -19,7 +20,7 @@ from asyncsfk.outcomes import Outcome, Progress
 from asyncsfk.usage import Meter, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from asyncsfk._api import Api
     from asyncsfk._fanout import Emit
@@ -55,6 +56,7 @@ class ShowcaseRun:
         api: Api,
         gate: Gate,
         emit: Emitter,
+        clock: Callable[[], float],
         on_enter: Callable[[ShowcaseRun], None],
         on_exit: Callable[[ShowcaseRun], None],
     ) -> None:
@@ -63,6 +65,7 @@ class ShowcaseRun:
         self._api = api
         self._gate = gate
         self._emit = emit
+        self._clock = clock
         self._on_enter = on_enter
         self._on_exit = on_exit
         self._seen = SeenHandles() if options.dedupe else None
@@ -88,7 +91,7 @@ class ShowcaseRun:
 
     @property
     def usage(self) -> Usage:
-        """What the run has cost so far, work under way included."""
+        """What the run has cost so far: the calls that have ended."""
         return self._meter.usage
 
     @property
@@ -101,7 +104,8 @@ class ShowcaseRun:
         """Where the run stands."""
         elapsed = 0.0
         if self._entered_at is not None:
-            elapsed = (self._left_at or asyncio.get_running_loop().time()) - self._entered_at
+            now = self._clock() if self._left_at is None else self._left_at
+            elapsed = now - self._entered_at
         counts = self._counts
         return Progress(
             total=len(self._handles) if isinstance(self._handles, Sized) else None,
@@ -122,7 +126,7 @@ class ShowcaseRun:
         if self._entered_at is not None:
             raise ClientStateError("a run can be entered only once; make a new one")
         self._on_enter(self)
-        self._entered_at = asyncio.get_running_loop().time()
+        self._entered_at = self._clock()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -132,7 +136,7 @@ class ShowcaseRun:
         """End all work of the run; what was received is counted in `usage`."""
         if self._entered_at is None or self._left_at is not None:
             return
-        self._left_at = asyncio.get_running_loop().time()
+        self._left_at = self._clock()
         try:
             if self._stream is not None:
                 await self._stream.aclose()
@@ -149,13 +153,18 @@ class ShowcaseRun:
 
     async def pages(
         self, on_outcome: Callable[[Outcome], object] | None = None
-    ) -> AsyncIterator[ShowcasePage]:
+    ) -> AsyncGenerator[ShowcasePage, None]:
         """Iterate the pages of all creators as they come, for showcases too long to hold.
 
         Args:
             on_outcome: Called with each creator's outcome, without its products, when all its
                 pages were handed out. Without it, `progress` tells how many were not complete.
+
+        Raises:
+            InvalidArgumentError: ``on_outcome`` cannot be called, or would have to be awaited.
         """
+        if on_outcome is not None and not is_callback(on_outcome):
+            raise InvalidArgumentError("on_outcome must be a plain function")
         async for result in self._open_stream(by_page=True):
             if isinstance(result, ShowcasePage):
                 yield result
@@ -183,8 +192,7 @@ class ShowcaseRun:
             handle = tiktok_handle(given)
         except InvalidArgumentError as error:
             invalid, handle = error, error.handle or ""
-        # ascii() keeps an invalid one to a line, its quotes keep it apart from valid ones.
-        if self._seen is not None and not self._seen.add(ascii(given) if invalid else handle):
+        if self._seen is not None and not self._seen.add(_trace(given) if invalid else handle):
             self._counts["duplicates"] += 1
             return
         self._counts["started"] += 1
@@ -234,17 +242,23 @@ class ShowcaseRun:
                     products = products + page.products if products else page.products
             if page is not None and page.has_more:
                 next_cursor = page.next_cursor
-            if self._options.verify_empty and not usage.products:
+        except SfkError as caught:
+            error, next_cursor = caught, caught.cursor
+            usage += caught.usage
+        if self._options.verify_empty and error is None and not usage.products:
+            try:
+                self._admit(None)
                 lookup = await self._api.answer(
                     _routes.tiktok_profile(handle), TikTokLookup, self._meter
                 )
                 usage += lookup.usage
                 account_status = lookup.lookup_status
-        except SfkError as caught:
-            error, next_cursor = caught, caught.cursor
-            usage += caught.usage
-            if is_account_wide(caught) and self._stopped is None:
-                self._stopped = caught.evolve(handle=None, cursor=None, usage=Usage(), attempts=0)
+            except SfkError as caught:
+                # The showcase itself is whole, and next_cursor stays as it is.
+                error = caught
+                usage += caught.usage
+        if error is not None and is_account_wide(error) and self._stopped is None:
+            self._stopped = error.evolve(handle=None, cursor=None, usage=Usage(), attempts=0)
         return Outcome(
             handle=handle,
             status=_status(error, usage, self._stopped),
@@ -270,6 +284,12 @@ def _status(error: SfkError | None, usage: Usage, stopped: SfkError | None) -> S
     if usage.pages:
         return "partial"
     return "skipped" if stopped is not None and not usage.requests else "failed"
+
+
+def _trace(given: object) -> str:
+    """Return what tells an invalid handle from others, in few characters, and from valid ones."""
+    text = given if isinstance(given, str) else shown(given)
+    return "!" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def invalid_handle(error: InvalidArgumentError) -> Outcome:

@@ -15,6 +15,7 @@ from asyncsfk._wire import Response
 from asyncsfk.errors import (
     BodyTooLargeError,
     ClientStateError,
+    ConfigurationError,
     ConnectionFailedError,
     ConnectionLostError,
     Details,
@@ -125,6 +126,8 @@ class Transport:
                 raise_for_status=False,
                 timeout=self._timeout,
             )
+        except UnicodeError as error:
+            raise ConnectionFailedError(f"no such host: {error}") from error
         except (aiohttp.ClientError, _DisconnectedError, OSError) as error:
             raise _translate(error) from error
         try:
@@ -167,6 +170,16 @@ class Transport:
                     )
                 break
         return bytes(body[:limit])
+
+
+def check_session(session: object) -> None:
+    """Refuse to borrow what is no aiohttp session.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if session is not None and not isinstance(session, aiohttp.ClientSession):
+        raise ConfigurationError(f"session must be an aiohttp.ClientSession, not {session!r}")
 
 
 def _make_session(config: Config) -> aiohttp.ClientSession:

@@ -50,6 +50,10 @@ _REDIRECTS: Final = range(300, 400)
 _SERVER_ERRORS: Final = range(500, 600)
 _EXCERPT: Final = 200
 _LONGEST: Final = 2000  # of codes, ids and addresses, which are kept as they are
+# What is looked at of an error's body to explain it.
+_ERROR_BYTES: Final = 64 * 1024
+_PAGE_TEXT: Final = 4 * 1024
+_MAX_MEMBERS: Final = 16  # of a gzip body; RFC 1952 allows several, and servers send one
 _GZIP_WINDOW: Final = 31  # zlib's number for "gzip, largest window"
 
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
@@ -65,7 +69,7 @@ _BY_STATUS: Final[dict[int, type[APIError]]] = {
 # What the billing table calls uncharged; any other failure may have been charged.
 _FREE: Final = frozenset({400, 401, 402, 403, 404, 429, 503})
 
-_MARKUP: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_MARKUP: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 # What msgspec raises at bodies that are not the JSON it was told to expect.
 NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -147,13 +151,13 @@ def read(
     elif response.status in _REDIRECTS:
         result = _read_redirect(request, response)
     else:
-        result = _read_failure(request, response, max_body_bytes, key)
+        result = _read_failure(request, response, key)
     return redacted(result, key) if isinstance(result, SfkError) else result
 
 
-def reread(request: Request, received: Received) -> Received | SfkError:
-    """Return the same answer, decoded as another request wants it."""
-    return _decode(request, received.body, received.usage.bytes)
+def reread(request: Request, body: bytes) -> Received | SfkError:
+    """Return an answer's (plain) body, decoded as another request wants it."""
+    return _decode(request, body, len(body))
 
 
 def _read_success(request: Request, response: Response, max_body_bytes: int) -> Received | SfkError:
@@ -201,6 +205,9 @@ def _caused(error: SfkError, cause: BaseException) -> SfkError:
 
 def _read_redirect(request: Request, response: Response) -> RedirectError:
     location = response.headers.get("Location")
+    if location is not None:
+        # Headers may hold any bytes, which aiohttp gives as lone surrogates.
+        location = location[:_LONGEST].encode("utf-8", "backslashreplace").decode()
     return RedirectError(
         f"the API answered with a redirect to {location!r}, which is never followed",
         Details(
@@ -211,13 +218,11 @@ def _read_redirect(request: Request, response: Response) -> RedirectError:
     )
 
 
-def _read_failure(
-    request: Request, response: Response, max_body_bytes: int, key: ApiKey | None
-) -> APIError:
+def _read_failure(request: Request, response: Response, key: ApiKey | None) -> APIError:
     status = response.status
     fallback = ServerError if status in _SERVER_ERRORS else APIError
     try:
-        body = _plain(response, max_body_bytes)
+        body = _plain(response, _ERROR_BYTES)
     except (_TooLargeError, zlib.error, ValueError):
         body = b""
     if key is not None:
@@ -258,7 +263,8 @@ def _read_error_body(body: bytes) -> dict[str, str]:
         }
         if texts:
             return texts
-    return {"message": _excerpt(_MARKUP.sub(" ", body.decode("utf-8", "replace")))}
+    text = body.decode("utf-8", "replace")[:_PAGE_TEXT]
+    return {"message": _excerpt(_MARKUP.sub(" ", text))}
 
 
 def _excerpt(text: str) -> str:
@@ -285,8 +291,7 @@ def _plain(response: Response, max_body_bytes: int) -> bytes:
     if encoding not in {"gzip", "x-gzip"}:
         raise ValueError(f"its encoding {encoding!r} was not asked for")
     body, rest = b"", response.body
-    while True:
-        # RFC 1952: a gzip file may have several members.
+    for _ in range(_MAX_MEMBERS):
         unpacker = zlib.decompressobj(_GZIP_WINDOW)
         body += unpacker.decompress(rest, max_body_bytes + 1 - len(body))
         if len(body) > max_body_bytes:
@@ -296,14 +301,29 @@ def _plain(response: Response, max_body_bytes: int) -> bytes:
         rest = unpacker.unused_data
         if not rest:
             return body
+    raise ValueError(f"its gzip stream has more than {_MAX_MEMBERS} members")
 
 
 def _read_meta(raw: bytes | msgspec.Raw) -> Meta:
     try:
         meta = _meta_decoder.decode(raw)
     except NOT_JSON:
-        return Meta()
+        meta = _read_odd_meta(raw)
     return meta if (meta.credits_charged or 0) >= 0 else Meta(meta.request_id)
+
+
+def _read_odd_meta(raw: bytes | msgspec.Raw) -> Meta:
+    """Return what can be used of a meta some of whose fields are of a wrong type."""
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, Any])
+    except NOT_JSON:
+        return Meta()
+    odd: dict[str, Any] = {}
+    for name, kind in (("requestId", str), ("creditsCharged", int), ("cached", bool)):
+        with suppress(msgspec.ValidationError):
+            # Not strict: a price of 2.0 or "2" is one of 2.
+            odd[name] = msgspec.convert(fields.get(name), kind | None, strict=False)
+    return msgspec.convert(odd, Meta)
 
 
 def _salvage_meta(body: bytes) -> Meta:

@@ -14,11 +14,11 @@ from asyncsfk import _routes
 from asyncsfk._api import Api
 from asyncsfk._call import Caller
 from asyncsfk._calls import Calls
+from asyncsfk._checks import check_limit, check_token, is_callback
 from asyncsfk._gate import Gate
 from asyncsfk._handles import tiktok_handle
-from asyncsfk._listing import check_limit
 from asyncsfk._run import RunOptions, ShowcaseRun, check_handles, invalid_handle
-from asyncsfk._transport import Transport
+from asyncsfk._transport import Transport, check_session
 from asyncsfk.config import ApiKey, Config, Retry, Timeout, make_config
 from asyncsfk.errors import ClientStateError, ConfigurationError, InvalidArgumentError
 from asyncsfk.events import Emitter
@@ -126,6 +126,9 @@ class Client(Calls):
             user_agent=user_agent,
             allow_insecure_http=allow_insecure_http,
         )
+        if on_event is not None and not is_callback(on_event):
+            raise ConfigurationError("on_event must be a plain function")
+        check_session(session)
         self._borrowed = session
         self._emit = Emitter(on_event)
         self._meter = Meter()
@@ -140,6 +143,30 @@ class Client(Calls):
 
     def __reduce__(self) -> str:
         raise TypeError("a Client cannot be pickled; pickle its config and make a new one")
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Config,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Self:
+        """Return a client made from the `config` of another, which may come from a pickle.
+
+        Args:
+            config: What the client is told.
+            session: As of `Client`.
+            on_event: As of `Client`.
+        """
+        client = cls(
+            base_url=config.base_url,
+            allow_insecure_http=config.allow_insecure_http,
+            session=session,
+            on_event=on_event,
+        )
+        client._config = config
+        return client
 
     @property
     def config(self) -> Config:
@@ -225,15 +252,17 @@ class Client(Calls):
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent. An invalid handle
                 among many is a failed outcome instead.
+            ConfigurationError: There is no API key.
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
         check_handles(handles)
         check_limit("max_pages", max_pages)
-        _routes.check_token("region", region)
+        check_token("region", region)
         if concurrency is not None:
             check_limit("concurrency", concurrency)
         parts = self._parts
+        parts.caller.require_key(_routes.SHOWCASE)
         return ShowcaseRun(
             handles,
             RunOptions(
@@ -247,6 +276,7 @@ class Client(Calls):
             api=parts.api,
             gate=parts.gate,
             emit=self._emit,
+            clock=parts.loop.time,
             on_enter=self._enter_run,
             on_exit=self._leave_run,
         )
@@ -272,10 +302,12 @@ class Client(Calls):
             verify_empty: As of `showcases`.
 
         Returns:
-            One outcome for each handle, in the order of the handles; the same for duplicates.
+            One outcome for each handle, in the order of the handles; the very same for
+            duplicates, whose cost is thus to be counted once.
 
         Raises:
             InvalidArgumentError: As `showcases`.
+            ConfigurationError: As `showcases`.
         """
         check_handles(handles)
         if isinstance(handles, AsyncIterable):

@@ -241,7 +241,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_encrypted(self) -> bool:
         """Whether what is sent to the origin is encrypted."""
-        return self.base_url.startswith("https:")
+        return urlsplit(self.base_url).scheme == "https"
 
     def __repr__(self) -> str:
         shown = ", ".join(

@@ -66,12 +66,12 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PageReceived(msgspec.Struct, frozen=True, kw_only=True):
-    """A page was received and is about to be handed out."""
+    """A page was received and is about to be handed out; ``items`` are products or reviews."""
 
     route: str
     handle: str | None
     number: int
-    products: int
+    items: int
     has_more: bool
 
 

@@ -17,6 +17,7 @@ LAYERS = [
     "_version",
     "usage",
     "errors",
+    "_checks",
     "models",
     "outcomes",
     "events",

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import asyncsfk.client  # noqa: F401 - loads what else a fence would load inside of the event loop
 from asyncsfk.simulator import Simulator
 
 ROOT = Path(__file__).parent.parent

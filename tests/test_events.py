@@ -52,7 +52,7 @@ async def test_a_good_call():
     assert (finished.charged, finished.maybe) == (ledger.charged, 0) == (1, 0)
     assert finished.bytes > 100
     assert 0.25 <= finished.seconds < 0.5
-    expected = PageReceived(route=SHOWCASE, handle=HANDLE, number=1, products=20, has_more=True)
+    expected = PageReceived(route=SHOWCASE, handle=HANDLE, number=1, items=20, has_more=True)
     assert page == expected
 
 
@@ -61,7 +61,7 @@ async def test_a_paged_call():
     events, _ = await events_of(call=lambda client: client.showcase(HANDLE).collect())
     assert kinds(events) == ["RequestStarted", "RequestFinished", "PageReceived"] * 2
     pages = [event for event in events if isinstance(event, PageReceived)]
-    assert [(page.number, page.products, page.has_more) for page in pages] == [
+    assert [(page.number, page.items, page.has_more) for page in pages] == [
         (1, 20, True), (2, 10, False),
     ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -276,7 +277,7 @@ async def test_a_pause_holds_for_requests_that_wait_for_the_rate():
         pause = refused_at(sim)
         assert not [start for start in starts(sim) if pause < start < pause + 9]
         after = [start for start in starts(sim) if start >= pause + 9]
-        assert all(b - a >= 0.09 for a, b in zip(after, after[1:], strict=False))
+        assert all(b - a >= 0.09 for a, b in pairwise(after))
 
 
 async def test_a_retry_storm_ends_when_the_quota_is_used_up():

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 import msgspec
 
-from asyncsfk.errors import SfkError
+from asyncsfk.errors import Details, SfkError, UndecodableError
 from asyncsfk.usage import Usage
 
 Id = Annotated[str, msgspec.Meta(min_length=1)]
@@ -40,8 +40,18 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return _encoder.encode(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return this as plain JSON data: dicts, lists, strings, numbers, booleans, ``None``."""
-        plain: dict[str, Any] = msgspec.json.decode(self.to_json())
+        """Return this as plain JSON data: dicts, lists, strings, numbers, booleans, ``None``.
+
+        Raises:
+            UndecodableError: The lazy details of a product are no JSON after all.
+        """
+        data = self.to_json()
+        try:
+            plain: dict[str, Any] = msgspec.json.decode(data)
+        except msgspec.MsgspecError as error:
+            raise UndecodableError(
+                f"this holds no proper JSON: {error}", Details(body=data)
+            ) from error
         return plain
 
     @classmethod

@@ -95,6 +95,14 @@ class Product(Model, frozen=True, kw_only=True, gc=False):
     seller: Seller | None = None
     raw_details: Raw | UnsetType = msgspec.field(default=UNSET, name="details")
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Product):
+            return NotImplemented
+        mine, others = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
+        # The same details may be written with other spaces.
+        same_details = mine.pop("raw_details") == others.pop("raw_details")
+        return mine == others and (same_details or self.details == other.details)
+
     def __hash__(self) -> int:
         return hash(self.id)
 
@@ -158,8 +166,20 @@ class ShowcaseData(Model, frozen=True, kw_only=True):
     products: tuple[Product, ...] | None
     page: _PageInfo
 
-    def own_details(self) -> None:
-        """Let each product own its details, lest one kept product keep the page's body alive."""
+    def __post_init__(self) -> None:
+        # Each product owns its details, lest one kept product keep the page's whole body alive.
         for product in self.products or ():
             if not isinstance(product.raw_details, UnsetType):
-                msgspec.structs.force_setattr(product, "raw_details", product.raw_details.copy())
+                msgspec.structs.force_setattr(product, "raw_details", _own(product.raw_details))
+
+
+def _own(raw: Raw) -> Raw:
+    """Return a copy of a piece of JSON, on one line; msgspec has not looked at its text yet.
+
+    Raises:
+        UnicodeDecodeError: It is no UTF-8.
+    """
+    text = bytes(raw)
+    if not text.isascii():
+        text.decode()
+    return Raw(msgspec.json.format(text, indent=-1) if b"\n" in text else text)

@@ -114,7 +114,7 @@ def on_event(event: Event) -> None:
             assert_type(event.width, int)
         case PageReceived():
             assert_type(event.has_more, bool)
-            assert_type(event.products, int)
+            assert_type(event.items, int)
         case HandleFinished():
             assert_type(event.handle, str)
             assert_type(event.status, str)

@@ -1,0 +1,48 @@
+"""Refusals of arguments, before anything is sent."""
+
+from __future__ import annotations
+
+import inspect
+
+from asyncsfk.errors import InvalidArgumentError
+
+
+def check_count(name: str, value: object, *, least: int = 1) -> None:
+    """Refuse what is no whole number of at least so many.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidArgumentError(f"{name} must be a whole number of {least} or more: {value!r}")
+
+
+def check_limit(name: str, value: object) -> None:
+    """Refuse a limit that is neither ``None`` nor a whole number of 1 or more.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if value is not None:
+        check_count(name, value)
+
+
+def check_token(name: str, value: object) -> None:
+    """Refuse a cursor, region or the like that could not be sent as it is.
+
+    Raises:
+        InvalidArgumentError: It is empty, no string, or no Unicode text.
+    """
+    if value is None:
+        return
+    if not isinstance(value, str) or not value:
+        raise InvalidArgumentError(f"{name} must be a string that is not empty, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(f"{name} is no Unicode text: {error}") from error
+
+
+def is_callback(value: object) -> bool:
+    """Tell if something can be called back without being awaited."""
+    return callable(value) and not inspect.iscoroutinefunction(value)

@@ -1,0 +1,148 @@
+"""How the benchmarks measure: paired short slices, alternating in one process.
+
+Contenders that run one after the other, or in processes of their own, meet different machines:
+clocks, caches and neighbours change within seconds. So all work is cut into slices of less than a
+second, every contender gets one slice a round, the order is shuffled, and only ratios within a
+round count, of which the median is reported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    Job = Callable[[Sequence[str]], Awaitable[tuple[int, int]]]
+    """Fetches the showcases of handles; gives how many requests and products that were."""
+
+LIBRARIES = ("asyncsfk", "aiohttp", "msgspec", "anyio", "aiolimiter", "yarl", "uvloop")
+
+
+class Slice(NamedTuple):
+    """One short measurement."""
+
+    requests: int
+    cpu: float
+    wall: float
+
+    @property
+    def cpu_a_request(self) -> float:
+        """Seconds of CPU time of this process a request."""
+        return self.cpu / self.requests
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.requests / self.wall
+
+
+class Spread(NamedTuple):
+    """A median and its quartiles."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Return the spread of two values or more."""
+        return cls(*statistics.quantiles(values, n=4, method="inclusive"))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+async def alternate(
+    jobs: Mapping[str, Job],
+    handles: Sequence[str],
+    *,
+    expected: tuple[int, int],
+    seconds: float,
+    least: int = 2,
+) -> dict[str, list[Slice]]:
+    """Measure jobs against each other, in rounds of one slice each.
+
+    Args:
+        jobs: By name.
+        handles: What each job fetches in each slice.
+        expected: How many requests and products that is.
+        seconds: For how long to begin new rounds.
+        least: How many rounds there are at the least.
+
+    Raises:
+        RuntimeError: A job received something else.
+    """
+    order = list(jobs)
+    for name in order:
+        # Opens the connections and warms everything up.
+        await _slice(name, jobs[name], handles, expected)
+    slices: dict[str, list[Slice]] = {name: [] for name in order}
+    until = time.monotonic() + seconds
+    while len(slices[order[0]]) < least or time.monotonic() < until:
+        random.shuffle(order)
+        for name in order:
+            slices[name].append(await _slice(name, jobs[name], handles, expected))
+    return slices
+
+
+async def _slice(name: str, job: Job, handles: Sequence[str], expected: tuple[int, int]) -> Slice:
+    gc.collect()
+    cpu, wall = time.process_time(), time.perf_counter()
+    received = await job(handles)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    if received != expected:
+        raise RuntimeError(f"{name} is wrong: (requests, products) {received}, expected {expected}")
+    return Slice(received[0], cpu, wall)
+
+
+def ratio(of: Sequence[Slice], to: Sequence[Slice], value: Callable[[Slice], float]) -> Spread:
+    """Return the spread of the ratios within each round."""
+    return Spread.of([value(a) / value(b) for a, b in zip(of, to, strict=True)])
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures depend on: the machine and the versions."""
+    versions = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return {
+        "cpu": _cpu_model(),
+        "cores": str(os.cpu_count()),
+        "system": platform.platform(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "libraries": ", ".join(f"{name} {number}" for name, number in versions.items()),
+        "server": "uvloop" if "uvloop" in versions else "asyncio",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def allow_many_sockets(needed: int = 8192) -> None:
+    """Raise the limit of open files, which the server inherits."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < needed:
+        top = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (top, hard))
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

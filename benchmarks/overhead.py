@@ -1,0 +1,150 @@
+"""What asyncsfk costs beside the yardstick: CPU a request and requests a second, as ratios."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness import Slice, allow_many_sockets, alternate, machine, ratio
+from server import PAGES, PRODUCTS_A_PAGE, handle_of, pages_of, serving
+from yardstick import Yardstick
+
+from asyncsfk import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness import Spread
+
+WIDTHS: Final = (10, 50, 500)
+KEY: Final = "sfk_benchmark"
+ASYNCSFK, YARDSTICK, AGAIN = "asyncsfk", "yardstick", "yardstick again"
+
+
+class Contender:
+    """asyncsfk as users run it: a run over many creators, everything on."""
+
+    def __init__(self, client: Client, *, width: int) -> None:
+        self._client = client
+        self._width = width
+
+    async def fetch(self, handles: Sequence[str]) -> tuple[int, int]:
+        """Fetch all creators' products; gives how many requests and products that were."""
+        products = 0
+        async with self._client.showcases(handles, concurrency=self._width) as run:
+            async for outcome in run:
+                products += len(outcome.raise_for_error().products)
+        return run.usage.requests, products
+
+
+async def compare(
+    url: str, *, width: int, requests: int, seconds: float, rate: float | None
+) -> dict[str, list[Slice]]:
+    """Measure asyncsfk beside the yardstick, and the yardstick beside itself, at one width."""
+    creators, pages = 0, 0
+    while pages < requests:
+        pages += pages_of(creators)
+        creators += 1
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            Client(KEY, base_url=url, concurrency=width, rate=rate)
+        )
+        one = await stack.enter_async_context(Yardstick(url, key=KEY, width=width))
+        other = await stack.enter_async_context(Yardstick(url, key=KEY, width=width))
+        return await alternate(
+            {
+                ASYNCSFK: Contender(client, width=width).fetch,
+                YARDSTICK: one.fetch,
+                AGAIN: other.fetch,
+            },
+            [handle_of(number) for number in range(creators)],
+            expected=(pages, pages * PRODUCTS_A_PAGE),
+            seconds=seconds,
+        )
+
+
+def report(page: str, width: int, slices: dict[str, list[Slice]]) -> dict[str, Any]:
+    """Print one line of the table; gives it as JSON."""
+    ours, theirs, again = slices[ASYNCSFK], slices[YARDSTICK], slices[AGAIN]
+    spreads: dict[str, Spread] = {
+        "cpu": ratio(ours, theirs, lambda one: one.cpu_a_request),
+        "rate": ratio(ours, theirs, lambda one: one.rate),
+        "cpu_noise": ratio(again, theirs, lambda one: one.cpu_a_request),
+        "rate_noise": ratio(again, theirs, lambda one: one.rate),
+    }
+    # The best slice is the one that the neighbours disturbed least.
+    cpu = {name: min(one.cpu_a_request for one in slices[name]) * 1e6 for name in slices}
+    rate = {name: max(one.rate for one in slices[name]) for name in slices}
+    cells = [
+        page,
+        width,
+        len(ours),
+        *spreads.values(),
+        f"{cpu[ASYNCSFK]:.0f} / {cpu[YARDSTICK]:.0f}",
+        f"{rate[ASYNCSFK]:.0f} / {rate[YARDSTICK]:.0f}",
+    ]
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
+    return {
+        "page": page,
+        "width": width,
+        "rounds": len(ours),
+        "best_cpu_us": cpu,
+        "best_rate": rate,
+        **{name: spread._asdict() for name, spread in spreads.items()},
+    }
+
+
+def main() -> None:
+    """Measure every page size at every width."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="under 20 s, for a first look")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser.add_argument("--rate", type=float, help="asyncsfk's rate limiter; above the load")
+    options = parser.parse_args()
+    # Seconds for each line of the table, and requests a slice for each place of the width.
+    seconds, least, a_place = (1.5, 250, 1) if options.quick else (23.0, 800, 3)
+    allow_many_sockets()
+    about = machine()
+    for name, text in about.items():
+        print(f"{name}: {text}")
+    print(
+        "\nasyncsfk / yardstick: median (quartiles) of the ratios of paired slices; noise is the "
+        "yardstick / itself.\n\n"
+        "| page | width | pairs | CPU a request | requests/s | CPU, noise | requests/s, noise "
+        "| best us a request | best requests/s |\n"
+        "|---|---|---|---|---|---|---|---|---|",
+        flush=True,
+    )
+    rows = []
+    requests, before = 0, os.times()
+    for page in PAGES:
+        with serving(page) as url:
+            for width in WIDTHS:
+                slices = asyncio.run(
+                    compare(
+                        url,
+                        width=width,
+                        requests=max(least, a_place * width),
+                        seconds=seconds,
+                        rate=options.rate,
+                    )
+                )
+                rows.append(report(page, width, slices))
+                requests += sum(one.requests for many in slices.values() for one in many)
+    after = os.times()
+    served = after.children_user + after.children_system
+    served -= before.children_user + before.children_system
+    # The warming up is in it, so it is a little less.
+    print(f"\nThe server took {1e6 * served / requests:.0f} us of CPU a request at most.")
+    if options.json is not None:
+        result = {"benchmark": "overhead", "rate": options.rate, **about, "rows": rows}
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""The server that every benchmark asks: fast enough that no Python client can saturate it.
+
+A bare ``asyncio.Protocol`` in a process of its own, on uvloop where that is installed. Its answers
+are rendered before it starts; of each only the cursor is filled in. It knows one route, TikTok
+showcases, as far as a client that works needs it: for tests there is `asyncsfk.simulator`.
+
+Run alone it prints its URL and serves until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_to_bytes
+
+try:
+    from uvloop import run
+except ImportError:
+    from asyncio import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PRODUCTS_A_PAGE: Final = 20
+LONGEST: Final = 4
+"""Creators have one to so many pages, in turn: `pages_of`."""
+PAGES: Final = ("14 KB", "45 KB")
+"""What a page can weigh; the heavy ones have `details`."""
+
+_REQUEST: Final = re.compile(
+    rb"GET /v1/tiktok/profiles/creator(\d{8})/showcase-products"
+    rb"(?:\?cursor=([^\s&]+))? HTTP/1\.1\r\n"
+)
+_END: Final = b"\r\n\r\n"
+# Fixed in length, so that Content-Length is too; with characters that must be percent-encoded.
+_CURSOR: Final = b"%b/%d+=="
+_CURSOR_FORM: Final = re.compile(rb"(\d{8})/(\d)\+==")
+_CURSOR_PLACE: Final = b"<the next cursor>"
+_REFUSED: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def handle_of(number: int) -> str:
+    """Return the handle of a creator."""
+    return f"creator{number:08d}"
+
+
+def pages_of(number: int) -> int:
+    """Return how many pages a creator's showcase has."""
+    return 1 + number % LONGEST
+
+
+@contextlib.contextmanager
+def serving(page: str) -> Iterator[str]:
+    """Run a server with pages of a weight of `PAGES`; gives its URL."""
+    with subprocess.Popen(  # noqa: S603 - this file
+        [sys.executable, __file__, "--page", page],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Ctrl-C is for us; the server ends when its input does, however we end.
+        start_new_session=True,
+    ) as process:
+        # Leaving closes the pipes and waits for the end.
+        url = process.stdout.readline().strip() if process.stdout else ""
+        if not url:
+            raise RuntimeError("the server did not start")
+        yield url
+
+
+class _Answers:
+    """All that the server says, rendered."""
+
+    def __init__(self, page: str) -> None:
+        details = page == PAGES[1]
+        self._last = [self._render(index, details, more=False) for index in range(LONGEST)]
+        self._more = [
+            self._render(index, details, more=True).split(_CURSOR_PLACE) for index in range(LONGEST)
+        ]
+
+    def find(self, creator: bytes, cursor: bytes | None) -> bytes:
+        """Return the answer to a request, head and all."""
+        index = 0
+        if cursor is not None:
+            form = _CURSOR_FORM.fullmatch(unquote_to_bytes(cursor))
+            if form is None or form[1] != creator:
+                return _REFUSED
+            index = int(form[2])
+        left = pages_of(int(creator)) - 1 - index
+        if left < 0:
+            return _REFUSED
+        if not left:
+            return self._last[index]
+        return (_CURSOR % (creator, index + 1)).join(self._more[index])
+
+    def _render(self, index: int, details: bool, *, more: bool) -> bytes:
+        first = index * PRODUCTS_A_PAGE
+        products = [_product(number, details) for number in range(first, first + PRODUCTS_A_PAGE)]
+        cursor = _CURSOR_PLACE.decode() if more else None
+        answer = {
+            "data": {"products": products, "page": {"nextCursor": cursor, "hasMore": more}},
+            "meta": {
+                "requestId": "req_01k5m8x2v7c4h9t6b3n0q1w8ez",
+                "creditsCharged": 1,
+                "version": "v1",
+            },
+        }
+        body = json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode()
+        length = len(body)
+        if more:
+            length += len(_CURSOR % (b"00000000", 0)) - len(_CURSOR_PLACE)
+        head = (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n"
+            f"Content-Length: {length}\r\nDate: Tue, 01 Sep 2026 12:00:00 GMT\r\n\r\n"
+        )
+        return head.encode() + body
+
+
+def _product(number: int, details: bool) -> dict[str, Any]:
+    key = f"17294{number:014d}"
+    picture = f"https://p16-oec-va.example.com/tos-maliva-i-o3syd03w52-us/{number:032x}~tplv-o3syd"
+    product: dict[str, Any] = {
+        "id": key,
+        "title": f"Café-au-lait tumbler No. {number} with straw, leakproof, 1.2 l ☕ gift",
+        "url": f"https://www.tiktok.com/shop/pdp/tumbler-with-straw-leakproof/{key}",
+        "image": {
+            "url": f"{picture}-resize:800:800.jpeg",
+            "urls": [f"{picture}-resize:300:300.jpeg"],
+            "width": 800,
+            "height": 800,
+        },
+        "price": {
+            "currencyCode": "USD",
+            "currencySymbol": "$",
+            "salePrice": f"{number % 90 + 9}.99",
+            "originalPrice": None if number % 5 == 0 else f"{number % 90 + 19}.50",
+            "discountPercent": None if number % 5 == 0 else "48%",
+        },
+        "rating": {"score": 4.7, "reviewCount": 1200 + number},
+        "sales": {"soldCount": 35_000 + number},
+        "seller": {"id": f"7495{number:015d}"},
+    }
+    if details:
+        product["details"] = {
+            "product_status": 1,
+            "need_request_shop_card": False,
+            "skus": [
+                {
+                    "sku_id": f"17295{number:010d}{variant:04d}",
+                    "stock": 100 * variant,
+                    "price": {"amount": "24.99", "currency": "USD"},
+                    "properties": [
+                        {"name": "Colour", "value": f"Variant {variant}"},
+                        {"name": "Size", "value": "1.2 l"},
+                    ],
+                }
+                for variant in range(1, 9)
+            ],
+            "labels": ["free_shipping", "top_choice"],
+            "commission": {"rate": 0.15, "plan": None},
+        }
+    return product
+
+
+class _Connection(asyncio.Protocol):
+    """Answers one request after the other; ours have no bodies."""
+
+    def __init__(self, answers: _Answers) -> None:
+        self._answers = answers
+        self._unread = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._unread:
+            data = self._unread + data
+        while (end := data.find(_END)) >= 0:
+            request = _REQUEST.match(data)
+            answer = self._answers.find(request[1], request[2]) if request else _REFUSED
+            self._transport.write(answer)
+            if answer is _REFUSED:
+                self._transport.close()
+                return
+            data = data[end + len(_END) :]
+        self._unread = data
+
+
+async def _serve(page: str) -> None:
+    answers = _Answers(page)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Connection(answers), "127.0.0.1", 0, backlog=2048
+    )
+    host, port = server.sockets[0].getsockname()
+    print(f"http://{host}:{port}", flush=True)
+    await asyncio.to_thread(sys.stdin.buffer.read)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--page", choices=PAGES, default=PAGES[0], help="what a page weighs")
+    run(_serve(parser.parse_args().page))

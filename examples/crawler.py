@@ -1,0 +1,66 @@
+"""A crawler that has an aiohttp session lends it to the client, tracing and connections included.
+
+The crawler counts every request that leaves its session. The client's own count is the same,
+since it sends each request once and follows no redirect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from asyncsfk import Client
+
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+CREATORS = ["mrbeast", "zachking", "khaby.lame", "jlo", "willsmith", "spencerx"]
+
+
+class Crawler:
+    """Owns the session; its pool bounds how many requests are on their way at once."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_start.append(self._count)
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=50),
+            trace_configs=[tracing],
+        )
+
+    async def _count(
+        self,
+        session: aiohttp.ClientSession,  # noqa: ARG002 - given by aiohttp
+        context: SimpleNamespace,  # noqa: ARG002 - given by aiohttp
+        params: aiohttp.TraceRequestStartParams,  # noqa: ARG002 - given by aiohttp
+    ) -> None:
+        self.sent += 1
+
+    async def aclose(self) -> None:
+        """Close the session."""
+        await self.session.close()
+
+
+async def main() -> None:
+    """Crawl some showcases, at most three pages each."""
+    crawler = Crawler()
+    try:
+        async with (
+            Client(session=crawler.session) as client,
+            client.showcases(CREATORS, max_pages=3, ordered=True) as run,
+        ):
+            async for outcome in run:
+                pages = [product.url for product in outcome.products if product.url is not None]
+                print(f"{outcome.handle}: {outcome.status}, {len(pages)} product pages to crawl")
+        print(f"the session sent {crawler.sent} requests, the client made {run.usage.requests}")
+        # The client is closed, the session is still the crawler's.
+        print("the session is open" if not crawler.session.closed else "the session is closed")
+    finally:
+        await crawler.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
