@@ -8,6 +8,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 
 import hypothesis
@@ -61,6 +62,16 @@ def clean_environment(monkeypatch):
     for name in os.environ:
         if name.upper().startswith("SOCIALFETCH_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def quiet_logger():
+    """Take back what a command run in this process did to the logger (`--verbose`)."""
+    logger = logging.getLogger("asyncsfk")
+    level, handlers = logger.level, logger.handlers[:]
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture(autouse=True)
