@@ -176,11 +176,15 @@ class Caller:
             result: Received | SfkError = _wire.redacted(
                 error.evolve(usage=_cost_of_loss(request, error)), self._config.api_key
             )
-        except asyncio.CancelledError:
-            # The request may have arrived.
-            usage = Usage(requests=1, maybe=request.price)
+        except BaseException as error:
+            # Cancelled, or a hook of a borrowed session raised: the request may have arrived.
             self._settle(
-                request, usage, cost, attempt=attempt, started=started, failure="CancelledError"
+                request,
+                Usage(requests=1, maybe=request.price),
+                cost,
+                attempt=attempt,
+                started=started,
+                failure=type(error).__name__,
             )
             raise
         else:

@@ -89,7 +89,7 @@ class SeenHandles:
     once.
     """
 
-    _BUCKETS = 1 << 16
+    _BUCKETS = 1 << 13
 
     def __init__(self) -> None:
         self._lines: dict[int, bytes] = {}

@@ -433,3 +433,24 @@ async def test_a_shared_failure_is_decoded_for_nobody():
         assert {type(result) for result in results} == {ServerError}
         assert {result.handle for result in results} == {None, "x"}
         assert sum(result.usage.maybe for result in results) == 1
+
+
+async def test_what_a_hook_of_a_borrowed_session_raises_is_counted():
+    """An exception that is not the client's own arrives as itself, its request as maybe charged."""
+    trace = aiohttp.TraceConfig()
+
+    async def hook(*_):
+        raise ZeroDivisionError
+
+    trace.on_response_chunk_received.append(hook)
+    async with (
+        Simulator() as sim,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        Client(sim.api_key, base_url=sim.url, session=session) as client,
+    ):
+        with pytest.raises(ZeroDivisionError):
+            await client.showcase_page("x")
+        assert client.usage.maybe == sim.ledger.charged == 1
+        with pytest.raises(ZeroDivisionError):
+            await client.fetch_showcases(["x"])
+        assert client.usage.maybe == sim.ledger.charged == 2
