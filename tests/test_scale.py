@@ -114,3 +114,15 @@ async def test_pages_are_not_kept():
                         assert len(outcome.products) == 60
                     del outcome
         assert grown[400].peak <= 1.1 * grown[100].peak + MIB / 2
+
+
+async def test_no_handle_is_taken_for_another():
+    """Thousands of handles that end in one another are all distinct to dedupe."""
+    handles = [str(number) for number in range(30_000)]
+    async with (
+        Simulator(api_key="another") as sim,
+        Client("sfk_x", base_url=sim.url) as client,
+        client.showcases([*handles, *handles]) as run,
+    ):
+        assert sorted([outcome.handle async for outcome in run]) == sorted(handles)
+        assert run.progress.duplicates == len(handles)
