@@ -98,7 +98,7 @@ class FanOut(Generic[In, Out]):
             async with anyio.create_task_group() as workers:
                 self._hire(workers)
         except BaseExceptionGroup as group:
-            # A worker's bug or a consumer's callback: it ends the stream.
+            # A bug of ours, or of a hook in a borrowed session: it ends the stream.
             self._error = group.exceptions[0]
         await self._results.put(_END)
 

@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from asyncsfk._wire import Response
+from asyncsfk._wire import ERROR_BYTES, Response
 from asyncsfk.errors import (
     BodyTooLargeError,
     ClientStateError,
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from asyncsfk.config import Config
 
 _OK: Final = 200
-# An error's body is read only as far as an explanation needs.
-_ERROR_BYTES: Final = 64 * 1024
 _DNS_SECONDS: Final = 300
 # At most aiohttp's default, the shortest that common servers close idle connections after.
 _KEEPALIVE_SECONDS: Final = 15.0
@@ -154,7 +152,7 @@ class Transport:
 
     async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
         ok = response.status == _OK
-        limit = self._max_body_bytes if ok else _ERROR_BYTES
+        limit = self._max_body_bytes if ok else ERROR_BYTES
         length = response.content_length
         if length is not None and length <= limit:
             # aiohttp holds the server to the length that it gave.

@@ -50,8 +50,8 @@ _REDIRECTS: Final = range(300, 400)
 _SERVER_ERRORS: Final = range(500, 600)
 _EXCERPT: Final = 200
 _LONGEST: Final = 2000  # of codes, ids and addresses, which are kept as they are
-# What is looked at of an error's body to explain it.
-_ERROR_BYTES: Final = 64 * 1024
+ERROR_BYTES: Final = 64 * 1024
+"""An error's body is read only as far as an explanation needs."""
 _PAGE_TEXT: Final = 4 * 1024
 _MAX_MEMBERS: Final = 16  # of a gzip body; RFC 1952 allows several, and servers send one
 _GZIP_WINDOW: Final = 31  # zlib's number for "gzip, largest window"
@@ -222,7 +222,7 @@ def _read_failure(request: Request, response: Response, key: ApiKey | None) -> A
     status = response.status
     fallback = ServerError if status in _SERVER_ERRORS else APIError
     try:
-        body = _plain(response, _ERROR_BYTES)
+        body = _plain(response, ERROR_BYTES)
     except (_TooLargeError, zlib.error, ValueError):
         body = b""
     if key is not None:
