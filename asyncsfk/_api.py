@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import msgspec
-
-from asyncsfk import _routes
+from asyncsfk import _reading, _routes
 from asyncsfk._listing import Listing
+from asyncsfk._paging import Chain
+from asyncsfk._trail import Trail
+from asyncsfk.errors import BadRequestError, PaginationError, SfkError
 from asyncsfk.events import PageReceived
 from asyncsfk.models import Answer, Health, Reply, ReviewPage, ShowcasePage
 from asyncsfk.usage import Meter, Usage
@@ -16,13 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asyncsfk._call import Caller
+    from asyncsfk._keep import Keep
+    from asyncsfk._payer import Payer
     from asyncsfk._wire import Received, Request
     from asyncsfk.events import Emitter
     from asyncsfk.models import Product, Review
-    from asyncsfk.models.reviews import ReviewData
-    from asyncsfk.models.showcase import ShowcaseData
 
 A = TypeVar("A", bound=Answer)
+
+
+class Terms(NamedTuple):
+    """On what terms a call is made: who answers for its cost, and where its answer is kept."""
+
+    payer: Payer
+    keep: Keep | None = None
 
 
 class Api:
@@ -39,58 +48,77 @@ class Api:
         self._emit = emit
         self._meter = meter
 
+    def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
+        """End a payer's calls with an error; what has been sent may land, unless ``now``."""
+        self._caller.stop(payer, error)
+        if now:
+            self._caller.drop(payer)
+
     async def showcase_page(
         self,
         handle: str,
+        terms: Terms,
         *,
         cursor: str | None,
         region: str | None,
         number: int = 1,
-        meter: Meter | None = None,
     ) -> ShowcasePage:
         """Fetch one page of a (normalised) creator's showcase."""
         request = _routes.showcase(handle, cursor=cursor, region=region)
-        received = await self._caller.fetch(request, meter)
-        data: ShowcaseData = received.data
-        products = data.products or ()
-        has_more = data.page.has_more
-        page = ShowcasePage(
-            request_id=received.meta.request_id,
-            cached=received.meta.cached or False,
-            usage=self._count_page(received, len(products), meter),
-            handle=handle,
-            region=region,
-            cursor=cursor,
-            number=number,
-            products=products,
-            next_cursor=data.page.next_cursor,
-            has_more=bool(data.page.next_cursor) if has_more is None else has_more,
+        received = await self._caller.fetch(request, *terms)
+        usage = self._count_page(received, len(received.data.products or ()), terms.payer)
+        page = _reading.showcase_page(
+            received, usage, handle=handle, region=region, cursor=cursor, number=number
         )
-        self._tell(request, number, len(products), has_more=page.has_more)
+        self._tell(request, number, len(page.products), has_more=page.has_more)
         return page
 
     def showcase(
         self,
         handle: str,
+        terms: Terms,
         *,
         region: str | None,
         cursor: str | None = None,
         max_pages: int | None = None,
         max_items: int | None = None,
-        meter: Meter | None = None,
-        admit: Callable[[str | None], None] | None = None,
+        trail: Trail | None = None,
+        admit: Callable[[], SfkError | None] | None = None,
     ) -> Listing[ShowcasePage, Product, str]:
         """Return a (normalised) creator's showcase, to be iterated.
 
-        ``admit`` is told the cursor of each page before it is fetched, and may raise.
+        Args:
+            handle: Whose.
+            terms: Those of each page; where they keep, the showcase's ``trail`` is followed.
+            region: A country code.
+            cursor: Where to begin.
+            max_pages: How many pages to fetch at most.
+            max_items: How many products to hand out at most.
+            trail: Where the caller has opened it before.
+            admit: Asked before each page: why nothing must be sent any more, if so.
         """
+        if trail is None and terms.keep is not None:
+            trail = Trail(terms.keep, handle, region)
 
         async def fetch(cursor: str | None, number: int) -> ShowcasePage:
-            if admit is not None:
-                admit(cursor)
-            return await self.showcase_page(
-                handle, cursor=cursor, region=region, number=number, meter=meter
-            )
+            refusal = None if admit is None else admit()
+            page_terms = terms
+            if trail is not None:
+                keep = await trail.keep(cursor, number, offline=refusal)
+                page_terms = Terms(terms.payer, keep)
+            elif refusal is not None:
+                raise refusal.evolve(cursor=cursor)
+            try:
+                page = await self.showcase_page(
+                    handle, page_terms, cursor=cursor, region=region, number=number
+                )
+            except BadRequestError as error:
+                if trail is None:
+                    raise
+                raise trail.judge(error) from error.__cause__
+            if trail is not None:
+                trail.passed(kept=bool(page.usage.archived))
+            return page
 
         return Listing(
             fetch,
@@ -104,28 +132,57 @@ class Api:
             has_more=lambda page: page.has_more,
         )
 
-    async def review_page(self, request: Request, number: int = 1) -> ReviewPage:
+    async def probe(
+        self,
+        handle: str,
+        terms: Terms,
+        trail: Trail,
+        *,
+        region: str | None,
+        max_pages: int | None,
+    ) -> Usage:
+        """Buy the page after those that an archive holds of a showcase, and hand out nothing.
+
+        Returns:
+            What it cost; it is in the archive then.
+
+        Raises:
+            StaleCursorError: The API no longer takes the cursor that leads to it.
+        """
+        chain: Chain[str] = Chain(None, max_pages)
+        cursor: str | None = None
+        number = 1
+        while True:
+            request = _routes.showcase(handle, cursor=cursor, region=region)
+            keep = await trail.keep(cursor, number)
+            try:
+                received = await self._caller.fetch(request, terms.payer, keep)
+            except BadRequestError as error:
+                raise trail.judge(error) from error.__cause__
+            trail.passed(kept=received.kept)
+            page = _reading.showcase_page(
+                received, Usage(), handle=handle, region=region, cursor=cursor, number=number
+            )
+            with suppress(PaginationError):
+                following = chain.advance(
+                    page.next_cursor, has_more=page.has_more, empty=not page.products
+                )
+                if received.kept and following is not None:
+                    cursor, number = following, number + 1
+                    continue
+            trail.rewind()
+            return received.usage
+
+    async def review_page(self, request: Request, terms: Terms, number: int = 1) -> ReviewPage:
         """Fetch one page of a product's reviews."""
-        received = await self._caller.fetch(request)
-        data: ReviewData = received.data
-        reviews = data.reviews or ()
-        has_more = data.page.has_more
-        page = ReviewPage(
-            request_id=received.meta.request_id,
-            cached=received.meta.cached or False,
-            usage=self._count_page(received, 0, None),
-            lookup_status=data.lookup_status,
-            reviews=reviews,
-            summary=data.summary,
-            page=data.page.current_page,
-            next_page=data.page.next_page,
-            has_more=data.page.next_page is not None if has_more is None else has_more,
-        )
-        self._tell(request, number, len(reviews), has_more=page.has_more)
+        received = await self._caller.fetch(request, *terms)
+        page = _reading.review_page(received, self._count_page(received, 0, terms.payer))
+        self._tell(request, number, len(page.reviews), has_more=page.has_more)
         return page
 
     def reviews(
         self,
+        terms: Terms,
         *,
         product_id: str | None,
         url: str | None,
@@ -140,7 +197,7 @@ class Api:
 
         async def fetch(page: int | None, number: int) -> ReviewPage:
             request = _routes.reviews(product_id=product_id, url=url, region=region, page=page)
-            return await self.review_page(request, number)
+            return await self.review_page(request, terms, number)
 
         return Listing(
             fetch,
@@ -154,26 +211,24 @@ class Api:
             has_more=lambda page: page.has_more,
         )
 
-    async def answer(self, request: Request, model: type[A], meter: Meter | None = None) -> A:
+    async def answer(self, request: Request, model: type[A], terms: Terms) -> A:
         """Fetch an answer whose fields are those of its data."""
-        received = await self._caller.fetch(request, meter)
-        return model(**_meta(received), **msgspec.structs.asdict(received.data))
+        return _reading.answer(await self._caller.fetch(request, *terms), model)
 
-    async def reply(self, request: Request) -> Reply[Any]:
+    async def reply(self, request: Request, terms: Terms) -> Reply[Any]:
         """Fetch an answer with its data as one value."""
-        received = await self._caller.fetch(request)
-        return Reply(**_meta(received), data=received.data)
+        return _reading.reply(await self._caller.fetch(request, *terms))
 
-    async def health(self) -> Health:
+    async def health(self, terms: Terms) -> Health:
         """Fetch the API's word on itself."""
-        health: Health = (await self._caller.fetch(_routes.health())).data
+        health: Health = (await self._caller.fetch(_routes.health(), *terms)).data
         return health
 
-    def _count_page(self, received: Received, products: int, meter: Meter | None) -> Usage:
-        usage = Usage(pages=1, products=products)
+    def _count_page(self, received: Received, products: int, payer: Payer) -> Usage:
+        usage = Usage(pages=1, products=products, archived=int(received.kept))
         self._meter.add(usage)
-        if meter is not None:
-            meter.add(usage)
+        if payer.meter is not None:
+            payer.meter.add(usage)
         return received.usage + usage
 
     def _tell(self, request: Request, number: int, items: int, *, has_more: bool) -> None:
@@ -193,11 +248,3 @@ def _next_page(page: ReviewPage) -> int | None:
     """Return the number that a page leads to, if it leads forward."""
     following = page.next_page
     return following if following is not None and following > (page.page or 1) else None
-
-
-def _meta(received: Received) -> dict[str, Any]:
-    return {
-        "request_id": received.meta.request_id,
-        "cached": received.meta.cached or False,
-        "usage": received.usage,
-    }

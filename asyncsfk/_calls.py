@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from asyncsfk import _routes
 from asyncsfk._checks import check_token
@@ -13,12 +13,28 @@ from asyncsfk.models import Balance, InstagramLookup, TikTokLookup, Whoami
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from asyncsfk._api import Api
+    from asyncsfk._api import Api, Terms
     from asyncsfk._listing import Listing
     from asyncsfk._routes import Param
+    from asyncsfk.archive import Archive
     from asyncsfk.models import Health, Product, Reply, Review, ReviewPage, ShowcasePage
 
 T = TypeVar("T")
+
+
+class Keeping(TypedDict, total=False):
+    """How a call uses an archive; every call that costs takes these.
+
+    Attributes:
+        archive: An open `Archive`: an answer that it holds is taken from there, at no cost, and
+            one that is bought is committed to it before the call returns.
+        max_age: Seconds; an answer that is older is bought afresh.
+        refresh: Buy afresh whatever the archive holds.
+    """
+
+    archive: Archive | None
+    max_age: float | None
+    refresh: bool
 
 
 class Calls(ABC):
@@ -29,8 +45,19 @@ class Calls(ABC):
     def _api(self) -> Api:
         """The routes; raises a `ClientStateError` where the client is not open."""
 
+    @abstractmethod
+    def _terms(
+        self, *, archive: Archive | None = None, max_age: float | None = None, refresh: bool = False
+    ) -> Terms:
+        """Return the terms of a call alone; raises at unusable arguments."""
+
     async def showcase_page(
-        self, handle: str, *, cursor: str | None = None, region: str | None = None
+        self,
+        handle: str,
+        *,
+        cursor: str | None = None,
+        region: str | None = None,
+        **keeping: Unpack[Keeping],
     ) -> ShowcasePage:
         """Fetch one page of a creator's showcase: one credit.
 
@@ -38,6 +65,7 @@ class Calls(ABC):
             handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
             cursor: `ShowcasePage.next_cursor` of the page before; ``None`` is the first page.
             region: A country code, e.g. ``US``, to see prices and products as there.
+            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
@@ -46,7 +74,8 @@ class Calls(ABC):
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
         name = _checked(handle, cursor=cursor, region=region)
-        return await self._api.showcase_page(name, cursor=cursor, region=region)
+        terms = self._terms(**keeping)
+        return await self._api.showcase_page(name, terms, cursor=cursor, region=region)
 
     def showcase(
         self,
@@ -56,6 +85,7 @@ class Calls(ABC):
         cursor: str | None = None,
         max_pages: int | None = None,
         max_items: int | None = None,
+        **keeping: Unpack[Keeping],
     ) -> Listing[ShowcasePage, Product, str]:
         """Return a creator's showcase to be iterated: one credit a page.
 
@@ -69,6 +99,8 @@ class Calls(ABC):
             cursor: Where to begin: the ``cursor`` of an error, the ``next_cursor`` of a page.
             max_pages: Credits to spend at most.
             max_items: Products to hand out at most.
+            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`. With an archive an
+                iteration goes on where an earlier one ended.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
@@ -77,17 +109,19 @@ class Calls(ABC):
         """
         return self._api.showcase(
             _checked(handle, cursor=cursor, region=region),
+            self._terms(**keeping),
             region=region,
             cursor=cursor,
             max_pages=max_pages,
             max_items=max_items,
         )
 
-    async def tiktok_profile(self, handle: str) -> TikTokLookup:
+    async def tiktok_profile(self, handle: str, **keeping: Unpack[Keeping]) -> TikTokLookup:
         """Look a TikTok creator up: one credit, found or not.
 
         Args:
             handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
+            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
 
         Raises:
             InvalidArgumentError: The handle is unusable; nothing was sent.
@@ -96,13 +130,14 @@ class Calls(ABC):
         Source: ``GET /v1/tiktok/profiles/{handle}``.
         """
         request = _routes.tiktok_profile(tiktok_handle(handle))
-        return await self._api.answer(request, TikTokLookup)
+        return await self._api.answer(request, TikTokLookup, self._terms(**keeping))
 
-    async def instagram_profile(self, handle: str) -> InstagramLookup:
+    async def instagram_profile(self, handle: str, **keeping: Unpack[Keeping]) -> InstagramLookup:
         """Look an Instagram account up: one credit, found or not.
 
         Args:
             handle: ``mrbeast``, ``@mrbeast`` or the profile's URL.
+            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
 
         Raises:
             InvalidArgumentError: The handle is unusable; nothing was sent.
@@ -111,7 +146,7 @@ class Calls(ABC):
         Source: ``GET /v1/instagram/profiles/{handle}``.
         """
         request = _routes.instagram_profile(instagram_handle(handle))
-        return await self._api.answer(request, InstagramLookup)
+        return await self._api.answer(request, InstagramLookup, self._terms(**keeping))
 
     async def product_reviews(
         self,
@@ -120,6 +155,7 @@ class Calls(ABC):
         url: str | None = None,
         region: str | None = None,
         page: int | None = None,
+        **keeping: Unpack[Keeping],
     ) -> ReviewPage:
         """Fetch one page of a product's reviews: one credit.
 
@@ -128,6 +164,7 @@ class Calls(ABC):
             url: The product's URL, at most 4096 characters.
             region: A country code, e.g. ``US``.
             page: The page's number, from 1.
+            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
 
         Raises:
             InvalidArgumentError: An argument is missing or unusable; nothing was sent.
@@ -136,7 +173,7 @@ class Calls(ABC):
         Source: ``GET /v1/tiktok/products/reviews``.
         """
         request = _routes.reviews(product_id=product_id, url=url, region=region, page=page)
-        return await self._api.review_page(request)
+        return await self._api.review_page(request, self._terms(**keeping))
 
     def reviews(
         self,
@@ -147,6 +184,7 @@ class Calls(ABC):
         page: int | None = None,
         max_pages: int | None = None,
         max_items: int | None = None,
+        **keeping: Unpack[Keeping],
     ) -> Listing[ReviewPage, Review, int]:
         """Return a product's reviews to be iterated, as `showcase`: one credit a page.
 
@@ -157,6 +195,7 @@ class Calls(ABC):
             page: The number of the page to begin with.
             max_pages: Credits to spend at most.
             max_items: Reviews to hand out at most.
+            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
 
         Raises:
             InvalidArgumentError: An argument is missing or unusable; nothing was sent.
@@ -164,6 +203,7 @@ class Calls(ABC):
         Source: ``GET /v1/tiktok/products/reviews``.
         """
         return self._api.reviews(
+            self._terms(**keeping),
             product_id=product_id,
             url=url,
             region=region,
@@ -181,7 +221,7 @@ class Calls(ABC):
 
         Source: ``GET /v1/whoami``.
         """
-        return await self._api.answer(_routes.whoami(), Whoami)
+        return await self._api.answer(_routes.whoami(), Whoami, self._terms())
 
     async def balance(self) -> Balance:
         """Ask what the account can spend: free.
@@ -191,7 +231,7 @@ class Calls(ABC):
 
         Source: ``GET /v1/balance``.
         """
-        return await self._api.answer(_routes.balance(), Balance)
+        return await self._api.answer(_routes.balance(), Balance, self._terms())
 
     async def health(self) -> Health:
         """Ask whether the API is well: free, needs no key.
@@ -201,11 +241,16 @@ class Calls(ABC):
 
         Source: ``GET /health``.
         """
-        return await self._api.health()
+        return await self._api.health(self._terms())
 
     @overload
     async def get(
-        self, path: str, *, params: Mapping[str, Param] | None = None, price: int = 1
+        self,
+        path: str,
+        *,
+        params: Mapping[str, Param] | None = None,
+        price: int = 1,
+        **keeping: Unpack[Keeping],
     ) -> Reply[Any]: ...
     @overload
     async def get(
@@ -215,6 +260,7 @@ class Calls(ABC):
         params: Mapping[str, Param] | None = None,
         type: type[T],
         price: int = 1,
+        **keeping: Unpack[Keeping],
     ) -> Reply[T]: ...
     async def get(
         self,
@@ -223,6 +269,7 @@ class Calls(ABC):
         params: Mapping[str, Param] | None = None,
         type: Any = Any,  # noqa: A002 - msgspec's own word for it
         price: int = 1,
+        **keeping: Unpack[Keeping],
     ) -> Reply[Any]:
         """Call any other route of the API, under the same guarantees.
 
@@ -235,13 +282,15 @@ class Calls(ABC):
             params: The query's parameters, not encoded; ``None`` values are left out.
             type: What to decode the answer's ``data`` into: a msgspec struct or any type that
                 msgspec knows; plain JSON data without it.
-            price: What the route charges at most, in credits.
+            price: What the route charges at most, in credits; so much is reserved of a ceiling.
+            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
             SfkError: The call failed.
         """
-        return await self._api.reply(_routes.other(path, params, type, price))
+        request = _routes.other(path, params, type, price)
+        return await self._api.reply(request, self._terms(**keeping))
 
 
 def _checked(handle: str, *, cursor: str | None, region: str | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import os
 
 from asyncsfk.errors import InvalidArgumentError
 
@@ -27,6 +29,18 @@ def check_limit(name: str, value: object) -> None:
         check_count(name, value)
 
 
+def check_seconds(name: str, value: object) -> None:
+    """Refuse what is no finite number of seconds, from 0 on.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidArgumentError(f"{name} must be a number of seconds, not {value!r}")
+    if not 0 <= value < math.inf:
+        raise InvalidArgumentError(f"{name} must be a number of seconds from 0 on: {value!r}")
+
+
 def check_token(name: str, value: object) -> None:
     """Refuse a cursor, region or the like that could not be sent as it is.
 
@@ -41,6 +55,11 @@ def check_token(name: str, value: object) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         raise InvalidArgumentError(f"{name} is no Unicode text: {error}") from error
+
+
+def is_path(value: object) -> bool:
+    """Tell if something can be the path of a file."""
+    return isinstance(value, str | os.PathLike) and bool(os.fspath(value))
 
 
 def is_callback(value: object) -> bool:

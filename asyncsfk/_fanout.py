@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
@@ -54,7 +61,7 @@ class FanOut(Generic[In, Out]):
         width: int,
         ordered: bool = False,
     ) -> None:
-        self._pull = _puller(items)
+        self._items = _puller(items)
         self._work = work
         self._width = width
         self._ordered = ordered
@@ -80,6 +87,11 @@ class FanOut(Generic[In, Out]):
                 raise self._error
             raise StopAsyncIteration
         return result
+
+    def stop(self) -> None:
+        """Pull no further item; what has been begun goes on to its end."""
+        self._exhausted = True
+        self._items.stop()
 
     async def aclose(self) -> None:
         """Stop all work at once and wait for its end."""
@@ -114,7 +126,7 @@ class FanOut(Generic[In, Out]):
                 # Items that need no waiting at all must not keep the event loop to themselves.
                 await asyncio.sleep(0)
             try:
-                item = await self._pull()
+                item = await self._items.pull()
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
@@ -153,34 +165,53 @@ class FanOut(Generic[In, Out]):
                 mine.set_result(None)
 
 
-def _puller(items: Iterable[In] | AsyncIterable[In]) -> Callable[[], Awaitable[In | _End]]:
-    if isinstance(items, AsyncIterable):
-        return _pull_async(aiter(items))
-    iterator = iter(items)
-
-    async def pull() -> In | _End:
-        return next(iterator, _END)
-
-    return pull
+def _puller(items: Iterable[In] | AsyncIterable[In]) -> _Puller[In]:
+    return _AsyncPuller(aiter(items)) if isinstance(items, AsyncIterable) else _Puller(iter(items))
 
 
-def _pull_async(iterator: AsyncIterator[In]) -> Callable[[], Awaitable[In | _End]]:
-    # An async generator does not bear two at once asking for its next item.
-    lock = asyncio.Lock()
-    ended = False
+class _Puller(Generic[In]):
+    """Gives the items of an iterator one by one, to many who ask."""
 
-    async def pull() -> In | _End:
-        nonlocal ended
-        async with lock:
-            if ended:
+    def __init__(self, iterator: Iterator[In]) -> None:
+        self._iterator = iterator
+        self._stopped = False
+
+    async def pull(self) -> In | _End:
+        return _END if self._stopped else next(self._iterator, _END)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+class _AsyncPuller(_Puller[In]):
+    """The same of an async iterator, which may take its time, and does not bear two at once."""
+
+    def __init__(self, iterator: AsyncIterator[In]) -> None:
+        self._async_iterator = iterator
+        self._lock = asyncio.Lock()
+        self._stopped = False
+        self._waiting: anyio.CancelScope | None = None
+
+    async def pull(self) -> In | _End:
+        async with self._lock:
+            if self._stopped:
                 return _END
+            item: In | _End = _END
             try:
-                return await anext(iterator)
+                with anyio.CancelScope() as self._waiting:
+                    item = await anext(self._async_iterator)
             except StopAsyncIteration:
-                ended = True
-                return _END
+                pass
             except BaseException:
-                ended = True
+                self._stopped = True
                 raise
+            finally:
+                self._waiting = None
+            if isinstance(item, _End):
+                self._stopped = True
+            return item
 
-    return pull
+    def stop(self) -> None:
+        self._stopped = True
+        if self._waiting is not None:
+            self._waiting.cancel()

@@ -9,6 +9,13 @@ from asyncsfk._run import (
     ShowcaseRun,
 )
 from asyncsfk._version import __version__
+from asyncsfk.archive import (
+    Archive,
+)
+from asyncsfk.budget import (
+    Budget,
+    Reservation,
+)
 from asyncsfk.client import (
     Client,
 )
@@ -20,8 +27,13 @@ from asyncsfk.config import (
 from asyncsfk.errors import (
     AnswerError,
     APIError,
+    ArchiveError,
+    ArchiveFormatError,
+    ArchiveLockedError,
+    ArchiveWriteError,
     BadRequestError,
     BodyTooLargeError,
+    BudgetReachedError,
     ClientStateError,
     ConfigurationError,
     ConnectionFailedError,
@@ -36,8 +48,10 @@ from asyncsfk.errors import (
     RateLimitedError,
     RedirectError,
     RequestTimeoutError,
+    RunStoppedError,
     ServerError,
     SfkError,
+    StaleCursorError,
     TransportError,
     UnauthorizedError,
     UnavailableError,
@@ -48,6 +62,7 @@ from asyncsfk.events import (
     HandleFinished,
     PageReceived,
     Paused,
+    PriceRaised,
     RequestFinished,
     RequestRetried,
     RequestStarted,
@@ -95,6 +110,11 @@ from asyncsfk.outcomes import (
     Progress,
     Status,
 )
+from asyncsfk.records import (
+    ArchivedPage,
+    ArchiveInfo,
+    LedgerEntry,
+)
 from asyncsfk.usage import (
     Usage,
 )
@@ -103,11 +123,20 @@ __all__ = [
     "APIError",
     "Answer",
     "AnswerError",
+    "Archive",
+    "ArchiveError",
+    "ArchiveFormatError",
+    "ArchiveInfo",
+    "ArchiveLockedError",
+    "ArchiveWriteError",
+    "ArchivedPage",
     "AvatarUrls",
     "BadRequestError",
     "Balance",
     "BioLink",
     "BodyTooLargeError",
+    "Budget",
+    "BudgetReachedError",
     "Client",
     "ClientStateError",
     "Config",
@@ -129,6 +158,7 @@ __all__ = [
     "InstagramProfile",
     "InsufficientCreditsError",
     "InvalidArgumentError",
+    "LedgerEntry",
     "Listing",
     "LookupFailedError",
     "LookupStatus",
@@ -139,6 +169,7 @@ __all__ = [
     "PaginationError",
     "Paused",
     "Price",
+    "PriceRaised",
     "Product",
     "ProfileTabs",
     "Progress",
@@ -152,18 +183,21 @@ __all__ = [
     "RequestRetried",
     "RequestStarted",
     "RequestTimeoutError",
+    "Reservation",
     "Retry",
     "Review",
     "ReviewMedia",
     "ReviewPage",
     "ReviewSummary",
     "Reviewer",
+    "RunStoppedError",
     "Sales",
     "Seller",
     "ServerError",
     "SfkError",
     "ShowcasePage",
     "ShowcaseRun",
+    "StaleCursorError",
     "Status",
     "Subscription",
     "TikTokLookup",

@@ -48,6 +48,14 @@ _balance_decoder = _envelope(data_type(Balance))
 _health_decoder = msgspec.json.Decoder(Health)
 
 
+_DECODERS: Final = {
+    SHOWCASE: _showcase_decoder,
+    TIKTOK_PROFILE: _tiktok_decoder,
+    REVIEWS: _reviews_decoder,
+    INSTAGRAM_PROFILE: _instagram_decoder,
+}
+
+
 def showcase(handle: str, *, cursor: str | None, region: str | None) -> Request:
     """Return the request for one page of a (normalised) creator's showcase."""
     path = f"/v1/tiktok/profiles/{quote(handle, safe='')}/showcase-products"
@@ -59,6 +67,7 @@ def showcase(handle: str, *, cursor: str | None, region: str | None) -> Request:
         price=1,
         handle=handle,
         cursor=cursor,
+        region=region,
     )
 
 
@@ -146,6 +155,12 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     except TypeError as error:
         raise InvalidArgumentError(f"type= cannot be decoded into: {error}") from error
     return Request(route=path, target=path + _query(params or {}), decoder=decoder, price=price)
+
+
+def kept(route: str) -> Request:
+    """Return what decodes the kept answers of a route; it cannot be sent."""
+    decoder = _DECODERS.get(route) or _envelope(Any)
+    return Request(route=route, target="", decoder=decoder, price=0)
 
 
 def _query(params: Mapping[str, Param]) -> str:

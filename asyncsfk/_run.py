@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Sized
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
-import msgspec
-
-from asyncsfk import _routes
+from asyncsfk._api import Terms
 from asyncsfk._checks import is_callback
 from asyncsfk._fanout import FanOut
+from asyncsfk._follow import Follower
 from asyncsfk._handles import SeenHandles, shown, tiktok_handle
-from asyncsfk.errors import ClientStateError, InvalidArgumentError, SfkError, is_account_wide
+from asyncsfk._payer import Payer
+from asyncsfk._trail import Trail
+from asyncsfk.budget import Budget
+from asyncsfk.errors import (
+    ArchiveError,
+    ClientStateError,
+    InvalidArgumentError,
+    RunStoppedError,
+    SfkError,
+)
 from asyncsfk.events import HandleFinished
-from asyncsfk.models import ShowcasePage, TikTokLookup
+from asyncsfk.models import ShowcasePage
 from asyncsfk.outcomes import Outcome, Progress
 from asyncsfk.usage import Meter, Usage
 
@@ -24,21 +33,26 @@ if TYPE_CHECKING:
 
     from asyncsfk._api import Api
     from asyncsfk._fanout import Emit
+    from asyncsfk._follow import RunOptions
     from asyncsfk._gate import Gate
+    from asyncsfk.archive import Archive
     from asyncsfk.events import Emitter
-    from asyncsfk.models import Product
-    from asyncsfk.outcomes import Status
 
 
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run was told; see `asyncsfk.Client.showcases`."""
+class Purse(NamedTuple):
+    """What a run may spend, and where what it buys is kept.
 
-    region: str | None = None
-    concurrency: int
-    max_pages: int | None = None
-    verify_empty: bool = False
-    ordered: bool = False
-    dedupe: bool = True
+    Attributes:
+        own: The budget of its client.
+        max_credits: Its ceiling, or a budget that it shares; without it, only the client's counts.
+        archive: Where its pages are kept, opened by the run unless it is open.
+        origin: Whose answers those are.
+    """
+
+    own: Budget
+    max_credits: int | Budget | None
+    archive: Archive | None
+    origin: str
 
 
 class ShowcaseRun:
@@ -52,6 +66,7 @@ class ShowcaseRun:
         self,
         handles: Iterable[object] | AsyncIterable[object],
         options: RunOptions,
+        purse: Purse,
         *,
         api: Api,
         gate: Gate,
@@ -62,6 +77,7 @@ class ShowcaseRun:
     ) -> None:
         self._handles = handles
         self._options = options
+        self._purse = purse
         self._api = api
         self._gate = gate
         self._emit = emit
@@ -69,9 +85,17 @@ class ShowcaseRun:
         self._on_enter = on_enter
         self._on_exit = on_exit
         self._seen = SeenHandles() if options.dedupe else None
+        self._under_way: set[str] = set()
         self._meter = Meter()
         self._counts: Counter[str] = Counter()
-        self._stopped: SfkError | None = None
+        # Within SQLite's integers.
+        self._stamp = secrets.randbits(62)
+        self._payer = Payer((purse.own,), self._meter)
+        self._terms = Terms(self._payer)
+        self._follower = Follower(api, options, self._terms, self._stamp)
+        self._budget: Budget | None = None
+        self._owns_archive = False
+        self._is_stopping = False
         self._stream: FanOut[object, Outcome | ShowcasePage] | None = None
         self._by_page = False
         self._entered_at: float | None = None
@@ -95,9 +119,18 @@ class ShowcaseRun:
         return self._meter.usage
 
     @property
+    def budget(self) -> Budget | None:
+        """The run's own ceiling, or the one that it shares, once it is entered."""
+        return self._budget
+
+    @property
     def stopped(self) -> SfkError | None:
-        """The error that stopped the run for the whole account (401, 402, 403), if one did."""
-        return self._stopped
+        """Why the run buys nothing more, if that is so.
+
+        That is an error of the account (401, 402, 403), of a ceiling of credits or of the
+        archive, or a `RunStoppedError` after `stop`.
+        """
+        return self._follower.stopped
 
     @property
     def progress(self) -> Progress:
@@ -127,13 +160,21 @@ class ShowcaseRun:
             raise ClientStateError("a run can be entered only once; make a new one")
         self._on_enter(self)
         self._entered_at = self._clock()
+        try:
+            await self._open_purse()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End all work of the run; what was received is counted in `usage`."""
+        """End all work of the run; what was received is counted in `usage`.
+
+        With an archive, requests under way get `Timeout.grace` seconds to land in it.
+        """
         if self._entered_at is None or self._left_at is not None:
             return
         self._left_at = self._clock()
@@ -142,6 +183,24 @@ class ShowcaseRun:
                 await self._stream.aclose()
         finally:
             self._on_exit(self)
+            await self._close_purse()
+
+    def stop(self, *, now: bool = False) -> None:
+        """Start nothing new, and let the loop over the run end by itself.
+
+        No further handle is pulled and no further page requested. What has been sent is waited
+        for, kept and handed out; creators under way are then ``partial``, with the cursor to go
+        on from.
+
+        Args:
+            now: Wait for nothing: what has been sent may be charged and is not waited for.
+        """
+        error = RunStoppedError("the run was told to stop")
+        self._is_stopping = True
+        self._follower.stop(error)
+        self._api.stop(self._payer, error, now=now)
+        if self._stream is not None:
+            self._stream.stop()
 
     def __aiter__(self) -> Self:
         self._open_stream(by_page=False)
@@ -182,31 +241,105 @@ class ShowcaseRun:
                 width=self._options.concurrency,
                 ordered=self._options.ordered,
             )
+            if self._is_stopping:
+                self._stream.stop()
         elif self._by_page is not by_page:
             raise ClientStateError("a run streams either outcomes or pages, not both")
         return self._stream
 
+    async def _open_purse(self) -> None:
+        own, max_credits, archive, origin = self._purse
+        keep = None
+        job: list[Budget] = []
+        if archive is not None:
+            if not archive.is_open:
+                await archive.open()
+                self._owns_archive = True
+            archive.bind(origin)
+            keep = archive.keep(max_age=self._options.max_age, refresh=self._options.refresh)
+            job = archive.budgets
+        if isinstance(max_credits, Budget):
+            self._budget = max_credits
+        elif max_credits is not None:
+            # The ceiling is the job's: what earlier runs of its archive spent counts.
+            spent = (0, 0) if keep is None else (keep.store.charged, keep.store.maybe)
+            self._budget = Budget(max_credits, charged=spent[0], maybe=spent[1])
+        owned = [] if self._budget is None else [self._budget]
+        if archive is not None and isinstance(max_credits, int):
+            job += owned
+            owned = []
+        self._payer = Payer((own, *owned), self._meter, job)
+        self._terms = Terms(self._payer, keep)
+        self._follower = Follower(self._api, self._options, self._terms, self._stamp)
+
+    async def _close_purse(self) -> None:
+        archive = self._purse.archive
+        if archive is None:
+            return
+        if self._budget in archive.budgets:
+            archive.budgets.remove(self._budget)
+        if self._owns_archive:
+            await archive.aclose()
+
     async def _work(self, given: object, emit: Emit[Outcome | ShowcasePage]) -> None:
-        invalid: InvalidArgumentError | None = None
         try:
             handle = tiktok_handle(given)
         except InvalidArgumentError as error:
-            invalid, handle = error, error.handle or ""
-        if self._seen is not None and not self._seen.add(_trace(given) if invalid else handle):
+            if self._is_new(_trace(given)):
+                await self._finish(invalid_handle(error), emit)
+            return
+        if self._terms.keep is not None:
+            await self._work_kept(handle, emit)
+        elif self._is_new(handle):
+            stopped = self._follower.stopped
+            if stopped is None:
+                on_page = emit if self._by_page else None
+                outcome = await self._follower.follow(handle, None, on_page)
+            else:
+                outcome = Outcome(handle=handle, status="skipped", error=stopped)
+            await self._finish(outcome, emit)
+
+    async def _work_kept(self, handle: str, emit: Emit[Outcome | ShowcasePage]) -> None:
+        """Work on a creator of whom there may be pages, or an outcome of this very run, on file."""
+        keep, dedupe = self._terms.keep, self._options.dedupe
+        assert keep is not None  # noqa: S101 - for the type checkers: it was asked for
+        if dedupe and handle in self._under_way:
             self._counts["duplicates"] += 1
             return
-        self._counts["started"] += 1
-        if invalid is not None:
-            outcome = invalid_handle(invalid)
-        elif self._stopped is not None:
-            outcome = Outcome(handle=handle, status="skipped", error=self._stopped)
-        else:
-            outcome = await self._follow(handle, emit)
+        self._under_way.add(handle)
+        try:
+            trail = Trail(keep, handle, self._options.region)
+            try:
+                known = await trail.open()
+            except ArchiveError as error:
+                self._counts["started"] += 1
+                self._follower.stop(error)
+                outcome = Outcome(handle=handle, status="failed", error=error.evolve(handle=handle))
+            else:
+                if dedupe and known is not None and known.stamp == self._stamp:
+                    self._counts["duplicates"] += 1
+                    return
+                self._counts["started"] += 1
+                on_page = emit if self._by_page else None
+                outcome = await self._follower.follow(handle, trail, on_page)
+                # On file before it is handed out, and before its handle can come again.
+                outcome = await self._follower.keep(outcome)
+        finally:
+            self._under_way.discard(handle)
+        await self._finish(outcome, emit)
+
+    def _is_new(self, trace: str) -> bool:
+        """Count a handle as begun, or as one that came before."""
+        new = self._seen is None or self._seen.add(trace)
+        self._counts["started" if new else "duplicates"] += 1
+        return new
+
+    async def _finish(self, outcome: Outcome, emit: Emit[Outcome | ShowcasePage]) -> None:
         self._counts[outcome.status] += 1
         if self._emit.wants_detail:
             self._emit(
                 HandleFinished(
-                    handle=handle,
+                    handle=outcome.handle,
                     status=outcome.status,
                     pages=outcome.pages,
                     products=outcome.usage.products,
@@ -214,76 +347,6 @@ class ShowcaseRun:
                 )
             )
         await emit(outcome)
-
-    async def _follow(self, handle: str, emit: Emit[Outcome | ShowcasePage]) -> Outcome:
-        """Fetch a creator's pages one after the other, as far as it goes."""
-        products: tuple[Product, ...] = ()
-        request_ids: list[str] = []
-        usage = Usage()
-        account_status = None
-        page: ShowcasePage | None = None
-        error: SfkError | None = None
-        next_cursor: str | None = None
-        listing = self._api.showcase(
-            handle,
-            region=self._options.region,
-            max_pages=self._options.max_pages,
-            meter=self._meter,
-            admit=self._admit,
-        )
-        try:
-            async for page in listing.pages():
-                usage += page.usage
-                if page.request_id is not None:
-                    request_ids.append(page.request_id)
-                if self._by_page:
-                    await emit(page)
-                else:
-                    products = products + page.products if products else page.products
-            if page is not None and page.has_more:
-                next_cursor = page.next_cursor
-        except SfkError as caught:
-            error, next_cursor = caught, caught.cursor
-            usage += caught.usage
-        if self._options.verify_empty and error is None and not usage.products:
-            try:
-                self._admit(None)
-                lookup = await self._api.answer(
-                    _routes.tiktok_profile(handle), TikTokLookup, self._meter
-                )
-                usage += lookup.usage
-                account_status = lookup.lookup_status
-            except SfkError as caught:
-                # The showcase itself is whole, and next_cursor stays as it is.
-                error = caught
-                usage += caught.usage
-        if error is not None and is_account_wide(error) and self._stopped is None:
-            self._stopped = error.evolve(handle=None, cursor=None, usage=Usage(), attempts=0)
-        return Outcome(
-            handle=handle,
-            status=_status(error, usage, self._stopped),
-            region=self._options.region,
-            products=products,
-            pages=usage.pages,
-            usage=usage,
-            next_cursor=next_cursor,
-            error=error,
-            account_status=account_status,
-            request_ids=tuple(request_ids),
-        )
-
-    def _admit(self, cursor: str | None) -> None:
-        """Let a creator's next page be fetched, unless the run was stopped meanwhile."""
-        if self._stopped is not None:
-            raise self._stopped.evolve(cursor=cursor)
-
-
-def _status(error: SfkError | None, usage: Usage, stopped: SfkError | None) -> Status:
-    if error is None:
-        return "complete"
-    if usage.pages:
-        return "partial"
-    return "skipped" if stopped is not None and not usage.requests else "failed"
 
 
 def _trace(given: object) -> str:

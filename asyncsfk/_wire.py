@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
+from asyncsfk._packing import CANNOT_UNPACK, TooLargeError, encoding_of, unpack
 from asyncsfk._retry import parse_retry_after
 from asyncsfk.errors import (
     APIError,
@@ -42,10 +42,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ACCEPT_ENCODING: Final = "gzip"
-"""The one encoding that `read` undoes; pinned, so that it does not depend on what is installed."""
-
-_OK: Final = 200
+OK: Final = 200
+"""The one status of a good, and charged, answer."""
 _REDIRECTS: Final = range(300, 400)
 _SERVER_ERRORS: Final = range(500, 600)
 _EXCERPT: Final = 200
@@ -53,8 +51,6 @@ _LONGEST: Final = 2000  # of codes, ids and addresses, which are kept as they ar
 ERROR_BYTES: Final = 64 * 1024
 """An error's body is read only as far as an explanation needs."""
 _PAGE_TEXT: Final = 4 * 1024
-_MAX_MEMBERS: Final = 16  # of a gzip body; RFC 1952 allows several, and servers send one
-_GZIP_WINDOW: Final = 31  # zlib's number for "gzip, largest window"
 
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
     400: BadRequestError,
@@ -86,6 +82,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         handle: What it is about.
         cursor: The cursor in it.
         page: The page number in it.
+        region: The region in it, where the route is a showcase's.
     """
 
     route: str
@@ -96,6 +93,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     handle: str | None = None
     cursor: str | None = None
     page: int | None = None
+    region: str | None = None
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +128,7 @@ class Received(msgspec.Struct, frozen=True):
         usage: What it cost.
         body: The plain body, for callers who want it decoded otherwise.
         decoder: What made ``data`` of ``body``.
+        kept: Whether it came out of an archive.
     """
 
     data: Any
@@ -137,62 +136,92 @@ class Received(msgspec.Struct, frozen=True):
     usage: Usage
     body: bytes
     decoder: msgspec.json.Decoder[Any]
+    kept: bool = False
 
 
 _meta_decoder = msgspec.json.Decoder(Meta)
 
 
 def read(
-    request: Request, response: Response, *, max_body_bytes: int, key: ApiKey | None
+    request: Request, response: Response, *, price: int, max_body_bytes: int, key: ApiKey | None
 ) -> Received | SfkError:
-    """Return what a response holds, or the error that it stands for, with what it cost."""
-    if response.status == _OK:
-        result = _read_success(request, response, max_body_bytes)
+    """Return what a response holds, or the error that it stands for, with what it cost.
+
+    Args:
+        request: What was asked for.
+        response: What came.
+        price: Credits that it cost at most, as far as is known.
+        max_body_bytes: The largest body, once unpacked.
+        key: Struck out of errors.
+    """
+    if response.status == OK:
+        result = _read_success(request, response, price, max_body_bytes)
     elif response.status in _REDIRECTS:
-        result = _read_redirect(request, response)
+        result = _read_redirect(response, price)
     else:
-        result = _read_failure(request, response, key)
+        result = _read_failure(response, price, key)
     return redacted(result, key) if isinstance(result, SfkError) else result
 
 
 def reread(request: Request, body: bytes) -> Received | SfkError:
     """Return an answer's (plain) body, decoded as another request wants it."""
-    return _decode(request, body, len(body))
+    return _decode(request, body, len(body), 0)
 
 
-def _read_success(request: Request, response: Response, max_body_bytes: int) -> Received | SfkError:
+def read_kept(
+    request: Request, encoding: str, body: bytes, *, max_body_bytes: int
+) -> Received | SfkError:
+    """Return what an answer holds that was kept, or the error that it stands for; free."""
+    try:
+        plain = unpack(encoding, body, max_body_bytes)
+        result = reread(request, plain)
+    except CANNOT_UNPACK as error:
+        result = not_unpacked(error, Details(status=OK, body=body), max_body_bytes)
+    if isinstance(result, SfkError):
+        return result.evolve(usage=Usage())
+    return msgspec.structs.replace(result, usage=Usage(), kept=True)
+
+
+def _read_success(
+    request: Request, response: Response, price: int, max_body_bytes: int
+) -> Received | SfkError:
     size = len(response.body)
     unknown = Details(
-        status=_OK, usage=Usage(requests=1, maybe=request.price, bytes=size), body=response.body
+        status=OK, usage=Usage(requests=1, maybe=price, bytes=size), body=response.body
     )
     try:
-        body = _plain(response, max_body_bytes)
-    except _TooLargeError:
+        body = unpack(encoding_of(response.headers), response.body, max_body_bytes)
+    except CANNOT_UNPACK as error:
+        return not_unpacked(error, unknown, max_body_bytes)
+    return _decode(request, body, size, price)
+
+
+def not_unpacked(error: Exception, known: Details, max_body_bytes: int) -> SfkError:
+    """Return the error for a body that `unpack` refused."""
+    if isinstance(error, TooLargeError):
         return BodyTooLargeError(
             f"the body is over {max_body_bytes} bytes once unpacked",
-            msgspec.structs.replace(unknown, body=None),
+            msgspec.structs.replace(known, body=None),
         )
-    except (zlib.error, ValueError) as error:
-        return _caused(UndecodableError(f"the body cannot be unpacked: {error}", unknown), error)
-    return _decode(request, body, size)
+    return _caused(UndecodableError(f"the body cannot be unpacked: {error}", known), error)
 
 
-def _decode(request: Request, body: bytes, size: int) -> Received | SfkError:
+def _decode(request: Request, body: bytes, size: int, price: int) -> Received | SfkError:
     try:
         value: Any = request.decoder.decode(body)
     except NOT_JSON as error:
         meta = _salvage_meta(body)
         known = Details(
-            status=_OK,
+            status=OK,
             request_id=meta.request_id,
-            usage=_cost(request, meta, size),
+            usage=_cost(price, meta, size),
             body=body,
         )
         return _caused(UndecodableError(f"not the JSON of this route: {error}", known), error)
     if isinstance(value, Envelope):
         envelope: Envelope[Any] = value  # pyright: ignore[reportUnknownVariableType]
         meta = _read_meta(envelope.meta)
-        usage = _cost(request, meta, size)
+        usage = _cost(price, meta, size)
         return Received(envelope.data, meta, usage, body, request.decoder)
     return Received(value, Meta(), Usage(requests=1, bytes=size), body, request.decoder)
 
@@ -203,7 +232,7 @@ def _caused(error: SfkError, cause: BaseException) -> SfkError:
     return error
 
 
-def _read_redirect(request: Request, response: Response) -> RedirectError:
+def _read_redirect(response: Response, price: int) -> RedirectError:
     location = response.headers.get("Location")
     if location is not None:
         # Headers may hold any bytes, which aiohttp gives as lone surrogates.
@@ -213,17 +242,17 @@ def _read_redirect(request: Request, response: Response) -> RedirectError:
         Details(
             status=response.status,
             location=location,
-            usage=Usage(requests=1, maybe=request.price, bytes=len(response.body)),
+            usage=Usage(requests=1, maybe=price, bytes=len(response.body)),
         ),
     )
 
 
-def _read_failure(request: Request, response: Response, key: ApiKey | None) -> APIError:
+def _read_failure(response: Response, price: int, key: ApiKey | None) -> APIError:
     status = response.status
     fallback = ServerError if status in _SERVER_ERRORS else APIError
     try:
-        body = _plain(response, ERROR_BYTES)
-    except (_TooLargeError, zlib.error, ValueError):
+        body = unpack(encoding_of(response.headers), response.body, ERROR_BYTES)
+    except CANNOT_UNPACK:
         body = b""
     if key is not None:
         # Before anything is cut: half a key could not be found any more.
@@ -242,7 +271,7 @@ def _read_failure(request: Request, response: Response, key: ApiKey | None) -> A
             checkout_url=told.get("checkoutUrl"),
             usage=Usage(
                 requests=1,
-                maybe=0 if status in _FREE else request.price,
+                maybe=0 if status in _FREE else price,
                 bytes=len(response.body),
             ),
         ),
@@ -271,37 +300,6 @@ def _excerpt(text: str) -> str:
     """Return a text of somebody else's in a form fit for a log: one short, printable line."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _EXCERPT else f"{line[:_EXCERPT]}..."
-
-
-class _TooLargeError(Exception):
-    pass
-
-
-def _plain(response: Response, max_body_bytes: int) -> bytes:
-    """Return the body unpacked.
-
-    Raises:
-        _TooLargeError: It is over ``max_body_bytes``.
-        ValueError: It is packed in a way that was not asked for, or incomplete.
-        zlib.error: It is not what it says to be.
-    """
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding in {"", "identity"}:
-        return response.body
-    if encoding not in {"gzip", "x-gzip"}:
-        raise ValueError(f"its encoding {encoding!r} was not asked for")
-    body, rest = b"", response.body
-    for _ in range(_MAX_MEMBERS):
-        unpacker = zlib.decompressobj(_GZIP_WINDOW)
-        body += unpacker.decompress(rest, max_body_bytes + 1 - len(body))
-        if len(body) > max_body_bytes:
-            raise _TooLargeError
-        if not unpacker.eof:
-            raise ValueError("its gzip stream has no end")
-        rest = unpacker.unused_data
-        if not rest:
-            return body
-    raise ValueError(f"its gzip stream has more than {_MAX_MEMBERS} members")
 
 
 def _read_meta(raw: bytes | msgspec.Raw) -> Meta:
@@ -336,9 +334,9 @@ def _salvage_meta(body: bytes) -> Meta:
         return Meta()
 
 
-def _cost(request: Request, meta: Meta, size: int) -> Usage:
+def _cost(price: int, meta: Meta, size: int) -> Usage:
     if meta.credits_charged is None:
-        return Usage(requests=1, maybe=request.price, bytes=size)
+        return Usage(requests=1, maybe=price, bytes=size)
     return Usage(requests=1, charged=meta.credits_charged, bytes=size)
 
 

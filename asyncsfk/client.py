@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import anyio
 from aiolimiter import AsyncLimiter
 
 from asyncsfk import _routes
-from asyncsfk._api import Api
+from asyncsfk._api import Api, Terms
+from asyncsfk._attempt import Attempts
 from asyncsfk._call import Caller
-from asyncsfk._calls import Calls
-from asyncsfk._checks import check_limit, check_token, is_callback
+from asyncsfk._checks import check_seconds, is_callback
 from asyncsfk._gate import Gate
-from asyncsfk._handles import tiktok_handle
-from asyncsfk._run import RunOptions, ShowcaseRun, check_handles, invalid_handle
+from asyncsfk._payer import Payer
+from asyncsfk._run import Purse, ShowcaseRun
+from asyncsfk._runs import Runs
 from asyncsfk._transport import Transport, check_session
+from asyncsfk.archive import Archive
+from asyncsfk.budget import Budget
 from asyncsfk.config import ApiKey, Config, Retry, Timeout, make_config
 from asyncsfk.errors import ClientStateError, ConfigurationError, InvalidArgumentError
 from asyncsfk.events import Emitter
 from asyncsfk.usage import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable
 
     import aiohttp
 
+    from asyncsfk._follow import RunOptions
     from asyncsfk.events import Event
-    from asyncsfk.outcomes import Outcome
     from asyncsfk.usage import Usage
 
 # A twentieth of a second's requests at once: bursts stay within 5% of the rate.
@@ -47,7 +49,7 @@ class _Open(NamedTuple):
     api: Api
 
 
-class Client(Calls):
+class Client(Runs):
     """An asyncio client of the Social Fetch API.
 
     ::
@@ -69,6 +71,8 @@ class Client(Calls):
         rate: How many requests may start a second at most; unlimited without it.
         burst: How many of those may start at once after a lull; a twentieth of ``rate`` without
             it.
+        max_credits: The ceiling of what the client may spend in its life, or a `Budget` that it
+            shares with others. See `budget`.
         timeout: How long requests may take.
         retry: Which failures are tried again.
         session: An aiohttp session to borrow, for its proxies, tracing or connections. It is
@@ -95,6 +99,7 @@ class Client(Calls):
         concurrency: int = 100,
         rate: float | None = None,
         burst: float | None = None,
+        max_credits: int | Budget | None = None,
         timeout: Timeout = Timeout(),  # noqa: B008 - frozen
         retry: Retry = Retry(),  # noqa: B008 - frozen
         session: aiohttp.ClientSession | None = None,
@@ -129,6 +134,7 @@ class Client(Calls):
         if on_event is not None and not is_callback(on_event):
             raise ConfigurationError("on_event must be a plain function")
         check_session(session)
+        self._budget = _budget(max_credits)
         self._borrowed = session
         self._emit = Emitter(on_event)
         self._meter = Meter()
@@ -149,6 +155,7 @@ class Client(Calls):
         cls,
         config: Config,
         *,
+        max_credits: int | Budget | None = None,
         session: aiohttp.ClientSession | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Self:
@@ -156,12 +163,14 @@ class Client(Calls):
 
         Args:
             config: What the client is told.
+            max_credits: As of `Client`.
             session: As of `Client`.
             on_event: As of `Client`.
         """
         client = cls(
             base_url=config.base_url,
             allow_insecure_http=config.allow_insecure_http,
+            max_credits=max_credits,
             session=session,
             on_event=on_event,
         )
@@ -178,6 +187,11 @@ class Client(Calls):
         """What all calls of this client have cost so far."""
         return self._meter.usage
 
+    @property
+    def budget(self) -> Budget:
+        """What the client may spend and has spent, with or without a ceiling."""
+        return self._budget
+
     async def __aenter__(self) -> Self:
         if self._open is not None or self._closed:
             raise ClientStateError("a client can be opened only once; make a new one")
@@ -189,9 +203,10 @@ class Client(Calls):
             limiter = AsyncLimiter(burst, burst / config.rate)
         transport = Transport(config, self._borrowed)
         gate = Gate(config.concurrency, limiter=limiter, clock=loop.time, rng=random.random)
-        caller = Caller(
+        attempts = Attempts(
             config, transport, gate, emit=self._emit, meter=self._meter, clock=loop.time
         )
+        caller = Caller(config, attempts, emit=self._emit)
         api = Api(caller, emit=self._emit, meter=self._meter)
         self._open = _Open(loop, transport, gate, caller, api)
         self._fit_width()
@@ -215,115 +230,6 @@ class Client(Calls):
             await parts.caller.aclose()
             await parts.transport.aclose()
 
-    def showcases(
-        self,
-        handles: Iterable[str] | AsyncIterable[str],
-        *,
-        region: str | None = None,
-        concurrency: int | None = None,
-        max_pages: int | None = None,
-        verify_empty: bool = False,
-        ordered: bool = False,
-        dedupe: bool = True,
-    ) -> ShowcaseRun:
-        """Return a run over many creators' showcases: one credit a page.
-
-        ::
-
-            async with client.showcases(handles) as run:
-                async for outcome in run:
-                    print(outcome.handle, outcome.status, len(outcome.products))
-
-        Handles are pulled as they are needed, so they may be any number; memory is that of some
-        ``concurrency`` pages. One creator's failure does not disturb the others. Only 401, 402
-        and 403 stop a run: the creators under way become partial, the rest skipped.
-
-        Args:
-            handles: The creators, each as ``mrbeast``, ``@MrBeast`` or a profile's URL.
-            region: A country code, e.g. ``US``.
-            concurrency: How many creators to work on at once; the client's own without it.
-            max_pages: Credits to spend on a creator at most.
-            verify_empty: Where a showcase is empty, spend one more credit on the creator's
-                profile and put found, private or not_found in `Outcome.account_status`.
-            ordered: Hand outcomes out in the order of the handles. Keeps workers waiting behind a
-                long showcase, so it is slower.
-            dedupe: Pass over handles that came before; remembers each in some 25 bytes.
-
-        Raises:
-            InvalidArgumentError: An argument is unusable; nothing was sent. An invalid handle
-                among many is a failed outcome instead.
-            ConfigurationError: There is no API key.
-
-        Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
-        """
-        check_handles(handles)
-        check_limit("max_pages", max_pages)
-        check_token("region", region)
-        if concurrency is not None:
-            check_limit("concurrency", concurrency)
-        parts = self._parts
-        parts.caller.require_key(_routes.SHOWCASE)
-        return ShowcaseRun(
-            handles,
-            RunOptions(
-                region=region,
-                concurrency=concurrency or self._config.concurrency,
-                max_pages=max_pages,
-                verify_empty=verify_empty,
-                ordered=ordered,
-                dedupe=dedupe,
-            ),
-            api=parts.api,
-            gate=parts.gate,
-            emit=self._emit,
-            clock=parts.loop.time,
-            on_enter=self._enter_run,
-            on_exit=self._leave_run,
-        )
-
-    async def fetch_showcases(
-        self,
-        handles: Iterable[str] | AsyncIterable[str],
-        *,
-        region: str | None = None,
-        concurrency: int | None = None,
-        max_pages: int | None = None,
-        verify_empty: bool = False,
-    ) -> list[Outcome]:
-        """Fetch many creators' showcases and return their outcomes: one credit a page.
-
-        Holds everything in memory: for more than some thousand creators use `showcases`.
-
-        Args:
-            handles: As of `showcases`.
-            region: As of `showcases`.
-            concurrency: As of `showcases`.
-            max_pages: As of `showcases`.
-            verify_empty: As of `showcases`.
-
-        Returns:
-            One outcome for each handle, in the order of the handles; the very same for
-            duplicates, whose cost is thus to be counted once.
-
-        Raises:
-            InvalidArgumentError: As `showcases`.
-            ConfigurationError: As `showcases`.
-        """
-        check_handles(handles)
-        if isinstance(handles, AsyncIterable):
-            handles = [handle async for handle in handles]
-        slots = [_outcome_or_handle(handle) for handle in handles]
-        valid = [slot for slot in slots if isinstance(slot, str)]
-        async with self.showcases(
-            valid,
-            region=region,
-            concurrency=concurrency,
-            max_pages=max_pages,
-            verify_empty=verify_empty,
-        ) as run:
-            outcomes = {outcome.handle: outcome async for outcome in run}
-        return [outcomes[slot] if isinstance(slot, str) else slot for slot in slots]
-
     @property
     def _parts(self) -> _Open:
         if self._open is None:
@@ -337,6 +243,42 @@ class Client(Calls):
     @property
     def _api(self) -> Api:
         return self._parts.api
+
+    def _terms(
+        self, *, archive: Archive | None = None, max_age: float | None = None, refresh: bool = False
+    ) -> Terms:
+        if max_age is not None:
+            check_seconds("max_age", max_age)
+        if archive is None:
+            if max_age is not None or refresh:
+                raise InvalidArgumentError("max_age and refresh mean an archive")
+            return Terms(Payer((self._budget,)))
+        if not isinstance(archive, Archive):
+            raise InvalidArgumentError(f"a call needs an open Archive, not {archive!r}")
+        archive.bind(self._config.base_url)
+        keep = archive.keep(max_age=max_age, refresh=refresh)
+        return Terms(Payer((self._budget,), None, archive.budgets), keep)
+
+    def _make_run(
+        self,
+        handles: Iterable[object] | AsyncIterable[object],
+        options: RunOptions,
+        max_credits: int | Budget | None,
+        archive: Archive | None,
+    ) -> ShowcaseRun:
+        parts = self._parts
+        parts.caller.require_key(_routes.SHOWCASE)
+        return ShowcaseRun(
+            handles,
+            options,
+            Purse(self._budget, max_credits, archive, self._config.base_url),
+            api=parts.api,
+            gate=parts.gate,
+            emit=self._emit,
+            clock=parts.loop.time,
+            on_enter=self._enter_run,
+            on_exit=self._leave_run,
+        )
 
     def _enter_run(self, run: ShowcaseRun) -> None:
         _ = self._parts
@@ -355,11 +297,13 @@ class Client(Calls):
             self._open.gate.set_ceiling(width if pool is None else min(width, pool))
 
 
-def _outcome_or_handle(given: object) -> str | Outcome:
+def _budget(max_credits: int | Budget | None) -> Budget:
+    if isinstance(max_credits, Budget):
+        return max_credits
     try:
-        return tiktok_handle(given)
+        return Budget(max_credits)
     except InvalidArgumentError as error:
-        return invalid_handle(error)
+        raise ConfigurationError(error.message) from None
 
 
 # Users know it by its public name, in tracebacks too.

@@ -55,15 +55,20 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
         total: From the start of the connection to the end of the body.
         connect: For the connection alone; giving up there is free.
         read: Between two pieces of the answer.
+        grace: With an archive: how long requests that were sent may take to land in it when
+            whoever asked has left, 0 for not at all.
     """
 
     total: float = 120.0
     connect: float = 10.0
     read: float = 60.0
+    grace: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
+        for name in ("total", "connect", "read"):
             _check_positive(f"Timeout.{name}", getattr(self, name))
+        if self.grace != 0:
+            _check_positive("Timeout.grace", self.grace)
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,8 +15,15 @@
     │   ├── BodyTooLargeError       the body is over ``max_body_bytes``
     │   └── UndecodableError        not the JSON that was asked for; carries the raw bytes
     ├── PaginationError             more pages are promised, but not how to reach them
+    ├── BudgetReachedError          the ceiling of credits is reached; nothing was sent
+    ├── RunStoppedError             the run was told to stop; nothing was sent
+    ├── ArchiveError                the archive cannot be used as asked
+    │   ├── ArchiveLockedError      another process, or another opening, holds it
+    │   ├── ArchiveFormatError      not an archive, damaged, or of a newer version
+    │   └── ArchiveWriteError       it cannot be written: read-only, full disk, I/O error
     └── APIError                    the API (or a proxy before it) answered with an error status
         ├── BadRequestError         400
+        │   └── StaleCursorError    a cursor from an archive that the API no longer takes
         ├── UnauthorizedError       401
         ├── InsufficientCreditsError  402
         ├── ForbiddenError          403
@@ -226,12 +233,46 @@ class PaginationError(SfkError):
     """
 
 
+class BudgetReachedError(SfkError):
+    """The ceiling of credits leaves no room for the request; it was not sent."""
+
+
+class RunStoppedError(SfkError):
+    """The run was told to stop before the request was sent."""
+
+
+class ArchiveError(SfkError):
+    """The archive cannot be used as asked."""
+
+
+class ArchiveLockedError(ArchiveError):
+    """Another process, or another opening in this one, is writing the archive."""
+
+
+class ArchiveFormatError(ArchiveError):
+    """The file is no archive, is damaged, or was written by a newer version."""
+
+
+class ArchiveWriteError(ArchiveError):
+    """The archive cannot be written: read-only, on a full disk, or failing.
+
+    Where an answer that was paid for could not be kept, ``body`` holds it.
+    """
+
+
 class APIError(SfkError):
     """An error status from the API, or from a proxy before it."""
 
 
 class BadRequestError(APIError):
     """400: the API refused the handle, cursor or another parameter; not charged."""
+
+
+class StaleCursorError(BadRequestError):
+    """400: the API no longer takes a cursor that an archived page led to; not charged.
+
+    ``restart_stale=True`` starts that showcase over.
+    """
 
 
 class UnauthorizedError(APIError):
@@ -269,3 +310,10 @@ class UnavailableError(ServerError):
 def is_account_wide(error: SfkError) -> bool:
     """Tell whether an error would meet every further request of the account as well."""
     return isinstance(error, UnauthorizedError | ForbiddenError | InsufficientCreditsError)
+
+
+def stops_a_run(error: SfkError) -> bool:
+    """Tell whether an error would meet, or should keep us from, every further request of a run."""
+    return is_account_wide(error) or isinstance(
+        error, BudgetReachedError | RunStoppedError | ArchiveError
+    )

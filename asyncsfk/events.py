@@ -65,6 +65,15 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
+class PriceRaised(msgspec.Struct, frozen=True, kw_only=True):
+    """A request was charged more than ``expected``; the new price is reserved from now on."""
+
+    route: str
+    handle: str | None
+    expected: int
+    charged: int
+
+
 class PageReceived(msgspec.Struct, frozen=True, kw_only=True):
     """A page was received and is about to be handed out; ``items`` are products or reviews."""
 
@@ -86,14 +95,24 @@ class HandleFinished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Event: TypeAlias = (
-    RequestStarted | RequestFinished | RequestRetried | Paused | PageReceived | HandleFinished
+    RequestStarted
+    | RequestFinished
+    | RequestRetried
+    | Paused
+    | PriceRaised
+    | PageReceived
+    | HandleFinished
 )
 
-_LEVELS: dict[type, int] = {RequestRetried: logging.INFO, Paused: logging.INFO}
+_LEVELS: dict[type, int] = {
+    RequestRetried: logging.INFO,
+    Paused: logging.INFO,
+    PriceRaised: logging.WARNING,
+}
 
 
 def log_event(event: Event) -> None:
-    """Write one line about an event to the logger ``asyncsfk``: INFO for waits, else DEBUG."""
+    """Write one line about an event to ``asyncsfk``: prices as WARNING, waits INFO, else DEBUG."""
     level = _LEVELS.get(type(event), logging.DEBUG)
     if logger.isEnabledFor(level):
         logger.log(level, "%s", event)

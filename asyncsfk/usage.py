@@ -18,8 +18,9 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         maybe: Credits that may have been charged by attempts whose answer is unknown: timeouts
             after sending, lost connections, answers that cannot be read, 500 and 502.
         bytes: Body bytes received, as they came over the wire.
-        pages: Pages received.
+        pages: Pages received, or taken from an archive.
         products: Products on those pages.
+        archived: How many of the pages came from an archive, at no cost.
     """
 
     requests: int = 0
@@ -29,6 +30,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     bytes: int = 0
     pages: int = 0
     products: int = 0
+    archived: int = 0
 
     def __add__(self, other: object) -> Usage:
         if not isinstance(other, Usage):
@@ -41,6 +43,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             self.bytes + other.bytes,
             self.pages + other.pages,
             self.products + other.products,
+            self.archived + other.archived,
         )
 
     def __radd__(self, other: object) -> Usage:

@@ -328,7 +328,7 @@ async def test_a_price_is_what_meta_says():
         Fault.wrong_type("meta", requests=[3]),
     ]
     async with Simulator(faults=faults) as sim, client_of(sim) as client:
-        for handle, cost in (("a", (3, 0)), ("b", (0, 1)), ("c", (0, 1)), ("d", (1, 0))):
+        for handle, cost in (("a", (3, 0)), ("b", (0, 3)), ("c", (0, 3)), ("d", (1, 0))):
             page = await client.showcase_page(handle)
             assert (page.usage.charged, page.usage.maybe) == cost
         usage = client.usage

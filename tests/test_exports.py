@@ -16,7 +16,8 @@ PUBLIC = ["errors", "events", "models", "outcomes", "usage"]
 
 #: Public in their module for other modules of ours only.
 OURS = {
-    "errors.is_account_wide": "what stops a run",
+    "errors.is_account_wide": "what the account says to every further request",
+    "errors.stops_a_run": "what keeps a run from buying more",
     "events.Emitter": "tells on_event, and survives it",
     "events.log_event": "the default of on_event",
     "events.logger": "what log_event writes to",

@@ -47,6 +47,7 @@ from asyncsfk import (
     PaginationError,
     Paused,
     Price,
+    PriceRaised,
     Product,
     ProfileTabs,
     Progress,
@@ -95,7 +96,7 @@ class Videos(msgspec.Struct):
 
 
 def on_event(event: Event) -> None:
-    """Every event is one of six."""
+    """Every event is one of seven."""
     match event:
         case RequestStarted():
             assert_type(event.handle, str | None)
@@ -112,6 +113,9 @@ def on_event(event: Event) -> None:
         case Paused():
             assert_type(event.seconds, float)
             assert_type(event.width, int)
+        case PriceRaised():
+            assert_type(event.expected, int)
+            assert_type(event.charged, int)
         case PageReceived():
             assert_type(event.has_more, bool)
             assert_type(event.items, int)

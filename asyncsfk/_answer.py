@@ -1,0 +1,82 @@
+"""What comes of a call, and how it is handed to each of those who asked for it. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from asyncsfk import _wire
+from asyncsfk._wire import Received
+from asyncsfk.errors import (
+    ArchiveError,
+    BudgetReachedError,
+    RunStoppedError,
+    SfkError,
+    UndecodableError,
+)
+from asyncsfk.usage import Usage
+
+if TYPE_CHECKING:
+    from asyncsfk._keep import Keep
+    from asyncsfk._store import PageRow, Store
+    from asyncsfk._wire import Request, Response
+
+
+class Answer(NamedTuple):
+    """What came of a call.
+
+    Attributes:
+        result: The answer, or the error.
+        response: What came over the wire, where something did.
+        store: The archive's file that holds it.
+        row: How it was kept there before the call.
+    """
+
+    result: Received | SfkError
+    response: Response | None = None
+    store: Store | None = None
+    row: PageRow | None = None
+
+    def __repr__(self) -> str:
+        # It is in frames that tracebacks show, and the API may have echoed the key.
+        return f"<Answer {type(self.result).__name__}>"
+
+    def serves(self, keep: Keep | None) -> bool:
+        """Tell whether this will do for somebody who only joined the call.
+
+        Not if it ended for a reason of the beginner's alone, nor if it comes out of an archive
+        that is not the joiner's, or is too old.
+        """
+        if self.row is not None:
+            return keep is not None and keep.store is self.store and keep.takes(self.row)
+        return not isinstance(self.result, ArchiveError | BudgetReachedError | RunStoppedError)
+
+
+def placed(error: SfkError, request: Request) -> SfkError:
+    """Return an error that says what it was about, and where to go on."""
+    return error.evolve(
+        handle=request.handle, route=request.route, cursor=request.cursor, page=request.page
+    )
+
+
+def priced(result: Received | SfkError, usage: Usage) -> Received | SfkError:
+    """Return a result that says what it cost."""
+    if isinstance(result, SfkError):
+        return result.evolve(usage=usage)
+    return msgspec.structs.replace(result, usage=usage)
+
+
+def shared(request: Request, result: Received | SfkError) -> Received | SfkError:
+    """Return another call's result as this call's: it cost nothing more."""
+    # The same path may be decoded into another type, even where the other's was wrong.
+    if isinstance(result, Received):
+        if result.decoder is not request.decoder:
+            kept, result = result.kept, _wire.reread(request, result.body)
+            if isinstance(result, Received):
+                result = msgspec.structs.replace(result, kept=kept)
+    elif isinstance(result, UndecodableError) and result.body is not None:
+        result = _wire.reread(request, result.body)
+    if isinstance(result, SfkError):
+        result = placed(result, request)
+    return priced(result, Usage())

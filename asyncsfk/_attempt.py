@@ -1,0 +1,289 @@
+"""One attempt of a call: reserved before it is sent, kept before it is seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from asyncsfk import _wire
+from asyncsfk._answer import Answer
+from asyncsfk._keep import line_of
+from asyncsfk._packing import GZIP
+from asyncsfk._retry import Failure, failure_of
+from asyncsfk._version import __version__
+from asyncsfk._wire import OK
+from asyncsfk.budget import hold
+from asyncsfk.errors import (
+    ArchiveError,
+    ClientStateError,
+    ConnectionFailedError,
+    SfkError,
+)
+from asyncsfk.events import Paused, PriceRaised, RequestFinished, RequestStarted
+from asyncsfk.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from asyncsfk._flight import Flight
+    from asyncsfk._gate import Gate
+    from asyncsfk._keep import Keep
+    from asyncsfk._payer import Payer
+    from asyncsfk._store import Attempt
+    from asyncsfk._transport import Transport
+    from asyncsfk._wire import Meta, Received, Request, Response
+    from asyncsfk.budget import Hold
+    from asyncsfk.config import Config
+    from asyncsfk.events import Emitter
+    from asyncsfk.usage import Meter
+
+
+class _Try(NamedTuple):
+    """One attempt, once it has a place and its price is reserved."""
+
+    request: Request
+    number: int
+    reserved: Hold
+    cost: Meter
+    keep: Keep | None
+    exposed: int
+    started: float
+
+
+class Attempts:
+    """Sends requests, once each.
+
+    Args:
+        config: Key, retry policy and limits.
+        transport: Sends one request.
+        gate: Says when.
+        emit: Is told what happens.
+        meter: Counts what all attempts cost.
+        clock: The event loop's clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        transport: Transport,
+        gate: Gate,
+        *,
+        emit: Emitter,
+        meter: Meter,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._transport = transport
+        self._gate = gate
+        self._emit = emit
+        self._meter = meter
+        self._clock = clock
+        self._headers = _headers(config, with_key=True)
+        self._open_headers = _headers(config, with_key=False)
+
+    async def send(
+        self,
+        request: Request,
+        number: int,
+        payer: Payer,
+        keep: Keep | None,
+        flight: Flight[Answer],
+    ) -> Answer:
+        """Reserve the price, wait for a place, send, settle, and keep what came.
+
+        Args:
+            request: What to ask for.
+            number: Which attempt of its call this is, from 1.
+            payer: In whose budgets to reserve.
+            keep: Where to keep what comes, and its line in the ledger.
+            flight: Counts the cost, and is told while there is something to lose.
+
+        Raises:
+            BudgetReachedError: A ceiling leaves no room for it; it was not sent.
+            ArchiveError: The archive cannot be written; it was not sent.
+        """
+        reserved = await hold(payer.budgets, request.price, request.route)
+        exposed = 0
+        try:
+            if keep is not None:
+                await keep.store.expose(reserved.credits)
+                exposed = reserved.credits
+            await self._gate.enter()
+        except BaseException:
+            reserved.release()
+            if keep is not None:
+                keep.store.cover(exposed)
+            raise
+        flight.in_air = True
+        try:
+            this = _Try(request, number, reserved, flight.cost, keep, exposed, self._clock())
+            try:
+                answer, line = await self._exchange(this)
+            finally:
+                self._gate.leave()
+            if keep is None or line is None:
+                return answer
+            return await self._keep(request, answer, line, keep, exposed)
+        finally:
+            flight.in_air = False
+
+    async def _exchange(self, this: _Try) -> tuple[Answer, Attempt | None]:
+        """Send one request and settle it, whatever becomes of it."""
+        request = this.request
+        if self._emit.wants_detail:
+            self._emit(
+                RequestStarted(route=request.route, handle=request.handle, attempt=this.number)
+            )
+        response = None
+        try:
+            response = await self._transport.get(
+                request.target, self._headers if request.needs_key else self._open_headers
+            )
+        except SfkError as error:
+            usage = _cost_of_loss(this.reserved.credits, error)
+            result: Received | SfkError = _wire.redacted(
+                error.evolve(usage=usage), self._config.api_key
+            )
+        except BaseException as error:
+            # Cancelled, or a hook of a borrowed session raised: the request may have arrived.
+            usage = Usage(requests=1, maybe=this.reserved.credits)
+            line = self._settle(this, usage, failure=type(error).__name__)
+            if this.keep is not None and line is not None:
+                this.keep.store.record_soon(line, this.exposed)
+            raise
+        else:
+            result = _wire.read(
+                request,
+                response,
+                price=this.reserved.credits,
+                max_body_bytes=self._config.max_body_bytes,
+                key=self._config.api_key,
+            )
+        if isinstance(result, SfkError):
+            line = self._settle(
+                this, result.usage, failure=type(result).__name__, answer=result, response=response
+            )
+            self._heed(result, this.started)
+        else:
+            line = self._settle(this, result.usage, answer=result.meta, response=response)
+            self._gate.succeeded()
+        return Answer(result, response), line
+
+    def _settle(
+        self,
+        this: _Try,
+        usage: Usage,
+        *,
+        failure: str | None = None,
+        answer: SfkError | Meta | None = None,
+        response: Response | None = None,
+    ) -> Attempt | None:
+        """Count what an attempt cost, tell of its end, and return its line for the ledger."""
+        request, seconds = this.request, self._clock() - this.started
+        if this.number > 1:
+            usage += Usage(retries=1)
+        self._meter.add(usage)
+        this.cost.add(usage)
+        expected = this.reserved.credits
+        if this.reserved.settle(usage.charged, usage.maybe):
+            self._emit(
+                PriceRaised(
+                    route=request.route,
+                    handle=request.handle,
+                    expected=expected,
+                    charged=usage.charged,
+                )
+            )
+        status = None if response is None else response.status
+        if self._emit.wants_detail:
+            self._emit(
+                RequestFinished(
+                    route=request.route,
+                    handle=request.handle,
+                    attempt=this.number,
+                    status=status,
+                    error=failure,
+                    seconds=seconds,
+                    bytes=usage.bytes,
+                    charged=usage.charged,
+                    maybe=usage.maybe,
+                )
+            )
+        if this.keep is None:
+            return None
+        return line_of(
+            request,
+            usage,
+            # One that could not even be tried is no request.
+            number=this.number if usage.requests else 0,
+            seconds=seconds,
+            status=status,
+            failure=failure,
+            request_id=None if answer is None else answer.request_id,
+        )
+
+    async def _keep(
+        self, request: Request, answer: Answer, line: Attempt, keep: Keep, exposed: int
+    ) -> Answer:
+        """Keep a paid answer and the ledger's line before anybody sees them."""
+        result, response = answer.result, answer.response
+        try:
+            if response is not None and response.status == OK:
+                await keep.put(
+                    request,
+                    response,
+                    result,
+                    line,
+                    key=self._config.api_key,
+                    max_body_bytes=self._config.max_body_bytes,
+                    exposed=exposed,
+                )
+            else:
+                await keep.store.record(line, exposed)
+        except ArchiveError as error:
+            body = None
+            if response is not None and response.status == OK:
+                # It is paid for: whoever asked gets it, though not from the archive.
+                body = result.body
+            status = None if response is None else response.status
+            known = error.evolve(body=body, status=status, request_id=line.request_id)
+            return Answer(_wire.redacted(known, self._config.api_key), response)
+        return answer._replace(store=keep.store)
+
+    def _heed(self, error: SfkError, started: float) -> None:
+        """Let the gate know of a failure that concerns all calls, or of its absence."""
+        failure = failure_of(error)
+        if failure is Failure.FINAL:
+            self._gate.succeeded()
+        if failure is not Failure.FREE:
+            return
+        asked = error.retry_after
+        if asked is not None and asked > self._config.retry.max_retry_after:
+            # The call ends; the others slow down, but do not sleep for an hour.
+            asked = None
+        if self._gate.push_back(asked, started):
+            self._emit(
+                Paused(
+                    seconds=self._gate.paused_for,
+                    width=self._gate.width,
+                    error=type(error).__name__,
+                )
+            )
+
+
+def _cost_of_loss(price: int, error: SfkError) -> Usage:
+    """Return what an attempt without a whole answer cost."""
+    if isinstance(error, ClientStateError):
+        return Usage()
+    free = isinstance(error, ConnectionFailedError)
+    return error.usage + Usage(requests=1, maybe=0 if free else price)
+
+
+def _headers(config: Config, *, with_key: bool) -> Mapping[str, str]:
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": GZIP,
+        "User-Agent": config.user_agent or f"asyncsfk/{__version__}",
+    }
+    if with_key and config.api_key is not None:
+        headers["x-api-key"] = config.api_key.header_value()
+    return headers

@@ -1,0 +1,208 @@
+"""One creator of a run: page after page, to an outcome."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from asyncsfk import _routes
+from asyncsfk._api import Terms
+from asyncsfk._store import Showcase
+from asyncsfk.errors import RunStoppedError, SfkError, StaleCursorError, stops_a_run
+from asyncsfk.models import TikTokLookup
+from asyncsfk.outcomes import Outcome
+from asyncsfk.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from asyncsfk._api import Api
+    from asyncsfk._listing import Listing
+    from asyncsfk._trail import Trail
+    from asyncsfk.models import Product, ShowcasePage
+    from asyncsfk.outcomes import Status
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run was told; see `asyncsfk.Client.showcases`."""
+
+    region: str | None = None
+    concurrency: int
+    max_pages: int | None = None
+    verify_empty: bool = False
+    ordered: bool = False
+    dedupe: bool = True
+    max_age: float | None = None
+    refresh: bool = False
+    restart_stale: bool = False
+
+
+class Follower:
+    """Follows the showcases of one run's creators.
+
+    Args:
+        api: Fetches.
+        options: What the run was told.
+        terms: Who pays, and where the pages are kept.
+        stamp: Tells this run from others in the archive.
+
+    Attributes:
+        stopped: Why nothing more must be bought, once that is so.
+    """
+
+    def __init__(self, api: Api, options: RunOptions, terms: Terms, stamp: int) -> None:
+        self._api = api
+        self._options = options
+        self._terms = terms
+        self._stamp = stamp
+        self.stopped: SfkError | None = None
+
+    async def follow(
+        self,
+        handle: str,
+        trail: Trail | None,
+        on_page: Callable[[ShowcasePage], Awaitable[None]] | None,
+    ) -> Outcome:
+        """Fetch a creator's pages as far as it goes, and return what became of it.
+
+        Args:
+            handle: The (normalised) creator.
+            trail: What the archive holds of it, opened.
+            on_page: Takes the pages; without it their products are in the outcome.
+        """
+        blocked: SfkError | None = None
+        usage = Usage()
+        if trail is not None and trail.is_begun and self._options.restart_stale:
+            blocked, usage = await self._restart_if_stale(handle, trail)
+        products: tuple[Product, ...] = ()
+        request_ids: list[str] = []
+        account_status = None
+        page: ShowcasePage | None = None
+        error: SfkError | None = None
+        next_cursor: str | None = None
+        try:
+            async for page in self._listing(handle, trail, blocked).pages():
+                usage += page.usage
+                if page.request_id is not None:
+                    request_ids.append(page.request_id)
+                if on_page is not None:
+                    await on_page(page)
+                else:
+                    products = products + page.products if products else page.products
+            if page is not None and page.has_more:
+                next_cursor = page.next_cursor
+        except SfkError as caught:
+            error, next_cursor = caught, caught.cursor
+            usage += caught.usage
+        if self._options.verify_empty and error is None and not usage.products:
+            try:
+                lookup = await self._look_up(handle)
+                usage += lookup.usage
+                account_status = lookup.lookup_status
+            except SfkError as caught:
+                # The showcase itself is whole, and next_cursor stays as it is.
+                error = caught
+                usage += caught.usage
+        if error is not None and stops_a_run(error):
+            self.stop(error)
+        return Outcome(
+            handle=handle,
+            status=_status(error, usage, self.stopped),
+            region=self._options.region,
+            products=products,
+            pages=usage.pages,
+            usage=usage,
+            next_cursor=next_cursor,
+            error=error,
+            account_status=account_status,
+            request_ids=tuple(request_ids),
+        )
+
+    async def keep(self, outcome: Outcome) -> Outcome:
+        """Put an outcome on file before it is handed out; return it, or what it is without that.
+
+        An outcome that says nothing new of a creator, since the run was stopped, is not kept.
+        """
+        keep = self._terms.keep
+        if keep is None or isinstance(outcome.error, RunStoppedError):
+            return outcome
+        error = outcome.error and outcome.error.evolve(body=None, partial=())
+        told = msgspec.structs.replace(outcome, products=(), error=error)
+        try:
+            await keep.store.finish(
+                Showcase(
+                    handle=outcome.handle,
+                    region=outcome.region or "",
+                    stamp=self._stamp,
+                    status=outcome.status,
+                    finished=time.time(),
+                    outcome=told.to_json(),
+                )
+            )
+        except SfkError as failed:
+            self.stop(failed)
+            # Its pages are on file all the same.
+            failed = failed.evolve(handle=outcome.handle, cursor=outcome.next_cursor)
+            status: Status = "partial" if outcome.pages else "failed"
+            if outcome.error is None:
+                return msgspec.structs.replace(outcome, status=status, error=failed)
+        return outcome
+
+    def stop(self, error: SfkError) -> None:
+        """Buy nothing more; the first reason counts."""
+        if self.stopped is None:
+            self.stopped = error.evolve(
+                handle=None, cursor=None, usage=Usage(), attempts=0, body=None
+            )
+
+    def _listing(
+        self, handle: str, trail: Trail | None, blocked: SfkError | None
+    ) -> Listing[ShowcasePage, Product, str]:
+        return self._api.showcase(
+            handle,
+            self._terms,
+            region=self._options.region,
+            max_pages=self._options.max_pages,
+            trail=trail,
+            admit=lambda: self.stopped or blocked,
+        )
+
+    async def _look_up(self, handle: str) -> TikTokLookup:
+        keep = self._terms.keep
+        if keep is not None:
+            keep = msgspec.structs.replace(keep, offline=self.stopped)
+        elif self.stopped is not None:
+            raise self.stopped.evolve()
+        terms = Terms(self._terms.payer, keep)
+        return await self._api.answer(_routes.tiktok_profile(handle), TikTokLookup, terms)
+
+    async def _restart_if_stale(self, handle: str, trail: Trail) -> tuple[SfkError | None, Usage]:
+        """Buy the page after those on file; return why it cannot be had, and what it cost.
+
+        So a stale cursor shows before any of those pages is handed out.
+        """
+        if self.stopped is not None:
+            return None, Usage()
+        try:
+            return None, await self._api.probe(
+                handle,
+                self._terms,
+                trail,
+                region=self._options.region,
+                max_pages=self._options.max_pages,
+            )
+        except StaleCursorError as stale:
+            trail.restart()
+            return None, stale.usage
+        except SfkError as error:
+            return error, error.usage
+
+
+def _status(error: SfkError | None, usage: Usage, stopped: SfkError | None) -> Status:
+    if error is None:
+        return "complete"
+    if usage.pages:
+        return "partial"
+    return "skipped" if stopped is not None and not usage.requests else "failed"

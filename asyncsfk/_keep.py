@@ -1,0 +1,137 @@
+"""Where the answers to a call are kept, and which kept ones will do."""
+
+from __future__ import annotations
+
+import time
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from asyncsfk._packing import CANNOT_UNPACK, encoding_of, unpack
+from asyncsfk._routes import SHOWCASE
+from asyncsfk._store import Attempt, Page, Store
+from asyncsfk.errors import SfkError
+
+if TYPE_CHECKING:
+    from asyncsfk._store import PageRow
+    from asyncsfk._wire import Received, Request, Response
+    from asyncsfk.config import ApiKey
+    from asyncsfk.usage import Usage
+
+
+class Keep(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the answers to a call are kept, and which kept ones will do.
+
+    Attributes:
+        store: The archive's file.
+        offline: Why nothing must be sent: what is not kept fails with this.
+        floor: Kept pages with lower ids will not do.
+        since: Nor will those received before, in seconds since 1970.
+        look: Whether there may be any that will.
+        opens: Whether a showcase's page may be the first of its showcase in the file.
+        anew: With this page a showcase begins anew: those below this id are of an older one.
+    """
+
+    store: Store
+    offline: SfkError | None = None
+    floor: int = 0
+    since: float = 0.0
+    look: bool = True
+    opens: bool = True
+    anew: int | None = None
+
+    async def find(self, request: Request) -> PageRow | None:
+        """Return the kept answer to a request, if there is one that will do.
+
+        Raises:
+            ArchiveError: The archive cannot be read.
+        """
+        if not self.look:
+            return None
+        return await self.store.find(key_of(request), floor=self.floor, since=self.since)
+
+    def takes(self, row: PageRow) -> bool:
+        """Tell whether a kept page will do."""
+        return row.id >= self.floor and row.received >= self.since
+
+    async def put(
+        self,
+        request: Request,
+        response: Response,
+        result: Received | SfkError,
+        attempt: Attempt,
+        *,
+        key: ApiKey | None,
+        max_body_bytes: int,
+        exposed: int | None = None,
+    ) -> None:
+        """Keep an answer that was paid for, decoded or not.
+
+        Raises:
+            ArchiveError: It could not be kept.
+        """
+        encoding, body = _without_key(response, result, key, max_body_bytes)
+        await self.store.keep(
+            Page(
+                key=key_of(request),
+                region=request.region,
+                cursor=request.cursor if request.page is None else str(request.page),
+                decoded=not isinstance(result, SfkError),
+                encoding=encoding,
+                body=body,
+                attempt=attempt,
+                opens=self.opens and request.route == SHOWCASE,
+                floor=self.anew,
+            ),
+            exposed,
+        )
+
+
+def key_of(request: Request) -> bytes:
+    """Return what a request asks for, shortened."""
+    return blake2b(request.target.encode(), digest_size=16).digest()
+
+
+def line_of(
+    request: Request,
+    usage: Usage,
+    *,
+    number: int,
+    seconds: float | None = None,
+    status: int | None = None,
+    failure: str | None = None,
+    request_id: str | None = None,
+) -> Attempt:
+    """Return the ledger's line on an attempt that has just ended."""
+    return Attempt(
+        at=time.time(),
+        seconds=seconds,
+        route=request.route,
+        handle=request.handle,
+        number=number,
+        status=status,
+        failure=failure,
+        charged=usage.charged,
+        maybe=usage.maybe,
+        bytes=usage.bytes,
+        request_id=request_id,
+    )
+
+
+def _without_key(
+    response: Response, result: Received | SfkError, key: ApiKey | None, max_body_bytes: int
+) -> tuple[str, bytes]:
+    """Return how a body is packed and the body: as it came, unless the key is in it."""
+    encoding = encoding_of(response.headers)
+    if key is None:
+        return encoding, response.body
+    if isinstance(result, SfkError):
+        try:
+            plain = unpack(encoding, response.body, max_body_bytes)
+        except CANNOT_UNPACK:
+            plain = response.body
+    else:
+        plain = result.body
+    clean = key.redact_bytes(plain)
+    return (encoding, response.body) if clean == plain else ("", clean)

@@ -1,0 +1,154 @@
+"""What an archive holds -> models and outcomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from asyncsfk import _reading, _routes, _wire
+from asyncsfk._keep import key_of
+from asyncsfk._packing import CANNOT_UNPACK, unpack
+from asyncsfk._paging import Chain
+from asyncsfk._store import Find
+from asyncsfk.errors import (
+    BodyTooLargeError,
+    Details,
+    PaginationError,
+    RunStoppedError,
+    SfkError,
+    UndecodableError,
+)
+from asyncsfk.models import InstagramLookup, TikTokLookup
+from asyncsfk.outcomes import Outcome
+from asyncsfk.usage import Usage
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+    from asyncsfk._store import Showcase
+    from asyncsfk.models import Answer, Product, ShowcasePage
+
+CANNOT_DECODE: Final = (UndecodableError, BodyTooLargeError)
+_MAX_BODY_BYTES: Final = 1 << 30  # it was accepted when it came
+_LOOKUPS: Final[dict[str, type[Answer]]] = {
+    _routes.TIKTOK_PROFILE: TikTokLookup,
+    _routes.INSTAGRAM_PROFILE: InstagramLookup,
+}
+
+
+def unpacked(encoding: str, raw: bytes, max_body_bytes: int) -> bytes:
+    """Return a kept body unpacked.
+
+    Raises:
+        UndecodableError: It cannot be unpacked.
+        BodyTooLargeError: It is over ``max_body_bytes``.
+    """
+    try:
+        return unpack(encoding, raw, max_body_bytes)
+    except CANNOT_UNPACK as error:
+        raise _wire.not_unpacked(error, Details(body=raw), max_body_bytes) from error
+
+
+def decode(
+    route: str,
+    encoding: str,
+    raw: bytes,
+    *,
+    handle: str | None,
+    region: str | None,
+    cursor: str | None,
+    max_body_bytes: int,
+) -> Answer:
+    """Return a kept answer as its route's model.
+
+    Raises:
+        UndecodableError: It is not the JSON of its route.
+        BodyTooLargeError: It is over ``max_body_bytes`` once unpacked.
+    """
+    received = _wire.read_kept(_routes.kept(route), encoding, raw, max_body_bytes=max_body_bytes)
+    if isinstance(received, SfkError):
+        raise received.evolve(handle=handle, route=route, cursor=cursor)
+    usage = Usage(pages=1, archived=1)
+    if route == _routes.SHOWCASE:
+        usage += Usage(products=len(received.data.products or ()))
+        return _reading.showcase_page(
+            received, usage, handle=handle or "", region=region, cursor=cursor, number=1
+        )
+    if route == _routes.REVIEWS:
+        return _reading.review_page(received, usage)
+    if (model := _LOOKUPS.get(route)) is not None:
+        return _reading.answer(received, model)
+    return _reading.reply(received)
+
+
+def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[ShowcasePage]:
+    """Iterate the pages of a showcase, as far as they are kept and can be decoded."""
+    region = showcase.region or None
+    chain: Chain[str] = Chain(None, None)
+    cursor: str | None = None
+    number = 1
+    while True:
+        request = _routes.showcase(showcase.handle, cursor=cursor, region=region)
+        row = Find(key_of(request), showcase.floor, 0.0).read(connection)
+        if row is None:
+            return
+        received = _wire.read_kept(request, row.encoding, row.body, max_body_bytes=_MAX_BODY_BYTES)
+        if isinstance(received, SfkError):
+            return
+        page = _reading.showcase_page(
+            received,
+            Usage(pages=1, products=len(received.data.products or ()), archived=1),
+            handle=showcase.handle,
+            region=region,
+            cursor=cursor,
+            number=number,
+        )
+        yield page
+        try:
+            cursor = chain.advance(
+                page.next_cursor, has_more=page.has_more, empty=not page.products
+            )
+        except PaginationError:
+            return
+        if cursor is None:
+            return
+        number += 1
+
+
+def outcome(
+    connection: sqlite3.Connection, showcase: Showcase, *, products: bool = True
+) -> Outcome:
+    """Return what became of a creator, with its products if wanted."""
+    if showcase.outcome is not None:
+        ended = Outcome.from_json(showcase.outcome)
+        if not products:
+            return ended
+        kept = [page.products for page in pages(connection, showcase)]
+        return msgspec.structs.replace(ended, products=tuple(one for many in kept for one in many))
+    return _under_way(connection, showcase, products=products)
+
+
+def _under_way(connection: sqlite3.Connection, showcase: Showcase, *, products: bool) -> Outcome:
+    usage = Usage()
+    page: ShowcasePage | None = None
+    found: list[Product] = []
+    for page in pages(connection, showcase):
+        usage += page.usage
+        if products:
+            found.extend(page.products)
+    cursor = page.next_cursor if page is not None and page.has_more else None
+    return Outcome(
+        handle=showcase.handle,
+        status="partial" if usage.pages else "failed",
+        region=showcase.region or None,
+        products=tuple(found),
+        pages=usage.pages,
+        usage=usage,
+        next_cursor=cursor,
+        error=RunStoppedError(
+            "under way when the archive was last written",
+            Details(handle=showcase.handle, cursor=cursor),
+        ),
+    )

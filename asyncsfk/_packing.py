@@ -1,0 +1,60 @@
+"""How bodies are packed on the wire and in an archive: plainly, or by gzip. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GZIP: Final = "gzip"
+"""The one encoding that is asked for and undone; pinned, whatever else is installed."""
+
+_WINDOW: Final = 31  # zlib's number for "gzip, largest window"
+_MAX_MEMBERS: Final = 16  # of a gzip body; RFC 1952 allows several, and servers send one
+
+
+class TooLargeError(Exception):
+    """A body is too large once unpacked."""
+
+
+CANNOT_UNPACK: Final = (TooLargeError, zlib.error, ValueError)
+
+
+def encoding_of(headers: Mapping[str, str]) -> str:
+    """Return how a body is packed; nothing for a plain one."""
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    return {"identity": "", "x-gzip": GZIP}.get(encoding, encoding)
+
+
+def unpack(encoding: str, body: bytes, max_body_bytes: int) -> bytes:
+    """Return a body unpacked.
+
+    Raises:
+        TooLargeError: It is over ``max_body_bytes``.
+        ValueError: It is packed in a way that was not asked for, or incomplete.
+        zlib.error: It is not what it says to be.
+    """
+    if not encoding:
+        return body
+    if encoding != GZIP:
+        raise ValueError(f"its encoding {encoding!r} was not asked for")
+    plain, rest = b"", body
+    for _ in range(_MAX_MEMBERS):
+        unpacker = zlib.decompressobj(_WINDOW)
+        plain += unpacker.decompress(rest, max_body_bytes + 1 - len(plain))
+        if len(plain) > max_body_bytes:
+            raise TooLargeError
+        if not unpacker.eof:
+            raise ValueError("its gzip stream has no end")
+        rest = unpacker.unused_data
+        if not rest:
+            return plain
+    raise ValueError(f"its gzip stream has more than {_MAX_MEMBERS} members")
+
+
+def pack(body: bytes) -> bytes:
+    """Return a plain body packed, quickly rather than tightly."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW)
+    return packer.compress(body) + packer.flush()

@@ -1,0 +1,30 @@
+"""Who answers for what calls cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncsfk.budget import Budget
+    from asyncsfk.usage import Meter
+
+
+class Payer(NamedTuple):
+    """A run, or a client for a call alone.
+
+    Attributes:
+        own: Budgets that its calls are reserved in.
+        meter: Where the cost is counted; of a run alone, for a client counts every attempt itself.
+        job: Budgets of the archive that is written to, which come and go with its runs.
+    """
+
+    own: tuple[Budget, ...]
+    meter: Meter | None = None
+    job: Sequence[Budget] = ()
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """Where the next request is reserved before it is sent."""
+        return (*self.own, *self.job)

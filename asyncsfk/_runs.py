@@ -1,0 +1,205 @@
+"""The calls of a client that fetch many creators' showcases."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING
+
+from asyncsfk._calls import Calls
+from asyncsfk._checks import check_limit, check_seconds, check_token
+from asyncsfk._follow import RunOptions
+from asyncsfk._handles import tiktok_handle
+from asyncsfk._run import check_handles, invalid_handle
+from asyncsfk.archive import Archive
+from asyncsfk.budget import Budget
+from asyncsfk.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from asyncsfk._run import ShowcaseRun
+    from asyncsfk.config import Config
+    from asyncsfk.outcomes import Outcome
+
+
+class Runs(Calls):
+    """What can be asked of many creators at once through an open client."""
+
+    @property
+    @abstractmethod
+    def config(self) -> Config:
+        """What the client was told; pickles without the key."""
+
+    @abstractmethod
+    def _make_run(
+        self,
+        handles: Iterable[object] | AsyncIterable[object],
+        options: RunOptions,
+        max_credits: int | Budget | None,
+        archive: Archive | None,
+    ) -> ShowcaseRun:
+        """Return a run, yet to be entered; raises where the client is not open."""
+
+    def showcases(
+        self,
+        handles: Iterable[str] | AsyncIterable[str],
+        *,
+        region: str | None = None,
+        concurrency: int | None = None,
+        max_pages: int | None = None,
+        verify_empty: bool = False,
+        ordered: bool = False,
+        dedupe: bool = True,
+        max_credits: int | Budget | None = None,
+        archive: Archive | str | os.PathLike[str] | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
+        restart_stale: bool = False,
+    ) -> ShowcaseRun:
+        """Return a run over many creators' showcases: one credit a page.
+
+        ::
+
+            async with client.showcases(handles) as run:
+                async for outcome in run:
+                    print(outcome.handle, outcome.status, len(outcome.products))
+
+        Handles are pulled as they are needed, so they may be any number; memory is that of some
+        ``concurrency`` pages. One creator's failure does not disturb the others. Only 401, 402,
+        403, a ceiling of credits that is reached and an archive that cannot be written stop a
+        run: the creators under way become partial, the rest skipped.
+
+        With an archive, the same run again goes on where the last one ended, however that was:
+        pages on file are handed out at no cost, and only what is missing is bought.
+
+        Args:
+            handles: The creators, each as ``mrbeast``, ``@MrBeast`` or a profile's URL.
+            region: A country code, e.g. ``US``.
+            concurrency: How many creators to work on at once; the client's own without it.
+            max_pages: Credits to spend on a creator at most.
+            verify_empty: Where a showcase is empty, spend one more credit on the creator's
+                profile and put found, private or not_found in `Outcome.account_status`.
+            ordered: Hand outcomes out in the order of the handles. Keeps workers waiting behind a
+                long showcase, so it is slower.
+            dedupe: Pass over handles that came before; remembers each in some 25 bytes, or in the
+                archive.
+            max_credits: The ceiling of what the run may spend; with an archive, of what all runs
+                of that archive may. Or a `Budget` that it shares with others.
+            archive: Where each page is kept before it is handed out: an open `Archive`, or one
+                that is not or a path, which are open while the run lasts.
+            max_age: Seconds: a showcase on file whose first page is older is bought afresh.
+            refresh: Buy every showcase afresh.
+            restart_stale: Where the API no longer takes the cursor of a showcase that is on file
+                in part, start it over; else it stays partial, with a `StaleCursorError`.
+
+        Raises:
+            InvalidArgumentError: An argument is unusable; nothing was sent. An invalid handle
+                among many is a failed outcome instead.
+            ConfigurationError: There is no API key.
+
+        Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
+        """
+        check_handles(handles)
+        check_limit("max_pages", max_pages)
+        check_token("region", region)
+        check_max_credits(max_credits)
+        if max_age is not None:
+            check_seconds("max_age", max_age)
+        if archive is None and (max_age is not None or refresh or restart_stale):
+            raise InvalidArgumentError("max_age, refresh and restart_stale mean an archive")
+        if concurrency is not None:
+            check_limit("concurrency", concurrency)
+        options = RunOptions(
+            region=region,
+            concurrency=concurrency or self.config.concurrency,
+            max_pages=max_pages,
+            verify_empty=verify_empty,
+            ordered=ordered,
+            dedupe=dedupe,
+            max_age=max_age,
+            refresh=refresh,
+            restart_stale=restart_stale,
+        )
+        return self._make_run(handles, options, max_credits, as_archive(archive))
+
+    async def fetch_showcases(
+        self,
+        handles: Iterable[str] | AsyncIterable[str],
+        *,
+        region: str | None = None,
+        concurrency: int | None = None,
+        max_pages: int | None = None,
+        verify_empty: bool = False,
+        max_credits: int | Budget | None = None,
+        archive: Archive | str | os.PathLike[str] | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
+        restart_stale: bool = False,
+    ) -> list[Outcome]:
+        """Fetch many creators' showcases and return their outcomes: one credit a page.
+
+        Holds everything in memory: for more than some thousand creators use `showcases`.
+
+        Args:
+            handles: As of `showcases`.
+            region: As of `showcases`.
+            concurrency: As of `showcases`.
+            max_pages: As of `showcases`.
+            verify_empty: As of `showcases`.
+            max_credits: As of `showcases`.
+            archive: As of `showcases`.
+            max_age: As of `showcases`.
+            refresh: As of `showcases`.
+            restart_stale: As of `showcases`.
+
+        Returns:
+            One outcome for each handle, in the order of the handles; the very same for
+            duplicates, whose cost is thus to be counted once.
+
+        Raises:
+            InvalidArgumentError: As `showcases`.
+            ConfigurationError: As `showcases`.
+        """
+        check_handles(handles)
+        if isinstance(handles, AsyncIterable):
+            handles = [handle async for handle in handles]
+        slots = [_outcome_or_handle(handle) for handle in handles]
+        valid = [slot for slot in slots if isinstance(slot, str)]
+        async with self.showcases(
+            valid,
+            region=region,
+            concurrency=concurrency,
+            max_pages=max_pages,
+            verify_empty=verify_empty,
+            max_credits=max_credits,
+            archive=archive,
+            max_age=max_age,
+            refresh=refresh,
+            restart_stale=restart_stale,
+        ) as run:
+            outcomes = {outcome.handle: outcome async for outcome in run}
+        return [outcomes[slot] if isinstance(slot, str) else slot for slot in slots]
+
+
+def as_archive(value: Archive | str | os.PathLike[str] | None) -> Archive | None:
+    """Return an archive, or the one at a path."""
+    return value if isinstance(value, Archive | None) else Archive(value)
+
+
+def check_max_credits(value: object) -> None:
+    """Refuse what is no ceiling of credits.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if not isinstance(value, Budget):
+        check_limit("max_credits", value)
+
+
+def _outcome_or_handle(given: object) -> str | Outcome:
+    try:
+        return tiktok_handle(given)
+    except InvalidArgumentError as error:
+        return invalid_handle(error)

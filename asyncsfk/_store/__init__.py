@@ -1,0 +1,20 @@
+"""The file below an archive: one SQLite database, one writer. Knows rows, not what they mean."""
+
+from asyncsfk._store._rows import Attempt, Decoded, Find, Page, PageRow, Showcase, Totals
+from asyncsfk._store._schema import VERSION, reading
+from asyncsfk._store._store import Durability, Store, writing
+
+__all__ = [
+    "VERSION",
+    "Attempt",
+    "Decoded",
+    "Durability",
+    "Find",
+    "Page",
+    "PageRow",
+    "Showcase",
+    "Store",
+    "Totals",
+    "reading",
+    "writing",
+]

@@ -1,0 +1,115 @@
+"""Work for one thread, done in batches: the event loop never waits, and pays once a batch."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Batches(Generic[T]):
+    """Hands items to a function in a thread of its own, as many at once as have gathered.
+
+    Must be made inside the running event loop.
+
+    Args:
+        work: Does a batch and returns a result for each item; what it raises fails them all.
+        name: The thread's.
+        gather: Seconds to wait for company after the first item of a batch.
+        enough: So many items do not wait.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[T]], Sequence[Any]],
+        *,
+        name: str,
+        gather: float = 0.0,
+        enough: int = 50,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._work = work
+        self._gather = gather
+        self._enough = enough
+        self._waiting: list[tuple[T, asyncio.Future[Any]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._running: asyncio.Future[Sequence[Any]] | None = None
+
+    def submit(self, item: T) -> asyncio.Future[Any]:
+        """Put an item into the next batch; the future need not be awaited."""
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append((item, done))
+        self._schedule()
+        return done
+
+    async def run(self, function: Callable[[], R]) -> R:
+        """Call a function in the thread; waits for its end even when cancelled."""
+        calling = self._loop.run_in_executor(self._executor, function)
+        with anyio.CancelScope(shield=True):
+            try:
+                await asyncio.wait({calling})
+            except asyncio.CancelledError:
+                await asyncio.wait({calling})
+                raise
+        return calling.result()
+
+    async def flush(self) -> None:
+        """Wait until all that was submitted is done."""
+        with anyio.CancelScope(shield=True):
+            while self._waiting or self._running is not None:
+                if self._running is None:
+                    self._start()
+                if self._running is not None:
+                    await asyncio.wait({self._running})
+
+    def close(self) -> None:
+        """End the thread, once it has done what it was given."""
+        self._executor.shutdown(wait=False)
+
+    def _schedule(self) -> None:
+        if self._running is not None:
+            return
+        if len(self._waiting) >= self._enough:
+            self._start()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._gather, self._start)
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._waiting = self._waiting, []
+        self._running = self._loop.run_in_executor(
+            self._executor, self._work, [item for item, _ in batch]
+        )
+        self._running.add_done_callback(partial(self._finish, batch))
+
+    def _finish(
+        self,
+        batch: list[tuple[T, asyncio.Future[Any]]],
+        running: asyncio.Future[Sequence[Any]],
+    ) -> None:
+        self._running = None
+        error = running.exception()
+        results = [None] * len(batch) if error is not None else running.result()
+        for (_, done), result in zip(batch, results, strict=True):
+            if done.done():
+                continue
+            if error is None:
+                done.set_result(result)
+            else:
+                done.set_exception(error)
+                # Not everybody waits; asyncio would complain of an error that nobody took.
+                done.exception()
+        if self._waiting:
+            self._schedule()

@@ -1,0 +1,78 @@
+"""Who may write an archive: one process at a time, and none that is dead."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from asyncsfk._store._schema import reading
+from asyncsfk.errors import ArchiveError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class FileLock:
+    """An exclusive lock beside a file, which the operating system gives back when we die.
+
+    It is a transaction, held open, of an empty SQLite database: the one lock that is the same on
+    every system and file system that the archive itself works on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(f"{path.name}-lock")
+        self._connection: sqlite3.Connection | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock, unless somebody has it.
+
+        Raises:
+            sqlite3.Error: The lock file cannot be made.
+        """
+        while True:
+            connection = sqlite3.connect(
+                self._path, isolation_level=None, timeout=0.0, check_same_thread=False
+            )
+            try:
+                before = self._inode()
+                connection.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                connection.close()
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                    return False
+                raise
+            if before is not None and self._inode() == before:
+                self._connection = connection
+                return True
+            # Whoever held it before removed the file that we had opened.
+            connection.close()
+
+    def release(self) -> None:
+        """Give the lock back and remove its file."""
+        if self._connection is not None:
+            # Before it is given back, so that nobody can have taken it meanwhile.
+            with suppress(OSError):
+                self._path.unlink()
+            self._connection.close()
+            self._connection = None
+
+    def _inode(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def holder(path: Path) -> str:
+    """Name who has an archive open, as far as the archive itself tells."""
+    with suppress(ArchiveError), reading(path) as connection:
+        row = connection.execute(
+            "SELECT pid, host, began FROM session WHERE ended IS NULL ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        if row is not None:
+            began = datetime.fromtimestamp(row[2], UTC)
+            return f"process {row[0]} on {row[1]}, since {began:%Y-%m-%d %H:%M:%S} UTC"
+    return "a process that has just begun"

@@ -1,0 +1,284 @@
+"""What goes into the file and comes out of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
+
+import msgspec
+
+from asyncsfk._packing import GZIP, pack
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+# Below this, packing a body costs more time than writing it plainly (`benchmarks/archive.py`).
+_WORTH_PACKING: Final = 64 * 1024
+_WORTH_KEEPING: Final = 0.8  # of its size
+
+
+class Write(Protocol):
+    """Something to be written, within a transaction of others."""
+
+    def apply(self, connection: sqlite3.Connection) -> Any:  # noqa: ANN401 - of each its own
+        """Write it and return what its submitter gets."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, as the ledger keeps it.
+
+    Attributes:
+        at: When it ended, in seconds since 1970.
+        seconds: How long it took; ``None`` for what was not measured.
+        number: 1 for the first attempt of a call.
+        status: HTTP status, if an answer came.
+        failure: Name of the error's class; ``None`` for a good answer.
+        bytes: Body bytes received.
+    """
+
+    at: float
+    seconds: float | None
+    route: str
+    handle: str | None
+    number: int
+    status: int | None
+    failure: str | None
+    charged: int
+    maybe: int
+    bytes: int = 0
+    request_id: str | None = None
+
+    _INSERT: ClassVar = (
+        "INSERT INTO attempt (at, seconds, route, handle, number, status, failure, charged, "
+        "maybe, bytes, request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    )
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Write it."""
+        connection.execute(self._INSERT, msgspec.structs.astuple(self))
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that was paid for, with the attempt that got it.
+
+    Attributes:
+        key: What was asked for, shortened to 16 bytes.
+        region: Part of a showcase's identity; ``None`` where the route is another.
+        decoded: Whether this version could decode it.
+        encoding: Of the body: ``gzip``, or nothing for a plain one.
+        body: As it came over the wire.
+        attempt: The attempt that got it.
+        opens: It may be the first page of its showcase in the file.
+        floor: Where it begins a showcase anew: pages below this id are of an older one.
+    """
+
+    key: bytes
+    region: str | None
+    cursor: str | None
+    decoded: bool
+    encoding: str
+    body: bytes
+    attempt: Attempt
+    opens: bool = False
+    floor: int | None = None
+
+    _INSERT: ClassVar = (
+        "INSERT INTO page (key, route, handle, region, cursor, request_id, charged, maybe, "
+        "received, decoded, encoding, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    )
+
+    def apply(self, connection: sqlite3.Connection) -> int:
+        """Write it and its attempt; return its id."""
+        attempt = self.attempt
+        attempt.apply(connection)
+        if self.opens:
+            handle, region = attempt.handle, self.region or ""
+            connection.execute(
+                "INSERT INTO showcase (handle, region) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (handle, region),
+            )
+            if self.floor is not None:
+                connection.execute(
+                    "UPDATE showcase SET floor = ?, status = NULL, outcome = NULL "
+                    "WHERE handle = ? AND region = ?",
+                    (self.floor, handle, region),
+                )
+        encoding, body = _packed(self.encoding, self.body)
+        cursor = connection.execute(
+            self._INSERT,
+            (
+                self.key,
+                attempt.route,
+                attempt.handle,
+                self.region,
+                self.cursor,
+                attempt.request_id,
+                attempt.charged,
+                attempt.maybe,
+                attempt.at,
+                self.decoded,
+                encoding,
+                body,
+            ),
+        )
+        assert cursor.lastrowid is not None  # noqa: S101 - for the type checkers: it was inserted
+        return cursor.lastrowid
+
+
+class Showcase(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a creator's showcase has come.
+
+    Attributes:
+        floor: Its pages have ids from here on; lower ones are of an older showcase.
+        stamp: Which run finished it last.
+        status: Of its outcome; ``None`` while it is under way.
+        outcome: The outcome as JSON, without its products.
+    """
+
+    handle: str
+    region: str
+    floor: int = 0
+    stamp: int | None = None
+    status: str | None = None
+    finished: float | None = None
+    outcome: bytes | None = None
+
+    COLUMNS: ClassVar = "handle, region, floor, stamp, status, finished, outcome"
+
+    @classmethod
+    def of(cls, columns: Sequence[Any]) -> Showcase:
+        """Return what a row of those columns says."""
+        return cls(**dict(zip(cls.COLUMNS.split(", "), columns, strict=True)))
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Write how it ended; its floor stays."""
+        connection.execute(
+            "INSERT INTO showcase (handle, region, stamp, status, finished, outcome) "
+            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET stamp = excluded.stamp, "
+            "status = excluded.status, finished = excluded.finished, outcome = excluded.outcome",
+            (self.handle, self.region, self.stamp, self.status, self.finished, self.outcome),
+        )
+
+
+class Exposure(msgspec.Struct, frozen=True):
+    """How many credits requests under way may cost, should we die before their answers."""
+
+    session: int
+    credits: int
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Write it."""
+        connection.execute(
+            "UPDATE session SET exposed = ? WHERE id = ?", (self.credits, self.session)
+        )
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A fact about the whole file."""
+
+    name: str
+    value: str
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Write it."""
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (self.name, self.value))
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    """A page that can be decoded after all."""
+
+    id: int
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Write it."""
+        connection.execute("UPDATE page SET decoded = 1 WHERE id = ?", (self.id,))
+
+
+class PageRow(NamedTuple):
+    """A page as it is kept; see `Page`."""
+
+    id: int
+    route: str
+    handle: str | None
+    region: str | None
+    cursor: str | None
+    request_id: str | None
+    charged: int
+    maybe: int
+    received: float
+    decoded: int
+    encoding: str
+    body: bytes
+
+    @classmethod
+    def select(cls, rest: str) -> str:
+        """Return the SQL that finds pages."""
+        return f"SELECT {', '.join(cls._fields)} FROM page {rest}"  # noqa: S608 - our own words
+
+
+class Totals(NamedTuple):
+    """What the ledger adds up to."""
+
+    requests: int
+    retries: int
+    charged: int
+    maybe: int
+    bytes: int
+    pages: int
+
+    @classmethod
+    def read(cls, connection: sqlite3.Connection) -> Totals:
+        """Add the ledger up."""
+        sums = connection.execute(
+            "SELECT count(*) FILTER (WHERE number > 0), count(*) FILTER (WHERE number > 1), "
+            "ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(sum(bytes), 0), "
+            "(SELECT count(*) FROM page) FROM attempt"
+        ).fetchone()
+        return cls(*sums)
+
+
+class Find(NamedTuple):
+    """Look for the newest page under a key, from an id and a time on."""
+
+    key: bytes
+    floor: int
+    since: float
+
+    def read(self, connection: sqlite3.Connection) -> PageRow | None:
+        """Find it."""
+        row = connection.execute(
+            PageRow.select("WHERE key = ? AND id >= ? AND received >= ? ORDER BY id DESC LIMIT 1"),
+            self,
+        ).fetchone()
+        return None if row is None else PageRow(*row)
+
+
+class FindShowcase(NamedTuple):
+    """Look how far a showcase has come, and when its first page was received."""
+
+    handle: str
+    region: str
+    first: bytes
+
+    def read(self, connection: sqlite3.Connection) -> tuple[Showcase, float | None] | None:
+        """Find it."""
+        row = connection.execute(
+            f"SELECT {Showcase.COLUMNS} FROM showcase WHERE handle = ? AND region = ?",  # noqa: S608 - our own words
+            (self.handle, self.region),
+        ).fetchone()
+        if row is None:
+            return None
+        showcase = Showcase.of(row)
+        first = connection.execute(
+            "SELECT received FROM page WHERE key = ? AND id >= ? ORDER BY id DESC LIMIT 1",
+            (self.first, showcase.floor),
+        ).fetchone()
+        return showcase, None if first is None else first[0]
+
+
+def _packed(encoding: str, body: bytes) -> tuple[str, bytes]:
+    """Return a plain body packed, where that pays."""
+    if encoding or len(body) < _WORTH_PACKING:
+        return encoding, body
+    packed = pack(body)
+    return (GZIP, packed) if len(packed) < len(body) * _WORTH_KEEPING else (encoding, body)

@@ -1,0 +1,209 @@
+"""The file's schema: how it is made, checked, migrated and opened."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Final, Literal
+
+from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Mode = Literal["ro", "rwc"]
+
+APPLICATION_ID: Final = 0x53464B41
+"""SQLite's mark for what a database belongs to: "SFKA"."""
+
+# A new file goes through all steps, an older one through those it lacks. A step that was ever
+# released is never changed.
+_STEPS: Final = (
+    """
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE session (
+        id INTEGER PRIMARY KEY,
+        began REAL NOT NULL,
+        ended REAL,
+        pid INTEGER NOT NULL,
+        host TEXT NOT NULL,
+        version TEXT NOT NULL,
+        exposed INTEGER NOT NULL
+    );
+    CREATE TABLE attempt (
+        id INTEGER PRIMARY KEY,
+        at REAL NOT NULL,
+        route TEXT NOT NULL,
+        handle TEXT,
+        number INTEGER NOT NULL,
+        status INTEGER,
+        failure TEXT,
+        charged INTEGER NOT NULL,
+        maybe INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        request_id TEXT
+    );
+    CREATE TABLE page (
+        id INTEGER PRIMARY KEY,
+        key BLOB NOT NULL,
+        route TEXT NOT NULL,
+        handle TEXT,
+        region TEXT,
+        cursor TEXT,
+        request_id TEXT,
+        charged INTEGER NOT NULL,
+        maybe INTEGER NOT NULL,
+        received REAL NOT NULL,
+        decoded INTEGER NOT NULL,
+        encoding TEXT NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE INDEX page_key ON page (key);
+    CREATE TABLE showcase (
+        id INTEGER PRIMARY KEY,
+        handle TEXT NOT NULL,
+        region TEXT NOT NULL,
+        floor INTEGER NOT NULL DEFAULT 0,
+        stamp INTEGER,
+        status TEXT,
+        finished REAL,
+        outcome BLOB,
+        UNIQUE (handle, region)
+    );
+    """,
+    # How long requests took, for forecasts.
+    """
+    ALTER TABLE attempt ADD COLUMN seconds REAL;
+    """,
+)
+VERSION: Final = len(_STEPS)
+
+
+def translate(error: sqlite3.Error, path: Path) -> ArchiveError:
+    """Return our error for one of SQLite's."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
+        return ArchiveFormatError(f"{path} is damaged, or no archive: {error}")
+    return ArchiveWriteError(f"{path} cannot be used: {error}")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors, and the operating system's, into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+    except OSError as error:
+        raise ArchiveWriteError(f"{path} cannot be used: {error.strerror or error}") from error
+
+
+def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
+    """Open a database, to be used by one thread at a time; transactions are explicit."""
+    flag = "&immutable=1" if immutable else ""
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}{flag}",
+        uri=True,
+        isolation_level=None,
+        timeout=10.0,
+        check_same_thread=False,
+    )
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make a new file an archive, or check that it is one and bring it up to date.
+
+    Raises:
+        ArchiveFormatError: It is not, or not one of ours to read.
+    """
+    if not _is_empty(connection):
+        version = check(connection, path)
+        _check_whole(connection, path)
+        if version == VERSION:
+            return
+    else:
+        version = 0
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in _STEPS[version:]:
+            for statement in step.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def check(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the version of an archive's schema.
+
+    Raises:
+        ArchiveFormatError: It is no archive, or a newer one.
+    """
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise ArchiveFormatError(f"{path} is a database of something else, not an archive")
+    version = _pragma(connection, "user_version")
+    if not 0 < version <= VERSION:
+        raise ArchiveFormatError(
+            f"{path} is of version {version}; this asyncsfk knows versions up to {VERSION}: "
+            "upgrade it to use this archive"
+        )
+    return version
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open an archive for reading alone, beside whoever is writing it.
+
+    Raises:
+        ArchiveError: There is none, or it cannot be read.
+    """
+    if not path.exists():
+        raise ArchiveError(f"there is no archive {path}")
+    with translated(path):
+        connection = _connect_to_read(path)
+    with closing(connection), translated(path):
+        if check(connection, path) < VERSION:
+            raise ArchiveFormatError(
+                f"{path} is of an older version: open it once with `async with Archive(...)`, "
+                "which brings it up to date"
+            )
+        yield connection
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    connection = connect(path, "ro")
+    try:
+        _pragma(connection, "user_version")
+    except sqlite3.OperationalError:
+        # In a directory that cannot be written, what is no more written to needs no lock.
+        connection.close()
+        if path.with_name(f"{path.name}-wal").exists():
+            raise
+        connection = connect(path, "ro", immutable=True)
+    return connection
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return (
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        and _pragma(connection, "application_id") == 0
+    )
+
+
+def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that was cut short; SQLite notices only where it reads what is missing."""
+    busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    size = _pragma(connection, "page_count") * _pragma(connection, "page_size")
+    if not busy and path.stat().st_size < size:
+        raise ArchiveFormatError(
+            f"{path} is damaged: it has {path.stat().st_size} bytes, and should have {size}"
+        )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value

@@ -1,0 +1,376 @@
+"""An archive's file while it is open for writing: the writer, the reader, and who may be paid."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sqlite3
+import time
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+import anyio
+
+from asyncsfk._store._batches import Batches
+from asyncsfk._store._lock import FileLock, holder
+from asyncsfk._store._rows import (
+    Attempt,
+    Exposure,
+    Find,
+    FindShowcase,
+    Note,
+    Page,
+    PageRow,
+    Showcase,
+    Totals,
+    Write,
+)
+from asyncsfk._store._schema import connect, prepare, translate, translated
+from asyncsfk._version import __version__
+from asyncsfk.errors import ArchiveError, ArchiveLockedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+Durability = Literal["full", "normal"]
+
+# A commit waits so long for further pages; `benchmarks/archive.py` shows what it saves.
+_GATHER: Final = 0.002
+_ENOUGH: Final = 50
+_LEAST_EXPOSURE: Final = 16
+_POLL: Final = 0.1
+_SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "normal": "NORMAL"}
+
+
+class _Read(Protocol):
+    def read(self, connection: sqlite3.Connection) -> Any: ...  # noqa: ANN401 - of each its own
+
+
+class Store:
+    """An archive's file, open for writing by us alone.
+
+    What is awaited here is committed when the await ends.
+
+    Args:
+        path: Where the file is, or will be.
+        durability: ``full`` outlives a power failure, ``normal`` a killed process only.
+        wait: Seconds to wait for whoever else has it open.
+
+    Attributes:
+        notes: Facts about the whole file.
+        charged: Credits that the ledger knows to be charged.
+        maybe: Credits that it says may have been charged.
+        last_page: The highest id of a page.
+    """
+
+    def __init__(self, path: Path, *, durability: Durability, wait: float) -> None:
+        self._path = path
+        self._durability: Durability = durability
+        self._wait = wait
+        self._lock = FileLock(path)
+        self._writer: Batches[Write] = Batches(
+            self._write, name="asyncsfk-archive", gather=_GATHER, enough=_ENOUGH
+        )
+        self._reader: Batches[_Read] = Batches(self._read, name="asyncsfk-archive-reader")
+        self._connections: dict[str, sqlite3.Connection] = {}
+        self._session = 0
+        self._exposed = 0
+        self._covered = 0
+        self._in_air = 0
+        self._landed = asyncio.Event()
+        self._broken: ArchiveError | None = None
+        self._refusal: ArchiveError | None = None
+        self.notes: dict[str, str] = {}
+        self.charged = 0
+        self.maybe = 0
+        self.last_page = 0
+
+    async def open(self) -> None:
+        """Open the file, making it where there is none.
+
+        Raises:
+            ArchiveLockedError: Somebody has it open.
+            ArchiveError: It cannot be used.
+        """
+        try:
+            # Asked again and again: whoever holds it has no way to call us.
+            deadline = time.monotonic() + self._wait
+            while not await self._writer.run(  # noqa: ASYNC110 - see above
+                partial(self._acquire, is_last=time.monotonic() >= deadline)
+            ):
+                await anyio.sleep(_POLL)
+            await self._writer.run(self._open)
+        except BaseException:
+            await self._close_all()
+            raise
+
+    async def aclose(self) -> None:
+        """Wait for what is in the air, write what is left, and close the file.
+
+        It is then a single file again.
+        """
+        self._refusal = ArchiveError(f"{self._path} is closed")
+        with anyio.CancelScope(shield=True):
+            while self._in_air:
+                self._landed.clear()
+                await self._landed.wait()
+        await self._close_all()
+
+    # --- what is kept
+
+    async def keep(self, page: Page, exposed: int | None) -> None:
+        """Keep a page and the attempt that got it, which had exposed so many credits, if it had.
+
+        Raises:
+            ArchiveError: It could not be kept.
+        """
+        self._check()
+        number: int = await self._submit(page, exposed)
+        self.last_page = max(self.last_page, number)
+
+    async def record(self, attempt: Attempt, exposed: int) -> None:
+        """Enter an attempt into the ledger, which had exposed so many credits.
+
+        Raises:
+            ArchiveError: It could not be entered.
+        """
+        self._check()
+        await self._submit(attempt, exposed)
+
+    def record_soon(self, attempt: Attempt, exposed: int) -> None:
+        """Enter an attempt into the ledger, at the latest when the file is closed."""
+        _ = self._submit(attempt, exposed)
+
+    async def finish(self, showcase: Showcase) -> None:
+        """Keep what became of a showcase.
+
+        Raises:
+            ArchiveError: It could not be kept.
+        """
+        self._check()
+        await self._writer.submit(showcase)
+
+    def note_soon(self, name: str, value: str) -> None:
+        """Keep a fact about the whole file, at the latest when the file is closed."""
+        self.notes[name] = value
+        _ = self._writer.submit(Note(name, value))
+
+    # --- what may be charged while nobody can tell
+
+    async def expose(self, credits: int) -> None:  # noqa: A002 - the API's word
+        """Put on file, before a request is sent, that it may be charged, should we die.
+
+        What is on file covers some more requests than there are, so that few have to wait.
+
+        Raises:
+            ArchiveError: It could not be put on file: nothing must be sent.
+        """
+        self._check()
+        self._check_open()
+        self._exposed += credits
+        self._in_air += 1
+        try:
+            while self._exposed > self._covered:
+                cover = max(_LEAST_EXPOSURE, self._covered)
+                while cover < self._exposed:
+                    cover *= 2
+                await self._writer.submit(Exposure(self._session, cover))
+                self._covered = max(self._covered, cover)
+        except BaseException:
+            self.cover(credits)
+            raise
+
+    def cover(self, credits: int) -> None:  # noqa: A002 - the API's word
+        """Take back what was exposed for a request that was never sent."""
+        self._exposed -= credits
+        self._land()
+
+    # --- what is found
+
+    async def find(self, key: bytes, *, floor: int, since: float) -> PageRow | None:
+        """Return the newest page under a key, with an id and a time of at least those.
+
+        Raises:
+            ArchiveError: The file cannot be read.
+        """
+        self._check_open()
+        found: PageRow | None = await self._reader.submit(Find(key, floor, since))
+        return found
+
+    async def find_showcase(
+        self, handle: str, region: str, first: bytes
+    ) -> tuple[Showcase, float | None] | None:
+        """Return a showcase and when its first page, of the key ``first``, was received.
+
+        Raises:
+            ArchiveError: The file cannot be read.
+        """
+        self._check_open()
+        found: tuple[Showcase, float | None] | None = await self._reader.submit(
+            FindShowcase(handle, region, first)
+        )
+        return found
+
+    def _submit(self, write: Page | Attempt, exposed: int | None) -> asyncio.Future[Any]:
+        attempt = write.attempt if isinstance(write, Page) else write
+        self.charged += attempt.charged
+        self.maybe += attempt.maybe
+        done = self._writer.submit(write)
+        if exposed is not None:
+            done.add_done_callback(partial(self._settle, exposed))
+        return done
+
+    def _settle(self, exposed: int, done: asyncio.Future[Any]) -> None:
+        # What the ledger could not be told stays exposed.
+        if done.cancelled() or done.exception() is None:
+            self._exposed -= exposed
+        self._land()
+
+    def _land(self) -> None:
+        self._in_air -= 1
+        if not self._in_air:
+            self._landed.set()
+
+    # --- in the threads
+
+    def _acquire(self, *, is_last: bool) -> bool:
+        with translated(self._path):
+            if self._lock.acquire():
+                return True
+        if is_last:
+            raise ArchiveLockedError(f"{self._path} is being written by {holder(self._path)}")
+        return False
+
+    def _open(self) -> None:
+        with translated(self._path):
+            connection = self._connections["writer"] = connect(self._path, "rwc")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
+            prepare(connection, self._path)
+            now = time.time()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                _bury_the_dead(connection, now)
+                session = connection.execute(
+                    "INSERT INTO session (began, pid, host, version, exposed) "
+                    "VALUES (?, ?, ?, ?, 0)",
+                    (now, os.getpid(), platform.node(), __version__),
+                ).lastrowid
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.rollback()
+                raise
+            self._session = session or 0
+            self.notes = dict(connection.execute("SELECT name, value FROM meta"))
+            spent = Totals.read(connection)
+            self.charged, self.maybe = spent.charged, spent.maybe
+            self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
+            self._connections["reader"] = connect(self._path, "ro")
+
+    def _write(self, batch: Sequence[Write]) -> list[Any]:
+        if self._broken is not None:
+            raise self._broken
+        connection = self._connections["writer"]
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            results = [write.apply(connection) for write in batch]
+            connection.execute("COMMIT")
+        except BaseException as error:
+            connection.rollback()
+            if isinstance(error, sqlite3.Error):
+                self._broken = translate(error, self._path)
+                raise self._broken from error
+            raise
+        return results
+
+    def _read(self, batch: Sequence[_Read]) -> list[Any]:
+        with translated(self._path):
+            return [read.read(self._connections["reader"]) for read in batch]
+
+    def _close(self) -> None:
+        with translated(self._path):
+            try:
+                if (reader := self._connections.pop("reader", None)) is not None:
+                    reader.close()
+                if (writer := self._connections.pop("writer", None)) is not None:
+                    self._close_writer(writer)
+            finally:
+                self._lock.release()
+
+    def _close_writer(self, writer: sqlite3.Connection) -> None:
+        try:
+            if self._session and self._broken is None:
+                writer.execute(
+                    "UPDATE session SET ended = ?, exposed = 0 WHERE id = ?",
+                    (time.time(), self._session),
+                )
+                # One plain file, that can be copied, or read where nothing can be written; it
+                # stays in WAL mode while somebody is reading it.
+                writer.execute("PRAGMA busy_timeout = 0")
+                with suppress(sqlite3.OperationalError):
+                    writer.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            writer.close()
+
+    def _check(self) -> None:
+        """Refuse further work once a write has failed: what it would buy could not be kept."""
+        if self._broken is not None:
+            raise self._broken.evolve()
+
+    def _check_open(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal.evolve()
+
+    async def _close_all(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._reader.flush()
+            await self._writer.flush()
+            try:
+                await self._writer.run(self._close)
+            finally:
+                self._reader.close()
+                self._writer.close()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open an archive that there is for a few changes, without a thread; blocks.
+
+    Raises:
+        ArchiveError: There is none, somebody has it open, or it cannot be used.
+    """
+    if not path.exists():
+        raise ArchiveError(f"there is no archive {path}")
+    lock = FileLock(path)
+    with translated(path):
+        if not lock.acquire():
+            raise ArchiveLockedError(f"{path} is being written by {holder(path)}")
+        try:
+            with closing(connect(path, "rwc")) as connection:
+                prepare(connection, path)
+                yield connection
+        finally:
+            lock.release()
+
+
+def _bury_the_dead(connection: sqlite3.Connection, now: float) -> None:
+    """End the sessions of processes that died: what they had under way may have been charged."""
+    for session, exposed in connection.execute(
+        "SELECT id, exposed FROM session WHERE ended IS NULL"
+    ).fetchall():
+        if exposed:
+            Attempt(
+                at=now,
+                seconds=None,
+                route="",
+                handle=None,
+                number=0,
+                status=None,
+                failure="ProcessDied",
+                charged=0,
+                maybe=exposed,
+            ).apply(connection)
+        connection.execute("UPDATE session SET ended = ?, exposed = 0 WHERE id = ?", (now, session))

@@ -1,0 +1,117 @@
+"""One showcase's way through an archive: which kept pages will do, and where to go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from asyncsfk import _routes
+from asyncsfk._keep import Keep, key_of
+from asyncsfk.errors import StaleCursorError
+
+if TYPE_CHECKING:
+    from asyncsfk._store import Showcase
+    from asyncsfk.errors import BadRequestError, SfkError
+
+
+class Trail:
+    """Follows one showcase from page to page, through what an archive holds of it and beyond.
+
+    Pages of one showcase belong together: where its first page is bought afresh, the later ones
+    are too, whatever older ones the archive holds.
+
+    Args:
+        keep: The archive, and which kept pages will do for a first page.
+        handle: The (normalised) creator.
+        region: As the caller gave it.
+    """
+
+    def __init__(self, keep: Keep, handle: str, region: str | None) -> None:
+        self._keep = keep
+        self._handle = handle
+        self._region = region
+        self._floor = 0
+        self._anew: int | None = None
+        self._look = True
+        self._was_kept = False
+        self._is_fresh = False
+
+    async def open(self) -> Showcase | None:
+        """Look how far the showcase has come; return what the archive says of it.
+
+        Raises:
+            ArchiveError: The archive cannot be read.
+        """
+        first = key_of(_routes.showcase(self._handle, cursor=None, region=self._region))
+        found = await self._keep.store.find_showcase(self._handle, self._region or "", first)
+        self._is_fresh = True
+        self._was_kept = False
+        # What the archive has never heard of need not be looked for page by page.
+        self._look = found is not None
+        self._floor, self._anew = self._keep.floor, None
+        if found is None:
+            return None
+        showcase, received = found
+        if received is not None and received < self._keep.since:
+            self.restart()
+        elif showcase.floor >= self._keep.floor:
+            self._floor = showcase.floor
+        else:
+            self._anew = self._keep.floor
+        return showcase
+
+    def restart(self) -> None:
+        """Begin anew: none of the pages kept so far will do."""
+        self._floor = self._anew = self._keep.store.last_page + 1
+        self.rewind()
+
+    async def keep(
+        self, cursor: str | None, number: int, *, offline: SfkError | None = None
+    ) -> Keep:
+        """Return where a page is kept or looked for.
+
+        Args:
+            cursor: What leads to it.
+            number: Which it is in a row, from 1.
+            offline: Why it must not be bought, if so.
+
+        Raises:
+            ArchiveError: The archive cannot be read.
+        """
+        if number == 1 and not self._is_fresh:
+            await self.open()
+        self._is_fresh = False
+        return msgspec.structs.replace(
+            self._keep,
+            offline=offline,
+            floor=self._floor,
+            since=0.0,
+            look=self._look,
+            opens=number == 1,
+            anew=self._anew if cursor is None else None,
+        )
+
+    def passed(self, *, kept: bool) -> None:
+        """Take note of a page that was had, out of the archive or not."""
+        self._was_kept = kept
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the archive may hold pages of it that will do."""
+        return self._look
+
+    def rewind(self) -> None:
+        """Go back to the first page, with what the archive holds by now."""
+        self._was_kept = False
+        self._is_fresh = True
+
+    def judge(self, error: BadRequestError) -> BadRequestError:
+        """Return the refusal of a page as what it is: stale, where the archive led to it."""
+        if not self._was_kept:
+            return error
+        return StaleCursorError(
+            "the API no longer takes the cursor that the archive leads to; restart_stale=True "
+            f"starts this showcase over: {error.message}",
+            error.details,
+        )

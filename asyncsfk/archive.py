@@ -1,0 +1,330 @@
+"""An archive: every page that was paid for, in one file, so that it need not be paid for again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from asyncsfk import _kept
+from asyncsfk._checks import check_seconds, is_path
+from asyncsfk._keep import Keep
+from asyncsfk._store import Decoded, PageRow, Showcase, Store, Totals, reading, writing
+from asyncsfk.errors import ArchiveError, ClientStateError, InvalidArgumentError
+from asyncsfk.records import (
+    ArchivedPage,
+    ArchiveInfo,
+    LedgerEntry,
+    entry_of,
+    page_of,
+    usage_of,
+    when,
+)
+
+if TYPE_CHECKING:
+    import os
+    import sqlite3
+    from collections.abc import Iterator
+
+    from asyncsfk._store import Durability
+    from asyncsfk.budget import Budget
+    from asyncsfk.models import Product
+    from asyncsfk.outcomes import Outcome
+    from asyncsfk.usage import Usage
+
+_ORIGIN: Final = "origin"
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_AT_ONCE: Final = 200
+_STATUSES: Final = ("complete", "partial", "failed", "skipped", "under_way")
+
+
+class Archive:
+    """One file that holds one job: each page that was paid for, and what each request cost.
+
+    ::
+
+        async with Archive("brands.sfk") as archive, client.showcases(h, archive=archive) as run:
+            ...
+
+        for handle, product in Archive("brands.sfk").products():   # needs no client
+            ...
+
+    Open it with ``async with`` to let calls write to it; a run opens and closes by itself one
+    that is not open, or a path. The reading methods open the file for themselves, at any time,
+    also while another process is writing it. They block, as files do.
+
+    The file is an SQLite database. While it is open there are ``-wal``, ``-shm`` and ``-lock``
+    beside it; once it is closed it is a single file. It must lie on a local disk.
+
+    Args:
+        path: Where the file is, or will be made; by custom it ends in ``.sfk``.
+        durability: ``full``: what was handed out outlives a power failure. ``normal`` is faster;
+            what was handed out outlives a killed process, but a power failure can take the last
+            moments with it.
+        wait: Seconds to wait for another process that has it open, before an
+            `ArchiveLockedError`.
+
+    Raises:
+        InvalidArgumentError: An argument is unusable.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "full",
+        wait: float = 0.0,
+    ) -> None:
+        if not is_path(path):
+            raise InvalidArgumentError(f"an archive needs the path of a file, not {path!r}")
+        if durability not in {"full", "normal"}:
+            raise InvalidArgumentError(f"durability must be full or normal, not {durability!r}")
+        check_seconds("wait", wait)
+        self._path = Path(path)
+        self._durability: Durability = durability
+        self._wait = wait
+        self._opened: Store | None = None
+        self._budgets: list[Budget] = []
+
+    def __repr__(self) -> str:
+        return f"<Archive {str(self._path)!r}, {'open' if self.is_open else 'not open'}>"
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._path
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can write to it."""
+        return self._opened is not None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def open(self) -> None:
+        """Open the file for writing; make it where there is none.
+
+        Raises:
+            ArchiveLockedError: Another process, or another opening in this one, has it open.
+            ArchiveFormatError: It is no archive, is damaged, or is of a newer version.
+            ArchiveWriteError: It cannot be written.
+            ClientStateError: It is open already.
+        """
+        if self._opened is not None:
+            raise ClientStateError("the archive is open already")
+        store = Store(self._path, durability=self._durability, wait=self._wait)
+        await store.open()
+        self._opened = store
+
+    async def aclose(self) -> None:
+        """Write what is left, and close the file. Closing twice is fine."""
+        store, self._opened = self._opened, None
+        if store is not None:
+            await store.aclose()
+
+    # --- reading, with neither client nor network
+
+    @property
+    def usage(self) -> Usage:
+        """What all requests have cost, those of processes that died included.
+
+        Raises:
+            ArchiveError: The file cannot be read.
+        """
+        with reading(self._path) as connection:
+            return usage_of(Totals.read(connection))
+
+    def info(self) -> ArchiveInfo:
+        """Return what the archive holds.
+
+        Raises:
+            ArchiveError: The file cannot be read.
+        """
+        with reading(self._path) as connection:
+            totals = Totals.read(connection)
+            notes = dict(connection.execute("SELECT name, value FROM meta"))
+            statuses: dict[str, int] = dict(
+                connection.execute(
+                    "SELECT ifnull(status, 'under_way'), count(*) FROM showcase GROUP BY 1"
+                ).fetchall()
+            )
+            undecodable = connection.execute(
+                "SELECT count(*) FROM page WHERE NOT decoded"
+            ).fetchone()[0]
+            first, last = connection.execute("SELECT min(at), max(at) FROM attempt").fetchone()
+        return ArchiveInfo(
+            path=str(self._path),
+            size=self._path.stat().st_size,
+            origin=notes.get(_ORIGIN),
+            **{name: statuses.get(name, 0) for name in _STATUSES},
+            pages=totals.pages,
+            undecodable=undecodable,
+            usage=usage_of(totals),
+            first=when(first),
+            last=when(last),
+        )
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Iterate what became of each creator, with its products, in the order of their coming.
+
+        A showcase that was under way when the file was last written is ``partial``.
+
+        Raises:
+            ArchiveError: The file cannot be read.
+        """
+        with reading(self._path) as connection:
+            for showcase in _showcases(connection):
+                yield _kept.outcome(connection, showcase)
+
+    def errors(self) -> Iterator[Outcome]:
+        """Iterate what became of each creator that is not complete, without products.
+
+        Raises:
+            ArchiveError: The file cannot be read.
+        """
+        with reading(self._path) as connection:
+            for showcase in _showcases(connection):
+                if showcase.status != "complete":
+                    yield _kept.outcome(connection, showcase, products=False)
+
+    def products(self) -> Iterator[tuple[str, Product]]:
+        """Iterate all products, each with its creator's handle, a page at a time in memory.
+
+        Raises:
+            ArchiveError: The file cannot be read.
+        """
+        with reading(self._path) as connection:
+            for showcase in _showcases(connection):
+                for page in _kept.pages(connection, showcase):
+                    for product in page.products:
+                        yield page.handle, product
+
+    def pages(self) -> Iterator[ArchivedPage]:
+        """Iterate every answer that was ever kept, of whatever route, in the order of coming.
+
+        Those that were bought afresh later are among them.
+
+        Raises:
+            ArchiveError: The file cannot be read.
+        """
+        with reading(self._path) as connection:
+            for row in _rows(connection, PageRow.select("WHERE id > ? ORDER BY id LIMIT ?")):
+                yield page_of(PageRow(*row))
+
+    def ledger(self) -> Iterator[LedgerEntry]:
+        """Iterate the requests that were made, in the order of their ends.
+
+        Raises:
+            ArchiveError: The file cannot be read.
+        """
+        names = (
+            "at, route, handle, number, status, failure, charged, maybe, bytes, seconds, request_id"
+        )
+        with reading(self._path) as connection:
+            query = f"SELECT id, {names} FROM attempt WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - our own words
+            for _, *columns in _rows(connection, query):
+                yield entry_of(columns)
+
+    def salvage(self, *, max_body_bytes: int = 16 * 1024 * 1024) -> Iterator[ArchivedPage]:
+        """Decode what an earlier version could not, or was not allowed to; costs nothing.
+
+        The next run goes on from there without asking for those pages again.
+
+        Args:
+            max_body_bytes: The largest body, once unpacked.
+
+        Returns:
+            The pages that can be decoded now.
+
+        Raises:
+            ArchiveLockedError: Somebody has the archive open.
+            ArchiveError: The file cannot be used.
+        """
+        query = PageRow.select("WHERE NOT decoded AND id > ? ORDER BY id LIMIT ?")
+        with writing(self._path) as connection:
+            for row in _rows(connection, query):
+                page = page_of(PageRow(*row))
+                try:
+                    page.decode(max_body_bytes=max_body_bytes)
+                except _kept.CANNOT_DECODE:
+                    continue
+                Decoded(row[0]).apply(connection)
+                yield msgspec.structs.replace(page, decoded=True)
+
+    # --- for the calls that use it
+
+    @property
+    def budgets(self) -> list[Budget]:
+        """The ceilings of the runs that write to it, for all who write to it; not for users."""
+        return self._budgets
+
+    def keep(self, *, max_age: float | None = None, refresh: bool = False) -> Keep:
+        """Return on what terms calls use this archive; not for users.
+
+        Raises:
+            ClientStateError: It is not open.
+        """
+        store = self._store
+        return Keep(
+            store=store,
+            floor=store.last_page + 1 if refresh else 0,
+            since=0.0 if max_age is None else time.time() - max_age,
+        )
+
+    @property
+    def _store(self) -> Store:
+        if self._opened is None:
+            raise ClientStateError("open the archive with `async with` to let calls write to it")
+        return self._opened
+
+    def bind(self, base_url: str) -> None:
+        """Let it hold the answers of one origin alone; not for users.
+
+        Else a simulator's could be taken for the API's.
+
+        Raises:
+            ArchiveError: It holds another's.
+        """
+        store, origin = self._store, _origin(base_url)
+        known = store.notes.get(_ORIGIN)
+        if known is None:
+            store.note_soon(_ORIGIN, origin)
+        elif known != origin:
+            raise ArchiveError(
+                f"{self._path} holds answers of {known}, not of {origin}: use another file"
+            )
+
+
+def _origin(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    # A simulator has another port at each start.
+    return "this machine" if parts.hostname in _LOOPBACK else f"{parts.scheme}://{parts.netloc}"
+
+
+def _rows(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    """Iterate rows, the first column of which is their id, some at a time.
+
+    A query that stays open would keep a writer from ever taking its log back into the file.
+    """
+    last = 0
+    while rows := connection.execute(query, (last, _AT_ONCE)).fetchall():
+        yield from rows
+        last = rows[-1][0]
+
+
+def _showcases(connection: sqlite3.Connection) -> Iterator[Showcase]:
+    query = f"SELECT id, {Showcase.COLUMNS} FROM showcase WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - our own words
+    for _, *columns in _rows(connection, query):
+        yield Showcase.of(columns)
+
+
+# Users know it by its public name, in tracebacks too.
+Archive.__module__ = "asyncsfk"

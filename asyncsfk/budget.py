@@ -1,0 +1,277 @@
+"""A ceiling of credits: reserved before a request is sent, settled when its price is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from asyncsfk._checks import check_count, check_limit
+from asyncsfk.errors import BudgetReachedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Budget:
+    """Credits that may be spent; shared by whatever runs, clients and threads are given it.
+
+    ::
+
+        budget = Budget(5_000)
+        async with Client(max_credits=budget) as one, Client(other_key, max_credits=budget) as two:
+            ...
+
+    At every instant ``charged + maybe + reserved <= max_credits``: a request is sent only after
+    the most that it can cost was reserved. Only a price that the API raises without notice can
+    pass the ceiling, by the requests then under way; from the first such answer on, the new price
+    is what is reserved.
+
+    Args:
+        max_credits: The ceiling; ``None`` counts without one.
+        charged: Credits that count as charged before, such as ``archive.usage.charged``.
+        maybe: Credits that count as maybe charged before.
+
+    Raises:
+        InvalidArgumentError: A number is negative or no whole number, or the ceiling is below 1.
+    """
+
+    def __init__(self, max_credits: int | None = None, *, charged: int = 0, maybe: int = 0) -> None:
+        check_limit("max_credits", max_credits)
+        check_count("charged", charged, least=0)
+        check_count("maybe", maybe, least=0)
+        self._max = max_credits
+        self._charged = charged
+        self._maybe = maybe
+        self._reserved = 0
+        self._prices: dict[str, int] = {}
+        self._open: set[Reservation] = set()
+        self._waiting: deque[tuple[int, str, asyncio.Future[None]]] = deque()
+        # Clients in several threads may share a budget.
+        self._lock = Lock()
+
+    def __repr__(self) -> str:
+        ceiling = "no ceiling" if self._max is None else f"of {self._max}"
+        return (
+            f"<Budget {ceiling}: {self._charged} charged, {self._maybe} maybe, "
+            f"{self._reserved} reserved>"
+        )
+
+    @property
+    def max_credits(self) -> int | None:
+        """The ceiling; ``None`` if there is none."""
+        return self._max
+
+    @property
+    def charged(self) -> int:
+        """Credits charged for certain."""
+        return self._charged
+
+    @property
+    def maybe(self) -> int:
+        """Credits that may have been charged; they stay counted, for nobody can know."""
+        return self._maybe
+
+    @property
+    def reserved(self) -> int:
+        """Credits set aside for requests that are under way."""
+        return self._reserved
+
+    @property
+    def left(self) -> int | None:
+        """Credits that can still be reserved; ``None`` if there is no ceiling."""
+        return None if self._max is None else max(0, self._max - self._taken)
+
+    def price(self, credits: int, route: str) -> int:  # noqa: A002 - the API's word
+        """Return the most that a request should cost, by what its route was last seen to cost."""
+        return max(credits, self._prices.get(route, 0))
+
+    def reserve(self, credits: int, *, route: str = "") -> Reservation | None:  # noqa: A002 - the API's word
+        """Set credits aside for one request, at once.
+
+        Args:
+            credits: The most that the request should cost; what its route was last seen to cost
+                counts where that is more.
+            route: What is priced alike.
+
+        Returns:
+            The reservation, or ``None`` where other reservations are in the way, some of which
+            may be released.
+
+        Raises:
+            BudgetReachedError: What is spent leaves no room, whatever becomes of those.
+        """
+        with self._lock:
+            price = self.price(credits, route)
+            if price and self._max is not None and self._taken + price > self._max:
+                if self._is_out_of_reach(price):
+                    raise BudgetReachedError(
+                        f"the ceiling of {self._max:,} credits is reached: {self._charged:,} are "
+                        f"charged, {self._maybe:,} more maybe, and the next request may cost "
+                        f"{price}"
+                    )
+                return None
+            self._reserved += price
+            reservation = Reservation(self, price, route)
+            self._open.add(reservation)
+            return reservation
+
+    async def room(self, credits: int, *, route: str = "") -> None:  # noqa: A002 - the API's word
+        """Wait until it is worth while to `reserve` so many credits again."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._is_settled(self.price(credits, route)):
+                return
+            self._waiting.append((credits, route, waiter))
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            with self._lock:
+                with suppress(ValueError):
+                    self._waiting.remove((credits, route, waiter))
+                # It may have been called just now, in the place of another.
+                self._call()
+            raise
+
+    @property
+    def _taken(self) -> int:
+        return self._charged + self._maybe + self._reserved
+
+    def _is_out_of_reach(self, price: int) -> bool:
+        return self._max is not None and self._charged + self._maybe + price > self._max
+
+    def _is_settled(self, price: int) -> bool:
+        """Tell if a reservation would now be had, or be refused for good."""
+        room = self._max is None or self._taken + price <= self._max
+        return room or self._is_out_of_reach(price)
+
+    def _close(self, reservation: Reservation, charged: int, maybe: int) -> bool:
+        with self._lock:
+            if reservation not in self._open:
+                return False
+            self._open.discard(reservation)
+            self._reserved -= reservation.credits
+            self._charged += charged
+            self._maybe += maybe
+            # A route that is free by contract stays so.
+            news = 0 < reservation.credits < charged
+            if news:
+                self._raise_price(reservation.route, charged)
+            self._call()
+            return news
+
+    def _raise_price(self, route: str, price: int) -> None:
+        """Take note that a route costs more than was known, for the requests under way too."""
+        self._prices[route] = price
+        for other in self._open:
+            if other.route == route and other.credits < price:
+                self._reserved += price - other.credits
+                other.credits = price
+
+    def _call(self) -> None:
+        """Wake those who waited longest, as many as there is room for, or none any more."""
+        spare = 0 if self._max is None else self._max - self._taken
+        while self._waiting:
+            credits, route, waiter = self._waiting[0]  # noqa: A001 - the API's word
+            price = self.price(credits, route)
+            if price > spare and not self._is_out_of_reach(price):
+                return
+            spare -= price
+            self._waiting.popleft()
+            with suppress(RuntimeError):  # its loop was closed under it
+                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+
+
+class Reservation:
+    """Credits set aside for one request; made by `Budget.reserve`, ended exactly once.
+
+    Attributes:
+        credits: How many.
+        route: What they are for.
+    """
+
+    __slots__ = ("_budget", "credits", "route")
+
+    def __init__(self, budget: Budget, credits: int, route: str) -> None:  # noqa: A002 - the API's word
+        self._budget = budget
+        self.credits = credits
+        self.route = route
+
+    def __repr__(self) -> str:
+        return f"<Reservation of {self.credits}>"
+
+    def settle(self, charged: int, maybe: int = 0) -> bool:
+        """Count what the request cost; tell if that is more than anything its route cost before.
+
+        Args:
+            charged: Credits charged for certain, which may be more than were reserved.
+            maybe: Credits that may have been charged.
+        """
+        return self._budget._close(self, charged, maybe)  # noqa: SLF001 - of this module
+
+    def release(self) -> None:
+        """Give the credits back: nothing was charged."""
+        self.settle(0)
+
+    def hold(self) -> None:
+        """Keep the credits counted as maybe charged: the answer is unknown."""
+        self.settle(0, self.credits)
+
+
+class Hold:
+    """One request's reservations in several budgets."""
+
+    __slots__ = ("_reservations",)
+
+    def __init__(self, reservations: Sequence[Reservation]) -> None:
+        self._reservations = reservations
+
+    @property
+    def credits(self) -> int:
+        """The most that the request can cost."""
+        return max(reservation.credits for reservation in self._reservations)
+
+    def settle(self, charged: int, maybe: int = 0) -> bool:
+        """Count in all of the budgets; tell if the price is new to any."""
+        news = [one.settle(charged, maybe) for one in self._reservations]
+        return any(news)
+
+    def release(self) -> None:
+        """Give all back, unless it was settled."""
+        for reservation in self._reservations:
+            reservation.release()
+
+
+async def hold(budgets: Sequence[Budget], credits: int, route: str) -> Hold:  # noqa: A002 - the API's word
+    """Reserve credits in all of some budgets; wait where others' reservations are in the way.
+
+    Nothing is held while waiting, so that budgets shared in any order cannot block one another.
+
+    Raises:
+        BudgetReachedError: One of them is reached.
+    """
+    while True:
+        price = max(budget.price(credits, route) for budget in budgets)
+        taken: list[Reservation] = []
+        full: Budget | None = None
+        try:
+            for budget in budgets:
+                reservation = budget.reserve(price, route=route)
+                if reservation is None:
+                    full = budget
+                    break
+                taken.append(reservation)
+        except BaseException:
+            Hold(taken).release()
+            raise
+        if full is None:
+            return Hold(taken)
+        Hold(taken).release()
+        await full.room(price, route=route)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

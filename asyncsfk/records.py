@@ -1,0 +1,176 @@
+"""What an archive tells of what it holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from asyncsfk import _kept
+from asyncsfk.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncsfk._store import PageRow, Totals
+    from asyncsfk.models import Answer
+
+
+class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that was paid for, as it is kept.
+
+    Attributes:
+        route: The route's template.
+        handle: The creator, product or other subject.
+        region: The region that was asked for, of a showcase.
+        cursor: What led to it: a cursor, or the number of a page of reviews.
+        request_id: The API's id of the answer.
+        charged: Credits charged for it.
+        maybe: Credits maybe charged for it, where it did not say.
+        received: When it came.
+        decoded: Whether it could be decoded when it came, or by `Archive.salvage` since.
+        encoding: How ``raw`` is packed: ``gzip``, or nothing.
+        raw: The body, as it came over the wire.
+    """
+
+    route: str
+    handle: str | None
+    region: str | None
+    cursor: str | None
+    request_id: str | None
+    charged: int
+    maybe: int
+    received: datetime
+    decoded: bool
+    encoding: str
+    raw: bytes
+
+    def body(self, *, max_body_bytes: int = 16 * 1024 * 1024) -> bytes:
+        """Return the body unpacked.
+
+        Raises:
+            UndecodableError: It cannot be unpacked.
+            BodyTooLargeError: It is over ``max_body_bytes``.
+        """
+        return _kept.unpacked(self.encoding, self.raw, max_body_bytes)
+
+    def decode(self, *, max_body_bytes: int = 16 * 1024 * 1024) -> Answer:
+        """Return it as the call returned it: a `ShowcasePage`, `TikTokLookup`, `Reply`, ...
+
+        Raises:
+            UndecodableError: This version cannot decode it either.
+            BodyTooLargeError: It is over ``max_body_bytes`` once unpacked.
+        """
+        return _kept.decode(
+            self.route,
+            self.encoding,
+            self.raw,
+            handle=self.handle,
+            region=self.region,
+            cursor=self.cursor,
+            max_body_bytes=max_body_bytes,
+        )
+
+
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, and what it cost.
+
+    Attributes:
+        at: When it ended.
+        route: The route's template; empty for what a process that died left behind.
+        handle: What it was about.
+        attempt: 1 for the first attempt of a call; 0 for what was no request of its own.
+        status: HTTP status, if an answer came.
+        failure: Name of the error's class; ``None`` for a good answer.
+        charged: Credits charged for certain.
+        maybe: Credits that may have been charged.
+        bytes: Body bytes received.
+        seconds: How long it took, if that is known.
+        request_id: The API's id of the answer.
+    """
+
+    at: datetime
+    route: str
+    handle: str | None
+    attempt: int
+    status: int | None
+    failure: str | None
+    charged: int
+    maybe: int
+    bytes: int
+    seconds: float | None
+    request_id: str | None
+
+
+class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What an archive holds.
+
+    Attributes:
+        path: Where it is.
+        size: Its size in bytes.
+        origin: Whose answers it holds.
+        complete: How many showcases are, as with `partial`, `failed` and `skipped`.
+        under_way: How many have no outcome yet.
+        pages: How many answers it holds.
+        undecodable: How many of them could not be decoded; see `Archive.salvage`.
+        usage: What all of it has cost.
+        first: When the first request ended, if there was one.
+        last: When the last one did.
+    """
+
+    path: str
+    size: int
+    origin: str | None
+    complete: int
+    partial: int
+    failed: int
+    skipped: int
+    under_way: int
+    pages: int
+    undecodable: int
+    usage: Usage
+    first: datetime | None
+    last: datetime | None
+
+
+def usage_of(totals: Totals) -> Usage:
+    """Return what a ledger adds up to."""
+    return Usage(
+        requests=totals.requests,
+        retries=totals.retries,
+        charged=totals.charged,
+        maybe=totals.maybe,
+        bytes=totals.bytes,
+        pages=totals.pages,
+    )
+
+
+def page_of(row: PageRow) -> ArchivedPage:
+    """Return a page as its row tells of it."""
+    return ArchivedPage(
+        route=row.route,
+        handle=row.handle,
+        region=row.region,
+        cursor=row.cursor,
+        request_id=row.request_id,
+        charged=row.charged,
+        maybe=row.maybe,
+        received=datetime.fromtimestamp(row.received, UTC),
+        decoded=bool(row.decoded),
+        encoding=row.encoding,
+        raw=row.body,
+    )
+
+
+def entry_of(columns: Sequence[Any]) -> LedgerEntry:
+    """Return a line of the ledger as its row tells of it."""
+    at, *rest = columns
+    names = LedgerEntry.__struct_fields__[1:]
+    fields: dict[str, Any] = dict(zip(names, rest, strict=True))
+    return LedgerEntry(at=datetime.fromtimestamp(at, UTC), **fields)
+
+
+def when(stamp: float | None) -> datetime | None:
+    """Return a time as its column tells of it."""
+    return None if stamp is None else datetime.fromtimestamp(stamp, UTC)
