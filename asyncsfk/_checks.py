@@ -59,7 +59,7 @@ def check_token(name: str, value: object) -> None:
 
 def is_path(value: object) -> bool:
     """Tell if something can be the path of a file."""
-    return isinstance(value, str | os.PathLike) and bool(os.fspath(value))
+    return isinstance(value, os.PathLike) or (isinstance(value, str) and bool(value))
 
 
 def is_callback(value: object) -> bool:

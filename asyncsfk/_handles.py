@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 
 from asyncsfk.errors import Details, InvalidArgumentError
 
@@ -64,6 +65,12 @@ def shown(value: object) -> str:
     # A lone surrogate could not be written anywhere.
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def trace(given: object) -> str:
+    """Return what tells an invalid handle from others, in few characters, and from valid ones."""
+    text = given if isinstance(given, str) else shown(given)
+    return "!" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _handle(value: object, url: re.Pattern[str], network: str) -> str:

@@ -110,6 +110,9 @@ from asyncsfk.outcomes import (
     Progress,
     Status,
 )
+from asyncsfk.plan import (
+    Plan,
+)
 from asyncsfk.records import (
     ArchivedPage,
     ArchiveInfo,
@@ -168,6 +171,7 @@ __all__ = [
     "PageReceived",
     "PaginationError",
     "Paused",
+    "Plan",
     "Price",
     "PriceRaised",
     "Product",

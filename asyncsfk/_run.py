@@ -5,14 +5,13 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Sized
-from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from asyncsfk._api import Terms
 from asyncsfk._checks import is_callback
 from asyncsfk._fanout import FanOut
 from asyncsfk._follow import Follower
-from asyncsfk._handles import SeenHandles, shown, tiktok_handle
+from asyncsfk._handles import SeenHandles, tiktok_handle, trace
 from asyncsfk._payer import Payer
 from asyncsfk._trail import Trail
 from asyncsfk.budget import Budget
@@ -285,7 +284,7 @@ class ShowcaseRun:
         try:
             handle = tiktok_handle(given)
         except InvalidArgumentError as error:
-            if self._is_new(_trace(given)):
+            if self._is_new(trace(given)):
                 await self._finish(invalid_handle(error), emit)
             return
         if self._terms.keep is not None:
@@ -347,12 +346,6 @@ class ShowcaseRun:
                 )
             )
         await emit(outcome)
-
-
-def _trace(given: object) -> str:
-    """Return what tells an invalid handle from others, in few characters, and from valid ones."""
-    text = given if isinstance(given, str) else shown(given)
-    return "!" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def invalid_handle(error: InvalidArgumentError) -> Outcome:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from asyncsfk._calls import Calls
 from asyncsfk._checks import check_limit, check_seconds, check_token
 from asyncsfk._follow import RunOptions
+from asyncsfk._forecast import Wanted, make_plan
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._run import check_handles, invalid_handle
 from asyncsfk.archive import Archive
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from asyncsfk._run import ShowcaseRun
     from asyncsfk.config import Config
     from asyncsfk.outcomes import Outcome
+    from asyncsfk.plan import Plan
 
 
 class Runs(Calls):
@@ -181,6 +183,62 @@ class Runs(Calls):
         ) as run:
             outcomes = {outcome.handle: outcome async for outcome in run}
         return [outcomes[slot] if isinstance(slot, str) else slot for slot in slots]
+
+    async def plan(
+        self,
+        handles: Iterable[str] | AsyncIterable[str],
+        *,
+        region: str | None = None,
+        concurrency: int | None = None,
+        max_pages: int | None = None,
+        verify_empty: bool = False,
+        archive: Archive | str | os.PathLike[str] | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
+    ) -> Plan:
+        """Tell what `showcases` would do and cost; asks for the balance alone, which is free.
+
+        ::
+
+            plan = await client.plan(handles, archive="brands.sfk")
+            print(plan.to_start, "creators to start, some", plan.likely, "credits")
+
+        Remembers each distinct handle in some 25 bytes.
+
+        Args:
+            handles: As of `showcases`; they are pulled to their end.
+            region: As of `showcases`.
+            concurrency: As of `showcases`.
+            max_pages: As of `showcases`.
+            verify_empty: As of `showcases`.
+            archive: As of `showcases`; it is only read, and may be open or not, or not be yet.
+            max_age: As of `showcases`.
+            refresh: As of `showcases`.
+
+        Raises:
+            InvalidArgumentError: An argument is unusable; nothing was sent.
+            ArchiveError: The archive cannot be read.
+            SfkError: The balance could not be had.
+        """
+        check_handles(handles)
+        check_limit("max_pages", max_pages)
+        check_token("region", region)
+        if concurrency is not None:
+            check_limit("concurrency", concurrency)
+        if max_age is not None:
+            check_seconds("max_age", max_age)
+        kept = as_archive(archive)
+        wanted = Wanted(
+            path=None if kept is None else kept.path,
+            region=region,
+            concurrency=concurrency or self.config.concurrency,
+            rate=self.config.rate,
+            max_pages=max_pages,
+            verify_empty=verify_empty,
+            max_age=max_age,
+            refresh=refresh,
+        )
+        return await make_plan(wanted, handles, self.balance)
 
 
 def as_archive(value: Archive | str | os.PathLike[str] | None) -> Archive | None:

@@ -303,6 +303,18 @@ class Archive:
             )
 
 
+def check_archive(value: object) -> None:
+    """Refuse what is no archive, such as the path of one.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if not isinstance(value, Archive):
+        raise InvalidArgumentError(
+            f"a call alone needs an Archive opened with `async with`, not {value!r}"
+        )
+
+
 def _origin(base_url: str) -> str:
     parts = urlsplit(base_url)
     # A simulator has another port at each start.

@@ -19,7 +19,7 @@ from asyncsfk._payer import Payer
 from asyncsfk._run import Purse, ShowcaseRun
 from asyncsfk._runs import Runs
 from asyncsfk._transport import Transport, check_session
-from asyncsfk.archive import Archive
+from asyncsfk.archive import check_archive
 from asyncsfk.budget import Budget
 from asyncsfk.config import ApiKey, Config, Retry, Timeout, make_config
 from asyncsfk.errors import ClientStateError, ConfigurationError, InvalidArgumentError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from asyncsfk._follow import RunOptions
+    from asyncsfk.archive import Archive
     from asyncsfk.events import Event
     from asyncsfk.usage import Usage
 
@@ -253,8 +254,7 @@ class Client(Runs):
             if max_age is not None or refresh:
                 raise InvalidArgumentError("max_age and refresh mean an archive")
             return Terms(Payer((self._budget,)))
-        if not isinstance(archive, Archive):
-            raise InvalidArgumentError(f"a call needs an open Archive, not {archive!r}")
+        check_archive(archive)
         archive.bind(self._config.base_url)
         keep = archive.keep(max_age=max_age, refresh=refresh)
         return Terms(Payer((self._budget,), None, archive.budgets), keep)

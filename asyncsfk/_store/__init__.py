@@ -1,6 +1,15 @@
 """The file below an archive: one SQLite database, one writer. Knows rows, not what they mean."""
 
-from asyncsfk._store._rows import Attempt, Decoded, Find, Page, PageRow, Showcase, Totals
+from asyncsfk._store._rows import (
+    Attempt,
+    Decoded,
+    Find,
+    FindShowcase,
+    Page,
+    PageRow,
+    Showcase,
+    Totals,
+)
 from asyncsfk._store._schema import VERSION, reading
 from asyncsfk._store._store import Durability, Store, writing
 
@@ -10,6 +19,7 @@ __all__ = [
     "Decoded",
     "Durability",
     "Find",
+    "FindShowcase",
     "Page",
     "PageRow",
     "Showcase",

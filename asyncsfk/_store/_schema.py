@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 Mode = Literal["ro", "rwc"]
@@ -89,7 +89,7 @@ def translate(error: sqlite3.Error, path: Path) -> ArchiveError:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Generator[None]:
     """Turn SQLite's errors, and the operating system's, into ours."""
     try:
         yield
@@ -155,7 +155,7 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path) -> Generator[sqlite3.Connection]:
     """Open an archive for reading alone, beside whoever is writing it.
 
     Raises:

@@ -32,7 +32,7 @@ from asyncsfk._version import __version__
 from asyncsfk.errors import ArchiveError, ArchiveLockedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
 Durability = Literal["full", "normal"]
@@ -336,7 +336,7 @@ class Store:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[sqlite3.Connection]:
+def writing(path: Path) -> Generator[sqlite3.Connection]:
     """Open an archive that there is for a few changes, without a thread; blocks.
 
     Raises:

@@ -1,0 +1,218 @@
+"""Sorts handles by what an archive holds of them, and adds up what the rest may cost."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import anyio.lowlevel
+import anyio.to_thread
+import msgspec
+
+from asyncsfk import _routes
+from asyncsfk._handles import SeenHandles, tiktok_handle, trace
+from asyncsfk._keep import key_of
+from asyncsfk._store import FindShowcase, reading
+from asyncsfk.errors import InvalidArgumentError
+from asyncsfk.plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from asyncsfk._store import Showcase
+    from asyncsfk.models import Balance
+
+_CHUNK: Final = 500
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run would be told; see `asyncsfk.Client.showcases`."""
+
+    path: Path | None
+    region: str | None
+    concurrency: int
+    rate: float | None
+    max_pages: int | None
+    verify_empty: bool
+    max_age: float | None
+    refresh: bool
+
+
+class _Told(msgspec.Struct, rename="camel"):
+    """What is of use in a kept outcome."""
+
+    class Usage(msgspec.Struct):
+        products: int = 0
+
+    pages: int = 0
+    next_cursor: str | None = None
+    account_status: str | None = None
+    usage: Usage = Usage()
+
+
+async def make_plan(
+    wanted: Wanted,
+    handles: Iterable[object] | AsyncIterable[object],
+    ask_balance: Callable[[], Awaitable[Balance]],
+) -> Plan:
+    """Pull handles to their end, look them up in the archive, and say what a run would do.
+
+    Raises:
+        ArchiveError: The archive cannot be read.
+        SfkError: The balance could not be had.
+    """
+    forecast = _Forecast(wanted)
+    seen = SeenHandles()
+    counts: Counter[str] = Counter()
+    chunk: list[str] = []
+    async for given in _each(handles):
+        counts["given"] += 1
+        try:
+            handle, valid = tiktok_handle(given), True
+        except InvalidArgumentError:
+            handle, valid = trace(given), False
+        if not seen.add(handle):
+            counts["duplicates"] += 1
+        elif not valid:
+            counts["invalid"] += 1
+        else:
+            chunk.append(handle)
+            if len(chunk) == _CHUNK:
+                await anyio.to_thread.run_sync(forecast.add, chunk)
+                chunk = []
+    await anyio.to_thread.run_sync(forecast.add, chunk)
+    balance = (await ask_balance()).balance
+    return await anyio.to_thread.run_sync(
+        lambda: forecast.plan(
+            given=counts["given"],
+            duplicates=counts["duplicates"],
+            invalid=counts["invalid"],
+            balance=balance,
+        )
+    )
+
+
+async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncGenerator[object, None]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for number, item in enumerate(items, 1):
+            if number % _CHUNK == 0:
+                # Others want to run as well.
+                await anyio.lowlevel.checkpoint()
+            yield item
+
+
+class _Past(NamedTuple):
+    """What complete showcases in the archive came to, and how long requests took."""
+
+    pages: float | None
+    empty: float | None
+    seconds: float | None
+
+
+class _Forecast:
+    """Takes handles in, some at a time, and says what a run over them would do; blocks."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._path = None if wanted.refresh else wanted.path
+        self._since = 0.0 if wanted.max_age is None else time.time() - wanted.max_age
+        self._complete = 0
+        self._to_start = 0
+        self._to_verify = 0
+        self._pages_had: list[int] = []
+
+    def add(self, handles: Sequence[str]) -> None:
+        """Sort (normalised, distinct) handles by what the archive holds of them.
+
+        Raises:
+            ArchiveError: The archive cannot be read.
+        """
+        if self._path is None or not self._path.exists():
+            self._to_start += len(handles)
+            return
+        region = self._wanted.region
+        with reading(self._path) as connection:
+            for handle in handles:
+                first = key_of(_routes.showcase(handle, cursor=None, region=region))
+                found = FindShowcase(handle, region or "", first).read(connection)
+                if found is None or found[1] is None or found[1] < self._since:
+                    self._to_start += 1
+                else:
+                    self._sort(found[0])
+
+    def plan(self, *, given: int, duplicates: int, invalid: int, balance: int) -> Plan:
+        """Add up.
+
+        Raises:
+            ArchiveError: The archive cannot be read.
+        """
+        wanted, past = self._wanted, self._read_past()
+        begun = len(self._pages_had)
+        least = self._to_start + begun + self._to_verify
+        likely: int | None = None
+        if past.pages is not None:
+            rest = sum(max(1.0, past.pages - had) for had in self._pages_had)
+            look_ups = self._to_start * (past.empty or 0.0) if wanted.verify_empty else 0.0
+            likely = round(self._to_start * past.pages + rest + look_ups) + self._to_verify
+        elif least == 0:
+            likely = 0
+        most: int | None = None
+        if wanted.max_pages is not None:
+            most = self._to_verify + self._to_start * wanted.max_pages
+            most += sum(max(1, wanted.max_pages - had) for had in self._pages_had)
+        seconds: float | None = None
+        if likely is not None and past.seconds is not None:
+            seconds = likely * past.seconds / wanted.concurrency
+            if wanted.rate is not None:
+                seconds = max(seconds, likely / wanted.rate)
+        return Plan(
+            given=given,
+            duplicates=duplicates,
+            invalid=invalid,
+            complete=self._complete,
+            to_continue=begun,
+            to_start=self._to_start,
+            least=least,
+            likely=likely,
+            most=most,
+            balance=balance,
+            concurrency=wanted.concurrency,
+            seconds=seconds,
+        )
+
+    def _sort(self, showcase: Showcase) -> None:
+        told = _Told()
+        if showcase.outcome is not None:
+            told = msgspec.json.decode(showcase.outcome, type=_Told)
+        most = self._wanted.max_pages
+        is_whole = told.next_cursor is None or (most is not None and told.pages >= most)
+        if showcase.status != "complete" or not is_whole:
+            self._pages_had.append(max(1, told.pages))
+            return
+        self._complete += 1
+        # Of an empty one the profile was perhaps never looked up.
+        if self._wanted.verify_empty and not told.usage.products and told.account_status is None:
+            self._to_verify += 1
+
+    def _read_past(self) -> _Past:
+        path = self._wanted.path
+        if path is None or not path.exists():
+            return _Past(None, None, None)
+        with reading(path) as connection:
+            pages, empty = connection.execute(
+                "SELECT avg(min(pages, ?)), avg(products = 0) FROM (SELECT "
+                "json_extract(CAST(outcome AS TEXT), '$.pages') AS pages, "
+                "json_extract(CAST(outcome AS TEXT), '$.usage.products') AS products "
+                "FROM showcase WHERE status = 'complete')",
+                (self._wanted.max_pages or 1 << 62,),
+            ).fetchone()
+            seconds = connection.execute(
+                "SELECT avg(seconds) FROM attempt WHERE failure IS NULL AND number > 0"
+            ).fetchone()[0]
+        return _Past(pages, empty, seconds)

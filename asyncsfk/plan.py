@@ -1,0 +1,62 @@
+"""What a run would do and cost, before it is run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run over some handles would do and cost; made by `asyncsfk.Client.plan`.
+
+    Credits count good answers: a retry after a lost answer can cost more. ``max_credits`` is what
+    bounds a run for certain.
+
+    Attributes:
+        given: How many handles were given.
+        duplicates: How many of them came before.
+        invalid: How many distinct ones are no handles.
+        complete: Creators whose showcase is complete in the archive: free.
+        to_continue: Creators whose showcase is there in part.
+        to_start: Creators of whom nothing is there that will do.
+        least: Credits that it costs at least.
+        likely: Credits that it likely costs, going by the showcases that are complete in the
+            archive; ``None`` where there are none.
+        most: Credits that it costs at most; ``None`` without ``max_pages``.
+        balance: Credits that the account has.
+        concurrency: How many requests at once the forecast is for.
+        seconds: How long it likely takes, going by the requests in the archive; ``None`` where
+            there are none.
+    """
+
+    given: int
+    duplicates: int
+    invalid: int
+    complete: int
+    to_continue: int
+    to_start: int
+    least: int
+    likely: int | None
+    most: int | None
+    balance: int
+    concurrency: int
+    seconds: float | None
+
+    @property
+    def distinct(self) -> int:
+        """How many creators it is about."""
+        return self.complete + self.to_continue + self.to_start
+
+    @property
+    def covered(self) -> Literal["certain", "likely", "perhaps", "no"]:
+        """Whether the balance covers it.
+
+        ``certain``: even the most that it costs. ``likely``: what it likely costs. ``perhaps``:
+        the least, and nothing is known of the rest. ``no``: not even that, or not what is likely.
+        """
+        if self.most is not None and self.balance >= self.most:
+            return "certain"
+        if self.likely is not None:
+            return "likely" if self.balance >= self.likely else "no"
+        return "perhaps" if self.balance >= self.least else "no"
