@@ -17,6 +17,7 @@ from asyncsfk._keep import key_of
 from asyncsfk._store import FindShowcase, reading
 from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.plan import Plan
+from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -43,9 +44,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Told(msgspec.Struct, rename="camel"):
     """What is of use in a kept outcome."""
-
-    class Usage(msgspec.Struct):
-        products: int = 0
 
     pages: int = 0
     next_cursor: str | None = None
@@ -108,7 +106,7 @@ async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncGenerat
 
 
 class _Past(NamedTuple):
-    """What complete showcases in the archive came to, and how long requests took."""
+    """What showcases in the archive came to so far, and how long requests took."""
 
     pages: float | None
     empty: float | None
@@ -206,10 +204,12 @@ class _Forecast:
             return _Past(None, None, None)
         with reading(path) as connection:
             pages, empty = connection.execute(
+                # Partial ones have a page more at least; without them long showcases, which are
+                # complete last, would be missing.
                 "SELECT avg(min(pages, ?)), avg(products = 0) FROM (SELECT "
-                "json_extract(CAST(outcome AS TEXT), '$.pages') AS pages, "
+                "json_extract(CAST(outcome AS TEXT), '$.pages') + (status = 'partial') AS pages, "
                 "json_extract(CAST(outcome AS TEXT), '$.usage.products') AS products "
-                "FROM showcase WHERE status = 'complete')",
+                "FROM showcase WHERE status IN ('complete', 'partial'))",
                 (self._wanted.max_pages or 1 << 62,),
             ).fetchone()
             seconds = connection.execute(

@@ -21,8 +21,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         to_continue: Creators whose showcase is there in part.
         to_start: Creators of whom nothing is there that will do.
         least: Credits that it costs at least.
-        likely: Credits that it likely costs, going by the showcases that are complete in the
-            archive; ``None`` where there are none.
+        likely: Credits that it likely costs, going by the showcases in the archive; ``None`` where
+            there are none.
         most: Credits that it costs at most; ``None`` without ``max_pages``.
         balance: Credits that the account has.
         concurrency: How many requests at once the forecast is for.
