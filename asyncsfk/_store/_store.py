@@ -40,6 +40,7 @@ Durability = Literal["full", "normal"]
 # A commit waits so long for further pages; `benchmarks/archive.py` shows what it saves.
 _GATHER: Final = 0.002
 _ENOUGH: Final = 50
+_GATHER_READS: Final = 0.001
 _LEAST_EXPOSURE: Final = 16
 _POLL: Final = 0.1
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "normal": "NORMAL"}
@@ -74,7 +75,9 @@ class Store:
         self._writer: Batches[Write] = Batches(
             self._write, name="asyncsfk-archive", gather=_GATHER, enough=_ENOUGH
         )
-        self._reader: Batches[_Read] = Batches(self._read, name="asyncsfk-archive-reader")
+        self._reader: Batches[_Read] = Batches(
+            self._read, name="asyncsfk-archive-reader", gather=_GATHER_READS
+        )
         self._connections: dict[str, sqlite3.Connection] = {}
         self._session = 0
         self._exposed = 0
@@ -247,6 +250,8 @@ class Store:
     def _open(self) -> None:
         with translated(self._path):
             connection = self._connections["writer"] = connect(self._path, "rwc")
+            # Of a new file; a body of some KB then takes little more than its own size.
+            connection.execute("PRAGMA page_size = 8192")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
             prepare(connection, self._path)
