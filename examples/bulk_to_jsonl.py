@@ -1,131 +1,72 @@
-"""Write the showcases of many creators to a file, and go on where an earlier call stopped.
+"""Fetch the showcases of many creators under a ceiling of credits, and write them to a file.
 
     python bulk_to_jsonl.py [FILE_WITH_A_HANDLE_A_LINE]
 
-Products go to products.jsonl, a line each, as soon as their page is there. journal.jsonl gets a
-line for each page: which creators are done, and where to go on with the others. Interrupt it, run
-it again, and only what is missing is paid for.
+showcases.sfk keeps every page that was paid for. Interrupt this, run out of credits, kill it, add
+handles: run it again, and only what is missing is bought. products.jsonl is then written anew from
+the archive, a line for each product.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from asyncsfk import Client, PaginationError, SfkError
+from asyncsfk import Archive, Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from asyncsfk import Outcome, ShowcasePage
-
 CREATORS = ["mrbeast", "@CharliDamelio", "@khaby.lame", "zachking", "spencerx"]
-JOURNAL = Path("journal.jsonl")
+ARCHIVE = Path("showcases.sfk")
 PRODUCTS = Path("products.jsonl")
-
-
-class Sink:
-    """Where products and the journal are written."""
-
-    def __init__(self, products: TextIO, journal: TextIO) -> None:
-        self._products = products
-        self._journal = journal
-
-    def take_page(self, page: ShowcasePage) -> None:
-        """Write a page's products, then that they are written."""
-        for product in page.products:
-            line = {"handle": page.handle, **product.to_dict()}
-            self._products.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._products.flush()
-        if page.has_more and page.next_cursor:
-            self._note(page.handle, cursor=page.next_cursor, done=False)
-
-    def take_outcome(self, outcome: Outcome) -> None:
-        """Write what became of a creator."""
-        self.end(outcome.handle, outcome.error)
-
-    def end(self, handle: str, error: SfkError | None) -> None:
-        """Write that a creator is done, or tell why not."""
-        if error is not None:
-            print(f"{handle}: {error}", file=sys.stderr)
-        # A list that leads nowhere has no page to go on to.
-        if error is None or isinstance(error, PaginationError):
-            self._note(handle, cursor=None, done=True)
-
-    def _note(self, handle: str, *, cursor: str | None, done: bool) -> None:
-        self._journal.write(json.dumps({"handle": handle, "cursor": cursor, "done": done}) + "\n")
-        self._journal.flush()
-
-
-def read_journal() -> tuple[set[str], dict[str, str]]:
-    """Return who is done, and the cursors of those who were under way."""
-    done: set[str] = set()
-    cursors: dict[str, str] = {}
-    if JOURNAL.exists():
-        with JOURNAL.open(encoding="utf-8") as lines:
-            for line in lines:
-                note = json.loads(line)
-                if note["done"]:
-                    done.add(note["handle"])
-                    cursors.pop(note["handle"], None)
-                else:
-                    cursors[note["handle"]] = note["cursor"]
-    return done, cursors
+MAX_CREDITS = 1_000
 
 
 def read_handles() -> Iterator[str]:
-    """Give the handles one by one, as the client writes them, so that the journal knows them."""
+    """Give the handles one by one."""
     if len(sys.argv) > 1:
         with Path(sys.argv[1]).open(encoding="utf-8") as lines:
-            yield from filter(None, map(plain, lines))
+            yield from filter(None, map(str.strip, lines))
     else:
-        yield from map(plain, CREATORS)
+        yield from CREATORS
 
 
-def plain(handle: str) -> str:
-    """Return ``mrbeast`` for ``@MrBeast``."""
-    return handle.strip().removeprefix("@").lower()
-
-
-async def go_on(client: Client, handle: str, cursor: str, sink: Sink) -> None:
-    """Fetch the rest of a showcase."""
-    try:
-        async for page in client.showcase(handle, cursor=cursor).pages():
-            sink.take_page(page)
-    except SfkError as error:
-        sink.end(handle, error)
-    else:
-        sink.end(handle, None)
-
-
-async def fetch(sink: Sink) -> None:
-    """Fetch what the journal does not know to be done."""
-    done, cursors = read_journal()
-    known = {*done, *cursors}
-
+async def fetch() -> None:
+    """Buy what the archive does not have yet."""
     async with Client() as client:
-        for handle, cursor in cursors.items():
-            await go_on(client, handle, cursor, sink)
+        plan = await client.plan(read_handles(), archive=ARCHIVE)
+        print(f"{plan.complete} creators are there, {plan.to_continue + plan.to_start} are not")
+        print(f"{plan.least} credits at least, of a balance of {plan.balance}")
 
-        new = (handle for handle in read_handles() if handle not in known)
-        async with client.showcases(new) as run:
-            async for page in run.pages(sink.take_outcome):
-                sink.take_page(page)
+        run = client.showcases(read_handles(), archive=ARCHIVE, max_credits=MAX_CREDITS)
+        with suppress(NotImplementedError):  # on Windows
+            # Ctrl-C: send nothing more, and keep what is on its way.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, run.stop)
+        async with run:
+            async for outcome in run:
+                if outcome.error is not None:
+                    print(f"{outcome.handle}: {outcome.error}", file=sys.stderr)
             progress = run.progress
 
-        usage = client.usage
-        print(f"{progress.complete} of {progress.done} new creators are complete")
-        print(f"{usage.products} products, {usage.charged} credits, perhaps {usage.maybe} more")
+        print(f"{progress.complete} of {progress.done} creators are complete")
+        print(f"{run.usage.charged} credits, perhaps {run.usage.maybe} more")
 
 
-def main() -> None:
-    """Run."""
-    with PRODUCTS.open("a", encoding="utf-8") as products, JOURNAL.open("a", encoding="utf-8") as j:
-        asyncio.run(fetch(Sink(products, j)))
+def write() -> None:
+    """Write what the archive has; neither network nor credits are needed for that."""
+    with PRODUCTS.open("w", encoding="utf-8") as lines:
+        for handle, product in Archive(ARCHIVE).products():
+            line = {"handle": handle, **product.to_dict()}
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+    print("all requests for this archive:", Archive(ARCHIVE).usage.charged, "credits")
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(fetch())
+    write()
