@@ -45,7 +45,7 @@ class _Try(NamedTuple):
     reserved: Hold
     cost: Meter
     keep: Keep | None
-    exposed: int
+    exposed: int | None
     started: float
 
 
@@ -101,18 +101,7 @@ class Attempts:
             BudgetReachedError: A ceiling leaves no room for it; it was not sent.
             ArchiveError: The archive cannot be written; it was not sent.
         """
-        reserved = await hold(payer.budgets, request.price, request.route)
-        exposed = 0
-        try:
-            if keep is not None:
-                await keep.store.expose(reserved.credits)
-                exposed = reserved.credits
-            await self._gate.enter()
-        except BaseException:
-            reserved.release()
-            if keep is not None:
-                keep.store.cover(exposed)
-            raise
+        reserved, exposed = await self._enter(request, payer, keep)
         flight.in_air = True
         try:
             this = _Try(request, number, reserved, flight.cost, keep, exposed, self._clock())
@@ -125,6 +114,29 @@ class Attempts:
             return await self._keep(request, answer, line, keep, exposed)
         finally:
             flight.in_air = False
+
+    async def _enter(self, request: Request, payer: Payer, keep: Keep | None) -> tuple[Hold, int]:
+        """Reserve the price, put it on file and get a place; return what was reserved and filed."""
+        while True:
+            reserved = await hold(payer.budgets, request.price, request.route)
+            price, exposed = reserved.credits, 0
+            try:
+                if keep is not None:
+                    await keep.store.expose(price)
+                    exposed = price
+                await self._gate.enter()
+            except BaseException:
+                reserved.release()
+                if keep is not None:
+                    keep.store.cover(exposed)
+                raise
+            if reserved.credits == price:
+                return reserved, exposed
+            # The price rose while it waited for its place, and it need not pass the ceiling.
+            self._gate.leave()
+            reserved.release()
+            if keep is not None:
+                keep.store.cover(exposed)
 
     async def _exchange(self, this: _Try) -> tuple[Answer, Attempt | None]:
         """Send one request and settle it, whatever becomes of it."""
@@ -222,7 +234,7 @@ class Attempts:
         )
 
     async def _keep(
-        self, request: Request, answer: Answer, line: Attempt, keep: Keep, exposed: int
+        self, request: Request, answer: Answer, line: Attempt, keep: Keep, exposed: int | None
     ) -> Answer:
         """Keep a paid answer and the ledger's line before anybody sees them."""
         result, response = answer.result, answer.response

@@ -134,6 +134,8 @@ class Budget:
                 # It may have been called just now, in the place of another.
                 self._call()
             raise
+        # Whoever was called may leave the room to others: another of its budgets is in the way.
+        waiter.get_loop().call_soon(self._call_next)
 
     @property
     def _taken(self) -> int:
@@ -178,10 +180,17 @@ class Budget:
             price = self.price(credits, route)
             if price > spare and not self._is_out_of_reach(price):
                 return
-            spare -= price
             self._waiting.popleft()
-            with suppress(RuntimeError):  # its loop was closed under it
+            try:
                 waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+            except RuntimeError:  # its loop was closed under it
+                continue
+            if price <= spare:
+                spare -= price
+
+    def _call_next(self) -> None:
+        with self._lock:
+            self._call()
 
 
 class Reservation:
@@ -252,6 +261,7 @@ async def hold(budgets: Sequence[Budget], credits: int, route: str) -> Hold:  # 
     Raises:
         BudgetReachedError: One of them is reached.
     """
+    budgets = tuple(dict.fromkeys(budgets))  # a run may be given its client's
     while True:
         price = max(budget.price(credits, route) for budget in budgets)
         taken: list[Reservation] = []

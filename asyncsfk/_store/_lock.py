@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from asyncsfk._store._schema import reading
 from asyncsfk.errors import ArchiveError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class FileLock:
@@ -22,7 +20,9 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path.with_name(f"{path.name}-lock")
+        # Beside the file itself, whatever links lead to it.
+        real = Path(os.path.realpath(path))
+        self._path = real.with_name(f"{real.name}-lock")
         self._connection: sqlite3.Connection | None = None
 
     def acquire(self) -> bool:
@@ -32,21 +32,22 @@ class FileLock:
             sqlite3.Error: The lock file cannot be made.
         """
         while True:
+            before = self._identity()
             connection = sqlite3.connect(
                 self._path, isolation_level=None, timeout=0.0, check_same_thread=False
             )
             try:
-                before = self._inode()
                 connection.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
                 connection.close()
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                     return False
                 raise
-            if before is not None and self._inode() == before:
+            # What is there before and after is what was opened between.
+            if before is not None and self._identity() == before:
                 self._connection = connection
                 return True
-            # Whoever held it before removed the file that we had opened.
+            # It was not there, or whoever held it before removed the file that we had opened.
             connection.close()
 
     def release(self) -> None:
@@ -58,12 +59,13 @@ class FileLock:
             self._connection.close()
             self._connection = None
 
-    def _inode(self) -> tuple[int, int] | None:
+    def _identity(self) -> tuple[int, int, int] | None:
         try:
             found = self._path.stat()
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        # A number of its own is soon another file's.
+        return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def holder(path: Path) -> str:

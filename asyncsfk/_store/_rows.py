@@ -150,14 +150,34 @@ class Showcase(msgspec.Struct, frozen=True, kw_only=True):
         """Return what a row of those columns says."""
         return cls(**dict(zip(cls.COLUMNS.split(", "), columns, strict=True)))
 
+    _INSERT: ClassVar = (
+        "INSERT INTO showcase (handle, region, stamp, status, finished, outcome) "
+        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET stamp = excluded.stamp"
+    )
+    _REPLACE: ClassVar = (
+        ", status = excluded.status, finished = excluded.finished, outcome = excluded.outcome"
+    )
+    _EMPTY: ClassVar = ("failed", "skipped")
+
     def apply(self, connection: sqlite3.Connection) -> None:
-        """Write how it ended; its floor stays."""
-        connection.execute(
-            "INSERT INTO showcase (handle, region, stamp, status, finished, outcome) "
-            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET stamp = excluded.stamp, "
-            "status = excluded.status, finished = excluded.finished, outcome = excluded.outcome",
-            (self.handle, self.region, self.stamp, self.status, self.finished, self.outcome),
+        """Write how it ended; its floor stays.
+
+        An outcome with nothing in it does not take the place of one that has pages on file, such
+        as when buying them afresh failed.
+        """
+        guard = ""
+        if self.status in self._EMPTY:
+            guard = " WHERE status IS NULL OR status IN ('failed', 'skipped')"
+        values = (
+            self.handle,
+            self.region,
+            self.stamp,
+            self.status,
+            self.finished,
+            self.outcome,
         )
+        if connection.execute(f"{self._INSERT}{self._REPLACE}{guard}", values).rowcount == 0:
+            connection.execute(self._INSERT, values)
 
 
 class Exposure(msgspec.Struct, frozen=True):

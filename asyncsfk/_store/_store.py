@@ -86,6 +86,7 @@ class Store:
         self._landed = asyncio.Event()
         self._broken: ArchiveError | None = None
         self._refusal: ArchiveError | None = None
+        self._is_shut = False
         self.notes: dict[str, str] = {}
         self.charged = 0
         self.maybe = 0
@@ -130,9 +131,7 @@ class Store:
         Raises:
             ArchiveError: It could not be kept.
         """
-        self._check()
-        number: int = await self._submit(page, exposed)
-        self.last_page = max(self.last_page, number)
+        await self._submit(page, exposed)
 
     async def record(self, attempt: Attempt, exposed: int) -> None:
         """Enter an attempt into the ledger, which had exposed so many credits.
@@ -140,10 +139,9 @@ class Store:
         Raises:
             ArchiveError: It could not be entered.
         """
-        self._check()
         await self._submit(attempt, exposed)
 
-    def record_soon(self, attempt: Attempt, exposed: int) -> None:
+    def record_soon(self, attempt: Attempt, exposed: int | None) -> None:
         """Enter an attempt into the ledger, at the latest when the file is closed."""
         _ = self._submit(attempt, exposed)
 
@@ -168,13 +166,15 @@ class Store:
 
         What is on file covers some more requests than there are, so that few have to wait.
 
+        Whatever becomes of this, `cover` or what is kept of the request must follow.
+
         Raises:
             ArchiveError: It could not be put on file: nothing must be sent.
         """
+        self._in_air += 1
         self._check()
         self._check_open()
         self._exposed += credits
-        self._in_air += 1
         try:
             while self._exposed > self._covered:
                 cover = max(_LEAST_EXPOSURE, self._covered)
@@ -183,7 +183,7 @@ class Store:
                 await self._writer.submit(Exposure(self._session, cover))
                 self._covered = max(self._covered, cover)
         except BaseException:
-            self.cover(credits)
+            self._exposed -= credits
             raise
 
     def cover(self, credits: int) -> None:  # noqa: A002 - the API's word
@@ -218,6 +218,9 @@ class Store:
         return found
 
     def _submit(self, write: Page | Attempt, exposed: int | None) -> asyncio.Future[Any]:
+        if exposed is None:
+            # What is in the air is waited for, this is not.
+            self._check()
         attempt = write.attempt if isinstance(write, Page) else write
         self.charged += attempt.charged
         self.maybe += attempt.maybe
@@ -252,9 +255,10 @@ class Store:
             connection = self._connections["writer"] = connect(self._path, "rwc")
             # Of a new file; a body of some KB then takes little more than its own size.
             connection.execute("PRAGMA page_size = 8192")
+            prepare(connection, self._path)
+            # Not before it is known to be ours: this is written into the file.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
-            prepare(connection, self._path)
             now = time.time()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -283,6 +287,10 @@ class Store:
             connection.execute("BEGIN IMMEDIATE")
             results = [write.apply(connection) for write in batch]
             connection.execute("COMMIT")
+            # Here, since who submitted them may have left.
+            for write, result in zip(batch, results, strict=True):
+                if isinstance(write, Page):
+                    self.last_page = result
         except BaseException as error:
             connection.rollback()
             if isinstance(error, sqlite3.Error):
@@ -324,6 +332,8 @@ class Store:
         """Refuse further work once a write has failed: what it would buy could not be kept."""
         if self._broken is not None:
             raise self._broken.evolve()
+        if self._is_shut:
+            self._check_open()
 
     def _check_open(self) -> None:
         if self._refusal is not None:
@@ -333,6 +343,7 @@ class Store:
         with anyio.CancelScope(shield=True):
             await self._reader.flush()
             await self._writer.flush()
+            self._is_shut = True
             try:
                 await self._writer.run(self._close)
             finally:
