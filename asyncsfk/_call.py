@@ -166,8 +166,13 @@ class Caller:
         flight: Flight[Answer],
     ) -> Answer:
         """Send a request until it is answered, or until trying again would not do."""
+        failed: SfkError | None = None
         while True:
-            answer = await self._attempts.send(request, len(failures) + 1, payer, keep, flight)
+            try:
+                answer = await self._attempts.send(request, len(failures) + 1, payer, keep, flight)
+            except BudgetReachedError as error:
+                # What went wrong before is why there had to be another attempt.
+                raise error from failed
             result = answer.result
             if isinstance(result, Received):
                 self._quota.earn()
@@ -190,6 +195,7 @@ class Caller:
                     wait=verdict.seconds,
                 )
             )
+            failed = result
             await anyio.sleep(verdict.seconds)
 
     async def _keep_too(self, request: Request, answer: Answer, keep: Keep) -> None:
@@ -203,4 +209,5 @@ class Caller:
                 line_of(request, Usage(), number=0, status=response.status),
                 key=self._config.api_key,
                 max_body_bytes=self._config.max_body_bytes,
+                once=True,
             )

@@ -10,7 +10,7 @@ import msgspec
 
 from asyncsfk._packing import CANNOT_UNPACK, encoding_of, unpack
 from asyncsfk._routes import SHOWCASE
-from asyncsfk._store import Attempt, Page, Store
+from asyncsfk._store import Attempt, Page, Store, Watch
 from asyncsfk.errors import SfkError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         since: Nor will those received before, in seconds since 1970.
         look: Whether there may be any that will.
         opens: Whether a showcase's page may be the first of its showcase in the file.
+        watch: Sees what others keep of the showcase.
         anew: With this page a showcase begins anew: those below this id are of an older one.
     """
 
@@ -40,6 +41,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
     look: bool = True
     opens: bool = True
     anew: int | None = None
+    watch: Watch | None = None
 
     async def find(self, request: Request) -> PageRow | None:
         """Return the kept answer to a request, if there is one that will do.
@@ -65,8 +67,19 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         key: ApiKey | None,
         max_body_bytes: int,
         exposed: int | None = None,
+        once: bool = False,
     ) -> None:
         """Keep an answer that was paid for, decoded or not.
+
+        Args:
+            request: What was asked for.
+            response: What came.
+            result: What was made of it.
+            attempt: The ledger's line on it.
+            key: Struck out of the body, should it have been echoed.
+            max_body_bytes: The largest body, once unpacked.
+            exposed: Credits that the attempt had exposed, if it was one of ours.
+            once: Keep it only if there is none yet that will do.
 
         Raises:
             ArchiveError: It could not be kept.
@@ -83,8 +96,10 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 attempt=attempt,
                 opens=self.opens and request.route == SHOWCASE,
                 floor=self.anew,
+                unless_from=self.floor if once else None,
             ),
             exposed,
+            self.watch,
         )
 
 

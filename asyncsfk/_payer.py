@@ -27,4 +27,9 @@ class Payer(NamedTuple):
     @property
     def budgets(self) -> tuple[Budget, ...]:
         """Where the next request is reserved before it is sent."""
-        return (*self.own, *self.job)
+        return distinct(*self.own, *self.job) if self.job else self.own
+
+
+def distinct(*budgets: Budget) -> tuple[Budget, ...]:
+    """Return budgets without doubles: one that is given to several is reserved in once."""
+    return tuple(dict.fromkeys(budgets))

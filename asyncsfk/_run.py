@@ -12,7 +12,7 @@ from asyncsfk._checks import is_callback
 from asyncsfk._fanout import FanOut
 from asyncsfk._follow import Follower
 from asyncsfk._handles import SeenHandles, tiktok_handle, trace
-from asyncsfk._payer import Payer
+from asyncsfk._payer import Payer, distinct
 from asyncsfk._trail import Trail
 from asyncsfk.budget import Budget
 from asyncsfk.errors import (
@@ -267,7 +267,7 @@ class ShowcaseRun:
         if archive is not None and isinstance(max_credits, int):
             job += owned
             owned = []
-        self._payer = Payer((own, *owned), self._meter, job)
+        self._payer = Payer(distinct(own, *owned), self._meter, job)
         self._terms = Terms(self._payer, keep)
         self._follower = Follower(self._api, self._options, self._terms, self._stamp)
 
@@ -307,25 +307,31 @@ class ShowcaseRun:
             return
         self._under_way.add(handle)
         try:
-            trail = Trail(keep, handle, self._options.region)
-            try:
-                known = await trail.open()
-            except ArchiveError as error:
-                self._counts["started"] += 1
-                self._follower.stop(error)
-                outcome = Outcome(handle=handle, status="failed", error=error.evolve(handle=handle))
-            else:
-                if dedupe and known is not None and known.stamp == self._stamp:
-                    self._counts["duplicates"] += 1
-                    return
-                self._counts["started"] += 1
-                on_page = emit if self._by_page else None
-                outcome = await self._follower.follow(handle, trail, on_page)
-                # On file before it is handed out, and before its handle can come again.
-                outcome = await self._follower.keep(outcome)
+            with keep.store.watching(handle, self._options.region or "") as watch:
+                trail = Trail(keep, handle, self._options.region, watch)
+                outcome = await self._follow_kept(handle, trail, emit)
         finally:
             self._under_way.discard(handle)
-        await self._finish(outcome, emit)
+        if outcome is not None:
+            await self._finish(outcome, emit)
+
+    async def _follow_kept(
+        self, handle: str, trail: Trail, emit: Emit[Outcome | ShowcasePage]
+    ) -> Outcome | None:
+        """Return what became of a creator; nothing if this run had finished it before."""
+        try:
+            known = await trail.open()
+        except ArchiveError as error:
+            self._counts["started"] += 1
+            self._follower.stop(error)
+            return Outcome(handle=handle, status="failed", error=error.evolve(handle=handle))
+        if self._options.dedupe and known is not None and known.stamp == self._stamp:
+            self._counts["duplicates"] += 1
+            return None
+        self._counts["started"] += 1
+        on_page = emit if self._by_page else None
+        # On file before it is handed out, and before its handle can come again.
+        return await self._follower.keep(await self._follower.follow(handle, trail, on_page))
 
     def _is_new(self, trace: str) -> bool:
         """Count a handle as begun, or as one that came before."""

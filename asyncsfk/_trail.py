@@ -11,7 +11,7 @@ from asyncsfk._keep import Keep, key_of
 from asyncsfk.errors import StaleCursorError
 
 if TYPE_CHECKING:
-    from asyncsfk._store import Showcase
+    from asyncsfk._store import Showcase, Watch
     from asyncsfk.errors import BadRequestError, SfkError
 
 
@@ -25,12 +25,16 @@ class Trail:
         keep: The archive, and which kept pages will do for a first page.
         handle: The (normalised) creator.
         region: As the caller gave it.
+        watch: Sees what others keep of it; without it the archive is asked for each page.
     """
 
-    def __init__(self, keep: Keep, handle: str, region: str | None) -> None:
+    def __init__(
+        self, keep: Keep, handle: str, region: str | None, watch: Watch | None = None
+    ) -> None:
         self._keep = keep
         self._handle = handle
         self._region = region
+        self._watch = watch
         self._floor = 0
         self._anew: int | None = None
         self._look = True
@@ -87,9 +91,10 @@ class Trail:
             offline=offline,
             floor=self._floor,
             since=0.0,
-            look=self._look,
+            look=self.is_begun,
             opens=number == 1,
             anew=self._anew if cursor is None else None,
+            watch=self._watch,
         )
 
     def passed(self, *, kept: bool) -> None:
@@ -99,7 +104,7 @@ class Trail:
     @property
     def is_begun(self) -> bool:
         """Whether the archive may hold pages of it that will do."""
-        return self._look
+        return self._look or self._watch is None or not self._watch.is_alone
 
     def rewind(self) -> None:
         """Go back to the first page, with what the archive holds by now."""

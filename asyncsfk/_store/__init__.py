@@ -12,6 +12,7 @@ from asyncsfk._store._rows import (
 )
 from asyncsfk._store._schema import VERSION, reading
 from asyncsfk._store._store import Durability, Store, writing
+from asyncsfk._store._watch import Watch
 
 __all__ = [
     "VERSION",
@@ -25,6 +26,7 @@ __all__ = [
     "Showcase",
     "Store",
     "Totals",
+    "Watch",
     "reading",
     "writing",
 ]

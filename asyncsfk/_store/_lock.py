@@ -20,9 +20,8 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        # Beside the file itself, whatever links lead to it.
-        real = Path(os.path.realpath(path))
-        self._path = real.with_name(f"{real.name}-lock")
+        self._beside = path
+        self._path = path
         self._connection: sqlite3.Connection | None = None
 
     def acquire(self) -> bool:
@@ -31,24 +30,26 @@ class FileLock:
         Raises:
             sqlite3.Error: The lock file cannot be made.
         """
+        # Beside the file itself, whatever links lead to it.
+        real = Path(os.path.realpath(self._beside))
+        self._path = real.with_name(f"{real.name}-lock")
         while True:
-            before = self._identity()
             connection = sqlite3.connect(
                 self._path, isolation_level=None, timeout=0.0, check_same_thread=False
             )
             try:
+                # Begins to write it, which SQLite does only to the file that is still there.
                 connection.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
                 connection.close()
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                     return False
-                raise
-            # What is there before and after is what was opened between.
-            if before is not None and self._identity() == before:
+                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_DBMOVED:
+                    raise
+                # Whoever held it before removed the file that we had opened.
+            else:
                 self._connection = connection
                 return True
-            # It was not there, or whoever held it before removed the file that we had opened.
-            connection.close()
 
     def release(self) -> None:
         """Give the lock back and remove its file."""
@@ -58,14 +59,6 @@ class FileLock:
                 self._path.unlink()
             self._connection.close()
             self._connection = None
-
-    def _identity(self) -> tuple[int, int, int] | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        # A number of its own is soon another file's.
-        return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def holder(path: Path) -> str:

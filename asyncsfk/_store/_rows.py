@@ -70,6 +70,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         attempt: The attempt that got it.
         opens: It may be the first page of its showcase in the file.
         floor: Where it begins a showcase anew: pages below this id are of an older one.
+        unless_from: It is not kept if there is one under its key from this id on.
     """
 
     key: bytes
@@ -81,6 +82,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Attempt
     opens: bool = False
     floor: int | None = None
+    unless_from: int | None = None
 
     _INSERT: ClassVar = (
         "INSERT INTO page (key, route, handle, region, cursor, request_id, charged, maybe, "
@@ -91,6 +93,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         """Write it and its attempt; return its id."""
         attempt = self.attempt
         attempt.apply(connection)
+        if self.unless_from is not None:
+            same = Find(self.key, self.unless_from, 0.0).read(connection)
+            if same is not None:
+                return same.id
         if self.opens:
             handle, region = attempt.handle, self.region or ""
             connection.execute(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
 Mode = Literal["ro", "rwc"]
 
@@ -181,7 +182,8 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         # In a directory that cannot be written, what is no more written to needs no lock.
         connection.close()
-        if path.with_name(f"{path.name}-wal").exists():
+        real = Path(os.path.realpath(path))
+        if real.with_name(f"{real.name}-wal").exists():
             raise
         connection = connect(path, "ro", immutable=True)
     return connection

@@ -28,6 +28,7 @@ from asyncsfk._store._rows import (
     Write,
 )
 from asyncsfk._store._schema import connect, prepare, translate, translated
+from asyncsfk._store._watch import Watch, Watches
 from asyncsfk._version import __version__
 from asyncsfk.errors import ArchiveError, ArchiveLockedError
 
@@ -87,6 +88,8 @@ class Store:
         self._broken: ArchiveError | None = None
         self._refusal: ArchiveError | None = None
         self._is_shut = False
+        self._watches = Watches()
+        self.watching = self._watches.watching
         self.notes: dict[str, str] = {}
         self.charged = 0
         self.maybe = 0
@@ -125,15 +128,19 @@ class Store:
 
     # --- what is kept
 
-    async def keep(self, page: Page, exposed: int | None) -> None:
+    async def keep(self, page: Page, exposed: int | None, by: Watch | None) -> None:
         """Keep a page and the attempt that got it, which had exposed so many credits, if it had.
+
+        All who watch its showcase are told, but for ``by``.
 
         Raises:
             ArchiveError: It could not be kept.
         """
+        if page.attempt.handle is not None:
+            self._watches.tell(page.attempt.handle, page.region or "", by)
         await self._submit(page, exposed)
 
-    async def record(self, attempt: Attempt, exposed: int) -> None:
+    async def record(self, attempt: Attempt, exposed: int | None) -> None:
         """Enter an attempt into the ledger, which had exposed so many credits.
 
         Raises:
@@ -164,16 +171,15 @@ class Store:
     async def expose(self, credits: int) -> None:  # noqa: A002 - the API's word
         """Put on file, before a request is sent, that it may be charged, should we die.
 
-        What is on file covers some more requests than there are, so that few have to wait.
-
-        Whatever becomes of this, `cover` or what is kept of the request must follow.
+        What is on file covers some more requests than there are, so that few have to wait. Once
+        this has returned, `cover` or what is kept of the request must follow.
 
         Raises:
             ArchiveError: It could not be put on file: nothing must be sent.
         """
-        self._in_air += 1
         self._check()
         self._check_open()
+        self._in_air += 1
         self._exposed += credits
         try:
             while self._exposed > self._covered:
@@ -183,7 +189,7 @@ class Store:
                 await self._writer.submit(Exposure(self._session, cover))
                 self._covered = max(self._covered, cover)
         except BaseException:
-            self._exposed -= credits
+            self.cover(credits)
             raise
 
     def cover(self, credits: int) -> None:  # noqa: A002 - the API's word
@@ -324,6 +330,7 @@ class Store:
                 # stays in WAL mode while somebody is reading it.
                 writer.execute("PRAGMA busy_timeout = 0")
                 with suppress(sqlite3.OperationalError):
+                    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                     writer.execute("PRAGMA journal_mode = DELETE")
         finally:
             writer.close()
