@@ -162,8 +162,10 @@ class _Forecast:
             likely = 0
         most: int | None = None
         if wanted.max_pages is not None:
-            most = self._to_verify + self._to_start * wanted.max_pages
-            most += sum(max(1, wanted.max_pages - had) for had in self._pages_had)
+            # All of its pages can be empty, and then its profile is looked up.
+            each = wanted.max_pages + wanted.verify_empty
+            most = self._to_verify + self._to_start * each
+            most += sum(max(1, each - had) for had in self._pages_had)
         seconds: float | None = None
         if likely is not None and past.seconds is not None:
             seconds = likely * past.seconds / wanted.concurrency

@@ -1,0 +1,169 @@
+"""A plan says what a run would do and cost, and costs nothing itself."""
+
+import pytest
+
+from asyncsfk import Archive, ArchiveFormatError, Client, InvalidArgumentError, UnauthorizedError
+from asyncsfk.simulator import Fault, Latency, Simulator
+
+
+@pytest.fixture
+async def sim():
+    async with Simulator(credits=100, latency=Latency.fixed(1)) as sim:
+        yield sim
+
+
+@pytest.fixture
+async def client(sim):
+    async with Client(sim.api_key, base_url=sim.url, concurrency=4) as client:
+        yield client
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "job.sfk"
+
+
+async def fetch(client, handles, **options):
+    async with client.showcases(handles, **options) as run:
+        return [outcome async for outcome in run]
+
+
+async def test_without_an_archive_all_is_to_start(sim, client):
+    """Handles are sorted out; nothing is sent but the question for the balance."""
+    handles = ["a", "@B", "https://www.tiktok.com/@c?x=1", "A", "no good", "no good", 7]
+    plan = await client.plan(handles)
+    assert (plan.given, plan.distinct, plan.duplicates, plan.invalid) == (7, 3, 2, 2)
+    assert (plan.complete, plan.to_continue, plan.to_start) == (0, 0, 3)
+    assert (plan.least, plan.likely, plan.most, plan.seconds) == (3, None, None, None)
+    assert (plan.balance, plan.concurrency, plan.covered) == (100, 4, "perhaps")
+    assert sim.ledger.charged == 0
+    assert [entry.route for entry in sim.ledger] == ["/v1/balance"]
+
+
+async def test_an_archive_that_is_not_there_yet(client, path):
+    """A first run can be planned; the file is not made."""
+    plan = await client.plan(["a"], archive=path, max_pages=3)
+    assert (plan.to_start, plan.least, plan.most, plan.covered) == (1, 1, 3, "certain")
+    assert not path.exists()
+
+
+async def test_what_the_archive_holds_is_free(sim, client, path):
+    """Complete, begun and unknown creators are told apart, and the forecast goes by them."""
+    handles = [f"c{number}.30products" for number in range(6)]
+    await fetch(client, handles[:3], archive=path)
+    sim.faults = [Fault.status(400, pages=[1])]
+    await fetch(client, handles[3:4], archive=path)
+    paid = sim.ledger.charged
+    assert paid == 7
+    plan = await client.plan(handles, archive=Archive(path), concurrency=2)
+    assert (plan.complete, plan.to_continue, plan.to_start) == (3, 1, 2)
+    # Two pages each, and one for the one that was begun.
+    assert (plan.least, plan.likely, plan.most) == (3, 5, None)
+    assert plan.balance == 100 - paid
+    assert plan.covered == "likely"
+    assert plan.seconds == pytest.approx(5 * 1.0 / 2, rel=0.1)
+    assert sim.ledger.charged == paid
+    sim.faults = []
+    await fetch(client, handles, archive=path)
+    assert sim.ledger.charged - paid == plan.likely
+
+
+async def test_the_rate_bounds_the_forecast(sim, path):
+    """A rate below what the width allows is what the time goes by."""
+    async with Client(sim.api_key, base_url=sim.url, rate=0.5) as client:
+        await fetch(client, ["a.1products"], archive=path)
+        plan = await client.plan(["b", "c"], archive=path)
+        assert plan.likely == 2
+        assert plan.seconds == pytest.approx(4)
+
+
+async def test_options_that_buy_afresh(client, path):
+    """refresh and max_age make of what is there something to start."""
+    await fetch(client, ["a.1products"], archive=path)
+    for options, complete in (
+        ({}, 1),
+        ({"refresh": True}, 0),
+        ({"max_age": 0}, 0),
+        ({"max_age": 3600}, 1),
+        ({"region": "GB"}, 0),
+    ):
+        plan = await client.plan(["a.1products"], archive=path, **options)
+        assert (plan.complete, plan.to_start) == (complete, 1 - complete), options
+
+
+async def test_max_pages(client, path):
+    """A showcase that was cut short is complete for as many pages, and begun for more."""
+    await fetch(client, ["a.90products"], archive=path, max_pages=2)
+    for max_pages, complete, least, most in ((1, 1, 0, 0), (2, 1, 0, 0), (4, 0, 1, 2)):
+        plan = await client.plan(["a.90products"], archive=path, max_pages=max_pages)
+        assert (plan.complete, plan.least, plan.most) == (complete, least, most), max_pages
+    plan = await client.plan(["a.90products"], archive=path)
+    assert (plan.complete, plan.to_continue, plan.most) == (0, 1, None)
+
+
+async def test_a_showcase_cut_by_a_killed_process_is_to_continue(client, path):
+    """A creator who has pages but no outcome is gone on with."""
+    async with Archive(path) as archive:
+        await client.showcase_page("a.90products", archive=archive)
+    plan = await client.plan(["a.90products"], archive=path, max_pages=5)
+    assert (plan.to_continue, plan.least, plan.most) == (1, 1, 4)
+
+
+async def test_verify_empty_costs_a_look_up(client, path):
+    """Empty showcases whose account was never looked up cost one more credit."""
+    await fetch(client, ["empty_a", "b.1products"], archive=path)
+    plan = await client.plan(["empty_a", "b.1products"], archive=path, verify_empty=True)
+    assert (plan.complete, plan.least, plan.likely) == (2, 1, 1)
+    # Half of those that are there were empty.
+    plan = await client.plan(["x", "y"], archive=path, verify_empty=True)
+    assert (plan.least, plan.likely) == (2, 3)
+    await fetch(client, ["empty_a"], archive=path, verify_empty=True)
+    plan = await client.plan(["empty_a"], archive=path, verify_empty=True)
+    assert (plan.least, plan.likely, plan.covered) == (0, 0, "likely")
+
+
+async def test_most_counts_look_ups(sim, client):
+    """The most that it can cost is not passed by a run that looks every creator up."""
+    handles = ["empty_a", "private_b"]
+    plan = await client.plan(handles, max_pages=1, verify_empty=True)
+    await fetch(client, handles, max_pages=1, verify_empty=True)
+    assert plan.most == sim.ledger.charged == 4
+
+
+async def test_a_poor_balance(sim, client, path):
+    """A balance below what it likely costs does not cover it."""
+    await fetch(client, ["a.90products"], archive=path)
+    sim.balance = 9
+    plan = await client.plan(["x", "y"], archive=path)
+    assert (plan.likely, plan.covered) == (10, "no")
+    sim.balance = 1
+    assert (await client.plan(["x", "y"])).covered == "no"
+    assert (await client.plan([])).covered == "likely"
+
+
+async def test_many_handles_from_an_async_source(client, path):
+    """Handles may come from any iterable, in any number, while the archive is open."""
+
+    async def source():
+        for number in range(1_200):
+            yield f"creator{number}"
+
+    async with Archive(path) as archive:
+        plan = await client.plan(source(), archive=archive)
+    assert plan.to_start == plan.given == 1_200
+
+
+async def test_what_is_refused(sim, client, path):
+    """Unusable arguments, files and keys are errors, as of a run."""
+    for options in ({"max_pages": 0}, {"region": ""}, {"concurrency": 0}, {"max_age": -1}):
+        with pytest.raises(InvalidArgumentError):
+            await client.plan(["a"], **options)
+    with pytest.raises(InvalidArgumentError):
+        await client.plan("mrbeast")
+    path.write_text("something else " * 100)
+    with pytest.raises(ArchiveFormatError):
+        await client.plan(["a"], archive=path)
+    async with Client("sfk_wrong", base_url=sim.url) as stranger:
+        with pytest.raises(UnauthorizedError):
+            await stranger.plan(["a"])
+    assert sim.ledger.charged == 0
