@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal, assert_type
 
 import aiohttp  # noqa: TC002 - never run
 import msgspec
 
 from asyncsfk import (
+    Answer,
     AnswerError,
     APIError,
+    Archive,
+    ArchivedPage,
+    ArchiveInfo,
     AvatarUrls,
     BadRequestError,
     Balance,
     BioLink,
     BodyTooLargeError,
+    Budget,
     Client,
     ClientStateError,
     Config,
@@ -38,6 +44,7 @@ from asyncsfk import (
     InstagramProfile,
     InsufficientCreditsError,
     InvalidArgumentError,
+    LedgerEntry,
     Listing,
     LookupFailedError,
     LookupStatus,
@@ -46,6 +53,7 @@ from asyncsfk import (
     PageReceived,
     PaginationError,
     Paused,
+    Plan,
     Price,
     PriceRaised,
     Product,
@@ -61,6 +69,7 @@ from asyncsfk import (
     RequestRetried,
     RequestStarted,
     RequestTimeoutError,
+    Reservation,
     Retry,
     Review,
     Reviewer,
@@ -132,6 +141,7 @@ def settings(session: aiohttp.ClientSession) -> Client:
         concurrency=200,
         rate=50,
         burst=10,
+        max_credits=5_000,
         timeout=Timeout(total=60, connect=5.0, read=30),
         retry=Retry(
             attempts=3,
@@ -156,7 +166,81 @@ def settings(session: aiohttp.ClientSession) -> Client:
     assert_type(client.config.retry, Retry)
     assert_type(client.config.rate, float | None)
     assert_type(client.usage, Usage)
+    assert_type(client.budget, Budget)
+    assert_type(Client(max_credits=Budget(10, charged=1, maybe=2)), Client)
+    assert_type(Timeout(grace=0).grace, float)
     return client
+
+
+def budgets(budget: Budget) -> None:
+    """Reserve, and settle, release or hold."""
+    assert_type(budget.max_credits, int | None)
+    assert_type(budget.left, int | None)
+    assert_type(budget.charged, int)
+    assert_type(budget.maybe, int)
+    assert_type(budget.reserved, int)
+    reservation = budget.reserve(1, route="/v1/x")
+    assert_type(reservation, Reservation | None)
+    if reservation is not None:
+        assert_type(reservation.settle(1, maybe=0), bool)
+        assert_type(reservation.credits, int)
+        reservation.release()
+        reservation.hold()
+
+
+async def archives(client: Client) -> None:
+    """Write to an archive, and read it."""
+    async with Archive("a.sfk", durability="normal", wait=3) as archive:
+        assert_type(archive, Archive)
+        page = await client.showcase_page("x", archive=archive, max_age=60, refresh=False)
+        assert_type(page, ShowcasePage)
+        assert_type(page.usage.archived, int)
+        assert_type(await client.tiktok_profile("x", archive=archive), TikTokLookup)
+        assert_type(await client.instagram_profile("x", archive=archive), InstagramLookup)
+        assert_type(await client.get("/v1/x", type=Videos, archive=archive), Reply[Videos])
+        assert_type(await client.product_reviews(url="x", archive=archive), ReviewPage)
+        assert_type(await client.showcase("x", archive=archive).collect(), list[Product])
+        run = client.showcases(
+            ["a"],
+            archive=archive,
+            max_credits=Budget(3),
+            max_age=60,
+            refresh=True,
+            restart_stale=True,
+        )
+        run.stop()
+        run.stop(now=True)
+        assert_type(run.budget, Budget | None)
+        assert_type(run.stopped, SfkError | None)
+    client.showcases(["a"], archive="a.sfk", max_credits=10)
+    assert_type(await client.fetch_showcases(["a"], archive=Path("a.sfk")), list[Outcome])
+    archive = Archive(Path("a.sfk"))
+    assert_type(archive.usage, Usage)
+    assert_type(archive.info(), ArchiveInfo)
+    assert_type(archive.path, Path)
+    for outcome in archive.outcomes():
+        assert_type(outcome, Outcome)
+    for handle, product in archive.products():
+        assert_type(handle, str)
+        assert_type(product, Product)
+    for archived in archive.pages():
+        assert_type(archived, ArchivedPage)
+        assert_type(archived.body(), bytes)
+        assert_type(archived.decode(), Answer)
+    for entry in archive.ledger():
+        assert_type(entry, LedgerEntry)
+        assert_type(entry.failure, str | None)
+    assert_type(next(archive.salvage()), ArchivedPage)
+
+
+async def plans(client: Client) -> None:
+    """Plan a run."""
+    plan = await client.plan(["a"], archive="a.sfk", max_pages=3, verify_empty=True)
+    assert_type(plan, Plan)
+    assert_type(plan.likely, int | None)
+    assert_type(plan.most, int | None)
+    assert_type(plan.seconds, float | None)
+    assert_type(plan.covered, Literal["certain", "likely", "perhaps", "no"])
 
 
 async def single_calls(client: Client) -> None:
