@@ -6,6 +6,7 @@ import click
 
 from asyncsfk._version import __version__
 from asyncsfk.cli._account import balance, health, whoami
+from asyncsfk.cli._archive import archive
 from asyncsfk.cli._demo import demo
 from asyncsfk.cli._exit import EXIT_CODES, App
 from asyncsfk.cli._fetch import fetch
@@ -23,5 +24,5 @@ def app() -> None:
     """
 
 
-for command in (demo, showcase, fetch, whoami, balance, health, simulate):
+for command in (demo, showcase, fetch, archive, whoami, balance, health, simulate):
     app.add_command(command)

@@ -60,12 +60,12 @@ def weather(chance: float) -> tuple[Fault, ...]:
 
 async def _demo(creators: int, seed: int, *, quiet: bool) -> ExitCode:
     from asyncsfk import Client, Timeout  # noqa: PLC0415 - loads aiohttp
-    from asyncsfk.cli._progress import PauseCounter, is_shown, live_progress  # noqa: PLC0415
+    from asyncsfk.cli._progress import Watch, is_shown, live_progress  # noqa: PLC0415
     from asyncsfk.cli._proof import Proof  # noqa: PLC0415
     from asyncsfk.cli._tables import show  # noqa: PLC0415 - loads rich
     from asyncsfk.simulator import Latency, Simulator  # noqa: PLC0415
 
-    pauses = PauseCounter()
+    watch = Watch()
     async with AsyncExitStack() as stack:
         simulator = await stack.enter_async_context(
             Simulator(
@@ -86,18 +86,18 @@ async def _demo(creators: int, seed: int, *, quiet: bool) -> ExitCode:
                 concurrency=_CONCURRENCY,
                 timeout=Timeout(total=_TIMEOUT),
                 max_body_bytes=_LARGEST_BODY,
-                on_event=pauses,
+                on_event=watch,
             )
         )
         showcases = await stack.enter_async_context(client.showcases(simulator.handles(creators)))
         if is_shown(quiet=quiet, to_terminal=False):
-            await stack.enter_async_context(live_progress(showcases, pauses, total=creators))
+            await stack.enter_async_context(live_progress(showcases, watch, total=creators))
         proof = Proof(simulator)
         async for outcome in showcases:
             proof.check(outcome)
         progress = showcases.progress
     if not quiet:
-        show(progress, pauses.count, proof)
+        show(progress, watch.pauses, proof)
     return tell_verdict(progress.usage, proof, creators)
 
 

@@ -15,7 +15,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from asyncsfk.errors import SfkError
+    from asyncsfk.errors import ArchiveError, SfkError
 
 
 class ExitCode(IntEnum):
@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     INCOMPLETE = 1
     USAGE = 2
     ACCOUNT = 3
+    BUDGET = 4
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 
@@ -38,12 +39,22 @@ class UnusableFileError(click.ClickException):
         super().__init__(f"cannot open {printable(path)}: {error.strerror or error}")
 
 
+class UnusableArchiveError(click.ClickException):
+    """An archive that was named cannot be opened; nothing was sent."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, error: ArchiveError) -> None:
+        super().__init__(printable(str(error)))
+
+
 EXIT_CODES = """\b
 Exit codes:
   0    everything asked for is there
   1    some of it is not
   2    usage: flags, arguments, the key, or a file that cannot be opened
   3    the account stopped us: 401, 402 or 403
+  4    the ceiling of credits, --max-credits, was reached
   130  interrupted by Ctrl-C or SIGTERM; what was received is written
   141  the reader of our output went away
 """
@@ -90,6 +101,7 @@ async def _terminable(work: Coroutine[Any, Any, ExitCode]) -> ExitCode:
 def exit_code(error: SfkError) -> ExitCode:
     """Return the exit code of a command that an error ended."""
     from asyncsfk.errors import (  # noqa: PLC0415 - --help gets by without
+        BudgetReachedError,
         ConfigurationError,
         InvalidArgumentError,
         is_account_wide,
@@ -97,6 +109,8 @@ def exit_code(error: SfkError) -> ExitCode:
 
     if is_account_wide(error):
         return ExitCode.ACCOUNT
+    if isinstance(error, BudgetReachedError):
+        return ExitCode.BUDGET
     if isinstance(error, ConfigurationError | InvalidArgumentError):
         return ExitCode.USAGE
     return ExitCode.INCOMPLETE

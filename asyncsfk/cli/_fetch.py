@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from asyncsfk.cli._exit import ExitCode, run
+from asyncsfk.cli._age import age
+from asyncsfk.cli._dry_run import dry_run
+from asyncsfk.cli._ending import Repeatable, tell_end, tell_interruption
+from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, run
+from asyncsfk.cli._job import FetchOptions
 from asyncsfk.cli._options import (
     ClientOptions,
     client_options,
@@ -23,30 +27,17 @@ from asyncsfk.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from asyncsfk import ShowcaseRun
+    from collections.abc import AsyncIterable, Iterable
+
+    from asyncsfk import Client, ShowcaseRun
     from asyncsfk.cli._harvest import Harvest
-    from asyncsfk.cli._progress import PauseCounter
+    from asyncsfk.cli._interrupt import Interruption
+    from asyncsfk.cli._progress import Watch
 
 _FILE = click.Path(dir_okay=False, allow_dash=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FetchOptions:
-    """What to fetch, and where it goes."""
-
-    handles: tuple[str, ...]
-    source: str | None
-    output: str
-    errors: str | None
-    outcomes: str | None
-    append: bool
-    region: str | None
-    max_pages: int | None
-    verify_empty: bool
-    quiet: bool
-
-
-@click.command()
+@click.command(cls=Repeatable)
 @click.argument("handles", nargs=-1, metavar="[HANDLE]...")
 @click.option(
     "--from",
@@ -77,13 +68,49 @@ class FetchOptions:
     help="Where a JSON line on each creator goes, complete or not; with --verify-empty it tells "
     "accountStatus.",
 )
-@click.option("--append", is_flag=True, help="Add to the files instead of replacing them.")
+@click.option(
+    "--append",
+    is_flag=True,
+    help="Add to the files instead of replacing them; not with an archive, whose lines come again.",
+)
+@click.option(
+    "--archive",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Keep what is bought in FILE, so that the same line goes on where it ended.  [default: "
+    "the output with the suffix .sfk; none where that is stdout]",
+)
+@click.option(
+    "--no-archive", is_flag=True, help="Keep no archive: what is asked again costs again."
+)
 @region_option
 @max_pages_option
+@click.option(
+    "--max-credits",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Spend at most N credits; with an archive, in all that was ever fetched into it.",
+)
 @click.option(
     "--verify-empty",
     is_flag=True,
     help="Where a showcase is empty, spend one more credit to tell found, private and not_found.",
+)
+@click.option(
+    "--max-age",
+    type=age,
+    metavar="AGE",
+    help="Buy afresh what the archive has had for longer: 90s, 15m, 12h, 7d, or since a time such "
+    "as 2026-10-01T12:00:00Z.",
+)
+@click.option("--refresh", is_flag=True, help="Buy everything afresh, whatever the archive has.")
+@click.option(
+    "--restart-stale",
+    is_flag=True,
+    help="Start a showcase over if the API no longer takes the cursor that the archive leads to.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Tell what this would cost; buy nothing, write nothing."
 )
 @concurrency_option
 @rate_option
@@ -95,45 +122,29 @@ def fetch(client: ClientOptions, /, **flags: Any) -> None:  # noqa: ANN401 - tho
     A HANDLE is a TikTok name, with or without @, or a profile's URL. Products go out as their
     pages arrive, one JSON object a line: the handle, the position on the showcase from 1, and the
     product's fields as the API names them.
+
+    With -o FILE, what is bought is kept in an archive beside FILE: the same line, run again, goes
+    on where it ended and pays for nothing twice.
     """
     options = FetchOptions(**flags)
-    if not options.handles and options.source is None:
-        raise click.UsageError("name some handles, or a file of them with --from FILE")
-    _check_files(options)
-    run(_fetch(client, options))
-
-
-def _check_files(options: FetchOptions) -> None:
-    from asyncsfk.cli._output import is_same_file  # noqa: PLC0415 - loads more than --help needs
-
-    used: dict[str, str] = {}
-    flags = ("--from", options.source), ("-o", options.output)
-    for flag, path in (*flags, ("--errors", options.errors), ("--outcomes", options.outcomes)):
-        if path is None or path == "-":
-            continue
-        for other_path, other_flag in used.items():
-            if other_path == path or is_same_file(other_path, path):
-                raise click.UsageError(f"{other_flag} and {flag} name the same file")
-        used[path] = flag
+    options.check()
+    run(dry_run(client, options) if options.dry_run else _fetch(client, options))
 
 
 async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCode:
     from asyncsfk.cli._harvest import Harvest  # noqa: PLC0415 - loads more than --help needs
     from asyncsfk.cli._output import LineWriter  # noqa: PLC0415
-    from asyncsfk.cli._progress import PauseCounter  # noqa: PLC0415
+    from asyncsfk.cli._progress import Watch  # noqa: PLC0415
     from asyncsfk.cli._source import HandleFile  # noqa: PLC0415
 
-    pauses = PauseCounter()
+    began = time.time()
+    watch = Watch()
     async with AsyncExitStack() as stack:
         # Whatever may be refused, before a file is emptied and before anything is sent.
-        client = await stack.enter_async_context(make_client(client_options, on_event=pauses))
+        client = await stack.enter_async_context(make_client(client_options, on_event=watch))
         source = stack.enter_context(HandleFile(options.source)) if options.source else None
-        showcases = client.showcases(
-            source.handles(options.handles) if source else options.handles,
-            region=options.region,
-            max_pages=options.max_pages,
-            verify_empty=options.verify_empty,
-        )
+        handles = source.handles(options.handles) if source else options.handles
+        showcases = await _enter_run(stack, client, handles, options)
 
         def writer(path: str) -> LineWriter:
             return stack.enter_context(LineWriter(path, append=options.append))
@@ -144,29 +155,88 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
             outcomes=writer(options.outcomes) if options.outcomes else None,
         )
         try:
-            async with showcases:
-                await _gather(showcases, harvest, pauses, options)
+            interrupted = await _gather(showcases, harvest, watch, options)
+        except asyncio.CancelledError:
+            harvest.interrupt()
+            interrupted = True
         except BaseException:
             harvest.interrupt()
             raise
         finally:
-            harvest.report(showcases.progress, quiet=options.quiet)
-    return harvest.tell_end(showcases)
+            harvest.report(showcases.progress, watch, quiet=options.quiet)
+    if interrupted:
+        return tell_interruption(showcases, options, began)
+    return tell_end(showcases, harvest, options)
+
+
+async def _enter_run(
+    stack: AsyncExitStack,
+    client: Client,
+    handles: Iterable[str] | AsyncIterable[str],
+    options: FetchOptions,
+) -> ShowcaseRun:
+    """Open the archive, if there is one, and the run that writes to it; sends nothing.
+
+    Raises:
+        UnusableArchiveError: The archive cannot be used.
+    """
+    from asyncsfk import Archive, ArchiveError  # noqa: PLC0415 - loads aiohttp
+
+    try:
+        archive = None
+        if (path := options.archive_path) is not None:
+            archive = await stack.enter_async_context(Archive(path))
+        return await stack.enter_async_context(
+            client.showcases(
+                handles,
+                region=options.region,
+                max_pages=options.max_pages,
+                verify_empty=options.verify_empty,
+                max_credits=options.max_credits,
+                archive=archive,
+                max_age=options.max_age_seconds(time.time()),
+                refresh=options.refresh,
+                restart_stale=options.restart_stale,
+            )
+        )
+    except ArchiveError as error:
+        raise UnusableArchiveError(error) from error
 
 
 async def _gather(
-    showcases: ShowcaseRun, harvest: Harvest, pauses: PauseCounter, options: FetchOptions
-) -> None:
-    """Take the run's pages in, under the eyes of whoever looks at the terminal."""
-    from asyncsfk.cli._progress import is_shown, live_progress  # noqa: PLC0415 - see above
+    showcases: ShowcaseRun, harvest: Harvest, watch: Watch, options: FetchOptions
+) -> bool:
+    """Take the run's pages in, and close it; return whether it was interrupted.
+
+    All under the eyes of whoever looks at the terminal.
+    """
+    from asyncsfk.cli._interrupt import NOTICE, Interruption  # noqa: PLC0415 - see above
+    from asyncsfk.cli._progress import is_shown, live_progress  # noqa: PLC0415
 
     total = None if options.source else len(set(options.handles))
-    async with AsyncExitStack() as stack:
-        if is_shown(quiet=options.quiet or is_verbose(), to_terminal=harvest.is_watched):
-            await stack.enter_async_context(live_progress(showcases, pauses, total=total))
+    shown = is_shown(quiet=options.quiet or is_verbose(), to_terminal=harvest.is_watched)
+
+    def notify() -> None:
+        if not shown and not options.quiet:
+            click.echo(NOTICE, err=True)
+
+    with Interruption(showcases, on_first=notify) as interruption:
         try:
-            async for page in showcases.pages(on_outcome=harvest.take_outcome):
-                await harvest.take_page(page)
-        except asyncio.CancelledError:
+            async with AsyncExitStack() as stack:
+                if shown:
+                    await stack.enter_async_context(live_progress(showcases, watch, total=total))
+                await _take_pages(showcases, harvest, interruption)
+        finally:
+            interruption.loop_is_over()
+            await showcases.aclose()
+    return interruption.signals > 0
+
+
+async def _take_pages(showcases: ShowcaseRun, harvest: Harvest, interruption: Interruption) -> None:
+    try:
+        async for page in showcases.pages(on_outcome=harvest.take_outcome):
+            await harvest.take_page(page)
+    except asyncio.CancelledError:
+        if not interruption.signals:
             await harvest.take_arrived(showcases)
-            raise
+        raise

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from asyncsfk import ClientStateError, Details, Outcome, Usage
-from asyncsfk.cli._exit import ExitCode, printable, say_error
+from asyncsfk import ClientStateError, Details, Outcome, StaleCursorError, Usage
+from asyncsfk.cli._exit import printable
 from asyncsfk.cli._output import cost, counted, outcome_line, page_lines
+from asyncsfk.errors import stops_a_run
 
 if TYPE_CHECKING:
     from asyncsfk import Progress, ShowcasePage, ShowcaseRun
     from asyncsfk.cli._output import LineWriter
+    from asyncsfk.cli._progress import Watch
 
 _TOLD: Final = 5
 
@@ -57,11 +59,17 @@ class Harvest:
         self._account_statuses: Counter[str] = Counter()
         self._untold = 0
         self._told: list[str] = []
+        self._stale = 0
 
     @property
     def is_watched(self) -> bool:
         """Whether the products go to a terminal."""
         return self._products.is_terminal
+
+    @property
+    def stale(self) -> int:
+        """How many creators the API no longer takes the archive's cursor of."""
+        return self._stale
 
     async def take_page(self, page: ShowcasePage) -> None:
         """Write a page's products."""
@@ -72,6 +80,10 @@ class Harvest:
         except (OSError, click.ClickException):
             # Lost to a full disk or a closed pipe: to go on means to go back to this page.
             self._under_way[page.handle] = before
+            raise
+        except asyncio.CancelledError:
+            if self._products.is_cut:
+                self._under_way[page.handle] = before
             raise
 
     async def take_arrived(self, run: ShowcaseRun) -> None:
@@ -95,7 +107,11 @@ class Harvest:
         if outcome.account_status is not None:
             self._account_statuses[outcome.account_status] += 1
         self._write_outcome(outcome)
-        if outcome.error is not None and self._errors is None:
+        self._stale += isinstance(outcome.error, StaleCursorError)
+        if outcome.error is None or stops_a_run(outcome.error):
+            # The end of the run tells of that; each creator need not.
+            return
+        if self._errors is None:
             if len(self._told) < _TOLD:
                 error = outcome.error.evolve(handle=None)
                 self._told.append(f"{outcome.handle}: {outcome.status}: {error}")
@@ -124,17 +140,17 @@ class Harvest:
                     )
                 )
 
-    def report(self, progress: Progress, *, quiet: bool) -> None:
+    def report(self, progress: Progress, watch: Watch, *, quiet: bool) -> None:
         """Tell on stderr what it came to."""
         for line in self._told:
             click.echo(printable(line), err=True)
         if self._untold:
             click.echo(f"... and {self._untold:,} more; --errors FILE keeps them all", err=True)
         if not quiet:
-            for line in self._summary(progress):
-                click.echo(line, err=True)
+            for line in self._summary(progress, watch):
+                click.echo(printable(line), err=True)
 
-    def _summary(self, progress: Progress) -> list[str]:
+    def _summary(self, progress: Progress, watch: Watch) -> list[str]:
         usage = progress.usage
         counts = {
             "complete": progress.complete,
@@ -150,12 +166,6 @@ class Harvest:
         if self._account_statuses:
             empty = ", ".join(f"{n:,} {name}" for name, n in self._account_statuses.most_common())
             lines.append(f"Accounts of empty showcases: {empty}")
+        if (rise := watch.rise) is not None:
+            lines.append(rise)
         return lines
-
-    def tell_end(self, run: ShowcaseRun) -> ExitCode:
-        """Tell what stopped the run, if anything did, and return the command's exit code."""
-        if run.stopped is not None:
-            say_error(run.stopped)
-            return ExitCode.ACCOUNT
-        progress = run.progress
-        return ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE

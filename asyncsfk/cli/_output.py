@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import stat
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO
 
 import click
 import msgspec
 
 from asyncsfk.cli._exit import UnusableFileError
+from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,10 +27,17 @@ if TYPE_CHECKING:
 _encode = msgspec.json.encode
 
 
+class _Writable(Protocol):
+    def write(self, data: memoryview, /) -> int | None: ...
+    def isatty(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
 class LineWriter:
     """Writes lines to a file or, under the name ``-``, to stdout.
 
-    What `write` is given arrives whole, unless the reader went away.
+    What `write` is given arrives whole, unless the reader went away or was not waited for.
 
     Raises:
         UnusableFileError: The file cannot be opened.
@@ -36,15 +46,21 @@ class LineWriter:
     def __init__(self, path: str, *, append: bool = False) -> None:
         self.path = path
         self._is_stdout = path == "-"
-        self._file: BinaryIO
+        self._is_cut = False
+        self._file: _Writable
+        # Unbuffered: nothing is locked should we leave while a write is waiting for its reader.
         if self._is_stdout:
-            self._file = standard_stream(sys.stdout, path)
+            stdout = standard_stream(sys.stdout, path)
+            self._file = getattr(stdout, "raw", stdout)
         else:
             try:
                 # Closed in __exit__.
-                self._file = open(path, "ab" if append else "wb")  # noqa: PTH123, SIM115
+                self._file = open(  # noqa: PTH123, SIM115
+                    path, "ab" if append else "wb", buffering=0
+                )
             except OSError as error:
                 raise UnusableFileError(path, error) from error
+        self._may_block = not _is_regular(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -63,33 +79,58 @@ class LineWriter:
         """Whether somebody is looking at the lines as they come."""
         return self._file.isatty()
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether lines were left half written, perhaps, since their reader did not take them."""
+        return self._is_cut
+
     async def write(self, lines: Iterable[bytes]) -> None:
         """Write lines; returns when they are out of our hands.
 
-        A pipe's reader may take its time, so this waits in a thread. Cancellation waits for it:
-        lines stay whole.
+        A pipe's reader may take its time, so this waits in a thread. Cancellation waits for it,
+        so that lines stay whole; being cancelled again does not.
         """
         if not (data := b"".join(lines)):
             return
-        writing = asyncio.get_running_loop().run_in_executor(None, self.write_now, data)
+        if not self._may_block:
+            # To hand a page to a thread takes longer than to write it.
+            self.write_now(data)
+            return
+        writing = call_in_thread(partial(self.write_now, data), name="asyncsfk lines")
         try:
             await asyncio.wait({writing})
         except asyncio.CancelledError:
-            await asyncio.wait({writing})
+            try:
+                await asyncio.wait({writing})
+            except asyncio.CancelledError:
+                self._is_cut = not writing.done()
+                writing.cancel()
+                raise
             writing.result()
             raise
         writing.result()
 
     def write_now(self, lines: bytes) -> None:
         """Write lines; waits here until they are out of our hands."""
+        left = memoryview(lines)
         try:
-            self._file.write(lines)
-            self._file.flush()
+            while left:
+                written = self._file.write(left)
+                if written is None:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                left = left[written:]
         except BrokenPipeError:
             raise
         except OSError as error:
             # The disk is full, say.
             raise click.FileError(self.path, error.strerror or str(error)) from error
+
+
+def _is_regular(file: _Writable) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def standard_stream(stream: TextIO | None, path: str) -> BinaryIO:
@@ -103,21 +144,21 @@ def standard_stream(stream: TextIO | None, path: str) -> BinaryIO:
     return stream.buffer
 
 
-def product_line(handle: str, position: int, product: Product) -> bytes:
+def product_line(handle: str, position: int | None, product: Product) -> bytes:
     """Return a product as the API names its fields, after its handle and position."""
     # A product's JSON is never empty: it has an id.
-    return b'{"handle":%b,"position":%d,%b\n' % (
+    return b'{"handle":%b,"position":%b,%b\n' % (
         _encode(handle),
-        position,
+        _encode(position),
         product.to_json()[1:],
     )
 
 
-def page_lines(page: ShowcasePage, first: int) -> list[bytes]:
-    """Return the lines of a page whose first product stands at a position."""
+def page_lines(page: ShowcasePage, first: int | None) -> list[bytes]:
+    """Return the lines of a page whose first product stands at a position, if that is known."""
     return [
-        product_line(page.handle, position, product)
-        for position, product in enumerate(page.products, first)
+        product_line(page.handle, None if first is None else first + at, product)
+        for at, product in enumerate(page.products)
     ]
 
 
@@ -125,7 +166,12 @@ def outcome_line(outcome: Outcome) -> bytes:
     """Return an outcome with all that is needed to go on, but for its products."""
     told = outcome.to_dict()
     del told["products"]
-    return _encode(told) + b"\n"
+    return json_line(told)
+
+
+def json_line(value: object) -> bytes:
+    """Return a line of JSON."""
+    return _encode(value) + b"\n"
 
 
 def pretty(value: msgspec.Struct) -> str:
@@ -136,19 +182,21 @@ def pretty(value: msgspec.Struct) -> str:
         told = value.to_dict()
         # Of the call rather than of what was asked.
         del told["usage"], told["cached"]
-        return _indented(told)
-    return _indented(value)
+        return indented(told)
+    return indented(value)
 
 
-def _indented(value: object) -> str:
+def indented(value: object) -> str:
+    """Return indented JSON."""
     return msgspec.json.format(_encode(value), indent=2).decode()
 
 
 def cost(usage: Usage) -> str:
     """Return what came and what it cost, in words."""
     maybe = f", {usage.maybe:,} more maybe charged" if usage.maybe else ""
+    archived = f" ({usage.archived:,} of them from the archive)" if usage.archived else ""
     return (
-        f"{counted(usage.pages, 'page')}, {counted(usage.products, 'product')}, "
+        f"{counted(usage.pages, 'page')}{archived}, {counted(usage.products, 'product')}, "
         f"{counted(usage.charged, 'credit')} charged{maybe}"
     )
 
@@ -159,8 +207,8 @@ def counted(number: int, thing: str) -> str:
 
 
 def is_same_file(one: str, other: str) -> bool:
-    """Tell whether two names lead to the same existing file."""
+    """Tell whether two names lead to the same file, there already or not."""
     try:
         return Path(one).samefile(other)
     except OSError:
-        return False
+        return os.path.realpath(one) == os.path.realpath(other)

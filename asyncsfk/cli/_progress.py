@@ -7,49 +7,68 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from asyncsfk.cli._interrupt import NOTICE
 from asyncsfk.cli._output import counted
-from asyncsfk.events import Paused, log_event
+from asyncsfk.errors import RunStoppedError
+from asyncsfk.events import Paused, PriceRaised, log_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from rich.console import RenderableType
 
-    from asyncsfk import Progress, ShowcaseRun
+    from asyncsfk import ShowcaseRun
     from asyncsfk.events import Event
 
 _SECONDS_BETWEEN_FRAMES = 0.1
 _BAR_WIDTH = 40
 
 
-class PauseCounter:
-    """An ``on_event`` that counts the client's pauses, and logs as without it."""
+class Watch:
+    """An ``on_event`` that remembers what a summary tells of, and logs the rest as without it.
+
+    Attributes:
+        pauses: How often the client paused.
+    """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.pauses = 0
+        self._price: PriceRaised | None = None
+
+    @property
+    def rise(self) -> str | None:
+        """The last rise of a price, in words, if there was one."""
+        if (price := self._price) is None:
+            return None
+        now = counted(price.charged, "credit")
+        return f"Prices rose: {price.route} costs {now}, not {price.expected:,}"
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
-        self.count += isinstance(event, Paused)
+        if isinstance(event, PriceRaised):
+            # No line of a log: it is a warning, which goes to stderr whatever the flags say.
+            self._price = event
+            return
+        self.pauses += isinstance(event, Paused)
         log_event(event)
 
 
 @asynccontextmanager
 async def live_progress(
-    run: ShowcaseRun, pauses: PauseCounter, *, total: int | None
+    run: ShowcaseRun, watch: Watch, *, total: int | None
 ) -> AsyncGenerator[None]:
     """Show on stderr, while the body runs, where a run stands; leave nothing behind.
 
     Args:
         run: The run.
-        pauses: How often its client paused.
+        watch: What its client's events are told to.
         total: How many creators there are, if that is known.
     """
     from rich.console import Console  # noqa: PLC0415 - takes a while, and only terminals need it
     from rich.live import Live  # noqa: PLC0415
 
     def frame() -> RenderableType:
-        return _frame(run.progress, pauses.count, total)
+        return _frame(run, watch.pauses, total)
 
     # A thread of rich's would ask the run outside of its loop.
     with Live(
@@ -80,12 +99,13 @@ def is_shown(*, quiet: bool, to_terminal: bool) -> bool:
     return sys.stderr.isatty() and not quiet and not to_terminal
 
 
-def _frame(progress: Progress, pauses: int, total: int | None) -> RenderableType:
+def _frame(run: ShowcaseRun, pauses: int, total: int | None) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415 - see above
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    progress = run.progress
     usage = progress.usage
     rate = usage.pages / progress.elapsed if progress.elapsed else 0.0
     done = f"{progress.done:,} of {total:,}" if total is not None else f"{progress.done:,}"
@@ -116,4 +136,11 @@ def _frame(progress: Progress, pauses: int, total: int | None) -> RenderableType
         f"{usage.retries:,} {'retry' if usage.retries == 1 else 'retries'}",
         counted(pauses, "pause") + paused,
     ]
-    return Group(head, Text(" · ".join(facts)), Text(" · ".join(trouble), style="dim"))
+    lines: list[RenderableType] = [
+        head,
+        Text(" · ".join(facts)),
+        Text(" · ".join(trouble), style="dim"),
+    ]
+    if isinstance(run.stopped, RunStoppedError):
+        lines.append(Text(NOTICE))
+    return Group(*lines)

@@ -68,11 +68,13 @@ async def _showcase(
 ) -> ExitCode:
     from asyncsfk import SfkError  # noqa: PLC0415 - --help gets by without
     from asyncsfk.cli._output import LineWriter, cost  # noqa: PLC0415
+    from asyncsfk.cli._progress import Watch  # noqa: PLC0415
 
+    watch = Watch()
     page: ShowcasePage | None = None
     left = max_items
     code = ExitCode.COMPLETE
-    async with make_client(options) as client:
+    async with make_client(options, on_event=watch) as client:
         listing = client.showcase(
             handle, region=region, cursor=cursor, max_pages=max_pages, max_items=max_items
         )
@@ -93,4 +95,6 @@ async def _showcase(
     if cursor is not None:
         click.echo(f"There is more: --cursor {shlex.quote(cursor)}", err=True)
     click.echo(cost(usage), err=True)
+    if watch.rise is not None:
+        click.echo(watch.rise, err=True)
     return code

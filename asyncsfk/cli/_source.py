@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
 from asyncsfk.cli._exit import UnusableFileError
 from asyncsfk.cli._output import standard_stream
+from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -82,35 +80,14 @@ class HandleFile:
             yield handle
 
     async def _read(self) -> bytes:
-        """Read what there is, in a thread that nobody has to wait for.
-
-        A thread of a pool would keep an interrupted command from ending until its stdin does.
-        """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[bytes] = loop.create_future()
-
-        def settle(result: bytes | OSError) -> None:
-            if done.done():
-                return
-            if isinstance(result, bytes):
-                done.set_result(result)
-            else:
-                done.set_exception(result)
-
-        def read() -> None:
-            result: bytes | OSError
-            try:
-                result = self._file.read(_CHUNK) or b""
-            except OSError as error:
-                result = error
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, result)
-
-        threading.Thread(target=read, name="asyncsfk handles", daemon=True).start()
         try:
-            return await done
+            # Stdin may stay silent for ever.
+            return await call_in_thread(self._read_now, name="asyncsfk handles")
         except OSError as error:
             raise click.FileError(self._path, error.strerror or str(error)) from error
+
+    def _read_now(self) -> bytes:
+        return self._file.read(_CHUNK) or b""
 
 
 def _handle(line: bytes) -> str:

@@ -78,11 +78,11 @@ def spawn():
     """Start a command in a process of its own; it is killed at the end if need be."""
     processes = []
 
-    def spawn(*args, **settings):
+    def spawn(*args, command=(ASYNCSFK,), **settings):
         environment = os.environ | {"PYTHONWARNINGS": "error"} | settings.pop("env", {})
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [ASYNCSFK, *map(str, args)], env=environment, **settings
+            [*command, *map(str, args)], env=environment, **settings
         )
         processes.append(process)
         return process
@@ -92,3 +92,9 @@ def spawn():
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Give the name of an output, beside which `out.sfk` would be its archive."""
+    return tmp_path / "out.jsonl"

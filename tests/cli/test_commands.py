@@ -11,10 +11,7 @@ import pytest
 
 from asyncsfk.simulator import Fault
 from tests.cli.conftest import ASYNCSFK
-
-
-def lines(text):
-    return [json.loads(line) for line in text.splitlines()]
+from tests.cli.support import lines
 
 
 def test_version(invoke):
@@ -23,14 +20,15 @@ def test_version(invoke):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "fetch", "showcase", "whoami", "balance", "health", "simulate"]
+    "command", ["demo", "fetch", "archive", "showcase", "whoami", "balance", "health", "simulate"]
 )
 def test_help(invoke, command):
     """Every command has a help, and the group's help names it and the exit codes."""
     assert invoke(command, "--help").stdout.startswith(f"Usage: app {command}")
     told = invoke("--help").stdout
     assert re.search(rf"^  {command} +[A-Z]", told, re.MULTILINE)
-    assert re.findall(r"^ +(\d+)  ", told, re.MULTILINE) == ["0", "1", "2", "3", "130", "141"]
+    codes = re.findall(r"^ +(\d+)  ", told, re.MULTILINE)
+    assert codes == ["0", "1", "2", "3", "4", "130", "141"]
 
 
 def test_help_is_quick_and_loads_little():
@@ -211,6 +209,16 @@ def test_showcase_that_breaks_off(invoke, simulate):
         assert error.startswith("Error: ")
         assert "status 500" in error
         assert more.startswith("There is more: --cursor ")
+
+
+def test_showcase_at_a_higher_price(invoke, simulate):
+    """A price that rose is told in words, at the end."""
+    with simulate(faults=[Fault.price(2)]):
+        result = invoke("showcase", "some.45products")
+        assert result.stderr.splitlines() == [
+            "3 pages, 45 products, 6 credits charged",
+            "Prices rose: /v1/tiktok/profiles/{handle}/showcase-products costs 2 credits, not 1",
+        ]
 
 
 def test_no_credits_left(invoke, simulate):

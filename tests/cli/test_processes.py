@@ -1,4 +1,4 @@
-"""`asyncsfk` as a process: signals, pipes and terminals."""
+"""`asyncsfk` as a process: pipes and terminals."""
 
 import errno
 import json
@@ -16,74 +16,6 @@ from asyncsfk.simulator import Fault, Latency
 
 STYLE = re.compile(r"\x1b\[([0-9;]*)m")
 COLOURS = re.compile(r"(^|;)(3[0-8]|4[0-8]|9[0-7])(;|$)")
-
-
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def is_idle(simulator):
-    before = simulator.ledger.requests
-    time.sleep(0.3)
-    return 0 < before == simulator.ledger.requests
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
-    """Ctrl-C and SIGTERM leave whole lines, say so, and tell where to go on."""
-    out, errors = tmp_path / "out.jsonl", tmp_path / "errors.jsonl"
-    handles = [f"a{number}.900products" for number in range(20)]
-    with simulate(latency=Latency.fixed(0.05)) as simulator:
-        process = spawn("fetch", *handles, "-o", out, "--errors", errors)
-        wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 1000)
-        process.send_signal(signum)
-        _, stderr = process.communicate(timeout=20)
-        assert process.returncode == 130
-        assert stderr.endswith(b"Interrupted.\n")
-        assert b"Traceback" not in stderr
-        assert b"20 not finished" in stderr
-        text = out.read_text("utf-8")
-        assert text.endswith("\n")
-        written = [json.loads(line)["handle"] for line in text.splitlines()]
-        for line in errors.read_text("utf-8").splitlines():
-            told = json.loads(line)
-            assert told["status"] == "partial"
-            assert told["nextCursor"] == told["error"]["cursor"]
-            assert written.count(told["handle"]) == told["usage"]["products"]
-        assert simulator.api_key.encode() not in stderr + errors.read_bytes()
-
-
-def test_interrupted_while_stdin_is_silent(simulator, spawn):
-    """A fetch that waits for handles ends at once on Ctrl-C."""
-    process = spawn("fetch", "--from", "-", stdin=subprocess.PIPE)
-    process.stdin.write(b"a.1products\n")
-    process.stdin.flush()
-    assert json.loads(process.stdout.readline())["handle"] == "a.1products"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    assert simulator.ledger.charged == 1
-
-
-def test_interrupted_with_a_reader_that_waits(simulate, spawn):
-    """Pages that a slow reader has not taken yet are paid for: they come, whole, on Ctrl-C."""
-    with simulate() as simulator:
-        process = spawn("fetch", *(f"a{number}.900products" for number in range(10)))
-        wait_for(lambda: is_idle(simulator))
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=20)
-        assert process.returncode == 130, stderr
-        assert stdout.endswith(b"\n")
-        assert all(json.loads(line) for line in stdout.splitlines())
-        told = re.search(
-            r"pages, ([\d,]+) products, (\d+) credits charged(?:, (\d+) more maybe)?",
-            stderr.decode(),
-        )
-        products, charged, maybe = (int((text or "0").replace(",", "")) for text in told.groups())
-        assert len(stdout.splitlines()) == products
-        assert charged <= simulator.ledger.charged <= charged + maybe
 
 
 @pytest.mark.parametrize("command", ["fetch", "showcase"])
@@ -134,8 +66,11 @@ def test_simulate_on_a_port_in_use(simulator, spawn):
     assert b"cannot listen" in stderr
 
 
-def on_terminal(spawn, *args, **settings):
-    """Run a command with its stderr on a terminal; give its exit code, stdout and stderr."""
+def on_terminal(spawn, *args, watch=None, **settings):
+    """Run a command with its stderr on a terminal; give its exit code, stdout and stderr.
+
+    `watch` is called with the process and what was seen on the terminal, whenever that is more.
+    """
     ours, theirs = pty.openpty()
     process = spawn(*args, stderr=theirs, stdout=subprocess.PIPE, **settings)
     os.close(theirs)
@@ -150,6 +85,8 @@ def on_terminal(spawn, *args, **settings):
         if not data:
             break
         seen += data
+        if watch:
+            watch(process, STYLE.sub("", seen.decode("utf-8", "replace")))
     os.close(ours)
     stdout, _ = process.communicate(timeout=20)
     return process.returncode, stdout.decode(), seen.decode()
@@ -170,6 +107,33 @@ def test_progress_on_a_terminal(simulate, spawn, tmp_path):
         assert told in plain
     assert plain.endswith("1 creator: 1 complete\r\n3 pages, 45 products, 3 credits charged\r\n")
     assert COLOURS.search(" ".join(STYLE.findall(stderr)).replace(" ", ";"))
+
+
+def test_ctrl_c_on_a_terminal(simulate, spawn, tmp_path):
+    """The progress tells that the fetch is stopping, and the second Ctrl-C cleans it up."""
+    pressed = 0
+
+    def press(process, seen):
+        nonlocal pressed
+        if simulator.ledger.requests > 1 and "20 products" in seen and pressed == 0:
+            process.send_signal(signal.SIGINT)
+            pressed = 1
+        elif "Ctrl-C again leaves at once." in seen and pressed == 1:
+            process.send_signal(signal.SIGINT)
+            pressed = 2
+
+    with simulate(faults=[Fault.hang(60, pages=[1])]) as simulator:
+        args = ["fetch", "a.45products", "-o", tmp_path / "out"]
+        code, _, stderr = on_terminal(spawn, *args, watch=press, env=TERMINAL)
+    assert (code, pressed) == (130, 2)
+    told = stderr.split("\x1b[2K")[-1].splitlines()
+    assert told[:-1] == [
+        "1 creator: 1 partial",
+        "1 page, 20 products, 1 credit charged, 1 more maybe charged",
+        "Interrupted.",
+    ]
+    assert told[-1].startswith("Go on with: asyncsfk fetch a.45products ")
+    assert len(told) == 4
 
 
 @pytest.mark.parametrize("flags", [["-q"], ["-v"]])

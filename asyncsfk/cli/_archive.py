@@ -1,0 +1,216 @@
+"""``asyncsfk archive``: what a fetch has kept, read at no cost and without a key."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from asyncsfk.cli._exit import ExitCode, UnusableArchiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import msgspec
+
+    from asyncsfk import ArchivedPage
+    from asyncsfk.models import ShowcasePage
+
+_CHUNK: Final = 1 << 16
+_FILE = click.Path(dir_okay=False)
+
+_file_argument = click.argument("file", type=_FILE)
+_output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    default="-",
+    metavar="OUT",
+    help="Where the JSON lines go; - is stdout, the default.",
+)
+
+
+@click.group(short_help="Read what a fetch has kept; free, and needs no key.")
+def archive() -> None:
+    """Read the archive that a fetch has kept: free, without a key, also while it is written."""
+
+
+@archive.command()
+@_file_argument
+def info(file: str) -> None:
+    """Print what an archive holds and what it has cost, as JSON."""
+    from asyncsfk import Archive, ArchiveError  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk.cli._output import indented  # noqa: PLC0415
+
+    try:
+        known = Archive(file).info()
+    except ArchiveError as error:
+        raise UnusableArchiveError(error) from error
+    click.echo(indented(_plain(known)))
+
+
+@archive.command()
+@_file_argument
+@_output_option
+def products(file: str, output: str) -> None:
+    """Print every product, as the lines that fetch writes."""
+    from asyncsfk.cli._output import page_lines  # noqa: PLC0415 - loads more than --help needs
+
+    def lines() -> Iterator[bytes]:
+        first = 1
+        for page in _pages(file):
+            first = 1 if page.number == 1 else first
+            yield from page_lines(page, first)
+            first += len(page.products)
+
+    _stream(file, output, lines())
+
+
+@archive.command()
+@_file_argument
+@_output_option
+def errors(file: str, output: str) -> None:
+    """Print each creator that is not complete, and where to go on with it.
+
+    The lines are those of fetch --errors. A creator that was under way when the archive was last
+    written is partial.
+    """
+    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk.cli._output import outcome_line  # noqa: PLC0415
+
+    _stream(file, output, map(outcome_line, Archive(file).errors()))
+
+
+@archive.command()
+@_file_argument
+@_output_option
+def ledger(file: str, output: str) -> None:
+    """Print each request and what it cost, in the order of their ends."""
+    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk.cli._output import json_line  # noqa: PLC0415
+
+    _stream(file, output, (json_line(_plain(entry)) for entry in Archive(file).ledger()))
+
+
+@archive.command()
+@_file_argument
+@_output_option
+@click.option(
+    "--max-body-bytes",
+    type=click.IntRange(1),
+    default=1 << 24,
+    show_default=True,
+    metavar="N",
+    help="The largest answer to accept, once unpacked.",
+)
+def salvage(file: str, output: str, max_body_bytes: int) -> None:
+    """Decode what could not be decoded when it came, and print it.
+
+    Of showcases that is their products, as the lines that fetch writes; the position is null where
+    the pages before it are not there. Of other routes it is the answer. The next fetch goes on
+    from there without paying for these pages again.
+
+    Exits with 1 if there is something left that cannot be decoded.
+    """
+    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk.cli._output import counted  # noqa: PLC0415
+
+    kept = Archive(file)
+    decoded = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal decoded
+        for page in kept.salvage(max_body_bytes=max_body_bytes):
+            decoded += 1
+            yield from _salvaged_lines(file, page, max_body_bytes)
+
+    _stream(file, output, lines())
+    left = kept.info().undecodable
+    click.echo(
+        f"{counted(decoded, 'answer')} decoded that could not be before, {left:,} left", err=True
+    )
+    click.get_current_context().exit(ExitCode.INCOMPLETE if left else ExitCode.COMPLETE)
+
+
+def _salvaged_lines(file: str, page: ArchivedPage, max_body_bytes: int) -> Iterator[bytes]:
+    from asyncsfk import ShowcasePage  # noqa: PLC0415 - loads the models
+    from asyncsfk.cli._output import json_line, page_lines  # noqa: PLC0415
+
+    answer = page.decode(max_body_bytes=max_body_bytes)
+    if isinstance(answer, ShowcasePage):
+        yield from page_lines(answer, _first_position(file, answer))
+    else:
+        yield json_line({"route": page.route, "handle": page.handle, **answer.to_dict()})
+
+
+def _first_position(file: str, page: ShowcasePage) -> int | None:
+    """Return where on its showcase a page's first product stands, if the archive knows."""
+    position = 1
+    for other in _pages(file, handle=page.handle, region=page.region):
+        if other.cursor == page.cursor:
+            return position
+        position += len(other.products)
+    return None
+
+
+def _pages(
+    file: str, *, handle: str | None = None, region: str | None = None
+) -> Iterator[ShowcasePage]:
+    """Iterate the pages of all showcases, or of one, each showcase from its first page on."""
+    from pathlib import Path  # noqa: PLC0415 - loads more than --help needs
+
+    from asyncsfk import _kept  # noqa: PLC0415
+    from asyncsfk._store import reading  # noqa: PLC0415
+    from asyncsfk.archive import _showcases  # noqa: PLC0415
+
+    with reading(Path(file)) as connection:
+        for showcase in _showcases(connection):
+            if handle is None or (showcase.handle, showcase.region) == (handle, region or ""):
+                yield from _kept.pages(connection, showcase)
+
+
+def _stream(file: str, output: str, lines: Iterable[bytes]) -> None:
+    """Write lines of an archive.
+
+    Raises:
+        UnusableArchiveError: It cannot be read; the output was not touched.
+        ArchiveError: It is damaged further on.
+    """
+    from asyncsfk import ArchiveError  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk.cli._output import LineWriter, is_same_file  # noqa: PLC0415
+
+    if output != "-" and is_same_file(file, output):
+        raise click.UsageError("FILE and -o name the same file")
+    chunks = _chunks(lines)
+    try:
+        first = next(chunks)
+    except ArchiveError as error:
+        raise UnusableArchiveError(error) from error
+    with LineWriter(output) as writer:
+        for chunk in chain([first], chunks):
+            writer.write_now(chunk)
+
+
+def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Join lines to pieces that are worth writing; at least one, perhaps empty."""
+    piece = bytearray()
+    for line in lines:
+        piece += line
+        if len(piece) >= _CHUNK:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
+
+
+def _plain(value: msgspec.Struct) -> dict[str, object]:
+    """Return a record as JSON data, named in the manner of all the others."""
+    import msgspec  # noqa: PLC0415 - loads more than --help needs
+
+    told: dict[str, object] = msgspec.to_builtins(value)
+    return {_camel(name): item for name, item in told.items()}
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))

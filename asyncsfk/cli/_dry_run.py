@@ -1,0 +1,105 @@
+"""``asyncsfk fetch --dry-run``: what a fetch would cost, told before it is made."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from asyncsfk.cli._exit import ExitCode, UnusableArchiveError
+from asyncsfk.cli._options import make_client
+
+if TYPE_CHECKING:
+    from asyncsfk import Plan
+    from asyncsfk.cli._job import FetchOptions
+    from asyncsfk.cli._options import ClientOptions
+
+_COVERED: Final = {
+    "certain": "covers it",
+    "likely": "likely covers it",
+    "perhaps": "covers the least that it costs",
+    "no": "does not cover it",
+}
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+
+
+async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitCode:
+    """Print what a fetch would cost; asks for the balance alone, and writes nothing.
+
+    Raises:
+        UnusableArchiveError: The archive cannot be read.
+    """
+    from asyncsfk import ArchiveError  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk.cli._output import counted  # noqa: PLC0415
+    from asyncsfk.cli._source import HandleFile  # noqa: PLC0415
+
+    path = options.archive_path
+    async with make_client(client_options) as client:
+        with HandleFile(options.source) if options.source else nullcontext() as source:
+            try:
+                plan = await client.plan(
+                    source.handles(options.handles) if source else options.handles,
+                    region=options.region,
+                    max_pages=options.max_pages,
+                    verify_empty=options.verify_empty,
+                    archive=path,
+                    max_age=options.max_age_seconds(time.time()),
+                    refresh=options.refresh,
+                )
+                spent = _spent(path)
+            except ArchiveError as error:
+                raise UnusableArchiveError(error) from error
+    for line in _told(plan):
+        click.echo(line)
+    if options.max_credits is not None:
+        left = max(0, options.max_credits - spent)
+        click.echo(f"--max-credits leaves {counted(left, 'credit')} for it.")
+    return ExitCode.COMPLETE
+
+
+def _spent(path: str | None) -> int:
+    """Return what counts towards the ceiling of an archive that there may be."""
+    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
+
+    if path is None or not Path(path).exists():
+        return 0
+    usage = Archive(path).usage
+    return usage.charged + usage.maybe
+
+
+def _told(plan: Plan) -> list[str]:
+    from asyncsfk.cli._output import counted  # noqa: PLC0415 - loads more than --help needs
+
+    counts = {
+        "complete in the archive": plan.complete,
+        "to go on with": plan.to_continue,
+        "to start": plan.to_start,
+    }
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    lines = [f"{counted(plan.distinct, 'creator')}: {told}" if told else "No creators."]
+    passed_over = {"given twice": plan.duplicates, "no valid handle": plan.invalid}
+    if told := ", ".join(f"{count:,} {name}" for name, count in passed_over.items() if count):
+        lines.append(f"Passed over: {told}")
+    cost = [f"At least {counted(plan.least, 'credit')}"]
+    if plan.likely is not None:
+        cost.append(f"likely {plan.likely:,}")
+    cost.append("no limit without --max-pages" if plan.most is None else f"at most {plan.most:,}")
+    balance = counted(plan.balance, "credit")
+    lines += [", ".join(cost), f"The balance of {balance} {_COVERED[plan.covered]}."]
+    if plan.seconds is not None:
+        lines.append(
+            f"Some {_duration(plan.seconds)}, with {counted(plan.concurrency, 'request')} at once"
+        )
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    return f"{seconds / _HOUR:.1f} h"

@@ -1,0 +1,97 @@
+"""Ctrl-C and SIGTERM during a fetch: first an orderly end, then a quick one."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from asyncsfk import ShowcaseRun
+
+NOTICE: Final = "Stopping: what has been asked for will land. Ctrl-C again leaves at once."
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE: Final = 0.3
+
+
+class Interruption:
+    """While it is entered, the first signal ends a run in order, and the second at once.
+
+    The first stops the run, whose loop then ends by itself, once all that was paid for has been
+    taken in. After the second nothing is waited for: should the loop be held up by a reader of
+    its output, its task is cancelled, and again, until `loop_is_over`.
+
+    Windows has no such handlers: there a Ctrl-C cancels the task, and nothing is counted here.
+
+    Args:
+        run: What is stopped.
+        on_first: Told of the first signal.
+
+    Attributes:
+        signals: How many came.
+    """
+
+    def __init__(self, run: ShowcaseRun, *, on_first: Callable[[], object]) -> None:
+        self._run = run
+        self._on_first = on_first
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._handled: list[signal.Signals] = []
+        self._sigint = signal.getsignal(signal.SIGINT)
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_over = False
+        self.signals = 0
+
+    def __enter__(self) -> Self:
+        for signum in _SIGNALS:
+            if signal.getsignal(signum) is signal.SIG_IGN:
+                # As the shell has it for jobs in the background.
+                continue
+            # Only a main thread can have them either.
+            with suppress(NotImplementedError, ValueError, RuntimeError):
+                self._loop.add_signal_handler(signum, self._take)
+                self._handled.append(signum)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.loop_is_over()
+        for signum in self._handled:
+            self._loop.remove_signal_handler(signum)
+        if signal.SIGINT in self._handled:
+            # That of `asyncio.run`: the loop's removal leaves Python's own.
+            signal.signal(signal.SIGINT, self._sigint)
+
+    def loop_is_over(self) -> None:
+        """Cancel nothing any more: what follows the loop is to end as it should."""
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _take(self) -> None:
+        self.signals += 1
+        if self.signals == 1:
+            self._run.stop()
+            self._on_first()
+        elif self.signals == 2:  # noqa: PLR2004 - the second
+            self._run.stop(now=True)
+            self._press_on()
+        elif self._task is not None:
+            self._task.cancel()
+
+    def _press_on(self) -> None:
+        if not self._is_over:
+            self._timer = self._loop.call_later(_PATIENCE, self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._press_on()

@@ -1,0 +1,111 @@
+"""What a fetch is told: its flags, and the files that go with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+_SUFFIX: Final = ".sfk"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchOptions:
+    """What to fetch, and where it goes.
+
+    Attributes:
+        max_age: Since when a kept showcase will do, in seconds since 1970.
+    """
+
+    handles: tuple[str, ...]
+    source: str | None
+    output: str
+    errors: str | None
+    outcomes: str | None
+    append: bool
+    archive: str | None
+    no_archive: bool
+    region: str | None
+    max_pages: int | None
+    max_credits: int | None
+    verify_empty: bool
+    max_age: float | None
+    refresh: bool
+    restart_stale: bool
+    dry_run: bool
+    quiet: bool
+
+    @property
+    def archive_path(self) -> str | None:
+        """Where the archive is: beside the output, unless the flags say otherwise."""
+        if self.no_archive or self.archive is not None:
+            return self.archive
+        output = Path(self.output)
+        # Nothing lies beside stdout, a pipe or a device.
+        if self.output == "-" or (output.exists() and not output.is_file()):
+            return None
+        return str(output.with_suffix(_SUFFIX))
+
+    def max_age_seconds(self, now: float) -> float | None:
+        """Return the same as an age; to be asked just before it is used."""
+        return None if self.max_age is None else max(0.0, now - self.max_age)
+
+    def check(self) -> None:
+        """Refuse flags that do not go together.
+
+        Raises:
+            click.UsageError: They do not.
+        """
+        if not self.handles and self.source is None:
+            raise click.UsageError("name some handles, or a file of them with --from FILE")
+        if self.archive is not None and self.no_archive:
+            raise click.UsageError("--archive and --no-archive contradict each other")
+        if self.refresh and self.max_age is not None:
+            raise click.UsageError("--refresh buys everything afresh, whatever --max-age says")
+        if self.archive_path is None:
+            self._check_without_archive()
+        elif self.archive is None and Path(self.output).suffix.lower() == _SUFFIX:
+            raise click.UsageError(
+                f"{_SUFFIX} is for archives: name the output otherwise, or say --archive FILE or "
+                "--no-archive"
+            )
+        elif self.append:
+            raise click.UsageError(
+                "with an archive every line comes again, so --append would write it twice: leave "
+                "it out, or say --no-archive"
+            )
+        self._check_files()
+
+    def _check_without_archive(self) -> None:
+        flags = {
+            "--max-age": self.max_age is not None,
+            "--refresh": self.refresh,
+            "--restart-stale": self.restart_stale,
+        }
+        for flag, is_given in flags.items():
+            if is_given:
+                raise click.UsageError(
+                    f"{flag} is about an archive, and there is none: -o FILE keeps one beside the "
+                    "output, --archive FILE anywhere"
+                )
+
+    def _check_files(self) -> None:
+        from asyncsfk.cli._output import is_same_file  # noqa: PLC0415 - more than --help needs
+
+        used: dict[str, str] = {}
+        named = {
+            "--from": self.source,
+            "-o": self.output,
+            "--errors": self.errors,
+            "--outcomes": self.outcomes,
+            "the archive": self.archive_path,
+        }
+        for flag, path in named.items():
+            if path is None or path == "-":
+                continue
+            for other_path, other_flag in used.items():
+                if is_same_file(other_path, path):
+                    raise click.UsageError(f"{other_flag} and {flag} name the same file")
+            used[path] = flag

@@ -1,0 +1,35 @@
+"""Blocking calls in threads that nobody has to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+def call_in_thread(function: Callable[[], T], *, name: str) -> asyncio.Future[T]:
+    """Call a function that may block for as long as it likes; return what will come of it.
+
+    A thread of a pool would keep an interrupted command from ending until the function does.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        settle: Callable[[], None]
+        try:
+            settle = partial(done.set_result, function())
+        except Exception as error:  # noqa: BLE001 - raised to whoever waits
+            settle = partial(done.set_exception, error)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(lambda: None if done.done() else settle())
+
+    threading.Thread(target=call, name=name, daemon=True).start()
+    return done

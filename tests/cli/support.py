@@ -1,0 +1,39 @@
+"""What tests of the command line read, and how they wait."""
+
+import json
+import time
+from collections import defaultdict
+
+
+def read(path):
+    """Give the rows of a file of JSON lines, all of which are whole."""
+    text = path.read_text("utf-8")
+    assert text == "" or text.endswith("\n")
+    return lines(text)
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def by_handle(rows):
+    """Give each handle's products, having checked that positions count from 1."""
+    products = defaultdict(list)
+    for row in rows:
+        handle, position = row.pop("handle"), row.pop("position")
+        products[handle].append(row)
+        assert position == len(products[handle])
+    return products
+
+
+def wait_for(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_idle(simulator):
+    before = simulator.ledger.requests
+    time.sleep(0.3)
+    return 0 < before == simulator.ledger.requests

@@ -1,0 +1,299 @@
+"""Ctrl-C and SIGTERM during `asyncsfk fetch`: an orderly end, a quick one, and going on."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from asyncsfk.simulator import Fault, Latency
+from tests.cli.conftest import ASYNCSFK
+from tests.cli.support import by_handle, is_idle, lines, read, wait_for
+
+NOTICE = b"Stopping: what has been asked for will land. Ctrl-C again leaves at once.\n"
+
+#: A command whose event loop has no signal handlers, as on Windows.
+AS_ON_WINDOWS = (
+    sys.executable,
+    "-c",
+    """
+import asyncio
+
+def refuse(*_):
+    raise NotImplementedError
+
+asyncio.SelectorEventLoop.add_signal_handler = refuse
+from asyncsfk.cli import main
+main()
+""",
+)
+BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+
+
+def handles(count, products=900):
+    return [f"a{number}.{products}products" for number in range(count)]
+
+
+def go_on(stderr):
+    """Run the line that an interrupted fetch told to go on with, in a shell; give what it did."""
+    interrupted, told = stderr.decode().splitlines()[-2:]
+    assert interrupted == "Interrupted."
+    assert told.startswith("Go on with: asyncsfk fetch ")
+    path = f"{Path(ASYNCSFK).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(  # noqa: S603 - what our own command told
+        ["/bin/sh", "-c", told.removeprefix("Go on with: ")],
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@BOTH
+def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
+    """Ctrl-C and SIGTERM write what was paid for, and tell the line that goes on at no loss."""
+    out, errors = tmp_path / "out put.jsonl", tmp_path / "errors.jsonl"
+    with simulate(latency=Latency.fixed(0.05)) as simulator:
+        process = spawn("fetch", *handles(20), "-o", out, "--errors", errors)
+        wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 1000)
+        process.send_signal(signum)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert stderr.startswith(NOTICE)
+        assert b"Traceback" not in stderr
+        assert b"20 creators: 20 partial\n" in stderr
+        written = [row["handle"] for row in read(out)]
+        assert len(written) == 20 * simulator.ledger.charged
+        told = read(errors)
+        assert len(told) == 20
+        for row in told:
+            assert (row["status"], row["error"]["type"]) == ("partial", "RunStoppedError")
+            assert row["nextCursor"] == row["error"]["cursor"]
+            assert written.count(row["handle"]) == row["usage"]["products"]
+        assert simulator.api_key.encode() not in stderr + errors.read_bytes()
+
+        resumed = go_on(stderr)
+        assert resumed.returncode == 0, resumed.stderr
+        assert " of them from the archive" in resumed.stderr
+        assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles(20)}
+        assert read(errors) == []
+        assert simulator.ledger.charged == 20 * 45
+        assert simulator.ledger.paid_twice() == {}
+
+
+def test_interrupted_as_on_windows(simulate, spawn, tmp_path, out):
+    """Without signal handlers a Ctrl-C waits for nothing; what has come is written and kept."""
+    errors = tmp_path / "errors.jsonl"
+    with simulate(latency=Latency.fixed(0.05)) as simulator:
+        process = spawn(
+            *("fetch", *handles(20), "-o", out, "--errors", errors), command=AS_ON_WINDOWS
+        )
+        wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 1000)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert b"Traceback" not in stderr
+        assert b"20 not finished" in stderr
+        written = [row["handle"] for row in read(out)]
+        told = read(errors)
+        assert told
+        for row in told:
+            assert (row["status"], row["error"]["type"]) == ("partial", "ClientStateError")
+            assert row["nextCursor"] == row["error"]["cursor"]
+            assert written.count(row["handle"]) == row["usage"]["products"]
+        assert go_on(stderr).returncode == 0
+        assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles(20)}
+        # What was under way had the time to land in the archive.
+        assert simulator.ledger.paid_twice() == {}
+
+
+def test_interrupted_while_stdin_is_silent(simulator, spawn):
+    """A fetch that waits for handles ends at once on Ctrl-C."""
+    process = spawn("fetch", "--from", "-", stdin=subprocess.PIPE)
+    process.stdin.write(b"a.1products\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["handle"] == "a.1products"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert simulator.ledger.charged == 1
+
+
+@pytest.mark.parametrize("command", [(ASYNCSFK,), AS_ON_WINDOWS], ids=["here", "windows"])
+def test_interrupted_with_a_reader_that_waits(simulate, spawn, command):
+    """Pages that a slow reader has not taken yet are paid for: they come, whole, on Ctrl-C."""
+    with simulate() as simulator:
+        process = spawn("fetch", *handles(10), command=command)
+        wait_for(lambda: is_idle(simulator))
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130, stderr
+        assert stdout.endswith(b"\n")
+        assert all(json.loads(line) for line in stdout.splitlines())
+        told = re.search(
+            r"pages, ([\d,]+) products, (\d+) credits charged(?:, (\d+) more maybe)?",
+            stderr.decode(),
+        )
+        products, charged, maybe = (int((text or "0").replace(",", "")) for text in told.groups())
+        assert len(stdout.splitlines()) == products
+        assert charged <= simulator.ledger.charged <= charged + maybe
+
+
+def test_interrupted_during_a_pause(simulate, spawn, out):
+    """What waits to be sent is not waited for."""
+    with simulate(faults=[Fault.status(503, retry_after="90")]) as simulator:
+        process = spawn("fetch", *handles(3), "-o", out, "--concurrency", "1", "-v")
+        assert b"Paused(" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, stderr = process.communicate(timeout=20)
+        assert time.monotonic() - began < 10
+        assert process.returncode == 130
+        simulator.faults = []
+        assert go_on(stderr).returncode == 0
+        assert simulator.ledger.paid_twice() == {}
+
+
+@BOTH
+def test_a_second_signal_leaves_at_once(simulate, spawn, tmp_path, out, signum):
+    """The first signal waits for what was sent; the second does not, and counts it as maybe."""
+    errors = tmp_path / "errors.jsonl"
+    with simulate(faults=[Fault.hang(60, charged=True, pages=[2])]) as simulator:
+        process = spawn("fetch", *handles(5), "-o", out, "--errors", errors)
+        wait_for(lambda: simulator.ledger.charged == 15)
+        process.send_signal(signum)
+        assert process.stderr.readline() == NOTICE
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=10)
+        assert process.returncode == 130
+        assert b"10 pages, 200 products, 10 credits charged, 5 more maybe charged\n" in stderr
+        assert b"Traceback" not in stderr
+        assert len(read(out)) == 200
+        rows = read(errors)
+        assert [row["usage"]["maybe"] for row in rows] == [1] * 5
+
+        simulator.faults = []
+        assert go_on(stderr).returncode == 0
+        assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles(5)}
+        # The answers that nobody waited for, and no others.
+        lost = {(row["handle"], row["nextCursor"]) for row in rows}
+        twice = simulator.ledger.paid_twice()
+        assert {(page.handle, page.cursor) for page in twice} == lost
+
+
+@pytest.mark.parametrize("more", [1, 3])
+def test_a_second_signal_does_not_wait_for_a_reader(simulate, spawn, tmp_path, more):
+    """A reader that takes nothing holds up the first Ctrl-C, but not the second."""
+    errors = tmp_path / "errors.jsonl"
+    with simulate() as simulator:
+        process = spawn(
+            *("fetch", *handles(10), "--archive", tmp_path / "job.sfk", "--errors", errors)
+        )
+        wait_for(lambda: is_idle(simulator))
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == NOTICE
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        for _ in range(more):
+            process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        stderr = process.stderr.read()
+        assert b"Traceback" not in stderr
+        # What is told to go on with begins with the page that was cut, if one was.
+        *whole, _ = process.stdout.read().split(b"\n")
+        taken = Counter(json.loads(line)["handle"] for line in whole)
+        told = {row["handle"]: row["usage"]["products"] for row in read(errors)}
+        assert set(taken) <= set(told)
+        assert all(told[name] <= taken[name] < told[name] + 20 for name in told)
+        resumed = go_on(stderr)
+        assert resumed.returncode == 0
+        assert by_handle(lines(resumed.stdout)) == {
+            name: simulator.showcase(name) for name in handles(10)
+        }
+        assert simulator.ledger.paid_twice() == {}
+
+
+def test_an_interrupted_refresh_goes_on(simulate, spawn, invoke, out):
+    """What an interrupted --refresh has bought is fresh enough for the line that goes on."""
+    with simulate(latency=Latency.fixed(0.05)) as simulator:
+        names = handles(10, 300)
+        assert invoke("fetch", *names, "-o", out).exit_code == 0
+        process = spawn("fetch", "--refresh", *names, "-o", out)
+        wait_for(lambda: simulator.ledger.charged > 180)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        before = simulator.ledger.charged
+        assert before < 300
+        assert b"--refresh" not in stderr.splitlines()[-1]
+        assert go_on(stderr).returncode == 0
+        assert simulator.ledger.charged == 300
+        assert set(simulator.ledger.paid_twice().values()) == {2}
+
+
+@pytest.mark.parametrize("flags", [["--max-age", "1h"], ["--max-age=1h"]])
+def test_an_interrupted_max_age_goes_on(simulate, spawn, out, flags):
+    """The line that goes on takes for fresh what the interrupted one did, however late it is."""
+    with simulate(faults=[Fault.hang(60)]) as simulator:
+        process = spawn("fetch", *flags, "-o", out, "--region", "US", "--", "a.45products")
+        wait_for(lambda: simulator.ledger.requests == 1)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == NOTICE
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        told = shlex.split(stderr.decode().splitlines()[-1])
+        assert told[:6] == ["Go", "on", "with:", "asyncsfk", "fetch", "--max-age"]
+        since = datetime.fromisoformat(told[6])
+        assert timedelta(hours=1) < datetime.now(UTC) - since < timedelta(hours=1, minutes=1)
+        assert told[7:] == ["-o", str(out), "--region", "US", "--", "a.45products"]
+        simulator.faults = []
+        assert go_on(stderr).returncode == 0
+
+
+def test_interrupted_after_the_account_stopped_it(simulate, spawn, out):
+    """What had stopped a fetch before it was interrupted is told as well."""
+    faults = [Fault.status(402, handles=["a"]), Fault.hang(60, handles=["b"])]
+    with simulate(faults=faults):
+        process = spawn("fetch", "b", "a", "-o", out, "-vv")
+        while b"HandleFinished(handle='a'" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        while process.stderr.readline() != NOTICE:
+            pass
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        error, interrupted, told = stderr.decode().splitlines()[-3:]
+        assert error.startswith("Error: ")
+        assert "status 402" in error
+        assert (interrupted, told) == (
+            "Interrupted.",
+            f"Go on with: asyncsfk fetch b a -o {out} -vv",
+        )
+
+
+def test_interrupted_without_an_archive(simulate, spawn):
+    """Where nothing is kept, that is told instead of a line to go on with."""
+    with simulate(latency=Latency.fixed(0.05)):
+        process = spawn("fetch", "a.900products", "-q")
+        assert json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        told = stderr.decode().splitlines()
+        assert told == [
+            "Interrupted.",
+            (
+                "There is no archive to go on from: -o FILE keeps one beside the output, "
+                "--archive FILE anywhere."
+            ),
+        ]

@@ -1,0 +1,431 @@
+"""`asyncsfk fetch` with an archive: the same line goes on, ceilings, ages, and what is refused."""
+
+import os
+import resource
+import sqlite3
+import subprocess
+from datetime import UTC, datetime
+
+import pytest
+
+from asyncsfk.simulator import Fault
+from tests.cli.support import by_handle, lines, read, wait_for
+
+HANDLES = ["a.45products", "b.3products", "c.100products", "empty_d", "no good"]
+PAGES = 3 + 1 + 5 + 1
+
+
+def test_the_same_line_costs_nothing_again(invoke, simulator, tmp_path, out):
+    """Run again, a fetch buys nothing and writes the very same output."""
+    outcomes = tmp_path / "outcomes.jsonl"
+    args = ["fetch", *HANDLES, "-o", out, "--outcomes", outcomes]
+    first = invoke(*args)
+    products, ends = by_handle(read(out)), read(outcomes)
+    assert simulator.ledger.charged == PAGES
+    assert first.stderr.splitlines()[2] == "10 pages, 148 products, 10 credits charged"
+    second = invoke(*args)
+    assert first.exit_code == second.exit_code == 1  # for "no good"
+    assert simulator.ledger.requests == PAGES
+    assert (
+        by_handle(read(out)) == products == {name: simulator.showcase(name) for name in HANDLES[:3]}
+    )
+    assert second.stderr.splitlines()[2] == (
+        "10 pages (10 of them from the archive), 148 products, 0 credits charged"
+    )
+    statuses = [{row["handle"]: row["status"] for row in rows} for rows in (ends, read(outcomes))]
+    assert statuses[0] == statuses[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.jsonl",
+        "out.sfk",
+        "outcomes.jsonl",
+    ]
+
+
+def test_the_same_line_goes_on(invoke, simulate, out):
+    """What broke off goes on from the archive with the next page, as the first run tells."""
+    with simulate(faults=[Fault.status(500, pages=[1], handles=["a.45products"])]) as simulator:
+        args = ["fetch", "a.45products", "b.3products", "-o", out]
+        first = invoke(*args)
+        assert first.exit_code == 1
+        assert first.stderr.endswith(
+            f"The same line goes on from here: {out.with_suffix('.sfk')} keeps what was bought.\n"
+        )
+        simulator.faults = []
+        assert invoke(*args).exit_code == 0
+        assert by_handle(read(out))["a.45products"] == simulator.showcase("a.45products")
+        assert simulator.ledger.hits("a.45products", cursor=None) == 1
+        assert simulator.ledger.paid_twice() == {}
+
+
+def test_more_handles_cost_what_is_new(invoke, simulator, out):
+    """A list that has grown costs what has been added to it."""
+    for count in (1, 2, 3):
+        assert invoke("fetch", *HANDLES[:count], "-o", out).exit_code == 0
+    assert simulator.ledger.charged == 9
+    assert len(read(out)) == 148
+
+
+def test_an_archive_elsewhere(invoke, simulator, tmp_path, out):
+    """--archive names the archive, with any output; without it stdout has none."""
+    archive = tmp_path / "elsewhere"
+    first = invoke("fetch", "a.45products", "--archive", archive)
+    second = invoke("fetch", "a.45products", "--archive", archive, "-o", out)
+    assert lines(first.stdout) == read(out)
+    assert simulator.ledger.charged == 3
+    assert sorted(tmp_path.iterdir()) == [archive, out]
+    assert second.exit_code == 0
+    for charged in 6, 9:
+        invoke("fetch", "a.45products")
+        assert simulator.ledger.charged == charged
+    assert sorted(tmp_path.iterdir()) == [archive, out]
+
+
+def test_no_archive(invoke, simulator, tmp_path, out):
+    """--no-archive keeps none, and pays again."""
+    for charged in 3, 6:
+        assert invoke("fetch", "a.45products", "-o", out, "--no-archive").exit_code == 0
+        assert simulator.ledger.charged == charged
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_beside_a_device_or_a_pipe_there_is_no_archive(invoke, simulator, tmp_path):
+    """What is no file of its own has no archive beside it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert invoke("fetch", "a.1products", "-o", pipe).exit_code == 0
+    assert os.read(reader, 1 << 16).endswith(b"\n")
+    os.close(reader)
+    assert invoke("fetch", "a.1products", "-o", "/dev/null").exit_code == 0
+    assert list(tmp_path.iterdir()) == [pipe]
+    assert not os.path.exists("/dev/null.sfk")  # noqa: PTH110 - a name, no path
+    assert simulator.ledger.charged == 2
+
+
+def test_a_ceiling(invoke, simulator, out):
+    """At the ceiling what was had is written, the exit code is 4, and a higher one goes on."""
+    args = ["fetch", *(f"a{number}.45products" for number in range(4)), "-o", out]
+    first = invoke(*args, "--max-credits", "7", "--concurrency", "2")
+    assert first.exit_code == 4
+    assert simulator.ledger.charged == 7
+    error, advice = first.stderr.splitlines()[-2:]
+    assert error.startswith("Error: the ceiling of 7 credits is reached: 7 are charged")
+    assert advice == (
+        f"Run it again with a higher --max-credits: {out.with_suffix('.sfk')} keeps what was "
+        "bought."
+    )
+    written = len(read(out))
+    assert written >= 7 * 5
+    # The ceiling is the job's: the same one buys nothing more.
+    again = invoke(*args, "--max-credits", "7", "-q")
+    assert again.exit_code == 4
+    assert again.stderr.splitlines() == [error, advice]
+    assert simulator.ledger.requests == 7
+    assert len(read(out)) == written
+    assert invoke(*args, "--max-credits", "12").exit_code == 0
+    assert len(read(out)) == 4 * 45
+    assert simulator.ledger.charged == 12
+    assert simulator.ledger.paid_twice() == {}
+
+
+def test_a_ceiling_without_an_archive(invoke, simulator, tmp_path):
+    """Without an archive a ceiling is one run's, and --errors tells where to go on."""
+    errors = tmp_path / "errors.jsonl"
+    args = ["fetch", "a.45products", "--max-credits", "2", "--errors", errors]
+    for charged in 2, 4:
+        result = invoke(*args)
+        assert result.exit_code == 4
+        assert result.stderr.endswith(
+            "a higher --max-credits: without an archive, it would begin anew.\n"
+        )
+        assert simulator.ledger.charged == charged
+        (row,) = read(errors)
+        assert (row["status"], row["error"]["type"]) == ("partial", "BudgetReachedError")
+        assert row["nextCursor"]
+
+
+def test_refresh(invoke, simulator, out):
+    """--refresh buys everything afresh, once."""
+    args = ["fetch", "a.45products", "b.3products", "-o", out]
+    for flags, charged in ([], 4), (["--refresh"], 8), ([], 8):
+        assert invoke(*args, *flags).exit_code == 0
+        assert simulator.ledger.charged == charged
+        assert len(read(out)) == 48
+
+
+def test_max_age(invoke, simulator, out):
+    """--max-age buys afresh what is older, by a duration or by a time."""
+    before = datetime.now(UTC).replace(microsecond=0).isoformat()
+    args = ["fetch", "a.45products", "-o", out]
+    assert invoke(*args).exit_code == 0
+    for age in (
+        "90",
+        "90s",
+        "15m",
+        "1.5h",
+        "7d",
+        "9" * 400,
+        "1969-07-20",
+        before,
+        before.replace("+00:00", "Z"),
+    ):
+        assert invoke(*args, "--max-age", age).exit_code == 0
+        assert simulator.ledger.charged == 3
+    assert invoke(*args, "--max-age", "0").exit_code == 0
+    assert simulator.ledger.charged == 6
+    assert len(read(out)) == 45
+
+
+@pytest.mark.parametrize("age", ["", "soon", "-1", "1e3", "7w", "nan", "2999-01-01"])
+def test_an_age_that_is_none(invoke, simulator, tmp_path, out, age):
+    """An age that makes no sense is a usage error, and nothing is made or sent."""
+    result = invoke("fetch", "a.1products", "-o", out, "--max-age", age)
+    assert result.exit_code == 2, result.stderr
+    assert "Error: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not out.exists()
+    assert simulator.ledger.requests == 0
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".sfk"] == []
+
+
+def test_a_stale_cursor(invoke, simulate, out):
+    """A cursor on file that the API no longer takes is told; --restart-stale starts over."""
+    args = ["fetch", "a.45products", "b.45products", "-o", out]
+    with simulate() as simulator:
+        assert invoke(*args, "--max-pages", "1").exit_code == 0
+        simulator.faults = [Fault.status(400, pages=[1], handles=["a.45products"], times=2)]
+        stale = invoke(*args)
+        assert stale.exit_code == 1
+        assert stale.stderr.splitlines()[0].startswith("a.45products: partial: the API no longer")
+        assert stale.stderr.endswith(
+            "--restart-stale starts those showcases over whose cursor is stale.\n"
+        )
+        assert len(read(out)) == 20 + 45
+        simulator.faults = [Fault.status(400, pages=[1], handles=["a.45products"], times=1)]
+        assert invoke(*args, "--restart-stale").exit_code == 0
+        assert by_handle(read(out)) == {
+            name: simulator.showcase(name) for name in ("a.45products", "b.45products")
+        }
+        assert simulator.ledger.hits("a.45products", cursor=None) == 2
+        assert simulator.ledger.hits("b.45products", cursor=None) == 1
+
+
+def test_an_archive_that_is_being_written(invoke, simulator, spawn, out):
+    """A second fetch into the same archive names who holds it, and empties no output."""
+    process = spawn("fetch", "--from", "-", "-o", out, stdin=subprocess.PIPE)
+    process.stdin.write(b"a.1products\n")
+    process.stdin.flush()
+    wait_for(lambda: out.exists() and len(read(out)) == 1)
+    result = invoke("fetch", "b.1products", "-o", out)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {out.with_suffix('.sfk')} is being written by")
+    assert f"process {process.pid} on " in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert simulator.ledger.requests == 1
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert len(read(out)) == 1
+
+
+def foreign_text(path):
+    path.write_text("handle,price\n" * 1000, "utf-8")
+
+
+def foreign_database(path):
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+
+
+@pytest.mark.parametrize("make", [foreign_text, foreign_database])
+def test_a_file_that_is_no_archive(invoke, simulator, out, make):
+    """A file of another kind is not taken for an archive, and neither it nor the output touched."""
+    archive = out.with_suffix(".sfk")
+    make(archive)
+    before = archive.read_bytes()
+    out.write_text("{}\n", "utf-8")
+    result = invoke("fetch", "a.1products", "-o", out)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {archive} is ")
+    assert len(result.stderr.splitlines()) == 1
+    assert archive.read_bytes() == before
+    assert read(out) == [{}]
+    assert simulator.ledger.requests == 0
+
+
+def test_an_archive_of_another_origin(invoke, simulator, out):
+    """A simulator's pages are not taken for the API's: nothing is sent, no output emptied."""
+    assert invoke("fetch", "a.1products", "-o", out).exit_code == 0
+    result = invoke("fetch", "b.1products", "-o", out, "--base-url", "https://example.com")
+    assert result.exit_code == 2
+    assert "holds answers of this machine, not of https://example.com" in result.stderr
+    assert len(read(out)) == 1
+    assert simulator.ledger.requests == 1
+
+
+def test_an_archive_that_cannot_be_made(invoke, simulator, tmp_path, out):
+    """An archive in a directory that is not there is exit code 2."""
+    result = invoke("fetch", "a.1products", "-o", out, "--archive", tmp_path / "none" / "x.sfk")
+    assert result.exit_code == 2
+    assert "cannot be used" in result.stderr
+    assert not out.exists()
+    assert simulator.ledger.requests == 0
+
+
+def test_a_disk_that_fills_up(simulator, spawn, tmp_path):
+    """An archive that takes no more stops the run: what it could not keep is not bought."""
+    handles = [f"a{number}.45products" for number in range(100)]
+    process = spawn(
+        *("fetch", *handles, "--archive", tmp_path / "job.sfk", "--concurrency", "4", "-q"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, 1 << 19)),
+    )
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 1, stderr
+    error = stderr.decode().splitlines()[-1]
+    assert error.startswith(f"Error: {tmp_path / 'job.sfk'} cannot be used: ")
+    assert b"Traceback" not in stderr
+    assert 0 < simulator.ledger.charged < 300
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (["--archive", "x.sfk", "--no-archive"], "contradict each other"),
+        (["--refresh"], "--refresh is about an archive, and there is none"),
+        (["--max-age", "1h"], "--max-age is about an archive"),
+        (["--restart-stale"], "--restart-stale is about an archive"),
+        (["--refresh", "-o", "out", "--no-archive"], "--refresh is about an archive"),
+        (["--refresh", "--max-age", "1h", "-o", "out"], "whatever --max-age says"),
+        (["-o", "out.sfk"], ".sfk is for archives"),
+        (["-o", "out.SFK"], ".sfk is for archives"),
+        (["-o", "out", "--append"], "--append would write it twice"),
+        (["--archive", "x.sfk", "--append"], "--append would write it twice"),
+        (["--archive", "handles.txt"], "--from and the archive name the same file"),
+        (["--archive", "./out", "-o", "out"], "-o and the archive name the same file"),
+        (["--archive", "none/../out", "-o", "out"], "-o and the archive name the same file"),
+        (["-o", "out", "--errors", "out.sfk"], "--errors and the archive name the same file"),
+        (["--outcomes", "x", "--archive", "x"], "--outcomes and the archive name the same file"),
+        (["--archive", "."], "is a directory"),
+        (["--archive", ""], "an archive needs the path of a file"),
+        (["--max-credits", "0"], "0 is not in the range"),
+    ],
+)
+def test_usage_errors(invoke, simulator, tmp_path, monkeypatch, case):
+    """Flags that do not go together are exit code 2, before anything is made, emptied or sent."""
+    args, told = case
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "handles.txt"
+    source.write_text("mrbeast\n", "utf-8")
+    result = invoke("fetch", "--from", "handles.txt", *args)
+    assert result.exit_code == 2, result.stderr
+    assert told in result.stderr
+    assert list(tmp_path.iterdir()) == [source]
+    assert source.read_text("utf-8") == "mrbeast\n"
+    assert simulator.ledger.requests == 0
+
+
+def test_an_output_may_be_called_as_it_likes_where_it_has_no_archive(invoke, simulator, tmp_path):
+    """`-o x.sfk` is taken where no archive would be beside it."""
+    for flags in ["--no-archive"], ["--archive", tmp_path / "y.sfk"]:
+        assert invoke("fetch", "a.3products", "-o", tmp_path / "x.sfk", *flags).exit_code == 0
+        assert by_handle(read(tmp_path / "x.sfk"))["a.3products"] == simulator.showcase(
+            "a.3products"
+        )
+
+
+def test_a_price_that_rose(invoke, simulate, out):
+    """A higher price is one line of the summary, and no line of a log."""
+    with simulate(faults=[Fault.price(3, pages=[1])]):
+        result = invoke("fetch", "a.45products", "-o", out)
+        assert result.exit_code == 0
+        assert result.stderr.splitlines()[1:] == [
+            "3 pages, 45 products, 5 credits charged",
+            "Prices rose: /v1/tiktok/profiles/{handle}/showcase-products costs 3 credits, not 1",
+        ]
+
+
+def test_a_killed_fetch_goes_on(simulate, spawn, invoke, out):
+    """After a SIGKILL the same line pays again for at most what was under way."""
+    handles = [f"a{number}.300products" for number in range(10)]
+    with simulate() as simulator:
+        process = spawn("fetch", *handles, "-o", out, "--concurrency", "4")
+        wait_for(lambda: simulator.ledger.charged > 40)
+        process.kill()
+        process.wait(20)
+        assert invoke("fetch", *handles, "-o", out).exit_code == 0
+        assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles}
+        assert len(simulator.ledger.paid_twice()) <= 4
+
+
+def dry_run(invoke, *args):
+    result = invoke("fetch", "--dry-run", *args)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout.splitlines()
+
+
+def test_dry_run_of_what_was_never_fetched(invoke, simulator, tmp_path, out):
+    """--dry-run tells what a fetch would cost: it costs nothing, and makes and empties no file."""
+    simulator.balance = 100
+    out.write_text("{}\n", "utf-8")
+    source = tmp_path / "handles.txt"
+    source.write_text("b.3products\n@B.3products\nno good\n", "utf-8")
+    assert dry_run(invoke, "a.45products", "--from", source, "-o", out) == [
+        "2 creators: 2 to start",
+        "Passed over: 1 given twice, 1 no valid handle",
+        "At least 2 credits, no limit without --max-pages",
+        "The balance of 100 credits covers the least that it costs.",
+    ]
+    assert read(out) == [{}]
+    assert sorted(tmp_path.iterdir()) == [source, out]
+    assert simulator.ledger.charged == 0
+    assert [entry.route for entry in simulator.ledger] == ["/v1/balance"]
+
+
+def test_dry_run_of_what_is_there_in_part(invoke, simulator, out):
+    """--dry-run goes by what the archive holds, and by the flags."""
+    handles = [f"a{number}.30products" for number in range(3)]
+    assert invoke("fetch", *handles[:2], "-o", out).exit_code == 0
+    assert invoke("fetch", "b.30products", "-o", out, "--max-pages", "1").exit_code == 0
+    simulator.balance = 2
+    args = [*handles, "b.30products", "-o", out]
+    *told, time_ = dry_run(invoke, *args, "--max-pages", "3", "--max-credits", "6")[:-1]
+    assert told == [
+        "4 creators: 2 complete in the archive, 1 to go on with, 1 to start",
+        "At least 2 credits, likely 3, at most 5",
+        "The balance of 2 credits does not cover it.",
+    ]
+    assert time_ == "Some 0 s, with 100 requests at once"
+    assert dry_run(invoke, *args, "--max-credits", "6")[-1] == (
+        "--max-credits leaves 1 credit for it."
+    )
+    assert dry_run(invoke, *args, "--refresh")[0] == "4 creators: 4 to start"
+    assert dry_run(invoke, *args, "--max-age", "0")[0] == "4 creators: 4 to start"
+    assert dry_run(invoke, *handles[:2], "-o", out)[:3] == [
+        "2 creators: 2 complete in the archive",
+        "At least 0 credits, likely 0, no limit without --max-pages",
+        "The balance of 2 credits likely covers it.",
+    ]
+    assert simulator.ledger.charged == 5
+
+
+def test_dry_run_tells_how_long_it_would_take(invoke, simulator, out):
+    """--dry-run tells the time by what requests took before, in units for people."""
+    assert invoke("fetch", "a.30products", "-o", out).exit_code == 0
+    told = []
+    for seconds in 1, 100, 10_000:
+        with sqlite3.connect(out.with_suffix(".sfk")) as connection:
+            connection.execute("UPDATE attempt SET seconds = ?", (seconds,))
+        connection.close()
+        args = ["b.30products", "-o", out, "--concurrency", "1"]
+        told.append(dry_run(invoke, *args)[-1])
+    assert told == [f"Some {time}, with 1 request at once" for time in ("2 s", "3 min", "5.6 h")]
+    assert simulator.ledger.charged == 2
+
+
+def test_dry_run_with_an_archive_that_is_none(invoke, simulator, out):
+    """--dry-run refuses what a fetch would refuse."""
+    foreign_text(out.with_suffix(".sfk"))
+    result = invoke("fetch", "a.1products", "-o", out, "--dry-run")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {out.with_suffix('.sfk')} is ")
+    assert simulator.ledger.charged == 0
