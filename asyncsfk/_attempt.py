@@ -119,24 +119,24 @@ class Attempts:
         """Reserve the price, put it on file and get a place; return what was reserved and filed."""
         while True:
             reserved = await hold(payer.budgets, request.price, request.route)
-            price, exposed = reserved.credits, 0
+            price, is_exposed = reserved.credits, False
             try:
                 if keep is not None:
                     await keep.store.expose(price)
-                    exposed = price
+                    is_exposed = True
                 await self._gate.enter()
             except BaseException:
                 reserved.release()
-                if keep is not None:
-                    keep.store.cover(exposed)
+                if keep is not None and is_exposed:
+                    keep.store.cover(price)
                 raise
             if reserved.credits == price:
-                return reserved, exposed
+                return reserved, price
             # The price rose while it waited for its place, and it need not pass the ceiling.
             self._gate.leave()
             reserved.release()
             if keep is not None:
-                keep.store.cover(exposed)
+                keep.store.cover(price)
 
     async def _exchange(self, this: _Try) -> tuple[Answer, Attempt | None]:
         """Send one request and settle it, whatever becomes of it."""

@@ -38,6 +38,8 @@ class Trail:
         self._floor = 0
         self._anew: int | None = None
         self._look = True
+        self._cursor: str | None = None
+        self._bought: tuple[str | None, ...] = ()
         self._was_kept = False
         self._is_fresh = False
 
@@ -86,6 +88,7 @@ class Trail:
         if number == 1 and not self._is_fresh:
             await self.open()
         self._is_fresh = False
+        self._cursor = cursor
         return msgspec.structs.replace(
             self._keep,
             offline=offline,
@@ -99,7 +102,10 @@ class Trail:
 
     def passed(self, *, kept: bool) -> None:
         """Take note of a page that was had, out of the archive or not."""
-        self._was_kept = kept
+        if not kept:
+            self._bought = (self._cursor,)
+        # One that a probe has just bought is no older than if it were bought only now.
+        self._was_kept = kept and self._bought != (self._cursor,)
 
     @property
     def is_begun(self) -> bool:

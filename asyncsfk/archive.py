@@ -216,7 +216,8 @@ class Archive:
             ArchiveError: The file cannot be read.
         """
         with reading(self._path) as connection:
-            for row in _rows(connection, PageRow.select("WHERE id > ? ORDER BY id LIMIT ?")):
+            query = PageRow.select("WHERE id > ? ORDER BY id LIMIT ?")
+            for row in _rows(connection, query, at_once=1):
                 yield page_of(PageRow(*row))
 
     def ledger(self) -> Iterator[LedgerEntry]:
@@ -250,7 +251,7 @@ class Archive:
         """
         query = PageRow.select("WHERE NOT decoded AND id > ? ORDER BY id LIMIT ?")
         with writing(self._path) as connection:
-            for row in _rows(connection, query):
+            for row in _rows(connection, query, at_once=1):
                 page = page_of(PageRow(*row))
                 try:
                     page.decode(max_body_bytes=max_body_bytes)
@@ -321,13 +322,15 @@ def _origin(base_url: str) -> str:
     return "this machine" if parts.hostname in _LOOPBACK else f"{parts.scheme}://{parts.netloc}"
 
 
-def _rows(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+def _rows(
+    connection: sqlite3.Connection, query: str, *, at_once: int = _AT_ONCE
+) -> Iterator[tuple[Any, ...]]:
     """Iterate rows, the first column of which is their id, some at a time.
 
     A query that stays open would keep a writer from ever taking its log back into the file.
     """
     last = 0
-    while rows := connection.execute(query, (last, _AT_ONCE)).fetchall():
+    while rows := connection.execute(query, (last, at_once)).fetchall():
         yield from rows
         last = rows[-1][0]
 

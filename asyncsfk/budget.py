@@ -102,7 +102,9 @@ class Budget:
 
         Raises:
             BudgetReachedError: What is spent leaves no room, whatever becomes of those.
+            InvalidArgumentError: ``credits`` is negative or no whole number.
         """
+        check_count("credits", credits, least=0)
         with self._lock:
             price = self.price(credits, route)
             if price and self._max is not None and self._taken + price > self._max:
@@ -217,7 +219,12 @@ class Reservation:
         Args:
             charged: Credits charged for certain, which may be more than were reserved.
             maybe: Credits that may have been charged.
+
+        Raises:
+            InvalidArgumentError: A number is negative or no whole number.
         """
+        check_count("charged", charged, least=0)
+        check_count("maybe", maybe, least=0)
         return self._budget._close(self, charged, maybe)  # noqa: SLF001 - of this module
 
     def release(self) -> None:
@@ -261,7 +268,6 @@ async def hold(budgets: Sequence[Budget], credits: int, route: str) -> Hold:  # 
     Raises:
         BudgetReachedError: One of them is reached.
     """
-    budgets = tuple(dict.fromkeys(budgets))  # a run may be given its client's
     while True:
         price = max(budget.price(credits, route) for budget in budgets)
         taken: list[Reservation] = []

@@ -34,22 +34,25 @@ class FileLock:
         real = Path(os.path.realpath(self._beside))
         self._path = real.with_name(f"{real.name}-lock")
         while True:
+            before = self._identity()
             connection = sqlite3.connect(
                 self._path, isolation_level=None, timeout=0.0, check_same_thread=False
             )
             try:
-                # Begins to write it, which SQLite does only to the file that is still there.
+                # Without a journal: one holder's could be taken for the next one's.
+                connection.execute("PRAGMA journal_mode = MEMORY")
                 connection.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
                 connection.close()
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                     return False
-                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_DBMOVED:
-                    raise
-                # Whoever held it before removed the file that we had opened.
-            else:
+                raise
+            # What is there before and after is what was opened between.
+            if before is not None and self._identity() == before:
                 self._connection = connection
                 return True
+            # It was not there, or whoever held it before removed the file that we had opened.
+            connection.close()
 
     def release(self) -> None:
         """Give the lock back and remove its file."""
@@ -59,6 +62,14 @@ class FileLock:
                 self._path.unlink()
             self._connection.close()
             self._connection = None
+
+    def _identity(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        # A number that is given back is soon another file's.
+        return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def holder(path: Path) -> str:

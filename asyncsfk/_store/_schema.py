@@ -8,7 +8,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError
+import msgspec
+
+from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError, SfkError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -100,6 +102,17 @@ def translated(path: Path) -> Generator[None]:
         raise ArchiveWriteError(f"{path} cannot be used: {error.strerror or error}") from error
 
 
+@contextmanager
+def made_sense_of(path: Path) -> Generator[None]:
+    """Take for damaged what is no row of ours, though SQLite has no objection to it."""
+    try:
+        yield
+    except SfkError:
+        raise
+    except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
+        raise ArchiveFormatError(f"{path} is damaged: {error}") from error
+
+
 def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
     """Open a database, to be used by one thread at a time; transactions are explicit."""
     flag = "&immutable=1" if immutable else ""
@@ -162,11 +175,11 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
     Raises:
         ArchiveError: There is none, or it cannot be read.
     """
-    if not path.exists():
-        raise ArchiveError(f"there is no archive {path}")
     with translated(path):
+        if not path.exists():
+            raise ArchiveError(f"there is no archive {path}")
         connection = _connect_to_read(path)
-    with closing(connection), translated(path):
+    with closing(connection), translated(path), made_sense_of(path):
         if check(connection, path) < VERSION:
             raise ArchiveFormatError(
                 f"{path} is of an older version: open it once with `async with Archive(...)`, "

@@ -27,7 +27,7 @@ from asyncsfk._store._rows import (
     Totals,
     Write,
 )
-from asyncsfk._store._schema import connect, prepare, translate, translated
+from asyncsfk._store._schema import connect, made_sense_of, prepare, translate, translated
 from asyncsfk._store._watch import Watch, Watches
 from asyncsfk._version import __version__
 from asyncsfk.errors import ArchiveError, ArchiveLockedError
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 Durability = Literal["full", "normal"]
 
 # A commit waits so long for further pages; `benchmarks/archive.py` shows what it saves.
-_GATHER: Final = 0.002
+_GATHER: Final = 0.005
 _ENOUGH: Final = 50
-_GATHER_READS: Final = 0.001
+_GATHER_READS: Final = 0.002
 _LEAST_EXPOSURE: Final = 16
 _POLL: Final = 0.1
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "normal": "NORMAL"}
@@ -117,14 +117,17 @@ class Store:
     async def aclose(self) -> None:
         """Wait for what is in the air, write what is left, and close the file.
 
-        It is then a single file again.
+        It is then a single file again. Who is cancelled waits for nothing in the air: to the
+        file it is as if we had died then.
         """
         self._refusal = ArchiveError(f"{self._path} is closed")
-        with anyio.CancelScope(shield=True):
-            while self._in_air:
-                self._landed.clear()
-                await self._landed.wait()
-        await self._close_all()
+        try:
+            with anyio.CancelScope(shield=True):
+                while self._in_air:
+                    self._landed.clear()
+                    await self._landed.wait()
+        finally:
+            await self._close_all()
 
     # --- what is kept
 
@@ -150,7 +153,8 @@ class Store:
 
     def record_soon(self, attempt: Attempt, exposed: int | None) -> None:
         """Enter an attempt into the ledger, at the latest when the file is closed."""
-        _ = self._submit(attempt, exposed)
+        with suppress(ArchiveError):
+            _ = self._submit(attempt, exposed)
 
     async def finish(self, showcase: Showcase) -> None:
         """Keep what became of a showcase.
@@ -224,7 +228,9 @@ class Store:
         return found
 
     def _submit(self, write: Page | Attempt, exposed: int | None) -> asyncio.Future[Any]:
-        if exposed is None:
+        if self._is_shut and exposed is not None:
+            self._land()
+        if self._is_shut or exposed is None:
             # What is in the air is waited for, this is not.
             self._check()
         attempt = write.attempt if isinstance(write, Page) else write
@@ -322,14 +328,15 @@ class Store:
     def _close_writer(self, writer: sqlite3.Connection) -> None:
         try:
             if self._session and self._broken is None:
-                writer.execute(
-                    "UPDATE session SET ended = ?, exposed = 0 WHERE id = ?",
-                    (time.time(), self._session),
-                )
+                if not self._in_air:
+                    writer.execute(
+                        "UPDATE session SET ended = ?, exposed = 0 WHERE id = ?",
+                        (time.time(), self._session),
+                    )
                 # One plain file, that can be copied, or read where nothing can be written; it
                 # stays in WAL mode while somebody is reading it.
                 writer.execute("PRAGMA busy_timeout = 0")
-                with suppress(sqlite3.OperationalError):
+                with suppress(sqlite3.Error):
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                     writer.execute("PRAGMA journal_mode = DELETE")
         finally:
@@ -347,6 +354,18 @@ class Store:
             raise self._refusal.evolve()
 
     async def _close_all(self) -> None:
+        closing = asyncio.create_task(self._close_in_order())
+        with anyio.CancelScope(shield=True):
+            try:
+                await asyncio.wait({closing})
+            except asyncio.CancelledError:
+                await asyncio.wait({closing})
+                # Being cancelled is what counts.
+                closing.exception()
+                raise
+        closing.result()
+
+    async def _close_in_order(self) -> None:
         with anyio.CancelScope(shield=True):
             await self._reader.flush()
             await self._writer.flush()
@@ -365,10 +384,10 @@ def writing(path: Path) -> Generator[sqlite3.Connection]:
     Raises:
         ArchiveError: There is none, somebody has it open, or it cannot be used.
     """
-    if not path.exists():
-        raise ArchiveError(f"there is no archive {path}")
     lock = FileLock(path)
-    with translated(path):
+    with translated(path), made_sense_of(path):
+        if not path.exists():
+            raise ArchiveError(f"there is no archive {path}")
         if not lock.acquire():
             raise ArchiveLockedError(f"{path} is being written by {holder(path)}")
         try:
