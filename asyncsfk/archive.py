@@ -11,6 +11,7 @@ import msgspec
 
 from asyncsfk import _kept
 from asyncsfk._checks import check_seconds, is_path
+from asyncsfk._handles import tiktok_handle
 from asyncsfk._keep import Keep
 from asyncsfk._store import Decoded, PageRow, Showcase, Store, Totals, reading, writing
 from asyncsfk.errors import ArchiveError, ClientStateError, InvalidArgumentError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from asyncsfk._store import Durability
     from asyncsfk.budget import Budget
-    from asyncsfk.models import Product
+    from asyncsfk.models import Product, ShowcasePage
     from asyncsfk.outcomes import Outcome
     from asyncsfk.usage import Usage
 
@@ -201,11 +202,24 @@ class Archive:
         Raises:
             ArchiveError: The file cannot be read.
         """
+        for page in self.showcase_pages():
+            for product in page.products:
+                yield page.handle, product
+
+    def showcase_pages(self, handle: str | None = None) -> Iterator[ShowcasePage]:
+        """Iterate the pages of showcases as they are now, each showcase from its first page on.
+
+        Args:
+            handle: Whose showcases, of whatever region; those of all creators without it.
+
+        Raises:
+            InvalidArgumentError: The handle is unusable.
+            ArchiveError: The file cannot be read.
+        """
+        name = None if handle is None else tiktok_handle(handle)
         with reading(self._path) as connection:
-            for showcase in _showcases(connection):
-                for page in _kept.pages(connection, showcase):
-                    for product in page.products:
-                        yield page.handle, product
+            for showcase in _showcases(connection, name):
+                yield from _kept.pages(connection, showcase)
 
     def pages(self) -> Iterator[ArchivedPage]:
         """Iterate every answer that was ever kept, of whatever route, in the order of coming.
@@ -335,10 +349,14 @@ def _rows(
         last = rows[-1][0]
 
 
-def _showcases(connection: sqlite3.Connection) -> Iterator[Showcase]:
-    query = f"SELECT id, {Showcase.COLUMNS} FROM showcase WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - our own words
-    for _, *columns in _rows(connection, query):
-        yield Showcase.of(columns)
+def _showcases(connection: sqlite3.Connection, handle: str | None = None) -> Iterator[Showcase]:
+    columns = f"SELECT id, {Showcase.COLUMNS} FROM showcase"  # noqa: S608 - our own words
+    if handle is None:
+        rows = _rows(connection, f"{columns} WHERE id > ? ORDER BY id LIMIT ?")
+    else:
+        rows = iter(connection.execute(f"{columns} WHERE handle = ? ORDER BY id", (handle,)))
+    for _, *values in rows:
+        yield Showcase.of(values)
 
 
 # Users know it by its public name, in tracebacks too.

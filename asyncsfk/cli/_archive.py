@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from asyncsfk import ArchivedPage
-    from asyncsfk.models import ShowcasePage
+    from asyncsfk import ArchivedPage, ShowcasePage
 
 _CHUNK: Final = 1 << 16
 _FILE = click.Path(dir_okay=False)
@@ -55,11 +54,12 @@ def info(file: str) -> None:
 @_output_option
 def products(file: str, output: str) -> None:
     """Print every product, as the lines that fetch writes."""
-    from asyncsfk.cli._output import page_lines  # noqa: PLC0415 - loads more than --help needs
+    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk.cli._output import page_lines  # noqa: PLC0415
 
     def lines() -> Iterator[bytes]:
         first = 1
-        for page in _pages(file):
+        for page in Archive(file).showcase_pages():
             first = 1 if page.number == 1 else first
             yield from page_lines(page, first)
             first += len(page.products)
@@ -146,28 +146,15 @@ def _salvaged_lines(file: str, page: ArchivedPage, max_body_bytes: int) -> Itera
 
 def _first_position(file: str, page: ShowcasePage) -> int | None:
     """Return where on its showcase a page's first product stands, if the archive knows."""
+    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
+
     position = 1
-    for other in _pages(file, handle=page.handle, region=page.region):
-        if other.cursor == page.cursor:
-            return position
-        position += len(other.products)
+    for other in Archive(file).showcase_pages(page.handle):
+        if other.region == page.region:
+            if other.cursor == page.cursor:
+                return position
+            position += len(other.products)
     return None
-
-
-def _pages(
-    file: str, *, handle: str | None = None, region: str | None = None
-) -> Iterator[ShowcasePage]:
-    """Iterate the pages of all showcases, or of one, each showcase from its first page on."""
-    from pathlib import Path  # noqa: PLC0415 - loads more than --help needs
-
-    from asyncsfk import _kept  # noqa: PLC0415
-    from asyncsfk._store import reading  # noqa: PLC0415
-    from asyncsfk.archive import _showcases  # noqa: PLC0415
-
-    with reading(Path(file)) as connection:
-        for showcase in _showcases(connection):
-            if handle is None or (showcase.handle, showcase.region) == (handle, region or ""):
-                yield from _kept.pages(connection, showcase)
 
 
 def _stream(file: str, output: str, lines: Iterable[bytes]) -> None:
