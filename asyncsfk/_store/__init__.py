@@ -1,5 +1,6 @@
 """The file below an archive: one SQLite database, one writer. Knows rows, not what they mean."""
 
+from asyncsfk._store._file import Durability, writing
 from asyncsfk._store._rows import (
     Attempt,
     Decoded,
@@ -11,7 +12,7 @@ from asyncsfk._store._rows import (
     Totals,
 )
 from asyncsfk._store._schema import VERSION, reading
-from asyncsfk._store._store import Durability, Store, writing
+from asyncsfk._store._store import Store
 from asyncsfk._store._watch import Watch
 
 __all__ = [

@@ -24,6 +24,13 @@ class Write(Protocol):
         """Write it and return what its submitter gets."""
 
 
+class Read(Protocol):
+    """Something to be looked for."""
+
+    def read(self, connection: sqlite3.Connection) -> Any:  # noqa: ANN401 - of each its own
+        """Return what is found."""
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One request, as the ledger keeps it.
 

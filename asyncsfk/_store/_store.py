@@ -1,20 +1,17 @@
-"""An archive's file while it is open for writing: the writer, the reader, and who may be paid."""
+"""An archive's file, open for writing by us alone, as the event loop sees it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
-import sqlite3
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from asyncsfk._store._batches import Batches
-from asyncsfk._store._lock import FileLock, holder
+from asyncsfk._store._file import File
 from asyncsfk._store._rows import (
     Attempt,
     Exposure,
@@ -23,20 +20,17 @@ from asyncsfk._store._rows import (
     Note,
     Page,
     PageRow,
+    Read,
     Showcase,
-    Totals,
     Write,
 )
-from asyncsfk._store._schema import connect, made_sense_of, prepare, translate, translated
 from asyncsfk._store._watch import Watch, Watches
-from asyncsfk._version import __version__
-from asyncsfk.errors import ArchiveError, ArchiveLockedError
+from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
     from pathlib import Path
 
-Durability = Literal["full", "normal"]
+    from asyncsfk._store._file import Durability
 
 # A commit waits so long for further pages; `benchmarks/archive.py` shows what it saves.
 _GATHER: Final = 0.005
@@ -44,11 +38,6 @@ _ENOUGH: Final = 50
 _GATHER_READS: Final = 0.002
 _LEAST_EXPOSURE: Final = 16
 _POLL: Final = 0.1
-_SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "normal": "NORMAL"}
-
-
-class _Read(Protocol):
-    def read(self, connection: sqlite3.Connection) -> Any: ...  # noqa: ANN401 - of each its own
 
 
 class Store:
@@ -62,38 +51,40 @@ class Store:
         wait: Seconds to wait for whoever else has it open.
 
     Attributes:
-        notes: Facts about the whole file.
         charged: Credits that the ledger knows to be charged.
         maybe: Credits that it says may have been charged.
-        last_page: The highest id of a page.
     """
 
     def __init__(self, path: Path, *, durability: Durability, wait: float) -> None:
         self._path = path
-        self._durability: Durability = durability
         self._wait = wait
-        self._lock = FileLock(path)
+        self._file = File(path, durability)
         self._writer: Batches[Write] = Batches(
-            self._write, name="asyncsfk-archive", gather=_GATHER, enough=_ENOUGH
+            self._file.write, name="asyncsfk-archive", gather=_GATHER, enough=_ENOUGH
         )
-        self._reader: Batches[_Read] = Batches(
-            self._read, name="asyncsfk-archive-reader", gather=_GATHER_READS
+        self._reader: Batches[Read] = Batches(
+            self._file.read, name="asyncsfk-archive-reader", gather=_GATHER_READS
         )
-        self._connections: dict[str, sqlite3.Connection] = {}
-        self._session = 0
         self._exposed = 0
         self._covered = 0
         self._in_air = 0
         self._landed = asyncio.Event()
-        self._broken: ArchiveError | None = None
         self._refusal: ArchiveError | None = None
         self._is_shut = False
         self._watches = Watches()
         self.watching = self._watches.watching
-        self.notes: dict[str, str] = {}
         self.charged = 0
         self.maybe = 0
-        self.last_page = 0
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Facts about the whole file."""
+        return self._file.notes
+
+    @property
+    def last_page(self) -> int:
+        """The highest id of a page."""
+        return self._file.last_page
 
     async def open(self) -> None:
         """Open the file, making it where there is none.
@@ -106,10 +97,11 @@ class Store:
             # Asked again and again: whoever holds it has no way to call us.
             deadline = time.monotonic() + self._wait
             while not await self._writer.run(  # noqa: ASYNC110 - see above
-                partial(self._acquire, is_last=time.monotonic() >= deadline)
+                partial(self._file.acquire, is_last=time.monotonic() >= deadline)
             ):
                 await anyio.sleep(_POLL)
-            await self._writer.run(self._open)
+            spent = await self._writer.run(self._file.open)
+            self.charged, self.maybe = spent.charged, spent.maybe
         except BaseException:
             await self._close_all()
             raise
@@ -190,7 +182,7 @@ class Store:
                 cover = max(_LEAST_EXPOSURE, self._covered)
                 while cover < self._exposed:
                     cover *= 2
-                await self._writer.submit(Exposure(self._session, cover))
+                await self._writer.submit(Exposure(self._file.session, cover))
                 self._covered = max(self._covered, cover)
         except BaseException:
             self.cover(credits)
@@ -252,100 +244,10 @@ class Store:
         if not self._in_air:
             self._landed.set()
 
-    # --- in the threads
-
-    def _acquire(self, *, is_last: bool) -> bool:
-        with translated(self._path):
-            if self._lock.acquire():
-                return True
-        if is_last:
-            raise ArchiveLockedError(f"{self._path} is being written by {holder(self._path)}")
-        return False
-
-    def _open(self) -> None:
-        with translated(self._path):
-            connection = self._connections["writer"] = connect(self._path, "rwc")
-            # Of a new file; a body of some KB then takes little more than its own size.
-            connection.execute("PRAGMA page_size = 8192")
-            prepare(connection, self._path)
-            # Not before it is known to be ours: this is written into the file.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
-            now = time.time()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                _bury_the_dead(connection, now)
-                session = connection.execute(
-                    "INSERT INTO session (began, pid, host, version, exposed) "
-                    "VALUES (?, ?, ?, ?, 0)",
-                    (now, os.getpid(), platform.node(), __version__),
-                ).lastrowid
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.rollback()
-                raise
-            self._session = session or 0
-            self.notes = dict(connection.execute("SELECT name, value FROM meta"))
-            spent = Totals.read(connection)
-            self.charged, self.maybe = spent.charged, spent.maybe
-            self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
-            self._connections["reader"] = connect(self._path, "ro")
-
-    def _write(self, batch: Sequence[Write]) -> list[Any]:
-        if self._broken is not None:
-            raise self._broken
-        connection = self._connections["writer"]
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            results = [write.apply(connection) for write in batch]
-            connection.execute("COMMIT")
-            # Here, since who submitted them may have left.
-            for write, result in zip(batch, results, strict=True):
-                if isinstance(write, Page):
-                    self.last_page = result
-        except BaseException as error:
-            connection.rollback()
-            if isinstance(error, sqlite3.Error):
-                self._broken = translate(error, self._path)
-                raise self._broken from error
-            raise
-        return results
-
-    def _read(self, batch: Sequence[_Read]) -> list[Any]:
-        with translated(self._path):
-            return [read.read(self._connections["reader"]) for read in batch]
-
-    def _close(self) -> None:
-        with translated(self._path):
-            try:
-                if (reader := self._connections.pop("reader", None)) is not None:
-                    reader.close()
-                if (writer := self._connections.pop("writer", None)) is not None:
-                    self._close_writer(writer)
-            finally:
-                self._lock.release()
-
-    def _close_writer(self, writer: sqlite3.Connection) -> None:
-        try:
-            if self._session and self._broken is None:
-                if not self._in_air:
-                    writer.execute(
-                        "UPDATE session SET ended = ?, exposed = 0 WHERE id = ?",
-                        (time.time(), self._session),
-                    )
-                # One plain file, that can be copied, or read where nothing can be written; it
-                # stays in WAL mode while somebody is reading it.
-                writer.execute("PRAGMA busy_timeout = 0")
-                with suppress(sqlite3.Error):
-                    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                    writer.execute("PRAGMA journal_mode = DELETE")
-        finally:
-            writer.close()
-
     def _check(self) -> None:
         """Refuse further work once a write has failed: what it would buy could not be kept."""
-        if self._broken is not None:
-            raise self._broken.evolve()
+        if self._file.broken is not None:
+            raise self._file.broken.evolve()
         if self._is_shut:
             self._check_open()
 
@@ -371,48 +273,7 @@ class Store:
             await self._writer.flush()
             self._is_shut = True
             try:
-                await self._writer.run(self._close)
+                await self._writer.run(partial(self._file.close, is_landed=not self._in_air))
             finally:
                 self._reader.close()
                 self._writer.close()
-
-
-@contextmanager
-def writing(path: Path) -> Generator[sqlite3.Connection]:
-    """Open an archive that there is for a few changes, without a thread; blocks.
-
-    Raises:
-        ArchiveError: There is none, somebody has it open, or it cannot be used.
-    """
-    lock = FileLock(path)
-    with translated(path), made_sense_of(path):
-        if not path.exists():
-            raise ArchiveError(f"there is no archive {path}")
-        if not lock.acquire():
-            raise ArchiveLockedError(f"{path} is being written by {holder(path)}")
-        try:
-            with closing(connect(path, "rwc")) as connection:
-                prepare(connection, path)
-                yield connection
-        finally:
-            lock.release()
-
-
-def _bury_the_dead(connection: sqlite3.Connection, now: float) -> None:
-    """End the sessions of processes that died: what they had under way may have been charged."""
-    for session, exposed in connection.execute(
-        "SELECT id, exposed FROM session WHERE ended IS NULL"
-    ).fetchall():
-        if exposed:
-            Attempt(
-                at=now,
-                seconds=None,
-                route="",
-                handle=None,
-                number=0,
-                status=None,
-                failure="ProcessDied",
-                charged=0,
-                maybe=exposed,
-            ).apply(connection)
-        connection.execute("UPDATE session SET ended = ?, exposed = 0 WHERE id = ?", (now, session))

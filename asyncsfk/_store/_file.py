@@ -1,0 +1,208 @@
+"""An archive's file, open for writing by us alone, as the threads see it: all of this blocks."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import time
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from asyncsfk._store._lock import FileLock, holder
+from asyncsfk._store._rows import Attempt, Page, Read, Totals, Write
+from asyncsfk._store._schema import connect, made_sense_of, prepare, translate, translated
+from asyncsfk._version import __version__
+from asyncsfk.errors import ArchiveError, ArchiveLockedError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+Durability = Literal["full", "normal"]
+
+_SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "normal": "NORMAL"}
+
+
+class File:
+    """An archive's file: locked, opened, written by one thread, read by another, closed.
+
+    Args:
+        path: Where it is, or will be.
+        durability: ``full`` outlives a power failure, ``normal`` a killed process only.
+
+    Attributes:
+        session: The id of this opening.
+        notes: Facts about the whole file.
+        last_page: The highest id of a page.
+        broken: Why nothing can be written any more.
+    """
+
+    def __init__(self, path: Path, durability: Durability) -> None:
+        self._path = path
+        self._durability: Durability = durability
+        self._lock = FileLock(path)
+        self._connections: dict[str, sqlite3.Connection] = {}
+        self.session = 0
+        self.notes: dict[str, str] = {}
+        self.last_page = 0
+        self.broken: ArchiveError | None = None
+
+    def acquire(self, *, is_last: bool) -> bool:
+        """Take the lock, unless somebody has it.
+
+        Raises:
+            ArchiveLockedError: Somebody has it, and this was the last try.
+            ArchiveError: There can be no lock.
+        """
+        with translated(self._path):
+            if self._lock.acquire():
+                return True
+        if is_last:
+            raise ArchiveLockedError(f"{self._path} is being written by {holder(self._path)}")
+        return False
+
+    def open(self) -> Totals:
+        """Open the file, making it where there is none; return what all of it has cost.
+
+        Raises:
+            ArchiveError: It cannot be used.
+        """
+        with translated(self._path):
+            connection = self._connections["writer"] = connect(self._path, "rwc")
+            # Of a new file; a body of some KB then takes little more than its own size.
+            connection.execute("PRAGMA page_size = 8192")
+            prepare(connection, self._path)
+            # Not before it is known to be ours: this is written into the file.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
+            now = time.time()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                _bury_the_dead(connection, now)
+                session = connection.execute(
+                    "INSERT INTO session (began, pid, host, version, exposed) "
+                    "VALUES (?, ?, ?, ?, 0)",
+                    (now, os.getpid(), platform.node(), __version__),
+                ).lastrowid
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.rollback()
+                raise
+            self.session = session or 0
+            self.notes = dict(connection.execute("SELECT name, value FROM meta"))
+            self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
+            self._connections["reader"] = connect(self._path, "ro")
+            return Totals.read(connection)
+
+    def write(self, batch: Sequence[Write]) -> list[Any]:
+        """Commit writes together, and return what each gives.
+
+        Raises:
+            ArchiveError: None of them was committed, and none will be any more.
+        """
+        if self.broken is not None:
+            raise self.broken
+        connection = self._connections["writer"]
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            results = [write.apply(connection) for write in batch]
+            connection.execute("COMMIT")
+        except BaseException as error:
+            connection.rollback()
+            if isinstance(error, sqlite3.Error):
+                self.broken = translate(error, self._path)
+                raise self.broken from error
+            raise
+        # Here, since who submitted them may have left.
+        pages = [
+            result for write, result in zip(batch, results, strict=True) if isinstance(write, Page)
+        ]
+        self.last_page = max([self.last_page, *pages])
+        return results
+
+    def read(self, batch: Sequence[Read]) -> list[Any]:
+        """Return what is found, one after the other.
+
+        Raises:
+            ArchiveError: The file cannot be read.
+        """
+        with translated(self._path):
+            return [read.read(self._connections["reader"]) for read in batch]
+
+    def close(self, *, is_landed: bool) -> None:
+        """Close the file and give the lock back.
+
+        Args:
+            is_landed: Whether the ledger knows of every request; else the file stays as if we had
+                died, and whoever opens it next counts what was exposed as maybe.
+
+        Raises:
+            ArchiveError: The end could not be written; what was committed is there.
+        """
+        with translated(self._path):
+            try:
+                if (reader := self._connections.pop("reader", None)) is not None:
+                    reader.close()
+                if (writer := self._connections.pop("writer", None)) is not None:
+                    self._close_writer(writer, is_landed=is_landed)
+            finally:
+                self._lock.release()
+
+    def _close_writer(self, writer: sqlite3.Connection, *, is_landed: bool) -> None:
+        try:
+            if self.session and self.broken is None:
+                if is_landed:
+                    writer.execute(
+                        "UPDATE session SET ended = ?, exposed = 0 WHERE id = ?",
+                        (time.time(), self.session),
+                    )
+                # One plain file, that can be copied, or read where nothing can be written; it
+                # stays in WAL mode while somebody is reading it.
+                writer.execute("PRAGMA busy_timeout = 0")
+                with suppress(sqlite3.Error):
+                    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    writer.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            writer.close()
+
+
+@contextmanager
+def writing(path: Path) -> Generator[sqlite3.Connection]:
+    """Open an archive that there is for a few changes, without a thread; blocks.
+
+    Raises:
+        ArchiveError: There is none, somebody has it open, or it cannot be used.
+    """
+    lock = FileLock(path)
+    with translated(path), made_sense_of(path):
+        if not path.exists():
+            raise ArchiveError(f"there is no archive {path}")
+        if not lock.acquire():
+            raise ArchiveLockedError(f"{path} is being written by {holder(path)}")
+        try:
+            with closing(connect(path, "rwc")) as connection:
+                prepare(connection, path)
+                yield connection
+        finally:
+            lock.release()
+
+
+def _bury_the_dead(connection: sqlite3.Connection, now: float) -> None:
+    """End the sessions of processes that died: what they had under way may have been charged."""
+    for session, exposed in connection.execute(
+        "SELECT id, exposed FROM session WHERE ended IS NULL"
+    ).fetchall():
+        if exposed:
+            Attempt(
+                at=now,
+                seconds=None,
+                route="",
+                handle=None,
+                number=0,
+                status=None,
+                failure="ProcessDied",
+                charged=0,
+                maybe=exposed,
+            ).apply(connection)
+        connection.execute("UPDATE session SET ended = ?, exposed = 0 WHERE id = ?", (now, session))
