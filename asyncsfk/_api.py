@@ -50,9 +50,7 @@ class Api:
 
     def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
         """End a payer's calls with an error; what has been sent may land, unless ``now``."""
-        self._caller.stop(payer, error)
-        if now:
-            self._caller.drop(payer)
+        self._caller.stop(payer, error, now=now)
 
     async def showcase_page(
         self,

@@ -230,7 +230,7 @@ class Attempts:
             seconds=seconds,
             status=status,
             failure=failure,
-            request_id=None if answer is None else answer.request_id,
+            answer=answer,
         )
 
     async def _keep(

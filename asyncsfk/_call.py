@@ -22,6 +22,7 @@ from asyncsfk.errors import (
     ClientStateError,
     ConfigurationError,
     Details,
+    RunStoppedError,
     SfkError,
 )
 from asyncsfk.events import RequestRetried
@@ -88,28 +89,25 @@ class Caller:
             if self._closing:
                 raise placed(ClientStateError("the client is closed"), request)
             try:
-                answer, answers, began = await self._flights.do(
+                landing = await self._flights.do(
                     request.target, partial(self._perform, request, payer, keep), payer
                 )
-            except ClientStateError as error:
+            except (ClientStateError, RunStoppedError) as error:
                 raise placed(error, request) from None
-            if began or answer.serves(keep):
+            answer = landing.result
+            if landing.began or landing.was_stopped or answer.serves(keep):
                 break
             # It ended for a reason of its beginner's alone, or came from another's archive.
-        if keep is not None and answer.store is not keep.store:
+        if keep is not None and not landing.began and answer.store is not keep.store:
             await self._keep_too(request, answer, keep)
-        result = answer.result if answers else shared(request, answer.result)
+        result = answer.result if landing.answers else shared(request, answer.result)
         if isinstance(result, SfkError):
             raise result
         return result
 
-    def stop(self, payer: Payer, error: SfkError) -> None:
-        """End what a payer's calls wait for with an error; what has been sent may land."""
-        self._flights.end(payer, error)
-
-    def drop(self, payer: Payer) -> None:
-        """Cancel what a payer's stopped calls still have under way."""
-        self._flights.drop(payer)
+    def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
+        """End a payer's calls with an error; what has been sent may land, unless ``now``."""
+        self._flights.stop(payer, error, now=now)
 
     async def aclose(self) -> None:
         """End all calls under way; their callers get a `ClientStateError`."""
@@ -130,9 +128,9 @@ class Caller:
         except (BudgetReachedError, ArchiveError) as error:
             answer = Answer(error)
         except asyncio.CancelledError:
-            if flight.verdict is None:
+            if (stopped := flight.verdict) is None:
                 raise
-            answer = Answer(flight.verdict)
+            answer = Answer(stopped)
         result, cost = answer.result, flight.cost.usage
         if isinstance(result, SfkError):
             result = placed(result, request).evolve(attempts=len(failures))
@@ -155,6 +153,8 @@ class Caller:
         result = _wire.read_kept(
             request, row.encoding, row.body, max_body_bytes=self._config.max_body_bytes
         )
+        if isinstance(result, Received) and not row.decoded:
+            keep.store.decoded_soon(row.id)
         return Answer(result, store=keep.store, row=row)
 
     async def _try(
@@ -180,6 +180,11 @@ class Caller:
             failures.append(failure_of(result))
             verdict = decide(self._config.retry, result, failures, random.random)
             if not isinstance(verdict, Stop):
+                flight.dismiss()
+                if flight.verdict is not None:
+                    stopped = flight.verdict.evolve()
+                    stopped.__cause__ = result
+                    return answer._replace(result=stopped)
                 if not flight.is_wanted:
                     verdict = Stop("nobody waits for it any more")
                 elif not self._quota.take():
@@ -200,13 +205,19 @@ class Caller:
 
     async def _keep_too(self, request: Request, answer: Answer, keep: Keep) -> None:
         """Keep an answer in our archive that another caller paid for."""
-        response = answer.response
+        response, result = answer.response, answer.result
         if response is not None and response.status == OK:
             await keep.put(
                 request,
                 response,
                 answer.result,
-                line_of(request, Usage(), number=0, status=response.status),
+                line_of(
+                    request,
+                    Usage(),
+                    number=0,
+                    status=response.status,
+                    answer=result if isinstance(result, SfkError) else result.meta,
+                ),
                 key=self._config.api_key,
                 max_body_bytes=self._config.max_body_bytes,
                 once=True,

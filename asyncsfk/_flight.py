@@ -27,40 +27,39 @@ class Landing(NamedTuple, Generic[T]):
         result: What the work returned.
         answers: Whether this caller answers for its cost.
         began: Whether this caller began it.
+        was_stopped: Whether this caller has been stopped, and waited only for what was in the air.
     """
 
     result: T
     answers: bool
     began: bool
+    was_stopped: bool
 
 
-class _Waiter(NamedTuple, Generic[T]):
-    done: asyncio.Future[Landing[T]]
-    payer: Payer
-    began: bool
+class _Waiter(Generic[T]):
+    """One caller; a ``verdict`` says why it waits only for what is in the air."""
+
+    __slots__ = ("began", "done", "payer", "verdict")
+
+    def __init__(self, payer: Payer, *, began: bool) -> None:
+        self.payer = payer
+        self.began = began
+        self.done: asyncio.Future[Landing[T]] = asyncio.get_running_loop().create_future()
+        self.verdict: SfkError | None = None
 
 
 class Flight(Generic[T]):
     """One piece of work, as those see it who do it.
 
     Attributes:
+        payer: In whose budgets the cost is reserved; of several such, who answers for it last.
         cost: What it has cost so far.
         has_begun: Whether it runs; until then it can be told to end, but not be cancelled.
         in_air: Whether it is being paid for just now.
         keeps: Whether what is in the air is worth landing when nobody waits for it.
-        verdict: Why it is to end, once it is.
     """
 
-    __slots__ = (
-        "cost",
-        "has_begun",
-        "in_air",
-        "keeps",
-        "payer",
-        "task",
-        "verdict",
-        "waiters",
-    )
+    __slots__ = ("cost", "has_begun", "in_air", "keeps", "payer", "task", "waiters")
 
     def __init__(self, payer: Payer) -> None:
         self.payer = payer
@@ -68,14 +67,20 @@ class Flight(Generic[T]):
         self.has_begun = False
         self.in_air = False
         self.keeps = False
-        self.verdict: SfkError | None = None
         self.waiters: list[_Waiter[T]] = []
         self.task: asyncio.Task[T]
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody waits for it, and nothing has ended it."""
-        return self.verdict is None and bool(self.waiters)
+        """Whether somebody waits for it who has not been stopped."""
+        return any(waiter.verdict is None for waiter in self.waiters)
+
+    @property
+    def verdict(self) -> SfkError | None:
+        """Why it is to end, if all who wait for it have been stopped."""
+        if self.waiters and not self.is_wanted:
+            return self.waiters[0].verdict
+        return None
 
     @property
     def may_land(self) -> bool:
@@ -85,6 +90,21 @@ class Flight(Generic[T]):
     def pays(self, payer: Payer) -> bool:
         """Tell whether its cost was reserved in the budgets of a payer."""
         return payer.budgets == self.payer.budgets
+
+    def dismiss(self) -> None:
+        """Let those go who have been stopped, while others still want it."""
+        if not self.is_wanted:
+            return
+        for waiter in [waiter for waiter in self.waiters if waiter.verdict is not None]:
+            self.leave(waiter)
+            if not waiter.done.done() and waiter.verdict is not None:
+                waiter.done.set_exception(waiter.verdict.evolve())
+
+    def leave(self, waiter: _Waiter[T]) -> None:
+        """Let one go; who leaves last answers for the cost."""
+        self.waiters.remove(waiter)
+        if self.pays(waiter.payer):
+            self.payer = waiter.payer
 
 
 class SingleFlight(Generic[T]):
@@ -127,43 +147,47 @@ class SingleFlight(Generic[T]):
             flight.task = asyncio.create_task(work(flight))
             # A callback, since a task that is cancelled before its first step runs no code at all.
             flight.task.add_done_callback(partial(self._land, key, flight))
-        waiter = _Waiter[T](asyncio.get_running_loop().create_future(), payer, began)
+        waiter = _Waiter[T](payer, began=began)
         flight.waiters.append(waiter)
         try:
             return await waiter.done
         except asyncio.CancelledError:
-            flight.waiters.remove(waiter)
-            if flight.pays(payer):
-                flight.payer = payer
+            if waiter in flight.waiters:
+                flight.leave(waiter)
             if not flight.waiters:
                 await self._abandon(key, flight)
             raise
 
-    def end(self, payer: Payer, verdict: SfkError) -> None:
-        """End the work that a payer began: what is in the air lands, the rest is cancelled."""
-        self._end([flight for flight in self._all if flight.payer.meter is payer.meter], verdict)
+    def stop(self, payer: Payer, verdict: SfkError, *, now: bool) -> None:
+        """Let a payer's callers wait only for what is in the air, or ``now`` not even for that.
 
-    def drop(self, payer: Payer) -> None:
-        """Cancel the work that a payer began and that `end` has left in the air."""
-        for flight in self._all:
-            if flight.payer.meter is payer.meter and flight.verdict is not None:
+        Those that are left with nothing to wait for get the verdict; so does the work that nobody
+        else wants.
+        """
+        for flight in tuple(self._all):
+            mine = [waiter for waiter in flight.waiters if waiter.payer.meter is payer.meter]
+            for waiter in mine:
+                waiter.verdict = verdict
+            if not mine or (flight.in_air and not now):
+                continue
+            if flight.is_wanted:
+                flight.dismiss()
+            elif flight.has_begun:
                 flight.task.cancel()
 
     async def aclose(self, verdict: SfkError) -> None:
         """End all work, and wait until it has landed."""
         with anyio.CancelScope(shield=True):
-            self._end(list(self._all), verdict)
+            for flight in self._all:
+                for waiter in flight.waiters:
+                    waiter.verdict = verdict
+                if flight.has_begun and not flight.in_air:
+                    flight.task.cancel()
             await self._wait({flight.task for flight in self._all if flight.may_land}, self._grace)
             tasks = {flight.task for flight in self._all}
             for task in tasks:
                 task.cancel()
             await self._wait(tasks, None)
-
-    def _end(self, flights: list[Flight[T]], verdict: SfkError) -> None:
-        for flight in flights:
-            flight.verdict = verdict
-            if flight.has_begun and not flight.in_air:
-                flight.task.cancel()
 
     async def _abandon(self, key: Hashable, flight: Flight[T]) -> None:
         with anyio.CancelScope(shield=True):
@@ -206,4 +230,6 @@ class SingleFlight(Generic[T]):
             elif error is not None:
                 waiter.done.set_exception(error)
             else:
-                waiter.done.set_result(Landing(task.result(), waiter is heir, waiter.began))
+                waiter.done.set_result(
+                    Landing(task.result(), waiter is heir, waiter.began, waiter.verdict is not None)
+                )

@@ -9,7 +9,7 @@ import msgspec
 
 from asyncsfk import _routes
 from asyncsfk._api import Terms
-from asyncsfk._store import Showcase
+from asyncsfk._store import Finish
 from asyncsfk.errors import RunStoppedError, SfkError, StaleCursorError, stops_a_run
 from asyncsfk.models import TikTokLookup
 from asyncsfk.outcomes import Outcome
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from asyncsfk._api import Api
     from asyncsfk._listing import Listing
+    from asyncsfk._store import Showcase
     from asyncsfk._trail import Trail
     from asyncsfk.models import Product, ShowcasePage
     from asyncsfk.outcomes import Status
@@ -120,10 +121,12 @@ class Follower:
             request_ids=tuple(request_ids),
         )
 
-    async def keep(self, outcome: Outcome) -> Outcome:
+    async def keep(self, outcome: Outcome, known: Showcase | None) -> Outcome:
         """Put an outcome on file before it is handed out; return it, or what it is without that.
 
-        An outcome that says nothing new of a creator, since the run was stopped, is not kept.
+        Args:
+            outcome: What became of a creator.
+            known: What was on file of it before.
         """
         keep = self._terms.keep
         if keep is None or isinstance(outcome.error, RunStoppedError):
@@ -132,13 +135,14 @@ class Follower:
         told = msgspec.structs.replace(outcome, products=(), error=error)
         try:
             await keep.store.finish(
-                Showcase(
+                Finish(
                     handle=outcome.handle,
                     region=outcome.region or "",
                     stamp=self._stamp,
+                    others=frozenset(keep.store.runs - {self._stamp}),
                     status=outcome.status,
                     finished=time.time(),
-                    outcome=told.to_json(),
+                    outcome=None if _is_known(outcome, known) else told.to_json(),
                 )
             )
         except SfkError as failed:
@@ -206,3 +210,11 @@ def _status(error: SfkError | None, usage: Usage, stopped: SfkError | None) -> S
     if usage.pages:
         return "partial"
     return "skipped" if stopped is not None and not usage.requests else "failed"
+
+
+def _is_known(outcome: Outcome, known: Showcase | None) -> bool:
+    """Tell whether an outcome came out of the file, which says as much or more of it already."""
+    if known is None or known.outcome is None or known.status != outcome.status:
+        return False
+    before = Outcome.from_json(known.outcome)
+    return not outcome.usage.requests and before.pages >= outcome.pages and not outcome.error

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from asyncsfk._packing import CANNOT_UNPACK, encoding_of, unpack
-from asyncsfk._routes import SHOWCASE
+from asyncsfk._packing import CANNOT_UNPACK, encoding_of, unpack, unpack_some
 from asyncsfk._store import Attempt, Page, Store, Watch
 from asyncsfk.errors import SfkError
 
 if TYPE_CHECKING:
     from asyncsfk._store import PageRow
-    from asyncsfk._wire import Received, Request, Response
+    from asyncsfk._wire import Meta, Received, Request, Response
     from asyncsfk.config import ApiKey
     from asyncsfk.usage import Usage
+
+
+_SEARCHED: Final = 4  # times the largest body: so far the key is looked for in what is refused
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +31,8 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         floor: Kept pages with lower ids will not do.
         since: Nor will those received before, in seconds since 1970.
         look: Whether there may be any that will.
+        alone: Whether this is a call for one page: then one that is bought afresh is no part of
+            the showcase that is there, unless it begins it anew.
         opens: Whether a showcase's page may be the first of its showcase in the file.
         watch: Sees what others keep of the showcase.
         anew: With this page a showcase begins anew: those below this id are of an older one.
@@ -39,6 +43,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
     floor: int = 0
     since: float = 0.0
     look: bool = True
+    alone: bool = True
     opens: bool = True
     anew: int | None = None
     watch: Watch | None = None
@@ -51,7 +56,9 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not self.look:
             return None
-        return await self.store.find(key_of(request), floor=self.floor, since=self.since)
+        return await self.store.find(
+            key_of(request), floor=self.floor, since=self.since, alone=self.alone
+        )
 
     def takes(self, row: PageRow) -> bool:
         """Tell whether a kept page will do."""
@@ -84,6 +91,12 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ArchiveError: It could not be kept.
         """
+        anew, apart = self.anew, False
+        if self.alone and request.is_showcase and (self.floor or self.since):
+            if request.cursor is None:
+                anew = self.store.last_page + 1
+            else:
+                apart = True
         encoding, body = _without_key(response, result, key, max_body_bytes)
         await self.store.keep(
             Page(
@@ -94,8 +107,9 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 encoding=encoding,
                 body=body,
                 attempt=attempt,
-                opens=self.opens and request.route == SHOWCASE,
-                floor=self.anew,
+                opens=self.opens and request.is_showcase and not apart,
+                floor=anew,
+                apart=apart,
                 unless_from=self.floor if once else None,
             ),
             exposed,
@@ -116,7 +130,7 @@ def line_of(
     seconds: float | None = None,
     status: int | None = None,
     failure: str | None = None,
-    request_id: str | None = None,
+    answer: SfkError | Meta | None = None,
 ) -> Attempt:
     """Return the ledger's line on an attempt that has just ended."""
     return Attempt(
@@ -130,7 +144,7 @@ def line_of(
         charged=usage.charged,
         maybe=usage.maybe,
         bytes=usage.bytes,
-        request_id=request_id,
+        request_id=None if answer is None else answer.request_id,
     )
 
 
@@ -145,8 +159,10 @@ def _without_key(
         try:
             plain = unpack(encoding, response.body, max_body_bytes)
         except CANNOT_UNPACK:
-            plain = response.body
+            plain = unpack_some(response.body, _SEARCHED * max_body_bytes)
     else:
         plain = result.body
     clean = key.redact_bytes(plain)
-    return (encoding, response.body) if clean == plain else ("", clean)
+    if clean != plain:
+        return "", clean
+    return encoding, key.redact_bytes(response.body)

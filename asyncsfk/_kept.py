@@ -91,8 +91,9 @@ def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Showca
     number = 1
     while True:
         request = _routes.showcase(showcase.handle, cursor=cursor, region=region)
-        row = Find(key_of(request), showcase.floor, 0.0).read(connection)
-        if row is None:
+        row = Find(key_of(request), showcase.floor, alone=False).read(connection)
+        # What could not be decoded when it came is left to a run, or to `salvage`.
+        if row is None or not row.decoded:
             return
         received = _wire.read_kept(request, row.encoding, row.body, max_body_bytes=_MAX_BODY_BYTES)
         if isinstance(received, SfkError):
@@ -125,9 +126,24 @@ def outcome(
         ended = Outcome.from_json(showcase.outcome)
         if not products:
             return ended
-        kept = [page.products for page in pages(connection, showcase)]
-        return msgspec.structs.replace(ended, products=tuple(one for many in kept for one in many))
+        return _with_pages(ended, list(pages(connection, showcase)))
     return _under_way(connection, showcase, products=products)
+
+
+def _with_pages(ended: Outcome, kept: list[ShowcasePage]) -> Outcome:
+    """Return an outcome with the products that are on file, perhaps more than it had.
+
+    Others may have gone on from there since.
+    """
+    products = tuple(product for page in kept for product in page.products)
+    last = kept[-1] if kept else None
+    usage = msgspec.structs.replace(ended.usage, pages=len(kept), products=len(products))
+    cursor = last.next_cursor if last is not None and last.has_more else ended.next_cursor
+    if last is not None and not last.has_more:
+        cursor = None
+    return msgspec.structs.replace(
+        ended, products=products, pages=len(kept), usage=usage, next_cursor=cursor
+    )
 
 
 def _under_way(connection: sqlite3.Connection, showcase: Showcase, *, products: bool) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -52,6 +53,20 @@ def unpack(encoding: str, body: bytes, max_body_bytes: int) -> bytes:
         if not rest:
             return plain
     raise ValueError(f"its gzip stream has more than {_MAX_MEMBERS} members")
+
+
+def unpack_some(body: bytes, most: int) -> bytes:
+    """Return as much of a gzip body as can be unpacked, and no more than so many bytes.
+
+    Nothing of what is no gzip.
+    """
+    plain, rest = b"", body
+    with suppress(zlib.error):
+        while rest and len(plain) < most:
+            unpacker = zlib.decompressobj(_WINDOW)
+            plain += unpacker.decompress(rest, most - len(plain))
+            rest = unpacker.unused_data
+    return plain
 
 
 def pack(body: bytes) -> bytes:

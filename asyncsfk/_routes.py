@@ -31,6 +31,7 @@ BALANCE: Final = "/v1/balance"
 HEALTH: Final = "/health"
 
 _MAX_URL: Final = 4096
+_SHOWCASE_PATH: Final = re.compile(r"/v1/tiktok/profiles/([a-z0-9_.]{1,64})/showcase-products")
 # RFC 3986, section 3.3: the characters of a path's segments.
 _PATH: Final = re.compile(r"/v1(/([A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})+)+/?", re.ASCII)
 
@@ -68,6 +69,7 @@ def showcase(handle: str, *, cursor: str | None, region: str | None) -> Request:
         handle=handle,
         cursor=cursor,
         region=region,
+        is_showcase=True,
     )
 
 
@@ -154,7 +156,23 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
         decoder = _envelope(data)
     except TypeError as error:
         raise InvalidArgumentError(f"type= cannot be decoded into: {error}") from error
-    return Request(route=path, target=path + _query(params or {}), decoder=decoder, price=price)
+    target = path + _query(params or {})
+    if (page := _showcase_at(path, target, params or {})) is not None:
+        return msgspec.structs.replace(page, route=path, decoder=decoder, price=price)
+    return Request(route=path, target=target, decoder=decoder, price=price)
+
+
+def _showcase_at(path: str, target: str, params: Mapping[str, Param]) -> Request | None:
+    """Return the request for a showcase's page that a generic one is, if it is.
+
+    An archive then knows the one by the other.
+    """
+    match = _SHOWCASE_PATH.fullmatch(path)
+    cursor, region = params.get("cursor"), params.get("region")
+    if match is None or not isinstance(cursor, str | None) or not isinstance(region, str | None):
+        return None
+    page = showcase(match[1], cursor=cursor, region=region)
+    return page if page.target == target else None
 
 
 def kept(route: str) -> Request:

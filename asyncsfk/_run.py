@@ -261,12 +261,17 @@ class ShowcaseRun:
             self._budget = max_credits
         elif max_credits is not None:
             # The ceiling is the job's: what earlier runs of its archive spent counts.
-            spent = (0, 0) if keep is None else (keep.store.charged, keep.store.maybe)
+            spent = (0, 0)
+            if keep is not None:
+                # Of what is under way just now nobody knows yet, and will tell this budget.
+                spent = (keep.store.charged, keep.store.maybe + keep.store.exposed)
             self._budget = Budget(max_credits, charged=spent[0], maybe=spent[1])
         owned = [] if self._budget is None else [self._budget]
         if archive is not None and isinstance(max_credits, int):
             job += owned
             owned = []
+        if keep is not None:
+            keep.store.runs.add(self._stamp)
         self._payer = Payer(distinct(own, *owned), self._meter, job)
         self._terms = Terms(self._payer, keep)
         self._follower = Follower(self._api, self._options, self._terms, self._stamp)
@@ -275,6 +280,8 @@ class ShowcaseRun:
         archive = self._purse.archive
         if archive is None:
             return
+        if self._terms.keep is not None:
+            self._terms.keep.store.runs.discard(self._stamp)
         if self._budget in archive.budgets:
             archive.budgets.remove(self._budget)
         if self._owns_archive:
@@ -324,14 +331,15 @@ class ShowcaseRun:
         except ArchiveError as error:
             self._counts["started"] += 1
             self._follower.stop(error)
-            return Outcome(handle=handle, status="failed", error=error.evolve(handle=handle))
-        if self._options.dedupe and known is not None and known.stamp == self._stamp:
+            return Outcome(handle=handle, status="skipped", error=error.evolve(handle=handle))
+        if self._options.dedupe and known is not None and known.is_finished_by(self._stamp):
             self._counts["duplicates"] += 1
             return None
         self._counts["started"] += 1
         on_page = emit if self._by_page else None
         # On file before it is handed out, and before its handle can come again.
-        return await self._follower.keep(await self._follower.follow(handle, trail, on_page))
+        outcome = await self._follower.follow(handle, trail, on_page)
+        return await self._follower.keep(outcome, known)
 
     def _is_new(self, trace: str) -> bool:
         """Count a handle as begun, or as one that came before."""

@@ -95,6 +95,7 @@ class Trail:
             floor=self._floor,
             since=0.0,
             look=self.is_begun,
+            alone=False,
             opens=number == 1,
             anew=self._anew if cursor is None else None,
             watch=self._watch,

@@ -46,6 +46,7 @@ OK: Final = 200
 """The one status of a good, and charged, answer."""
 _REDIRECTS: Final = range(300, 400)
 _SERVER_ERRORS: Final = range(500, 600)
+_DEAREST: Final = 1_000_000  # credits for one answer: more is no price, and counts as unknown
 _EXCERPT: Final = 200
 _LONGEST: Final = 2000  # of codes, ids and addresses, which are kept as they are
 ERROR_BYTES: Final = 64 * 1024
@@ -82,7 +83,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         handle: What it is about.
         cursor: The cursor in it.
         page: The page number in it.
-        region: The region in it, where the route is a showcase's.
+        region: The region in it, where it is for a showcase.
+        is_showcase: Whether it is for a page of one.
     """
 
     route: str
@@ -94,6 +96,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str | None = None
     page: int | None = None
     region: str | None = None
+    is_showcase: bool = False
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +163,13 @@ def read(
         result = _read_redirect(response, price)
     else:
         result = _read_failure(response, price, key)
-    return redacted(result, key) if isinstance(result, SfkError) else result
+    if isinstance(result, SfkError):
+        return redacted(result, key)
+    request_id = result.meta.request_id
+    if key is not None and request_id is not None and key.redact(request_id) != request_id:
+        meta = msgspec.structs.replace(result.meta, request_id=key.redact(request_id))
+        return msgspec.structs.replace(result, meta=meta)
+    return result
 
 
 def reread(request: Request, body: bytes) -> Received | SfkError:
@@ -307,7 +316,7 @@ def _read_meta(raw: bytes | msgspec.Raw) -> Meta:
         meta = _meta_decoder.decode(raw)
     except NOT_JSON:
         meta = _read_odd_meta(raw)
-    return meta if (meta.credits_charged or 0) >= 0 else Meta(meta.request_id)
+    return meta if 0 <= (meta.credits_charged or 0) <= _DEAREST else Meta(meta.request_id)
 
 
 def _read_odd_meta(raw: bytes | msgspec.Raw) -> Meta:

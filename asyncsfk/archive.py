@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -88,6 +89,7 @@ class Archive:
         self._durability: Durability = durability
         self._wait = wait
         self._opened: Store | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._budgets: list[Budget] = []
 
     def __repr__(self) -> str:
@@ -123,7 +125,7 @@ class Archive:
             raise ClientStateError("the archive is open already")
         store = Store(self._path, durability=self._durability, wait=self._wait)
         await store.open()
-        self._opened = store
+        self._opened, self._loop = store, asyncio.get_running_loop()
 
     async def aclose(self) -> None:
         """Write what is left, and close the file. Closing twice is fine."""
@@ -298,6 +300,8 @@ class Archive:
     def _store(self) -> Store:
         if self._opened is None:
             raise ClientStateError("open the archive with `async with` to let calls write to it")
+        if self._loop is not asyncio.get_running_loop():
+            raise ClientStateError("the archive was opened in another event loop")
         return self._opened
 
     def bind(self, base_url: str) -> None:

@@ -77,6 +77,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         attempt: The attempt that got it.
         opens: It may be the first page of its showcase in the file.
         floor: Where it begins a showcase anew: pages below this id are of an older one.
+        apart: It is of another time than the showcase that is there, and no part of it.
         unless_from: It is not kept if there is one under its key from this id on.
     """
 
@@ -89,11 +90,12 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Attempt
     opens: bool = False
     floor: int | None = None
+    apart: bool = False
     unless_from: int | None = None
 
     _INSERT: ClassVar = (
         "INSERT INTO page (key, route, handle, region, cursor, request_id, charged, maybe, "
-        "received, decoded, encoding, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "received, decoded, encoding, body, apart) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     )
 
     def apply(self, connection: sqlite3.Connection) -> int:
@@ -101,7 +103,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         attempt = self.attempt
         attempt.apply(connection)
         if self.unless_from is not None:
-            same = Find(self.key, self.unless_from, 0.0).read(connection)
+            same = Find(self.key, self.unless_from).read(connection)
             if same is not None:
                 return same.id
         if self.opens:
@@ -132,6 +134,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                 self.decoded,
                 encoding,
                 body,
+                self.apart,
             ),
         )
         assert cursor.lastrowid is not None  # noqa: S101 - for the type checkers: it was inserted
@@ -139,11 +142,11 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Showcase(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a creator's showcase has come.
+    """How far a creator's showcase has come, as it is kept.
 
     Attributes:
         floor: Its pages have ids from here on; lower ones are of an older showcase.
-        stamp: Which run finished it last.
+        stamps: Which of the runs that were under way then have finished it.
         status: Of its outcome; ``None`` while it is under way.
         outcome: The outcome as JSON, without its products.
     """
@@ -151,46 +154,73 @@ class Showcase(msgspec.Struct, frozen=True, kw_only=True):
     handle: str
     region: str
     floor: int = 0
-    stamp: int | None = None
+    stamps: str = ""
     status: str | None = None
     finished: float | None = None
     outcome: bytes | None = None
 
-    COLUMNS: ClassVar = "handle, region, floor, stamp, status, finished, outcome"
+    COLUMNS: ClassVar = "handle, region, floor, stamps, status, finished, outcome"
 
     @classmethod
     def of(cls, columns: Sequence[Any]) -> Showcase:
         """Return what a row of those columns says."""
         return cls(**dict(zip(cls.COLUMNS.split(", "), columns, strict=True)))
 
-    _INSERT: ClassVar = (
-        "INSERT INTO showcase (handle, region, stamp, status, finished, outcome) "
-        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET stamp = excluded.stamp"
+    def is_finished_by(self, stamp: int) -> bool:
+        """Tell whether a run has finished it."""
+        return str(stamp) in self.stamps.split()
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """That a run has finished a showcase, and with what outcome.
+
+    Attributes:
+        stamp: Which run.
+        others: Which others are under way: what they have finished stays noted.
+        outcome: As JSON, without its products; ``None`` leaves the one that is there.
+    """
+
+    handle: str
+    region: str
+    stamp: int
+    others: frozenset[int]
+    status: str
+    finished: float
+    outcome: bytes | None
+
+    _STAMP: ClassVar = (
+        "INSERT INTO showcase (handle, region, stamps) VALUES (?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET stamps = excluded.stamps"
     )
-    _REPLACE: ClassVar = (
-        ", status = excluded.status, finished = excluded.finished, outcome = excluded.outcome"
+    _OUTCOME: ClassVar = (
+        "UPDATE showcase SET status = ?, finished = ?, outcome = ? WHERE handle = ? AND region = ?"
     )
     _EMPTY: ClassVar = ("failed", "skipped")
 
     def apply(self, connection: sqlite3.Connection) -> None:
-        """Write how it ended; its floor stays.
+        """Write it.
 
         An outcome with nothing in it does not take the place of one that has pages on file, such
         as when buying them afresh failed.
         """
+        stamps = [str(self.stamp)]
+        if self.others:
+            row = connection.execute(
+                "SELECT stamps FROM showcase WHERE handle = ? AND region = ?",
+                (self.handle, self.region),
+            ).fetchone()
+            noted = [] if row is None else row[0].split()
+            stamps += [stamp for stamp in noted if int(stamp) in self.others]
+        connection.execute(self._STAMP, (self.handle, self.region, " ".join(stamps)))
+        if self.outcome is None:
+            return
         guard = ""
         if self.status in self._EMPTY:
-            guard = " WHERE status IS NULL OR status IN ('failed', 'skipped')"
-        values = (
-            self.handle,
-            self.region,
-            self.stamp,
-            self.status,
-            self.finished,
-            self.outcome,
+            guard = " AND (status IS NULL OR status IN ('failed', 'skipped'))"
+        connection.execute(
+            f"{self._OUTCOME}{guard}",
+            (self.status, self.finished, self.outcome, self.handle, self.region),
         )
-        if connection.execute(f"{self._INSERT}{self._REPLACE}{guard}", values).rowcount == 0:
-            connection.execute(self._INSERT, values)
 
 
 class Exposure(msgspec.Struct, frozen=True):
@@ -271,16 +301,24 @@ class Totals(NamedTuple):
 
 
 class Find(NamedTuple):
-    """Look for the newest page under a key, from an id and a time on."""
+    """Look for the newest page under a key, from an id and a time on.
+
+    Attributes:
+        alone: Take those too that are no part of their showcase.
+    """
 
     key: bytes
     floor: int
-    since: float
+    since: float = 0.0
+    alone: bool = True
 
     def read(self, connection: sqlite3.Connection) -> PageRow | None:
         """Find it."""
         row = connection.execute(
-            PageRow.select("WHERE key = ? AND id >= ? AND received >= ? ORDER BY id DESC LIMIT 1"),
+            PageRow.select(
+                "WHERE key = ? AND id >= ? AND received >= ? AND (? OR NOT apart) "
+                "ORDER BY id DESC LIMIT 1"
+            ),
             self,
         ).fetchone()
         return None if row is None else PageRow(*row)
@@ -303,7 +341,8 @@ class FindShowcase(NamedTuple):
             return None
         showcase = Showcase.of(row)
         first = connection.execute(
-            "SELECT received FROM page WHERE key = ? AND id >= ? ORDER BY id DESC LIMIT 1",
+            "SELECT received FROM page WHERE key = ? AND id >= ? AND NOT apart "
+            "ORDER BY id DESC LIMIT 1",
             (self.first, showcase.floor),
         ).fetchone()
         return showcase, None if first is None else first[0]

@@ -60,7 +60,8 @@ _STEPS: Final = (
         received REAL NOT NULL,
         decoded INTEGER NOT NULL,
         encoding TEXT NOT NULL,
-        body BLOB NOT NULL
+        body BLOB NOT NULL,
+        apart INTEGER NOT NULL
     );
     CREATE INDEX page_key ON page (key);
     CREATE TABLE showcase (
@@ -68,7 +69,7 @@ _STEPS: Final = (
         handle TEXT NOT NULL,
         region TEXT NOT NULL,
         floor INTEGER NOT NULL DEFAULT 0,
-        stamp INTEGER,
+        stamps TEXT NOT NULL DEFAULT '',
         status TEXT,
         finished REAL,
         outcome BLOB,

@@ -14,9 +14,11 @@ from asyncsfk._store._batches import Batches
 from asyncsfk._store._file import File
 from asyncsfk._store._rows import (
     Attempt,
+    Decoded,
     Exposure,
     Find,
     FindShowcase,
+    Finish,
     Note,
     Page,
     PageRow,
@@ -53,6 +55,7 @@ class Store:
     Attributes:
         charged: Credits that the ledger knows to be charged.
         maybe: Credits that it says may have been charged.
+        runs: The stamps of the runs that are writing to it.
     """
 
     def __init__(self, path: Path, *, durability: Durability, wait: float) -> None:
@@ -73,8 +76,14 @@ class Store:
         self._is_shut = False
         self._watches = Watches()
         self.watching = self._watches.watching
+        self.runs: set[int] = set()
         self.charged = 0
         self.maybe = 0
+
+    @property
+    def exposed(self) -> int:
+        """Credits that requests under way may cost."""
+        return self._exposed
 
     @property
     def notes(self) -> dict[str, str]:
@@ -148,19 +157,24 @@ class Store:
         with suppress(ArchiveError):
             _ = self._submit(attempt, exposed)
 
-    async def finish(self, showcase: Showcase) -> None:
+    async def finish(self, finish: Finish) -> None:
         """Keep what became of a showcase.
 
         Raises:
             ArchiveError: It could not be kept.
         """
         self._check()
-        await self._writer.submit(showcase)
+        await self._writer.submit(finish)
 
     def note_soon(self, name: str, value: str) -> None:
         """Keep a fact about the whole file, at the latest when the file is closed."""
         self.notes[name] = value
         _ = self._writer.submit(Note(name, value))
+
+    def decoded_soon(self, page: int) -> None:
+        """Take note that a page can be decoded after all."""
+        if not self._is_shut:
+            _ = self._writer.submit(Decoded(page))
 
     # --- what may be charged while nobody can tell
 
@@ -195,14 +209,16 @@ class Store:
 
     # --- what is found
 
-    async def find(self, key: bytes, *, floor: int, since: float) -> PageRow | None:
+    async def find(self, key: bytes, *, floor: int, since: float, alone: bool) -> PageRow | None:
         """Return the newest page under a key, with an id and a time of at least those.
+
+        Where it is not asked for ``alone``, it must be a part of the showcase that is there.
 
         Raises:
             ArchiveError: The file cannot be read.
         """
         self._check_open()
-        found: PageRow | None = await self._reader.submit(Find(key, floor, since))
+        found: PageRow | None = await self._reader.submit(Find(key, floor, since, alone))
         return found
 
     async def find_showcase(

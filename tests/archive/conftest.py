@@ -1,0 +1,37 @@
+"""A file for an archive, a simulator that takes its time, and a client of it."""
+
+import pytest
+
+from asyncsfk import Archive
+from asyncsfk.simulator import Latency, Simulator
+from tests.support import client_of
+from tests.virtual_time import VirtualTimeLoop
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "job.sfk"
+
+
+@pytest.fixture
+async def sim():
+    async with Simulator(latency=Latency.fixed(0.1)) as sim:
+        yield sim
+
+
+@pytest.fixture
+async def client(sim):
+    async with client_of(sim, concurrency=20) as client:
+        yield client
+
+
+@pytest.fixture
+async def archive(path):
+    """An archive that is open for writing."""
+    async with Archive(path) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    return "asyncio", {"debug": False, "loop_factory": VirtualTimeLoop}

@@ -1,0 +1,177 @@
+"""What several tests of the archive need."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import asyncsfk
+from asyncsfk import Archive, Usage
+from tests.support import http
+
+ROOT = Path(asyncsfk.__file__).parent.parent
+
+#: SQLite's names for what lies beside a database that is open.
+BESIDE = ("-wal", "-shm", "-lock", "-journal")
+
+
+async def held(archive, what, *args, **options):
+    """Read from an archive, or from the file at a path, in a thread: reading blocks."""
+    if not isinstance(archive, Archive):
+        archive = Archive(archive)
+    return await asyncio.to_thread(read_now, archive, what, *args, **options)
+
+
+def read_now(archive, what, *args, **options):
+    """Read from an archive, here and now."""
+    value = getattr(archive, what)
+    if callable(value):
+        value = value(*args, **options)
+    return list(value) if isinstance(value, Iterator) else value
+
+
+async def run_of(client, handles, **options):
+    """Make a run to its end; give it and its outcomes by handle."""
+    async with client.showcases(handles, **options) as run:
+        outcomes = [outcome async for outcome in run]
+    assert len({outcome.handle for outcome in outcomes}) == len(outcomes)
+    return run, {outcome.handle: outcome for outcome in outcomes}
+
+
+def products_of(outcome):
+    """Give an outcome's products as the simulator tells them."""
+    return [product.to_dict() for product in outcome.products]
+
+
+def known(usage):
+    """Give what a ledger knows of a usage."""
+    return Usage(
+        requests=usage.requests,
+        retries=usage.retries,
+        charged=usage.charged,
+        maybe=usage.maybe,
+        bytes=usage.bytes,
+    )
+
+
+def beside(path):
+    """Name what lies beside an archive."""
+    return sorted(
+        found.name.removeprefix(path.name)
+        for found in path.parent.iterdir()
+        if found.name != path.name and found.name.startswith(path.name)
+    )
+
+
+def all_bytes(path):
+    """Give the bytes of an archive and of everything beside it."""
+    return b"\n".join(found.read_bytes() for found in path.parent.iterdir() if found.is_file())
+
+
+def copied(path, to):
+    """Copy an archive with its log, as a crash would leave them; give the copy's path."""
+    to.mkdir(parents=True, exist_ok=True)
+    for name in ("", "-wal"):
+        with suppress(FileNotFoundError):
+            shutil.copyfile(f"{path}{name}", to / f"{path.name}{name}")
+    return to / path.name
+
+
+def sql(path, statement, *parameters):
+    """Run a statement on a file; give the rows."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return connection.execute(statement, parameters).fetchall()
+
+
+class Editions:
+    """What a `RawServer` says: a showcase of `pages` pages that is another in each edition.
+
+    Cursors are the same in all editions, and those of editions before `fresh` are stale.
+    """
+
+    def __init__(self, pages=3):
+        self.pages = pages
+        self.edition = 1
+        self.fresh = 0
+
+    def __call__(self, head):
+        query = parse_qs(urlsplit(head.split(b" ", 2)[1].decode()).query)
+        edition, number = query["cursor"][0].split("/") if "cursor" in query else (None, "1")
+        if edition is not None and int(edition) < self.fresh:
+            error = {"code": "bad_request", "message": "The cursor is old.", "requestId": "old"}
+            return http(400, json.dumps({"error": error}).encode())
+        number = int(number)
+        more = number < self.pages
+        data = {
+            "products": [{"id": f"{self.edition}.{number}"}],
+            "page": {
+                "nextCursor": f"{self.cursor}/{number + 1}" if more else None,
+                "hasMore": more,
+            },
+        }
+        meta = {"requestId": f"req_{self.edition}.{number}", "creditsCharged": 1, "version": "v1"}
+        return http(200, json.dumps({"data": data, "meta": meta}).encode())
+
+    @property
+    def cursor(self):
+        """What cursors begin with; those of an edition that made others stale say so."""
+        return self.fresh
+
+
+def ids(outcome):
+    """Give the ids of an outcome's products."""
+    return [product.id for product in outcome.products]
+
+
+class Script:
+    """A Python program in a process of its own, fed line by line; killed at the end if need be."""
+
+    def __init__(self, code, *args, before=(), **settings):
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+        self.process = subprocess.Popen(  # noqa: S603 - our own program
+            [*before, sys.executable, "-c", code, *map(str, args)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            text=True,
+            **settings,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def line(self):
+        """Wait for the next line that it prints."""
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read()
+        return line.rstrip("\n")
+
+    def say(self, line=""):
+        """Send it a line."""
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def kill(self):
+        """End it as nothing can be caught."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def result(self):
+        """Wait for its end; give what it printed."""
+        out, err = self.process.communicate(timeout=50)
+        assert self.process.returncode == 0, err
+        return out

@@ -1,0 +1,309 @@
+"""Single calls with an archive: taken from it where it has the answer, kept before they return."""
+
+import asyncio
+
+import pytest
+
+from asyncsfk import (
+    Archive,
+    ArchiveError,
+    BodyTooLargeError,
+    Client,
+    ClientStateError,
+    InvalidArgumentError,
+    Retry,
+    Usage,
+    events,
+)
+from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.archive.support import beside, held, sql
+from tests.support import KEY, client_of, failure
+
+PRODUCT = "1729384756102938475"
+
+#: Every call that costs: what it is told, and how to make it.
+CALLS = {
+    "showcase_page": lambda client, **k: client.showcase_page("x.5products", **k),
+    "showcase_page of a region": lambda client, **k: client.showcase_page("x", region="GB", **k),
+    "tiktok_profile": lambda client, **k: client.tiktok_profile("@x.5products", **k),
+    "instagram_profile": lambda client, **k: client.instagram_profile("someone", **k),
+    "product_reviews": lambda client, **k: client.product_reviews(product_id=PRODUCT, **k),
+    "a later page of reviews": lambda client, **k: client.product_reviews(
+        product_id=PRODUCT, page=3, region="US", **k
+    ),
+    "get": lambda client, **k: client.get("/v1/tiktok/profiles/x", **k),
+    "get with parameters": lambda client, **k: client.get(
+        "/v1/tiktok/products/reviews", params={"productId": PRODUCT, "page": 2}, **k
+    ),
+}
+
+#: Those that come in pages.
+LISTINGS = {
+    "showcase": lambda client, **k: client.showcase("x.65products", **k),
+    "reviews": lambda client, **k: client.reviews(product_id=PRODUCT, **k),
+}
+
+
+def content(answer):
+    """Give what an answer says, without what it cost."""
+    plain = answer.to_dict()
+    del plain["usage"]
+    return plain
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_what_is_on_file_is_free(sim, client, path, call):
+    """The second time the same answer comes out of the file, in a later opening as well."""
+    async with Archive(path) as archive:
+        first = await call(client, archive=archive)
+        again = await call(client, archive=archive)
+    async with Archive(path) as archive:
+        later = await call(client, archive=archive)
+    assert sim.ledger.requests == 1
+    assert first.usage.charged == 1
+    for answer in (again, later):
+        assert type(answer) is type(first)
+        assert content(answer) == content(first)
+        assert (answer.usage.requests, answer.usage.charged) == (0, 0)
+    assert client.usage.charged == 1
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_refresh_and_age(sim, client, path, call):
+    """refresh=True buys again, as does a max_age that is passed; else the newest on file is had."""
+    async with Archive(path) as archive:
+        first = await call(client, archive=archive)
+        fresh = await call(client, archive=archive, refresh=True)
+        assert fresh.usage.charged == 1
+        assert fresh.request_id != first.request_id
+        assert (await call(client, archive=archive)).request_id == fresh.request_id
+        young = await call(client, archive=archive, max_age=3600)
+        assert young.usage.charged == 0
+    sql(path, "UPDATE page SET received = received - 7200")
+    async with Archive(path) as archive:
+        old = await call(client, archive=archive, max_age=3600)
+        assert old.usage.charged == 1
+        assert (await call(client, archive=archive, max_age=3600)).request_id == old.request_id
+        assert (await call(client, archive=archive)).request_id == old.request_id
+        assert (await call(client, archive=archive, max_age=0)).usage.charged == 1
+    assert sim.ledger.requests == sim.ledger.charged == 4
+    assert len(await held(path, "pages")) == 4
+
+
+@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+async def test_listings(sim, client, archive, listing):
+    """Pages on file are free, those after them are bought, and each iteration looks anew."""
+    pages = [page async for page in listing(client, archive=archive, max_pages=2).pages()]
+    assert [page.usage.charged for page in pages] == [1, 1]
+    whole = listing(client, archive=archive)
+    pages = [page async for page in whole.pages()]
+    assert [page.usage.charged for page in pages][:3] == [0, 0, 1]
+    assert [page.usage.archived for page in pages][:3] == [1, 1, 0]
+    again = [page async for page in whole.pages()]
+    assert {page.usage.charged for page in again} == {0}
+    assert await whole.collect() == await listing(client).collect()
+    assert sim.ledger.charged == 2 * len(pages)
+
+
+async def test_a_listing_is_bought_afresh_as_it_is_read(sim, client, archive):
+    """refresh=True over a listing left early has bought what was read, and no more."""
+    await client.showcase("x.65products", archive=archive).collect()
+    async for _ in client.showcase("x.65products", archive=archive, refresh=True):
+        break
+    assert sim.ledger.charged == 5
+    assert await client.showcase("x.65products", archive=archive).collect()
+    assert sim.ledger.charged == 8
+
+
+async def test_joined_calls_with_and_without_an_archive(sim, client, archive):
+    """Calls for a page at once share one request, whatever each of them keeps."""
+    sim.faults = [Fault.delay(Latency.fixed(1))]
+    pages = await asyncio.gather(
+        client.showcase_page("x.5products", archive=archive),
+        client.showcase_page("x.5products"),
+        client.showcase_page("x.5products", archive=archive, refresh=True),
+        client.showcase_page("x.5products", archive=archive, max_age=5),
+    )
+    assert sim.ledger.requests == 1
+    assert sum(page.usage.charged for page in pages) == client.usage.charged == 1
+    assert len({page.request_id for page in pages}) == 1
+    assert (await client.showcase_page("x.5products", archive=archive)).usage.charged == 0
+
+
+async def test_a_kept_answer_serves_only_whom_it_suits(sim, client, path):
+    """Who joins a look into an archive that is not the own, or is told to refresh, buys."""
+    async with Archive(path) as mine, Archive(path.with_name("other.sfk")) as theirs:
+        kept = await client.showcase_page("x.5products", archive=mine)
+        pages = await asyncio.gather(
+            client.showcase_page("x.5products", archive=mine),
+            client.showcase_page("x.5products", archive=theirs),
+            client.showcase_page("x.5products", archive=mine, refresh=True),
+            client.showcase_page("x.5products"),
+        )
+        assert pages[0].request_id == kept.request_id
+        assert {page.request_id for page in pages[1:]} == {pages[1].request_id}
+        assert pages[1].request_id != kept.request_id
+        assert sim.ledger.requests == 2
+        for archive in (mine, theirs):
+            again = await client.showcase_page("x.5products", archive=archive)
+            assert again.request_id == pages[1].request_id
+    assert sim.ledger.requests == 2
+
+
+async def test_another_type_of_the_same_answer(sim, client, archive):
+    """What is kept is the body: another type decodes it at no cost, or fails at none."""
+    path = "/v1/tiktok/profiles/x"
+    plain = await client.get(path, archive=archive)
+    lookup = await client.tiktok_profile("x", archive=archive)
+    typed = await client.get(path, type=dict[str, object], archive=archive)
+    assert lookup.lookup_status == plain.data["lookupStatus"] == typed.data["lookupStatus"]
+    error = await failure(client.get(path, type=int, archive=archive))
+    assert error.usage == Usage()
+    assert sim.ledger.requests == 1
+
+
+async def test_a_small_client_may_not_read_a_large_page(sim, path):
+    """The limit of a body's size holds for what is on file as well."""
+    async with client_of(sim) as client, Archive(path) as archive:
+        await client.showcase_page("x.20products", archive=archive)
+        async with client_of(sim, max_body_bytes=2_000) as small:
+            error = await failure(
+                small.showcase_page("x.20products", archive=archive), BodyTooLargeError
+            )
+            assert error.usage == Usage()
+        again = await client.showcase_page("x.20products", archive=archive)
+        assert again.usage.charged == 0
+    assert sim.ledger.requests == 1
+
+
+async def test_looking_tells_of_no_request(sim, path):
+    """Events tell of pages out of the file, and of requests only where there are some."""
+    seen = []
+    async with client_of(sim, on_event=seen.append) as client, Archive(path) as archive:
+        await client.showcase_page("x", archive=archive)
+        seen.clear()
+        await client.showcase_page("x", archive=archive)
+    assert [type(event) for event in seen] == [events.PageReceived]
+
+
+async def test_retries_end_in_the_archive(path):
+    """What came at last is kept once, and had for nothing after."""
+    async with (
+        Simulator(faults=[Fault.status(503, times=2)]) as sim,
+        Client(sim.api_key, base_url=sim.url, retry=Retry(backoff=0.1)) as client,
+        Archive(path) as archive,
+    ):
+        first = await client.showcase_page("x.5products", archive=archive)
+        again = await client.showcase_page("x.5products", archive=archive)
+    assert (first.usage.requests, again.usage.requests) == (3, 0)
+    assert len(await held(path, "pages")) == 1
+
+
+async def test_errors_are_not_kept_for_answers(sim, client, archive):
+    """A call that failed is made again; only answers are taken from the file."""
+    sim.faults = [Fault.status(502, times=1), Fault.status(404, times=1)]
+    await failure(client.showcase_page("x.5products", archive=archive))
+    await failure(client.showcase_page("x.5products", archive=archive))
+    page = await client.showcase_page("x.5products", archive=archive)
+    assert page.usage.charged == 1
+    assert sim.ledger.requests == 3
+
+
+@pytest.mark.parametrize("options", [{"refresh": True}, {"max_age": 5}], ids=str)
+@pytest.mark.parametrize("call", [*CALLS.values(), *LISTINGS.values()], ids=[*CALLS, *LISTINGS])
+async def test_without_an_archive_its_options_are_refused(sim, client, call, options):
+    """What would mean nothing is refused before anything is sent, also for listings."""
+    with pytest.raises(InvalidArgumentError, match="mean an archive"):
+        await call(client, **options)
+    assert sim.ledger.requests == 0
+
+
+@pytest.mark.parametrize("archive", ["job.sfk", 3, Archive], ids=["path", "number", "class"])
+async def test_a_call_takes_an_archive_alone(sim, client, archive):
+    """A path will not do for a single call, which opens nothing."""
+    for call in (*CALLS.values(), *LISTINGS.values()):
+        with pytest.raises(InvalidArgumentError, match=r"needs an.* Archive"):
+            await call(client, archive=archive)
+    assert sim.ledger.requests == 0
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["not opened", "closed"])
+async def test_an_archive_that_is_not_open_is_refused(sim, client, path, closed):
+    """A call says so before anything is sent."""
+    archive = Archive(path)
+    if closed:
+        async with archive:
+            pass
+    for call in (*CALLS.values(), *LISTINGS.values()):
+        with pytest.raises(ClientStateError, match="open the archive"):
+            await call(client, archive=archive)
+    assert sim.ledger.requests == 0
+
+
+async def test_a_listing_outlives_its_archive(sim, client, path):
+    """A listing whose archive was closed meanwhile says so, and sends nothing."""
+    async with Archive(path) as archive:
+        listing = client.showcase("x.65products", archive=archive)
+        pages = listing.pages()
+        await anext(pages)
+    error = await failure(anext(pages), ArchiveError)
+    assert "closed" in str(error)
+    assert error.cursor is not None
+    assert (await failure(listing.collect(), ArchiveError)).partial == ()
+    assert sim.ledger.requests == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"durability": "half"}, {"durability": None}, {"wait": -1}, {"wait": "1"}], ids=str
+)
+def test_unusable_settings_are_refused(path, options):
+    """An archive checks what it is told before it touches anything."""
+    with pytest.raises(InvalidArgumentError):
+        Archive(path, **options)
+    assert not path.exists()
+
+
+async def test_states_are_told(path):
+    """The repr says where the file is and whether it is open; closing twice is fine."""
+    archive = Archive(path)
+    assert repr(archive) == f"<Archive {str(path)!r}, not open>"
+    assert archive.path == path
+    async with archive:
+        assert repr(archive) == f"<Archive {str(path)!r}, open>"
+        with pytest.raises(ClientStateError, match="open already"):
+            await archive.open()
+    await archive.aclose()
+    assert not archive.is_open
+    assert repr(archive).endswith("not open>")
+
+
+def test_another_event_loop_is_refused(path):
+    """An archive that was opened in another loop says so, and nothing is sent."""
+    archive = Archive(path)
+
+    async def use():
+        async with Simulator() as sim, client_of(sim) as client:
+            error = await failure(client.showcase_page("x", archive=archive), ClientStateError)
+            assert "another event loop" in str(error)
+            with pytest.raises(ClientStateError, match="another event loop"):
+                async with client.showcases(["x"], archive=archive):
+                    pass
+            assert sim.ledger.requests == 0
+
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(archive.open())
+        asyncio.run(use())
+        loop.run_until_complete(archive.aclose())
+    finally:
+        loop.close()
+    assert beside(path) == []
+
+
+async def test_a_key_of_another_account_does_not_matter(sim, path):
+    """What is on file is had without asking, whatever key the client has."""
+    async with client_of(sim) as client, Archive(path) as archive:
+        await client.showcase_page("x", archive=archive)
+        async with Client(KEY, base_url=sim.url) as other:
+            assert (await other.showcase_page("x", archive=archive)).usage.charged == 0
+    assert sim.ledger.requests == 1

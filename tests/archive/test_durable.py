@@ -1,0 +1,264 @@
+"""What was handed out is on file: for others to see, and after a crash or a power failure."""
+
+import asyncio
+import random
+
+import pytest
+
+from asyncsfk import Archive
+from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.archive.support import Script, beside, copied, held, sql
+from tests.support import client_of
+
+READER = """
+import sys
+from asyncsfk import Archive
+
+archive = Archive(sys.argv[1])
+for line in sys.stdin:
+    ids = {page.request_id for page in archive.pages()}
+    outcomes = {outcome.handle: outcome.status for outcome in archive.outcomes()}
+    print(line.strip() in ids, outcomes.get(line.strip()), flush=True)
+"""
+
+
+def on_file(path, *request_ids):
+    """Tell whether answers are in a file, as another connection sees it right now."""
+    kept = {request_id for (request_id,) in sql(path, "SELECT request_id FROM page")}
+    return kept >= set(request_ids)
+
+
+def status_on_file(path, handle):
+    """Tell what a file says became of a creator, as another connection sees it right now."""
+    return dict(sql(path, "SELECT handle, status FROM showcase")).get(handle)
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+async def test_a_page_is_on_file_when_it_is_handed_out(client, path, durability):
+    """At the very moment a call or a listing gives a page, others see it in the file."""
+    async with Archive(path, durability=durability) as archive:
+        page = await client.showcase_page("a.45products", archive=archive)
+        assert on_file(path, page.request_id)
+        async for page in client.showcase("b.65products", archive=archive).pages():
+            assert on_file(path, page.request_id)
+        lookup = await client.tiktok_profile("a", archive=archive)
+        assert on_file(path, lookup.request_id)
+        reply = await client.get("/v1/tiktok/profiles/c", archive=archive)
+        assert on_file(path, reply.request_id)
+        async for product in client.showcase("c.25products", archive=archive):
+            assert product.id
+            count = sql(path, "SELECT count(*) FROM page WHERE handle = 'c.25products'")
+            assert count[0][0] >= 1
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_an_outcome_is_on_file_when_it_is_handed_out(sim, client, path, ordered):
+    """At the very moment a run gives an outcome, others see it and all its pages in the file."""
+    sim.faults = [Fault.status(502, probability=0.2)]
+    seen = set()
+    async with client.showcases(sim.handles(30), archive=path, ordered=ordered) as run:
+        async for outcome in run:
+            seen.add(outcome.status)
+            assert status_on_file(path, outcome.handle) == outcome.status
+            assert on_file(path, *outcome.request_ids)
+    assert seen == {"complete", "partial", "failed"}
+
+
+async def test_pages_are_on_file_when_a_run_hands_them_out(sim, client, path):
+    """So is each page of run.pages(), and each outcome beside it."""
+    seen = []
+
+    def look(outcome):
+        seen.append(status_on_file(path, outcome.handle) == outcome.status)
+
+    def on_outcome(outcome):
+        # In the loop's very next step: blocking calls below asyncsfk itself are errors.
+        asyncio.get_running_loop().call_soon(look, outcome)
+
+    async with client.showcases(sim.handles(30), archive=path) as run:
+        async for page in run.pages(on_outcome):
+            assert on_file(path, page.request_id)
+    assert seen == [True] * 30
+
+
+async def test_a_follower_gets_a_page_no_earlier(sim, client, path):
+    """Who only joined a call under way gets its page when it is on file, not before."""
+    sim.faults = [Fault.delay(Latency.fixed(1))]
+
+    async def ask():
+        page = await client.showcase_page("x.5products", archive=archive)
+        return on_file(path, page.request_id)
+
+    async with Archive(path) as archive:
+        assert await asyncio.gather(*(ask() for _ in range(5))) == [True] * 5
+    assert sim.ledger.requests == 1
+
+
+async def test_a_page_that_another_paid_for_is_kept_too(sim, client, path):
+    """Who joined the call of one who keeps nothing, or elsewhere, has the page in the own file."""
+    sim.faults = [Fault.delay(Latency.fixed(1))]
+    other = path.with_name("other.sfk")
+    async with Archive(path) as mine, Archive(other) as theirs:
+        plain = asyncio.create_task(client.showcase_page("x.5products"))
+        await asyncio.sleep(0.1)
+        pages = await asyncio.gather(
+            client.showcase_page("x.5products", archive=mine),
+            client.showcase_page("x.5products", archive=theirs),
+        )
+        for file in (path, other):
+            assert sql(file, "SELECT handle FROM page") == [("x.5products",)]
+        assert (await plain).products == pages[0].products == pages[1].products
+        assert sim.ledger.requests == 1
+        again = await client.showcase_page("x.5products", archive=theirs)
+        assert again.usage.charged == 0
+    # Its cost is the payer's: a ledger would count it twice.
+    assert (await held(path, "usage")).charged == (await held(other, "usage")).charged == 0
+    assert sim.ledger.charged == client.usage.charged == 1
+
+
+async def test_a_page_that_another_paid_for_keeps_its_id(sim, client, path):
+    """The API's id of the answer is kept with it, whoever asked first."""
+    sim.faults = [Fault.delay(Latency.fixed(1))]
+    plain = asyncio.create_task(client.showcase_page("x.5products"))
+    await asyncio.sleep(0.1)
+    async with Archive(path) as archive:
+        page = await client.showcase_page("x.5products", archive=archive)
+    assert (await plain).request_id == page.request_id
+    assert [kept.request_id for kept in await held(path, "pages")] == [page.request_id]
+
+
+@pytest.mark.real_time
+async def test_another_process_sees_it_too(path):
+    """What was handed out can be read by another process while it is being added to."""
+    async with (
+        Simulator() as sim,
+        client_of(sim) as client,
+        client.showcases(sim.handles(10), archive=path, concurrency=3) as run,
+    ):
+        with Script(READER, path) as reader:
+            async for outcome in run:
+                for request_id in outcome.request_ids:
+                    reader.say(request_id)
+                    assert reader.line().startswith("True")
+                reader.say(outcome.handle)
+                assert reader.line() == f"False {outcome.status}"
+
+
+# --- power failures, played by copies of the files whose end never reached the disk
+
+
+async def handed_out(path, handles):
+    """Fetch showcases one by one; give how long the log was when each was handed out, and what."""
+    async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
+        log = path.with_name(f"{path.name}-wal")
+        async with client.showcases(handles, archive=archive, concurrency=2) as run:
+            moments = [
+                (log.stat().st_size, outcome.handle, outcome.request_ids) async for outcome in run
+            ]
+        kept = copied(path, path.parent / "kept")
+    assert sorted(size for size, _, _ in moments) == [size for size, _, _ in moments]
+    return kept, moments
+
+
+def offsets(log, page_size):
+    """Give where to cut a log: at and around each frame's edge, and here and there between."""
+    frame = 24 + page_size
+    edges = range(32, len(log) + 1, frame)
+    near = {edge + by for edge in edges for by in (-1, 0, 1)} | {0, 1, 31, 33}
+    return sorted({at for at in near if at <= len(log)} | set(range(0, len(log), 3_001)))
+
+
+def assert_whole(path, moments, size, told=""):
+    """Fail if a file is damaged, or lacks anything that was handed out up to a log's size."""
+    assert sql(path, "PRAGMA integrity_check") == [("ok",)], told
+    for at, handle, request_ids in moments:
+        if at <= size:
+            assert on_file(path, *request_ids), told
+            assert status_on_file(path, handle) == "complete", told
+
+
+@pytest.mark.parametrize("rest", ["cut", "zeros", "noise"])
+async def test_nothing_that_was_handed_out_is_lost_with_the_power(tmp_path, rest):
+    """Wherever the log ends on the disk: the file is whole, and so is all that was seen by then."""
+    kept, moments = await handed_out(tmp_path / "job.sfk", ["a.25products", "b", "c.5products"])
+    database, log = kept.read_bytes(), kept.with_name(f"{kept.name}-wal").read_bytes()
+    ((page_size,),) = sql(copied(kept, tmp_path / "size"), "PRAGMA page_size")
+    dice = random.Random(3)
+    trial = tmp_path / "trial.sfk"
+    beside = tmp_path / "trial.sfk-wal"
+    cuts = offsets(log, page_size)
+    for size in cuts if rest == "cut" else dice.sample(cuts, 25):
+        trial.write_bytes(database)
+        missing = len(log) - size
+        tail = {"cut": b"", "zeros": bytes(missing), "noise": dice.randbytes(missing)}[rest]
+        beside.write_bytes(log[:size] + tail)
+        assert_whole(trial, moments, size, f"cut at {size} of {len(log)}, {rest}")
+    assert len(cuts) > 40
+
+
+async def test_after_a_power_failure_a_run_goes_on(tmp_path):
+    """What the log still has is not paid again, what it lost is, and all ends complete."""
+    handles = ["a.25products", "b.5products", "c.45products"]
+    kept, moments = await handed_out(tmp_path / "job.sfk", handles)
+    log = kept.with_name(f"{kept.name}-wal").read_bytes()
+    total = sum(len(request_ids) for _, _, request_ids in moments)
+    paid = []
+    for number, size in enumerate([0, moments[0][0], moments[1][0] + 9_000, len(log)]):
+        copy = copied(kept, tmp_path / str(number))
+        copy.with_name(f"{copy.name}-wal").write_bytes(log[:size])
+        least = sum(len(request_ids) for at, _, request_ids in moments if at <= size)
+        async with Simulator() as sim, client_of(sim) as client:
+            async with client.showcases(handles, archive=copy) as run:
+                outcomes = [outcome async for outcome in run]
+            for outcome in outcomes:
+                found = [product.to_dict() for product in outcome.products]
+                assert found == sim.showcase(outcome.handle)
+            assert sim.ledger.charged <= total - least
+            paid.append(sim.ledger.charged)
+    assert paid[0] == total
+    assert paid[-1] == 0
+    assert sorted(paid, reverse=True) == paid
+
+
+async def test_a_crash_loses_nothing_that_was_handed_out(sim, client, path, tmp_path):
+    """Copies of the files at any moment of a run hold all that was handed out before it."""
+    given = set()
+    async with client.showcases(sim.handles(24), archive=path) as run:
+        async for outcome in run:
+            given.update(outcome.request_ids)
+            if run.progress.done % 8 == 0:
+                copy = copied(path, tmp_path / str(run.progress.done))
+                assert {page.request_id for page in await held(copy, "pages")} >= given
+                async with Archive(copy):
+                    pass
+                assert {page.request_id for page in await held(copy, "pages")} >= given
+                assert sql(copy, "PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_closing_leaves_a_single_file(client, path):
+    """Once an archive is closed, its one file holds all; there is nothing beside it."""
+    async with Archive(path) as archive:
+        await client.showcase_page("x", archive=archive)
+        assert {"-wal", "-shm", "-lock"} <= set(beside(path))
+    assert beside(path) == []
+    assert len(await held(path, "pages")) == 1
+    assert beside(path) == []
+
+
+async def test_a_reader_does_not_keep_what_was_written_out_of_the_file(client, path, tmp_path):
+    """A file that was closed while somebody read it can be copied alone, and lacks nothing."""
+    async with Archive(path) as archive:
+        await client.showcase_page("x.5products", archive=archive)
+        reader = archive.pages()
+        await asyncio.to_thread(next, reader)
+        await client.showcase_page("y.5products", archive=archive)
+    alone = tmp_path / "alone.sfk"
+    alone.write_bytes(path.read_bytes())
+    try:
+        assert len(await held(alone, "pages")) == 2
+    finally:
+        await asyncio.to_thread(reader.close)
+    assert len(await held(path, "pages")) == 2
+    async with Archive(path):
+        pass
+    assert beside(path) == []

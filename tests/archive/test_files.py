@@ -1,0 +1,547 @@
+"""Whatever else lies at the path, or befalls the file: a typed error, and nothing lost."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+
+import pytest
+
+from asyncsfk import (
+    Archive,
+    ArchiveError,
+    ArchiveFormatError,
+    ArchiveWriteError,
+    UndecodableError,
+    Usage,
+)
+from asyncsfk._store import _schema
+from asyncsfk.simulator import Simulator
+from tests.archive.support import (
+    Script,
+    beside,
+    held,
+    known,
+    products_of,
+    read_now,
+    run_of,
+    sql,
+)
+from tests.support import client_of, failure
+
+HANDLES = ["a.45products", "b.5products", "empty_c"]
+
+READS = ("outcomes", "errors", "products", "pages", "ledger", "info", "usage")
+
+
+@pytest.fixture
+async def written(path):
+    """Write an ordinary archive; give what its run cost."""
+    async with Simulator() as sim, client_of(sim) as client:
+        run, _ = await run_of(client, HANDLES, archive=path, verify_empty=True)
+    return run.usage
+
+
+async def assert_refused(path, kind, match=None):
+    """Fail unless opening, salvaging and every reading of a file end with an error."""
+    async with Simulator() as sim, client_of(sim) as client:
+        run = client.showcases(["x"], archive=path)
+        with pytest.raises(kind, match=match):
+            await run.__aenter__()
+        assert sim.ledger.requests == 0
+    for what in (*READS, "salvage"):
+        with pytest.raises(kind, match=match):
+            await held(path, what)
+
+
+# --- other files
+
+
+def foreign_database(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE page (id)")
+        connection.execute("INSERT INTO page VALUES (7)")
+        connection.commit()
+
+
+def somebody_elses(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 7")
+        connection.execute("CREATE TABLE t (id)")
+        connection.commit()
+
+
+FOREIGN = {
+    "text": lambda path: path.write_text("mrbeast\nzachking\n" * 500),
+    "a line": lambda path: path.write_text("mrbeast"),
+    "zeros": lambda path: path.write_bytes(bytes(8192)),
+    "noise": lambda path: path.write_bytes(random.Random(1).randbytes(40_000)),
+    "database": foreign_database,
+    "marked database": somebody_elses,
+}
+
+
+@pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
+async def test_another_file_is_refused_and_not_touched(path, make):
+    """What is no archive stays byte for byte what it was, and nothing stays beside it."""
+    make(path)
+    before = path.read_bytes()
+    await assert_refused(path, ArchiveFormatError)
+    assert path.read_bytes() == before
+    assert beside(path) == []
+
+
+async def test_an_empty_file_is_taken_for_a_new_one(client, path):
+    """A file of no bytes, such as mktemp makes, becomes an archive when it is opened."""
+    path.touch()
+    for what in READS:
+        with pytest.raises(ArchiveFormatError):
+            await held(path, what)
+    assert path.stat().st_size == 0
+    await run_of(client, ["x.5products"], archive=path)
+    assert len(await held(path, "pages")) == 1
+
+
+async def test_a_folder_is_no_archive(path):
+    """A directory at the path is refused, and nothing is left in or beside it."""
+    path.mkdir()
+    await assert_refused(path, ArchiveError)
+    assert list(path.iterdir()) == []
+    assert beside(path) == []
+
+
+@pytest.mark.parametrize("kind", ["missing folder", "file for a folder", "name too long", "a loop"])
+async def test_where_no_file_can_be(path, kind):
+    """A path that cannot be is an error that names it; nothing is made on the way."""
+    path.with_name("file").touch()
+    path.with_name("loop").symlink_to(path.with_name("loop"))
+    bad = {
+        "missing folder": path.parent / "missing" / "job.sfk",
+        "file for a folder": path.with_name("file") / "job.sfk",
+        "name too long": path.with_name("x" * 300),
+        "a loop": path.with_name("loop"),
+    }[kind]
+    error = await failure(Archive(bad).open(), ArchiveWriteError)
+    assert str(bad) in str(error)
+    for what in ("outcomes", "salvage"):
+        with pytest.raises(ArchiveError):
+            await held(bad, what)
+    assert {found.name for found in path.parent.iterdir()} == {"file", "loop"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b.sfk", "ünï漢😀.sfk", "a?mode=ro#x%41&b.sfk", ":memory:", "-", "file:x.sfk", ".sfk"],
+)
+async def test_odd_names(tmp_path, name):
+    """Whatever a file may be called, an archive may be."""
+    path = tmp_path / name
+    async with Simulator() as sim, client_of(sim) as client:
+        for _ in range(2):
+            await run_of(client, ["x.5products"], archive=str(path))
+        assert sim.ledger.requests == 1
+    assert [found.name for found in tmp_path.iterdir()] == [name]
+    assert len(await held(path, "pages")) == 1
+
+
+async def test_a_name_that_is_no_text(tmp_path):
+    """So may be a name of bytes that are no UTF-8."""
+    path = tmp_path / os.fsdecode(b"job\xff\xfe.sfk")
+    async with Simulator() as sim, client_of(sim) as client:
+        for _ in range(2):
+            await run_of(client, ["x.5products"], archive=path)
+        assert sim.ledger.requests == 1
+    assert (await held(path, "info")).pages == 1
+
+
+# --- damaged files
+
+
+async def read_all(path):
+    """Read all that can be read; what cannot must say so with an error of ours."""
+
+    def read():
+        found = {}
+        for what in READS:
+            try:
+                found[what] = read_now(Archive(path), what)
+            except (ArchiveError, UndecodableError):
+                found[what] = None
+        return found
+
+    return await asyncio.to_thread(read)
+
+
+@pytest.mark.usefixtures("written")
+async def test_a_file_that_was_cut_short(path, tmp_path):
+    """Cut at whatever offset: opening is refused, and what can be read is what was there."""
+    whole = path.read_bytes()
+    truth = await read_all(path)
+    assert None not in truth.values()
+    ((page_size,),) = sql(path, "PRAGMA page_size")
+    cuts = {15, 16, 17, 99, 100, 101, 512, page_size - 1}
+    cuts |= {at + by for at in range(page_size, len(whole), page_size) for by in (-1, 0, 1)}
+    trial = tmp_path / "trial.sfk"
+    async with Simulator() as sim, client_of(sim) as client:
+        for size in sorted(cuts):
+            trial.write_bytes(whole[:size])
+            run = client.showcases(HANDLES, archive=trial)
+            await failure(run.__aenter__(), ArchiveFormatError)
+            assert trial.read_bytes() == whole[:size], f"touched when cut at {size}"
+            for what, found in (await read_all(trial)).items():
+                assert found is None or found == truth[what], f"{what} when cut at {size}"
+        assert sim.ledger.requests == 0
+    assert beside(trial) == []
+
+
+@pytest.mark.usefixtures("written")
+async def test_flipped_bits_in_the_header(path, tmp_path):
+    """A header with a wrong bit is refused, or means nothing: never another content."""
+    whole = path.read_bytes()
+    truth = await read_all(path)
+    trial = tmp_path / "trial.sfk"
+    dice = random.Random(2)
+    refused = 0
+    for at in range(0, 100, 2):
+        broken = bytearray(whole)
+        broken[at] ^= 1 << dice.randrange(8)
+        trial.write_bytes(broken)
+        for what, found in (await read_all(trial)).items():
+            if found is None:
+                refused += 1
+            elif what == "info":
+                assert found.pages == truth[what].pages
+            else:
+                assert found == truth[what], f"{what} with byte {at} flipped"
+        try:
+            async with Archive(trial):
+                pass
+        except ArchiveError:
+            assert beside(trial) == []
+    assert refused > 25
+
+
+@pytest.mark.usefixtures("written")
+async def test_flipped_bits_anywhere(path, tmp_path):
+    """Whatever is wrong in a file, reading it ends or goes on with errors of ours alone."""
+    whole = path.read_bytes()
+    trial = tmp_path / "trial.sfk"
+    dice = random.Random(4)
+    for _ in range(30):
+        broken = bytearray(whole)
+        for _ in range(8):
+            broken[dice.randrange(100, len(whole))] ^= 1 << dice.randrange(8)
+        trial.write_bytes(broken)
+        await read_all(trial)
+        try:
+            async with Archive(trial):
+                pass
+        except ArchiveError:
+            pass
+        for name in beside(trial):
+            trial.with_name(f"{trial.name}{name}").unlink()
+
+
+async def test_a_file_that_is_damaged_under_a_run(path):
+    """Damage that shows while a run is on stops it, with an error that says what is wrong."""
+    async with Simulator() as sim, client_of(sim, concurrency=2) as client:
+        async with Archive(path) as archive:
+            await run_of(client, sim.handles(5), archive=archive)
+        whole = path.read_bytes()
+        name = "sqlite_autoindex_showcase_1"
+        ((root,),) = sql(path, "SELECT rootpage FROM sqlite_master WHERE name = ?", name)
+        ((size,),) = sql(path, "PRAGMA page_size")
+        at = (root - 1) * size
+        path.write_bytes(whole[:at] + b"\xff" * size + whole[at + size :])
+        asked = sim.ledger.requests
+        run, outcomes = await run_of(client, sim.handles(30), archive=path)
+        assert isinstance(run.stopped, ArchiveFormatError)
+        assert sim.ledger.requests - asked <= 2
+        assert {outcome.status for outcome in outcomes.values()} <= {"failed", "skipped"}
+
+
+# --- versions
+
+
+@pytest.mark.usefixtures("written")
+async def test_a_newer_version_is_left_alone(path):
+    """An archive of a version to come is refused, and not touched."""
+    sql(path, "PRAGMA user_version = 99")
+    before = path.read_bytes()
+    await assert_refused(path, ArchiveFormatError, match="version 99.*upgrade")
+    assert path.read_bytes() == before
+    assert beside(path) == []
+
+
+@pytest.fixture
+def old(path):
+    """Make an archive as the first version made them, with one complete creator."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in _schema._STEPS[0].split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {_schema.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute("INSERT INTO meta VALUES ('origin', 'this machine')")
+        connection.execute(
+            "INSERT INTO attempt VALUES (1, 1e9, '/v1/old', 'x', 1, 200, NULL, 1, 0, 20, 'req_1')"
+        )
+        connection.execute(
+            "INSERT INTO session VALUES (1, 1e9, NULL, 77, 'there', '0.1', 3)",
+        )
+    return path
+
+
+async def test_an_older_version_is_brought_up_to_date(old):
+    """Opening for writing migrates the file, and loses nothing of it."""
+    async with Simulator() as sim, client_of(sim) as client:
+        _, outcomes = await run_of(client, ["x.5products"], archive=old)
+        assert products_of(outcomes["x.5products"]) == sim.showcase("x.5products")
+    first, buried, last = await held(old, "ledger")
+    assert (first.route, first.charged, first.seconds, first.request_id) == (
+        "/v1/old",
+        1,
+        None,
+        "req_1",
+    )
+    # A process of the older version that died with the file open.
+    assert (buried.failure, buried.maybe) == ("ProcessDied", 3)
+    assert last.seconds is not None
+    assert (await held(old, "usage")).charged == 2
+    assert sql(old, "PRAGMA user_version") == [(_schema.VERSION,)]
+
+
+async def test_an_older_version_is_not_read_as_if_it_were_new(old):
+    """Reading changes no file: it says what to do instead."""
+    before = old.read_bytes()
+    for what in READS:
+        with pytest.raises(ArchiveFormatError, match="open it once with `async with Archive"):
+            await held(old, what)
+    assert old.read_bytes() == before
+
+
+async def test_salvage_brings_up_to_date_as_well(old):
+    """salvage() is writing too."""
+    assert await held(old, "salvage") == []
+    assert len(await held(old, "ledger")) == 1
+
+
+async def test_a_migration_that_is_cut_is_made_again(old):
+    """A file is of the one version or the other, never between: all steps are one transaction."""
+    sql(old, "ALTER TABLE attempt ADD COLUMN seconds REAL")
+    # The second step cannot be taken twice: with the column there already it fails, as a whole.
+    error = await failure(Archive(old).open(), ArchiveError)
+    assert "duplicate column" in str(error)
+    assert sql(old, "PRAGMA user_version") == [(1,)]
+    sql(old, "ALTER TABLE attempt DROP COLUMN seconds")
+    async with Archive(old):
+        pass
+    assert len(await held(old, "ledger")) == 2
+
+
+# --- where nothing can be written
+
+
+def is_privileged(folder):
+    """Tell if permissions mean nothing to us."""
+    folder.chmod(0o500)
+    try:
+        (folder / "probe").touch()
+    except OSError:
+        return False
+    else:
+        (folder / "probe").unlink()
+        return True
+    finally:
+        folder.chmod(0o700)
+
+
+@pytest.mark.usefixtures("written")
+async def test_a_file_that_may_only_be_read(path):
+    """A read-only file can be read, and not be opened for writing."""
+    if is_privileged(path.parent):
+        pytest.skip("we may write everything: see test_a_read_only_mount")
+    path.chmod(0o400)
+    before = await read_all(path)
+    assert None not in before.values()
+    error = await failure(Archive(path).open(), ArchiveWriteError)
+    assert "readonly" in str(error)
+    path.parent.chmod(0o500)
+    try:
+        assert await read_all(path) == before
+        await failure(Archive(path).open(), ArchiveWriteError)
+        await failure(Archive(path.with_name("new.sfk")).open(), ArchiveWriteError)
+    finally:
+        path.parent.chmod(0o700)
+
+
+#: Runs in a mount namespace of its own, where the folder is mounted again, read-only.
+READ_ONLY = """
+import asyncio, subprocess, sys
+from pathlib import Path
+from asyncsfk import Archive, ArchiveError, ArchiveWriteError
+
+path = Path(sys.argv[1])
+mounts = (["--bind", path.parent, path.parent], ["-o", "remount,ro,bind", path.parent])
+for options in mounts:
+    if subprocess.run(["mount", *options]).returncode:
+        print("cannot mount")
+        raise SystemExit
+
+async def main():
+    for file in (path, path.with_name("new.sfk")):
+        try:
+            async with Archive(file):
+                print("opened", file)
+        except ArchiveWriteError as error:
+            print("refused")
+
+asyncio.run(main())
+try:
+    next(Archive(path).salvage())
+except ArchiveWriteError:
+    print("refused")
+archive = Archive(path)
+print(archive.usage.charged, len(list(archive.products())), len(list(archive.outcomes())))
+# What was killed while it wrote cannot be read without writing: that is said, not passed over.
+try:
+    print(len(list(Archive(path.with_name("crashed.sfk")).pages())))
+except ArchiveError:
+    print("refused")
+"""
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare")
+async def test_a_read_only_mount(path, written):
+    """On a medium that cannot be written an archive can be read, and writing is refused."""
+    crashed = path.with_name("crashed.sfk")
+    shutil.copyfile(path, crashed)
+    async with Simulator() as sim, client_of(sim) as client, Archive(crashed) as archive:
+        await client.showcase_page("d.5products", archive=archive)
+        count = len(await held(crashed, "pages"))
+        saved = [(found, found.read_bytes()) for found in path.parent.iterdir()]
+    for found, data in saved:
+        if not found.name.endswith(("-shm", "-lock", "-journal")):
+            found.write_bytes(data)
+    with Script(READ_ONLY, path, before=["unshare", "-m"]) as script:
+        lines = (await asyncio.to_thread(script.result)).splitlines()
+    if lines in ([], ["cannot mount"]):
+        pytest.skip("mounting is not permitted")
+    assert lines[:3] == ["refused"] * 3
+    assert lines[3] == f"{written.charged} 50 3"
+    assert lines[4] in ("refused", str(count))
+
+
+# --- a full disk
+
+
+#: Prints a line for each outcome, and what the run and the file say at the end.
+FULL = """
+import asyncio, json, resource, signal, subprocess, sys
+from asyncsfk import Archive, ArchiveWriteError, Client
+from asyncsfk.simulator import Latency, Simulator
+
+path, kind = sys.argv[1:]
+CONCURRENCY = 6
+
+
+def fill():
+    if kind == "limit":
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+
+
+async def main():
+    if kind == "mount":
+        folder = path.rpartition("/")[0]
+        command = ["mount", "-t", "tmpfs", "-o", "size=300k", "none", folder]
+        if subprocess.run(command).returncode:
+            print("cannot mount")
+            return
+    given, bodies, after = [], 0, None
+    async with (
+        Simulator(latency=Latency.uniform(0.01, 0.03)) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=CONCURRENCY) as client,
+    ):
+        fill()
+        handles = [f"c{n}.30products" for n in range(60)]
+        try:
+            async with client.showcases(handles, archive=path) as run:
+                async for outcome in run:
+                    given += outcome.request_ids
+                    if run.stopped is not None and after is None:
+                        after = sim.ledger.requests
+                    if outcome.status != "complete":
+                        assert isinstance(outcome.error, ArchiveWriteError), outcome
+                        bodies += outcome.error.body is not None
+        except ArchiveWriteError as error:
+            print("closing:", error, file=sys.stderr)
+        print(json.dumps({
+            "paid": sim.ledger.charged,
+            "given": given,
+            "bodies": bodies,
+            "late": sim.ledger.requests - after,
+            "stopped": type(run.stopped).__name__,
+            "charged": run.usage.charged,
+            "kept": [page.request_id for page in Archive(path).pages()],
+            "complete": sum(o.status == "complete" for o in Archive(path).outcomes()),
+        }))
+    if kind == "limit":
+        # Room again: the same run goes on, and pays for nothing that is on file.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        async with (
+            Simulator() as sim,
+            Client(sim.api_key, base_url=sim.url) as client,
+            client.showcases(handles, archive=path) as run,
+        ):
+            statuses = {outcome.status async for outcome in run}
+        print(json.dumps({"statuses": list(statuses), "again": sim.ledger.charged}))
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["limit", "mount"])
+async def test_a_full_disk(path, kind):
+    """A run whose archive cannot grow stops; what is on file stays, what is not comes as a body."""
+    if not sys.platform.startswith("linux") or (kind == "mount" and not shutil.which("unshare")):
+        pytest.skip("needs Linux")
+    before = ["unshare", "-m"] if kind == "mount" else []
+    with Script(FULL, path, kind, before=before) as script:
+        lines = (await asyncio.to_thread(script.result)).splitlines()
+    if lines in ([], ["cannot mount"]):
+        pytest.skip("mounting is not permitted")
+    told = json.loads(lines[0])
+    assert told["stopped"] == "ArchiveWriteError"
+    assert 0 < len(told["kept"]) < told["paid"]
+    # All that was handed out is on file.
+    assert set(told["given"]) <= set(told["kept"])
+    # Nothing was sent once a write had failed.
+    assert told["late"] == 0
+    assert told["paid"] - len(told["kept"]) <= 6
+    assert told["charged"] == told["paid"]
+    if kind == "limit":
+        again = json.loads(lines[1])
+        assert again["statuses"] == ["complete"]
+        assert again["again"] == 120 - len(told["kept"])
+
+
+async def test_what_a_full_disk_cannot_take_is_handed_out(path):
+    """Answers that were paid for and could not be kept come in error.body, each of them."""
+    with Script(FULL, path, "limit") as script:
+        lines = (await asyncio.to_thread(script.result)).splitlines()
+    told = json.loads(lines[0])
+    assert told["bodies"] == told["paid"] - len(told["kept"])
+
+
+async def test_the_usage_of_a_new_file_is_nothing(path, written):
+    """An archive whose file was deleted begins again from nothing."""
+    assert known(written) == known(await held(path, "usage"))
+    path.unlink()
+    async with Archive(path):
+        pass
+    assert await held(path, "usage") == Usage()

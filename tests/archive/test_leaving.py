@@ -1,0 +1,431 @@
+"""Leaving with an archive: what was sent lands in it, for a while; nothing is left behind."""
+
+import asyncio
+import threading
+import time
+
+import anyio
+import pytest
+
+from asyncsfk import Archive, ArchiveError, ClientStateError, Retry, Timeout
+from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.archive.support import beside, held, run_of
+from tests.support import client_of, failure
+
+GRACE = 5
+
+
+@pytest.fixture
+async def sim():
+    async with Simulator(latency=Latency.uniform(0.5, 2)) as sim:
+        yield sim
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    end = time.monotonic() + 5
+    while threads() and time.monotonic() < end:
+        time.sleep(0.005)
+    assert not threads()
+
+
+def threads():
+    """Give the threads of archives."""
+    return [one for one in threading.enumerate() if one.name.startswith("asyncsfk")]
+
+
+class clock:  # noqa: N801 - reads as a function
+    """How many seconds of the loop's time something took."""
+
+    def __enter__(self):
+        self._began = asyncio.get_running_loop().time()
+        return self
+
+    def __exit__(self, *_):
+        self.seconds = asyncio.get_running_loop().time() - self._began
+
+
+async def assert_all_landed(sim, path):
+    """Fail unless every answer that was paid for is on file."""
+    usage = await held(path, "usage")
+    assert usage.charged == sim.ledger.charged
+    assert usage.maybe == 0
+    assert len(await held(path, "pages")) == sim.ledger.charged
+    assert beside(path) == []
+
+
+async def by_break(run):
+    async with run:
+        async for _ in run:
+            break
+
+
+async def by_exception(run):
+    with pytest.raises(ZeroDivisionError):
+        async with run:
+            async for _ in run:
+                raise ZeroDivisionError
+
+
+async def by_timeout(run):
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.2), run:
+            async for _ in run:
+                pass
+
+
+async def by_scope(run):
+    with anyio.move_on_after(1.2) as scope:
+        async with run:
+            async for _ in run:
+                pass
+    assert scope.cancelled_caught
+
+
+async def by_cancel(run):
+    async def consume():
+        async with run:
+            async for _ in run:
+                pass
+
+    task = asyncio.create_task(consume())
+    await asyncio.sleep(1.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def by_page(run):
+    async with run:
+        async for _ in run.pages():
+            break
+
+
+WAYS = [by_break, by_exception, by_timeout, by_scope, by_cancel, by_page]
+
+
+@pytest.mark.parametrize("leave", WAYS, ids=lambda way: way.__name__)
+async def test_what_is_in_flight_lands(sim, client, path, leave):
+    """Whatever way a run is left, the answers on their way arrive in the file first."""
+    await leave(client.showcases(sim.handles(200), archive=path))
+    assert sim.ledger.in_flight == 0
+    assert 20 <= sim.ledger.charged < 100
+    await assert_all_landed(sim, path)
+    # The next run pays for none of it.
+    before = sim.ledger.charged
+    run, _ = await run_of(client, sim.handles(30), archive=path, max_pages=1)
+    assert run.usage.archived > 0
+    assert sim.ledger.paid_twice() == {}
+    assert sim.ledger.charged == before + run.usage.charged
+
+
+@pytest.mark.parametrize("leave", WAYS, ids=lambda way: way.__name__)
+async def test_nobody_waits_longer_than_the_grace(sim, client, path, leave):
+    """What does not land within Timeout.grace is given up, and counted as maybe charged."""
+    quick = next(sim.handles(1))
+    sim.faults = [
+        Fault.delay(Latency.fixed(0), handles={quick}),
+        Fault.hang(charged=True, handles=[*sim.handles(40, 1)]),
+    ]
+    with clock() as took:
+        await leave(client.showcases(sim.handles(41), archive=path))
+    assert GRACE <= took.seconds <= GRACE + 3
+    usage = await held(path, "usage")
+    assert usage.maybe >= 19
+    assert usage.charged <= sim.ledger.charged <= usage.charged + usage.maybe
+    given_up = [line for line in await held(path, "ledger") if line.failure == "CancelledError"]
+    assert len(given_up) == usage.maybe
+    assert beside(path) == []
+
+
+async def test_no_grace(path):
+    """With grace=0 requests are cancelled at once, as they are without an archive."""
+    async with (
+        Simulator(faults=[Fault.hang(charged=True, pages={0})]) as sim,
+        client_of(sim, timeout=Timeout(grace=0), concurrency=5) as client,
+    ):
+        with clock() as took:
+            await by_cancel(client.showcases(sim.handles(20), archive=path))
+    assert took.seconds == pytest.approx(1.2, abs=0.1)
+    usage = await held(path, "usage")
+    assert usage.maybe == sim.ledger.charged == 5
+
+
+async def test_without_an_archive_there_is_no_grace(sim, client):
+    """Nothing can land where there is nowhere to land."""
+    sim.faults = [Fault.hang(charged=True)]
+    with clock() as took:
+        await by_cancel(client.showcases(sim.handles(20)))
+    assert took.seconds == pytest.approx(1.2, abs=0.1)
+
+
+async def test_a_call_that_is_cancelled_lands(sim, client, path):
+    """A single call that is cancelled under way returns when its page is on file."""
+    sim.faults = [Fault.delay(Latency.fixed(2))]
+    async with Archive(path) as archive:
+        with clock() as took, anyio.move_on_after(1):
+            await client.showcase_page("x.5products", archive=archive)
+        assert 2.5 <= took.seconds <= 4.1
+        assert len(await held(path, "pages")) == 1
+        assert (await client.showcase_page("x.5products", archive=archive)).usage.charged == 0
+    assert sim.ledger.requests == 1
+
+
+async def test_a_call_that_landed_may_be_joined(sim, client, path):
+    """Who asks for a page whose first caller has left while it was landing gets it."""
+    sim.faults = [Fault.delay(Latency.fixed(2))]
+    async with Archive(path) as archive:
+        first = asyncio.create_task(client.showcase_page("x.5products", archive=archive))
+        await asyncio.sleep(1)
+        first.cancel()
+        await asyncio.sleep(0.1)
+        page = await client.showcase_page("x.5products", archive=archive)
+        assert page.usage.charged == 1
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    assert sim.ledger.requests == 1
+
+
+async def test_a_call_that_fails_while_it_lands_is_not_tried_again(sim, path):
+    """Nobody pays for a second attempt that nobody waits for."""
+    sim.faults = [Fault.status(503)]
+    async with client_of(sim, retry=Retry()) as patient, Archive(path) as archive:
+        with anyio.move_on_after(0.4):
+            await patient.showcase_page("x", archive=archive)
+    assert sim.ledger.requests == 1
+    assert len(await held(path, "ledger")) == 1
+
+
+async def test_being_cancelled_twice(sim, client, path):
+    """Who cannot wait for the landing either leaves at once, and all is counted."""
+    sim.faults = [Fault.hang(charged=True)]
+    async with Archive(path) as archive:
+        with clock() as took:
+            task = asyncio.create_task(client.showcase_page("x", archive=archive))
+            await asyncio.sleep(1)
+            task.cancel()
+            await asyncio.sleep(1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert took.seconds == pytest.approx(2, abs=0.1)
+    assert (await held(path, "usage")).maybe == sim.ledger.charged == 1
+
+
+@pytest.mark.parametrize("grace", [0, 5])
+async def test_being_cancelled_at_any_moment(path, grace):
+    """Wherever a call is cancelled, the archive closes, and its ledger covers what was charged."""
+    async with Simulator() as sim, client_of(sim, timeout=Timeout(grace=grace)) as client:
+        for turns in range(45):
+            async with asyncio.timeout(60), Archive(path) as archive:
+                call = asyncio.create_task(client.showcase_page(f"c{turns}", archive=archive))
+                for _ in range(turns * 2):
+                    await asyncio.sleep(0)
+                call.cancel()
+                await asyncio.wait({call})
+        usage = await held(path, "usage")
+        assert usage.charged <= sim.ledger.charged <= usage.charged + usage.maybe
+        assert usage.maybe == client.usage.maybe
+
+
+@pytest.mark.parametrize("delay", [0.0001, 0.0007, 0.0013, 0.0021, 0.0029, 0.01])
+async def test_leaving_a_run_soon(sim, client, path, delay):
+    """A run that is left while its first requests are being exposed closes its archive."""
+    async with asyncio.timeout(60):
+        with anyio.move_on_after(delay):
+            async with client.showcases(sim.handles(50), archive=path) as run:
+                async for _ in run:
+                    pass
+    await assert_all_landed(sim, path)
+
+
+async def test_closing_the_client_under_a_run(sim, client, path):
+    """Closing a client ends its runs as leaving them does: what was sent lands first."""
+    run = await client.showcases(sim.handles(200), archive=path).__aenter__()
+    await anext(run)
+    await client.aclose()
+    await assert_all_landed(sim, path)
+    with pytest.raises(ClientStateError):
+        await anext(run)
+
+
+async def test_closing_the_client_under_calls(sim, client, path):
+    """Calls under way are given the grace to land, then end with what was had of them."""
+    sim.faults = [Fault.hang(charged=True, handles={"never"})]
+    async with Archive(path) as archive:
+        calls = [
+            asyncio.create_task(client.showcase_page(handle, archive=archive))
+            for handle in ("a.5products", "b.5products", "never")
+        ]
+        await asyncio.sleep(0.4)
+        with clock() as took:
+            await client.aclose()
+        assert took.seconds == pytest.approx(GRACE, abs=0.2)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(results[2], ClientStateError)
+        assert results[2].usage.maybe == 1
+    kept = {page.handle for page in await held(path, "pages")}
+    assert kept == {"a.5products", "b.5products"}
+    assert (await held(path, "usage")).maybe == 1
+
+
+async def test_closing_the_archive_waits_for_calls(sim, client, path):
+    """An archive that is closed under calls lets them land first; later ones are refused."""
+    archive = Archive(path)
+    await archive.open()
+    calls = [
+        asyncio.create_task(client.showcase_page(f"c{n}.5products", archive=archive))
+        for n in range(10)
+    ]
+    await asyncio.sleep(0.1)
+    closing = asyncio.create_task(archive.aclose())
+    await asyncio.sleep(0.1)
+    assert not closing.done()
+    error = await failure(late(client, archive))
+    assert isinstance(error, ClientStateError)
+    pages = await asyncio.gather(*calls)
+    assert [page.usage.charged for page in pages] == [1] * 10
+    await closing
+    await assert_all_landed(sim, path)
+
+
+async def late(client, archive):
+    await client.showcase_page("late", archive=archive)
+
+
+@pytest.mark.parametrize("delay", [0, 0.3, 0.9, 1.7, 2.5])
+async def test_closing_the_archive_under_a_run(sim, client, path, delay):
+    """The run stops: what was sent lands and is handed out, each handle has its outcome."""
+    archive = Archive(path)
+    await archive.open()
+
+    async def close():
+        await asyncio.sleep(delay)
+        await archive.aclose()
+
+    handles = [*sim.handles(60)]
+    async with asyncio.timeout(120):
+        closing = asyncio.create_task(close())
+        async with client.showcases(handles, archive=archive) as run:
+            outcomes = [outcome async for outcome in run]
+        await closing
+    assert sorted(outcome.handle for outcome in outcomes) == sorted(handles)
+    for outcome in outcomes:
+        assert outcome.status == "complete" or isinstance(outcome.error, ArchiveError)
+    assert isinstance(run.stopped, ArchiveError)
+    assert run.usage.pages == sim.ledger.charged
+    await assert_all_landed(sim, path)
+
+
+async def test_closing_the_archive_under_a_run_skips_the_rest(sim, client, path):
+    """Those that were not tried since the archive was closed are skipped, as after any stop."""
+    async with (
+        Archive(path) as archive,
+        client.showcases(sim.handles(60), archive=archive) as run,
+    ):
+        outcomes = [await anext(run)]
+        await archive.aclose()
+        outcomes += [outcome async for outcome in run]
+    untried = [outcome for outcome in outcomes if not outcome.usage.requests]
+    assert {outcome.status for outcome in untried} == {"skipped"}
+
+
+@pytest.mark.parametrize("first", ["client", "archive"])
+async def test_closing_both_in_any_order(sim, path, first):
+    """Client and archive may be closed in either order, at once, with calls under way."""
+    client, archive = client_of(sim), Archive(path)
+    await client.__aenter__()
+    await archive.open()
+    calls = [asyncio.create_task(client.showcase_page(f"c{n}", archive=archive)) for n in range(5)]
+    await asyncio.sleep(0.3)
+    closings = [client.aclose, archive.aclose]
+    if first == "archive":
+        closings.reverse()
+    await asyncio.gather(*(close() for close in closings))
+    await asyncio.gather(*calls, return_exceptions=True)
+    await assert_all_landed(sim, path)
+    assert sim.ledger.charged == 5
+
+
+async def test_closing_twice_at_once(client, path):
+    """Two who close an archive at once are both fine."""
+    archive = Archive(path)
+    await archive.open()
+    call = asyncio.create_task(client.showcase_page("x", archive=archive))
+    await asyncio.sleep(0.1)
+    await asyncio.gather(archive.aclose(), archive.aclose())
+    assert (await call).usage.charged == 1
+    await archive.aclose()
+
+
+async def test_a_closing_that_is_cancelled_closes(sim, client, path):
+    """Who gives up waiting for a closing has closed it all the same."""
+    archive = Archive(path)
+    await archive.open()
+    call = asyncio.create_task(client.showcase_page("x", archive=archive))
+    await asyncio.sleep(0.1)
+    closing = asyncio.create_task(archive.aclose())
+    await asyncio.sleep(0.1)
+    closing.cancel()
+    with clock() as took, pytest.raises(asyncio.CancelledError):
+        await closing
+    assert took.seconds < 0.1
+    assert beside(path) == []
+    # To the file it is as if the process had died.
+    async with Archive(path):
+        pass
+    assert (await held(path, "usage")).maybe >= sim.ledger.charged == 1
+    assert "closed" in str(await failure(call, ArchiveError))
+
+
+async def test_what_a_closed_archive_cannot_take_is_handed_out(client, path):
+    """An answer that comes when its archive was closed for good is in the error, with its cost."""
+    archive = Archive(path)
+    await archive.open()
+    call = asyncio.create_task(client.showcase_page("x.5products", archive=archive))
+    await asyncio.sleep(0.1)
+    closing = asyncio.create_task(archive.aclose())
+    await asyncio.sleep(0.1)
+    closing.cancel()
+    error = await failure(call, ArchiveError)
+    assert error.usage.charged == 1
+    assert b'"products"' in error.body
+
+
+async def test_a_run_by_page_that_nobody_reads(sim, client, path):
+    """A consumer that has gone to sleep is no reason for what was sent not to land."""
+    async with client.showcases(sim.handles(100), archive=path, concurrency=5) as run:
+        pages = run.pages()
+        await anext(pages)
+        await asyncio.sleep(100)
+    await assert_all_landed(sim, path)
+
+
+async def test_stopping_in_good_order(sim, client, path):
+    """run.stop() lets what was sent land and be handed out, and leaves the rest for next time."""
+    outcomes = []
+    async with client.showcases(sim.handles(100), archive=path) as run:
+        async for outcome in run:
+            outcomes.append(outcome)
+            run.stop()
+    assert {outcome.status for outcome in outcomes} <= {"complete", "partial", "skipped"}
+    assert sum(outcome.pages for outcome in outcomes) == sim.ledger.charged
+    await assert_all_landed(sim, path)
+    run, _ = await run_of(client, sim.handles(30), archive=path)
+    assert sim.ledger.paid_twice() == {}
+
+
+async def test_stopping_at_once(sim, client, path):
+    """run.stop(now=True) waits for nothing, and the file knows what that may have cost."""
+    sim.faults = [Fault.hang(charged=True, pages={1})]
+    handles = [f"c{n}.45products" for n in range(10)]
+    with clock() as took:
+        async with client.showcases(handles, archive=path) as run:
+            asyncio.get_running_loop().call_later(10, lambda: run.stop(now=True))
+            outcomes = [outcome async for outcome in run]
+    assert took.seconds == pytest.approx(10, abs=0.5)
+    assert {outcome.status for outcome in outcomes} == {"partial"}
+    usage = await held(path, "usage")
+    assert (usage.charged, usage.maybe) == (10, 10)
+    assert sim.ledger.charged == 20

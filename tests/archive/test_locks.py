@@ -1,0 +1,272 @@
+"""One writer at a time: who else wants to write is told who does; the dead are in nobody's way."""
+
+import asyncio
+import os
+import re
+import time
+
+import pytest
+
+from asyncsfk import Archive, ArchiveError, ArchiveLockedError
+from asyncsfk.simulator import Simulator
+from tests.archive.support import Script, beside, held, run_of
+from tests.support import client_of, failure
+
+HOLDER = """
+import asyncio, os, sys
+from asyncsfk import Archive
+
+async def main():
+    async with Archive(sys.argv[1]):
+        print(os.getpid(), flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+
+asyncio.run(main())
+"""
+
+HAMMER = """
+import asyncio, os, sys, time
+from asyncsfk import Archive, ArchiveLockedError
+
+async def main(path, token, seconds):
+    opened = refused = 0
+    end = time.monotonic() + float(seconds)
+    while time.monotonic() < end:
+        try:
+            async with Archive(path):
+                # Fails if somebody else is in here as well.
+                os.close(os.open(token, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                opened += 1
+                await asyncio.sleep(0)
+                os.unlink(token)
+        except ArchiveLockedError:
+            refused += 1
+    print(opened, refused, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+KILLED = """
+import asyncio, os, sys
+from asyncsfk import Archive, Client
+from asyncsfk.simulator import Fault, Simulator
+
+async def main(path):
+    async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
+        async with Archive(path) as archive:
+            page = await client.showcase_page("x.45products", archive=archive)
+            sim.faults = [Fault.hang()]
+            call = asyncio.create_task(
+                client.showcase_page("x.45products", cursor=page.next_cursor, archive=archive)
+            )
+            while sim.ledger.requests < 2:
+                await asyncio.sleep(0.01)
+            print(page.request_id, flush=True)
+            await call
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_a_second_opening_of_this_process_is_refused(client, path):
+    """It is told who holds the file: this very process."""
+    async with Archive(path) as archive:
+        for other in (Archive(path), Archive(str(path))):
+            error = await failure(other.open(), ArchiveLockedError)
+            assert isinstance(error, ArchiveError)
+            assert re.search(
+                rf"is being written by process {os.getpid()} on \S+, since 20", str(error)
+            )
+            assert not other.is_open
+        # Nobody's trying has disturbed the holder.
+        page = await client.showcase_page("x", archive=archive)
+        assert page.usage.charged == 1
+        error = await failure(Archive(path).open(), ArchiveLockedError)
+    async with Archive(path) as archive:
+        assert (await client.showcase_page("x", archive=archive)).usage.charged == 0
+
+
+async def test_openings_at_once(path):
+    """Of many that open one file at the same moment, one has it and the rest are told."""
+    archives = [Archive(path) for _ in range(8)]
+    results = await asyncio.gather(*(a.open() for a in archives), return_exceptions=True)
+    assert results.count(None) == 1
+    assert sum(isinstance(result, ArchiveLockedError) for result in results) == 7
+    assert sum(archive.is_open for archive in archives) == 1
+    for archive in archives:
+        await archive.aclose()
+    assert beside(path) == []
+
+
+async def test_one_archive_opened_twice_at_once(path):
+    """Two tasks that open the same archive cannot both have opened it."""
+    archive = Archive(path)
+    results = await asyncio.gather(archive.open(), archive.open(), return_exceptions=True)
+    assert results.count(None) == 1
+    assert sum(isinstance(result, ArchiveError) for result in results) == 1
+    await archive.aclose()
+    assert beside(path) == []
+
+
+@pytest.mark.parametrize("kind", ["relative", "with dots", "symlink", "linked folder"])
+async def test_other_names_of_the_file_are_no_way_round(path, monkeypatch, kind):
+    """Whatever leads to the file, it has one writer."""
+    other = {
+        "relative": path.relative_to(path.parent),
+        "with dots": path.parent / "there" / ".." / path.name,
+        "symlink": path.with_name("link.sfk"),
+        "linked folder": path.parent / "folder" / path.name,
+    }[kind]
+    monkeypatch.chdir(path.parent)
+    (path.parent / "there").mkdir()
+    (path.parent / "folder").symlink_to(path.parent)
+    path.with_name("link.sfk").symlink_to(path)
+    async with Archive(path):
+        await failure(Archive(other).open(), ArchiveLockedError)
+    async with Archive(other):
+        await failure(Archive(path).open(), ArchiveLockedError)
+    assert beside(path) == []
+
+
+async def test_a_relative_path_may_be_left_behind(client, tmp_path, monkeypatch):
+    """A process that changes its directory still closes, and unlocks, the file that it opened."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    async with Archive("job.sfk") as archive:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        await client.showcase_page("x", archive=archive)
+    monkeypatch.chdir(tmp_path)
+    assert {found.name for found in tmp_path.iterdir()} == {"job.sfk", "elsewhere"}
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert len(await held("job.sfk", "pages")) == 1
+
+
+@pytest.mark.real_time
+async def test_another_process_is_named(path):
+    """The error tells the number of the process that has the file; reading is free for all."""
+    with Script(HOLDER, path) as holder:
+        pid = await asyncio.to_thread(holder.line)
+        error = await failure(Archive(path).open(), ArchiveLockedError)
+        assert f"process {pid} on " in str(error)
+        assert "-lock" in beside(path)
+        assert (await held(path, "info")).pages == 0
+        async with Simulator() as sim, client_of(sim) as client:
+            run = client.showcases(["x"], archive=path)
+            await failure(run.__aenter__(), ArchiveLockedError)
+            assert sim.ledger.requests == 0
+        holder.say()
+        await asyncio.to_thread(holder.result)
+    async with Archive(path):
+        pass
+    assert beside(path) == []
+
+
+@pytest.mark.real_time
+async def test_waiting_for_another_process(path):
+    """With wait= an opening goes on when the file is let go, and gives up when its time is over."""
+    with Script(HOLDER, path) as holder:
+        await asyncio.to_thread(holder.line)
+        began = time.monotonic()
+        await failure(Archive(path, wait=0.3).open(), ArchiveLockedError)
+        assert 0.3 <= time.monotonic() - began < 5
+        waiting = Archive(path, wait=30)
+        opening = asyncio.create_task(waiting.open())
+        await asyncio.sleep(0.3)
+        assert not opening.done()
+        holder.say()
+        await opening
+    assert waiting.is_open
+    await waiting.aclose()
+
+
+@pytest.mark.real_time
+async def test_waiting_can_be_cancelled(path):
+    """Who waits for a file may go away, and leaves it as it is."""
+    async with Archive(path):
+        opening = asyncio.create_task(Archive(path, wait=30).open())
+        await asyncio.sleep(0.15)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await failure(Archive(path).open(), ArchiveLockedError)
+    async with Archive(path):
+        pass
+    assert beside(path) == []
+
+
+@pytest.mark.real_time
+async def test_a_killed_holder_is_taken_over(path):
+    """A process that was killed holds nothing: its pages are there, its request counts as maybe."""
+    with Script(KILLED, path) as victim:
+        request_id = await asyncio.to_thread(victim.line)
+        await failure(Archive(path).open(), ArchiveLockedError)
+        await failure(held(path, "salvage"), ArchiveLockedError)
+        victim.kill()
+    assert {"-lock", "-wal"} <= set(beside(path))
+    assert [page.request_id for page in await held(path, "pages")] == [request_id]
+    assert await held(path, "salvage") == []
+    async with Archive(path):
+        pass
+    assert beside(path) == []
+    usage = await held(path, "usage")
+    assert usage.charged == 1
+    # One request was under way; exposures are rounded up, so that few have to be written.
+    assert 1 <= usage.maybe <= 16
+    last = (await held(path, "ledger"))[-1]
+    assert (last.failure, last.attempt, last.route) == ("ProcessDied", 0, "")
+    # It is counted once, however often the file is opened after.
+    async with Archive(path):
+        pass
+    assert await held(path, "usage") == usage
+
+
+@pytest.mark.real_time
+async def test_processes_hammering_one_file(tmp_path):
+    """Processes that open and close one file all the time are never in it together."""
+    path, token = tmp_path / "job.sfk", tmp_path / "token"
+    scripts = [Script(HAMMER, path, token, 1) for _ in range(3)]
+    try:
+        results = await asyncio.gather(*(asyncio.to_thread(one.result) for one in scripts))
+    finally:
+        for script in scripts:
+            script.__exit__()
+    counts = [tuple(map(int, result.split())) for result in results]
+    assert sum(opened for opened, _ in counts) > 5
+    assert sum(refused for _, refused in counts) > 5
+    assert [found.name for found in tmp_path.iterdir()] == ["job.sfk"]
+
+
+async def test_reading_beside_a_writer(sim, client, path):
+    """Readers see what is on file while a run is writing, again and again, and hinder nobody."""
+    counts = []
+    async with client.showcases(sim.handles(30), archive=path, concurrency=5) as run:
+        async for _ in run:
+            if run.progress.done % 3 == 0:
+                outcomes, pages, info = await asyncio.gather(
+                    held(path, "outcomes"), held(path, "pages"), held(path, "info")
+                )
+                counts.append(len(pages))
+                assert len(outcomes) >= run.progress.done
+                assert info.complete <= len(outcomes)
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0]
+
+
+async def test_a_reader_that_takes_its_time(sim, client, path):
+    """A reading that was begun before a run and ends after it is whole, and blocks nothing."""
+    await run_of(client, sim.handles(10), archive=path)
+    reading = Archive(path).products()
+    first = await asyncio.to_thread(next, reading)
+    await run_of(client, sim.handles(20), archive=path)
+    rest = await asyncio.to_thread(list, reading)
+    products = [first, *rest]
+    assert products[: len(products)] == await held(path, "products")
+    assert sim.ledger.paid_twice() == {}
+
+
+async def test_a_lock_file_alone_holds_nothing(path):
+    """A lock file that somebody left behind is no lock."""
+    path.with_name(f"{path.name}-lock").touch()
+    async with Archive(path):
+        pass
+    assert beside(path) == []

@@ -1,0 +1,294 @@
+"""Bought afresh as a whole: a showcase never mixes pages from before and after a refresh."""
+
+import asyncio
+
+import pytest
+
+from asyncsfk import Archive, Timeout
+from asyncsfk.simulator import Simulator
+from tests.archive.support import Editions, held, ids, known, run_of, sql
+from tests.support import client_of, told
+
+
+@pytest.fixture
+def editions():
+    return Editions(pages=3)
+
+
+@pytest.fixture
+async def pair(editions):
+    async with told(editions, keep=True, concurrency=8) as pair:
+        yield pair
+
+
+@pytest.fixture
+def server(pair):
+    return pair[0]
+
+
+@pytest.fixture
+def client(pair):
+    return pair[1]
+
+
+OLD = ["1.1", "1.2", "1.3"]
+NEW = ["2.1", "2.2", "2.3"]
+
+
+async def on_file(path, handle="x"):
+    """Give the ids of the products that a file's outcome of a creator comes with."""
+    found = [ids(o) for o in await held(path, "outcomes") if o.handle == handle]
+    listed = [product.id for name, product in await held(path, "products") if name == handle]
+    assert found == [listed]
+    return listed
+
+
+def grow_old(path, handle="%"):
+    """Let the pages of a creator be two hours older."""
+    sql(path, "UPDATE page SET received = received - 7200 WHERE handle LIKE ?", handle)
+
+
+async def test_refresh_buys_everything_afresh(server, client, editions, path):
+    """The new showcase takes the old one's place in outcomes; the old pages stay in pages()."""
+    handles = ["x", "y", "z"]
+    await run_of(client, handles, archive=path)
+    editions.edition = 2
+    run, outcomes = await run_of(client, handles, archive=path, refresh=True)
+    assert {tuple(ids(outcome)) for outcome in outcomes.values()} == {tuple(NEW)}
+    assert (run.usage.charged, run.usage.archived) == (9, 0)
+    for handle in handles:
+        assert await on_file(path, handle) == NEW
+    pages = await held(path, "pages")
+    assert sorted(page.request_id for page in pages if page.handle == "x") == [
+        f"req_{one}" for one in [*OLD, *NEW]
+    ]
+    run, outcomes = await run_of(client, handles, archive=path)
+    assert run.usage.charged == 0
+    assert ids(outcomes["x"]) == NEW
+    assert server.hits == 18
+
+
+@pytest.mark.parametrize("bought", [1, 2])
+async def test_a_refresh_that_was_cut_goes_on_with_new_pages(client, editions, path, bought):
+    """However far a refresh came, the next run adds new pages to it and never an old one."""
+    await run_of(client, ["x"], archive=path)
+    editions.edition = 2
+    await run_of(client, ["x"], archive=path, refresh=True, max_pages=bought)
+    assert await on_file(path) == NEW[:bought]
+    editions.edition = 3
+    run, outcomes = await run_of(client, ["x"], archive=path)
+    assert ids(outcomes["x"]) == NEW[:bought] + ["3.2", "3.3"][bought - 1 :]
+    assert run.usage.charged == 3 - bought
+    assert await on_file(path) == ids(outcomes["x"])
+
+
+async def test_a_refresh_that_crashed_goes_on_with_new_pages(client, editions, path):
+    """So it is where the process just went, in the middle of a page after the first."""
+    await run_of(client, ["x"], archive=path)
+    editions.edition = 2
+    async with Archive(path) as archive:
+        async for _ in client.showcase("x", archive=archive, refresh=True).pages():
+            break
+    (outcome,) = await held(path, "outcomes")
+    assert (outcome.status, ids(outcome)) == ("partial", NEW[:1])
+    _, outcomes = await run_of(client, ["x"], archive=path)
+    assert ids(outcomes["x"]) == NEW
+
+
+async def test_a_refresh_that_bought_nothing_changes_nothing(client, editions, path):
+    """Where buying afresh fails at once, what was there stays as it was, and is had again."""
+    await run_of(client, ["x", "y"], archive=path)
+    editions.edition = 2
+    run, outcomes = await run_of(client, ["x", "y"], archive=path, refresh=True, max_credits=7)
+    statuses = {handle: outcome.status for handle, outcome in outcomes.items()}
+    assert run.usage.charged == 1
+    assert sorted(statuses.values()) in (["partial", "skipped"], ["failed", "partial"])
+    (other,) = [handle for handle, status in statuses.items() if status != "partial"]
+    kept = {outcome.handle: outcome for outcome in await held(path, "outcomes")}
+    assert (kept[other].status, ids(kept[other])) == ("complete", OLD)
+    run, outcomes = await run_of(client, [other], archive=path)
+    assert (run.usage.charged, ids(outcomes[other])) == (0, OLD)
+
+
+async def test_duplicates_in_a_refresh_are_bought_once(server, client, editions, path):
+    """A handle that comes twice in a run with refresh is bought afresh once."""
+    await run_of(client, ["x"], archive=path)
+    editions.edition = 2
+    given = ["x", "@X", "y", "x", "Y", "x"]
+    async with client.showcases(given, archive=path, refresh=True) as run:
+        handles = [outcome.handle async for outcome in run]
+    assert sorted(handles) == ["x", "y"]
+    assert server.hits == 9
+    # Without dedupe each has an outcome, of what this run has bought.
+    async with client.showcases(given, archive=path, refresh=True, dedupe=False) as run:
+        outcomes = [outcome async for outcome in run]
+    assert len(outcomes) == 6
+    assert {tuple(ids(outcome)) for outcome in outcomes} == {tuple(NEW)}
+    assert server.hits == 15
+
+
+async def test_an_old_showcase_is_bought_afresh_as_a_whole(server, client, editions, path):
+    """max_age goes by the first page: a showcase that began too long ago begins anew."""
+    await run_of(client, ["x", "y"], archive=path)
+    grow_old(path, "x")
+    editions.edition = 2
+    _, outcomes = await run_of(client, ["x", "y"], archive=path, max_age=3600)
+    assert (ids(outcomes["x"]), ids(outcomes["y"])) == (NEW, OLD)
+    assert await on_file(path, "x") == NEW
+    assert await on_file(path, "y") == OLD
+    run, _ = await run_of(client, ["x", "y"], archive=path, max_age=3600)
+    assert run.usage.charged == 0
+    assert server.hits == 9
+    # What is old enough for everybody is still had by who does not mind.
+    grow_old(path)
+    run, _ = await run_of(client, ["x", "y"], archive=path)
+    assert run.usage.charged == 0
+
+
+async def test_an_age_goes_on_after_an_interruption(client, editions, path):
+    """A run with max_age that was cut goes on in the next one, and buys nothing twice."""
+    await run_of(client, ["x", "y"], archive=path)
+    grow_old(path)
+    editions.edition = 2
+    await run_of(client, ["x"], archive=path, max_age=3600, max_pages=2)
+    editions.edition = 3
+    run, outcomes = await run_of(client, ["x", "y"], archive=path, max_age=3600)
+    assert (ids(outcomes["x"]), ids(outcomes["y"])) == (
+        ["2.1", "2.2", "3.3"],
+        ["3.1", "3.2", "3.3"],
+    )
+    assert run.usage.charged == 4
+
+
+async def test_old_later_pages_of_a_young_start_are_used(client, path):
+    """The age of a showcase is that of its first page: the others belong to it."""
+    await run_of(client, ["x"], archive=path)
+    sql(path, "UPDATE page SET received = received - 7200 WHERE cursor IS NOT NULL")
+    run, outcomes = await run_of(client, ["x"], archive=path, max_age=3600)
+    assert (run.usage.charged, ids(outcomes["x"])) == (0, OLD)
+
+
+async def test_look_ups_grow_old_too(path):
+    """verify_empty buys a profile afresh with the showcase that it belongs to."""
+    async with Simulator() as sim, client_of(sim) as client:
+        await look_ups_grow_old(client, path)
+    assert sim.ledger.charged == 6
+
+
+async def look_ups_grow_old(client, path):
+    for options, charged in (({}, 2), ({"max_age": 3600}, 0), ({"refresh": True}, 2)):
+        run, _ = await run_of(client, ["empty_one"], archive=path, verify_empty=True, **options)
+        assert run.usage.charged == charged
+    grow_old(path)
+    run, _ = await run_of(client, ["empty_one"], archive=path, verify_empty=True, max_age=3600)
+    assert run.usage.charged == 2
+
+
+async def test_a_listing_that_is_refreshed_is_a_whole(client, editions, path):
+    """A single listing with refresh begins the showcase anew, for runs as well."""
+    async with Archive(path) as archive:
+        await run_of(client, ["x"], archive=archive)
+        editions.edition = 2
+        listing = client.showcase("x", archive=archive, refresh=True, max_pages=2)
+        assert [product.id for product in await listing.collect()] == NEW[:2]
+        editions.edition = 3
+        _, outcomes = await run_of(client, ["x"], archive=archive)
+        assert ids(outcomes["x"]) == ["2.1", "2.2", "3.3"]
+    assert await on_file(path) == ["2.1", "2.2", "3.3"]
+
+
+@pytest.mark.parametrize("cursor", [None, "0/2"], ids=["first", "later"])
+async def test_a_page_that_is_refreshed_alone_does_not_mix(client, editions, path, cursor):
+    """Whatever a showcase is after one of its pages was bought afresh: it is of one edition."""
+    async with Archive(path) as archive:
+        await run_of(client, ["x"], archive=archive)
+        editions.edition = 2
+        await client.showcase_page("x", cursor=cursor, archive=archive, refresh=True)
+        found = await on_file(path)
+        assert len({one[0] for one in found}) == 1
+        _, outcomes = await run_of(client, ["x"], archive=archive)
+        assert len({one[0] for one in ids(outcomes["x"])}) == 1
+
+
+async def test_two_refreshing_runs_at_once_agree(server, client, editions, archive, path):
+    """Two runs that refresh the same creators together pay for each page once."""
+    handles = [f"c{n}" for n in range(6)]
+    await run_of(client, handles, archive=archive)
+    editions.edition = 2
+    asked = server.hits
+    results = await asyncio.gather(
+        run_of(client, handles, archive=archive, refresh=True),
+        run_of(client, handles, archive=archive, refresh=True),
+    )
+    for _, outcomes in results:
+        assert {tuple(ids(outcome)) for outcome in outcomes.values()} == {tuple(NEW)}
+    assert server.hits - asked == 18
+    for handle in handles:
+        assert await on_file(path, handle) == NEW
+
+
+async def test_a_refresh_beside_a_run_that_does_not(client, editions, archive, path):
+    """A run over what another is refreshing gets old or new showcases, each of one piece."""
+    handles = [f"c{n}" for n in range(10)]
+    await run_of(client, handles, archive=archive)
+    editions.edition = 2
+    (_, fresh), (_, other) = await asyncio.gather(
+        run_of(client, handles, archive=archive, refresh=True, concurrency=2),
+        run_of(client, handles, archive=archive, concurrency=1),
+    )
+    assert {tuple(ids(outcome)) for outcome in fresh.values()} == {tuple(NEW)}
+    for outcome in other.values():
+        assert ids(outcome) in (OLD, NEW)
+    for handle in handles:
+        assert await on_file(path, handle) == NEW
+
+
+async def test_regions_are_refreshed_apart(client, editions, path):
+    """Buying one region afresh leaves the others as they are."""
+    for region in (None, "US"):
+        await run_of(client, ["x"], archive=path, region=region)
+    editions.edition = 2
+    await run_of(client, ["x"], archive=path, region="US", refresh=True)
+    kept = {outcome.region: ids(outcome) for outcome in await held(path, "outcomes")}
+    assert kept == {None: OLD, "US": NEW}
+
+
+async def test_pages_of_a_refreshing_run(client, editions, path):
+    """run.pages() hands out new pages alone."""
+    await run_of(client, ["x", "y"], archive=path)
+    editions.edition = 2
+    async with client.showcases(["x", "y"], archive=path, refresh=True) as run:
+        found = [product.id async for page in run.pages() for product in page.products]
+    assert sorted(found) == sorted(NEW * 2)
+
+
+async def test_the_ledger_forgets_nothing(client, editions, path):
+    """What was bought before counts in the archive's usage for good."""
+    total = None
+    for edition in (1, 2, 3):
+        editions.edition = edition
+        run, _ = await run_of(client, ["x"], archive=path, refresh=True)
+        total = run.usage if total is None else total + run.usage
+    usage = await held(path, "usage")
+    assert (usage.charged, usage.pages) == (9, 9)
+    assert known(usage) == known(total)
+
+
+async def test_what_lands_after_its_caller_left_is_old_to_a_refresh(editions, archive):
+    """A page whose caller left at whatever moment of its coming is none of a later refresh."""
+    async with told(editions, keep=True, timeout=Timeout(grace=0)) as (_, client):
+        for turns in range(20):
+            editions.edition = 1
+            handle = f"c{turns}"
+            call = asyncio.create_task(client.showcase_page(handle, archive=archive))
+            while client.usage.requests <= 2 * turns and not call.done():  # noqa: ASYNC110
+                await asyncio.sleep(0.0001)
+            for _ in range(turns):
+                await asyncio.sleep(0.0005)
+            call.cancel()
+            await asyncio.wait({call})
+            # What was on its way into the file is there by now.
+            await asyncio.sleep(0.1)
+            editions.edition = 2
+            page = await client.showcase_page(handle, archive=archive, refresh=True)
+            assert ids(page) == NEW[:1]

@@ -1,0 +1,478 @@
+"""A run goes on where the last one ended: what is on file is never paid again."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from asyncsfk import (
+    Archive,
+    ArchiveError,
+    ArchiveLockedError,
+    InvalidArgumentError,
+    LookupFailedError,
+    Outcome,
+    PaginationError,
+    Usage,
+)
+from asyncsfk.simulator import Fault, Latency, Route, Simulator
+from tests.archive.support import Editions, held, ids, known, products_of, run_of
+from tests.support import SHOWCASE, client_of, failure, told
+
+LONG = "long.90products"  # five pages
+
+
+async def test_what_is_complete_comes_out_of_the_file(sim, client, path):
+    """A second run sends nothing, and hands the very same products out."""
+    handles = [*sim.handles(25), LONG]
+    first, before = await run_of(client, handles, archive=path)
+    asked = sim.ledger.requests
+    second, after = await run_of(client, handles, archive=path)
+    assert sim.ledger.requests == asked
+    assert before.keys() == after.keys() == set(handles)
+    for handle, outcome in after.items():
+        assert products_of(outcome) == sim.showcase(handle)
+        assert outcome.products == before[handle].products
+        assert outcome.request_ids == before[handle].request_ids
+        assert (outcome.status, outcome.next_cursor) == ("complete", None)
+        pages = before[handle].pages
+        assert outcome.usage == Usage(pages=pages, products=len(outcome.products), archived=pages)
+    assert known(second.usage) == Usage()
+    assert second.usage.archived == second.usage.pages == first.usage.pages
+    assert first.usage.archived == 0
+
+
+@pytest.mark.parametrize("stop_after", [1, 12])
+async def test_a_run_that_was_left_goes_on(sim, client, path, stop_after):
+    """However often a run is left in the middle, no page of it is ever paid twice."""
+    handles = [*sim.handles(20), LONG, "empty_one"]
+    for _ in range(3):
+        async with client.showcases(handles, archive=path) as run:
+            async for _ in run:
+                if run.progress.complete >= stop_after:
+                    break
+    _, outcomes = await run_of(client, handles, archive=path)
+    for handle in handles:
+        assert products_of(outcomes[handle]) == sim.showcase(handle)
+    assert sim.ledger.paid_twice() == {}
+    pages = Counter(entry.page for entry in sim.ledger if entry.charged)
+    assert len(pages) == sum(outcome.pages for outcome in outcomes.values())
+
+
+async def test_what_is_there_in_part_goes_on_from_its_cursor(sim, client, path):
+    """Pages on file are not asked for again; the next is, by the cursor that they lead to."""
+    sim.faults = [Fault.status(502, pages={2}, times=1)]
+    _, before = await run_of(client, [LONG], archive=path)
+    assert (before[LONG].status, before[LONG].pages) == ("partial", 2)
+    asked = sim.ledger.requests
+    _, after = await run_of(client, [LONG], archive=path)
+    assert products_of(after[LONG]) == sim.showcase(LONG)
+    assert (after[LONG].usage.charged, after[LONG].usage.archived) == (3, 2)
+    later = [entry.cursor for entry in sim.ledger][asked:]
+    assert later[0] == before[LONG].next_cursor
+    assert sim.ledger.paid_twice() == {}
+
+
+async def test_failed_and_skipped_ones_are_tried_again(path):
+    """What had nothing to show for itself is begun anew, and free refusals cost nothing."""
+    async with Simulator(credits=3) as sim, client_of(sim, concurrency=1) as client:
+        sim.faults = [Fault.status(404, handles={"bad.5products"}, times=1)]
+        handles = ["bad.5products", *(f"c{n}.5products" for n in range(8))]
+        run, before = await run_of(client, handles, archive=path)
+        assert Counter(o.status for o in before.values()) == {
+            "complete": 3,
+            "failed": 2,
+            "skipped": 4,
+        }
+        sim.balance = 100
+        run, after = await run_of(client, handles, archive=path)
+        assert {outcome.status for outcome in after.values()} == {"complete"}
+        assert run.usage.charged == 6
+        assert sim.ledger.paid_twice() == {}
+    info = await held(path, "info")
+    assert (info.complete, info.failed, info.skipped) == (9, 0, 0)
+
+
+async def test_more_and_fewer_pages(sim, client, path):
+    """A larger max_pages goes on, a smaller one takes what is there."""
+    spent = []
+    for most in (2, 1, 3, None, 2):
+        run, outcomes = await run_of(
+            client, [LONG, "short.5products"], archive=path, max_pages=most
+        )
+        spent.append(run.usage.charged)
+        outcome = outcomes[LONG]
+        assert products_of(outcome) == sim.showcase(LONG)[: 20 * most if most else None]
+        assert outcome.status == "complete"
+        assert (outcome.next_cursor is None) == (most is None)
+    assert spent == [3, 0, 1, 2, 0]
+    assert sim.ledger.paid_twice() == {}
+
+
+@pytest.mark.parametrize("later", ["fewer pages by a run", "more pages by a call"])
+async def test_an_outcome_on_file_agrees_with_its_products(client, path, later):
+    """What an outcome on file says of its pages and products is true of those it comes with."""
+    async with Archive(path) as archive:
+        if later == "fewer pages by a run":
+            await run_of(client, [LONG], archive=archive)
+            await run_of(client, [LONG], archive=archive, max_pages=1)
+        else:
+            await run_of(client, [LONG], archive=archive, max_pages=1)
+            await client.showcase(LONG, archive=archive, max_pages=3).collect()
+    (outcome,) = await held(path, "outcomes")
+    assert outcome.usage.products == len(outcome.products)
+    assert outcome.pages == -(-len(outcome.products) // 20)
+
+
+async def test_regions_are_other_showcases(sim, client, path):
+    """What was seen from one country does not stand for another."""
+    seen = {}
+    for region in (None, "GB", "US"):
+        run, outcomes = await run_of(client, [LONG], archive=path, region=region)
+        assert run.usage.charged == 5
+        seen[region] = outcomes[LONG]
+        assert products_of(outcomes[LONG]) == sim.showcase(LONG, region)
+    for region, outcome in seen.items():
+        run, outcomes = await run_of(client, [LONG], archive=path, region=region)
+        assert run.usage.charged == 0
+        assert outcomes[LONG].products == outcome.products
+    kept = {outcome.region: outcome for outcome in await held(path, "outcomes")}
+    assert kept.keys() == seen.keys()
+    for region, outcome in kept.items():
+        assert outcome.products == seen[region].products
+    assert {page.region for page in await held(path, "pages")} == set(seen)
+
+
+async def test_look_ups_of_empty_showcases_are_kept_too(client, path):
+    """verify_empty pays for a profile once; what it said is known to the next run."""
+    handles = ["empty_one", "private_two", "unknown_three", "shows.5products"]
+    first, before = await run_of(client, handles, archive=path, verify_empty=True)
+    second, after = await run_of(client, handles, archive=path, verify_empty=True)
+    assert (first.usage.charged, second.usage.charged) == (7, 0)
+    for handle in handles:
+        assert after[handle].account_status == before[handle].account_status
+    assert after["private_two"].account_status == "private"
+    kept = {outcome.handle: outcome for outcome in await held(path, "outcomes")}
+    assert kept["unknown_three"].account_status == "not_found"
+
+
+async def test_a_look_up_that_failed_is_made_again(sim, client, path):
+    """The empty showcase itself is not bought again, only what was missing."""
+    sim.faults = [Fault.status(502, routes={Route.TIKTOK_PROFILE}, times=1)]
+    _, before = await run_of(client, ["private_x"], archive=path, verify_empty=True)
+    assert isinstance(before["private_x"].error, LookupFailedError)
+    run, after = await run_of(client, ["private_x"], archive=path, verify_empty=True)
+    assert (run.usage.charged, run.usage.archived) == (1, 1)
+    assert after["private_x"].account_status == "private"
+    assert sim.ledger.hits(route=SHOWCASE) == 1
+
+
+async def test_a_look_up_may_be_asked_for_later(client, path):
+    """A run with verify_empty over what one without has fetched pays for the look-ups alone."""
+    await run_of(client, ["empty_one", "b.5products"], archive=path)
+    run, outcomes = await run_of(
+        client, ["empty_one", "b.5products"], archive=path, verify_empty=True
+    )
+    assert run.usage.charged == 1
+    assert outcomes["empty_one"].account_status == "found"
+
+
+async def test_each_distinct_handle_has_one_outcome(sim, client, path):
+    """Duplicates are passed over, under way or long done, without remembering handles."""
+    given = ["x.45products", "@X.45products", "y", "https://www.tiktok.com/@x.45products"]
+    given += [*sim.handles(15), *sim.handles(15), "Y", "", ".."] * 2
+    async with client.showcases(given, archive=path) as run:
+        handles = [outcome.handle async for outcome in run]
+    assert Counter(handles) == Counter([*sim.handles(15), "x.45products", "y", "", ".."])
+    assert run.progress.duplicates == len(given) - len(handles)
+    assert sim.ledger.paid_twice() == {}
+    # The next run knows them from the file, and still hands each of them out once.
+    async with client.showcases(given, archive=path) as run:
+        assert Counter([outcome.handle async for outcome in run]) == Counter(handles)
+    assert sim.ledger.paid_twice() == {}
+
+
+async def test_a_duplicate_of_a_failed_one_is_passed_over_too(sim, client, path):
+    """One outcome each, though nothing of the creator is on file."""
+    sim.faults = [Fault.status(404)]
+    handles = ["a", "b", "a", "b", "a"]
+    async with client.showcases(handles, archive=path, concurrency=1) as run:
+        statuses = [(outcome.handle, outcome.status) async for outcome in run]
+    assert statuses == [("a", "failed"), ("b", "failed")]
+    assert sim.ledger.requests == 2
+
+
+async def test_without_dedupe_each_has_its_outcome(sim, client, path):
+    """With dedupe=False a handle that comes twice has two outcomes, and is paid once."""
+    handles = ["x.45products", "y.5products", "x.45products"]
+    async with client.showcases(handles, archive=path, dedupe=False) as run:
+        outcomes = [outcome async for outcome in run]
+    assert sorted(outcome.handle for outcome in outcomes) == sorted(handles)
+    assert {outcome.status for outcome in outcomes} == {"complete"}
+    assert sum(outcome.usage.charged for outcome in outcomes) == 4
+    assert sim.ledger.paid_twice() == {}
+    assert await held(path, "usage") == known(run.usage) + Usage(pages=4)
+
+
+async def test_outcomes_in_order(sim, client, path):
+    """ordered=True holds over what is on file, what is to be bought and what fails."""
+    handles = [*sim.handles(15), LONG, "x.5products", "empty_one"]
+    await run_of(client, handles[::3], archive=path)
+    sim.faults = [Fault.status(404, handles={handles[1]})]
+    given = [*handles, handles[0], ".."]
+    async with client.showcases(given, archive=path, ordered=True) as run:
+        outcomes = [outcome async for outcome in run]
+    assert [outcome.handle for outcome in outcomes] == [*handles, ".."]
+    for outcome in outcomes:
+        if outcome.status == "complete":
+            assert products_of(outcome) == sim.showcase(outcome.handle)
+    assert run.progress.duplicates == 1
+    assert sim.ledger.paid_twice() == {}
+
+
+async def test_pages_of_a_run(sim, client, path):
+    """run.pages() hands out what is on file and what is missing, in each showcase's order."""
+    sim.faults = [Fault.status(502, pages={2}, times=1)]
+    handles = [LONG, "x.45products", "empty_one"]
+    await run_of(client, handles, archive=path)
+    outcomes = []
+    async with client.showcases(handles, archive=path) as run:
+        pages = [page async for page in run.pages(outcomes.append)]
+    for handle in handles:
+        own = [page for page in pages if page.handle == handle]
+        assert [page.number for page in own] == list(range(1, len(own) + 1))
+        products = [product.to_dict() for page in own for product in page.products]
+        assert products == sim.showcase(handle)
+    assert {outcome.handle: outcome.products for outcome in outcomes} == dict.fromkeys(handles, ())
+    assert sim.ledger.paid_twice() == {}
+    # What a run of pages put on file does for a run of outcomes, too.
+    again, complete = await run_of(client, handles, archive=path)
+    assert again.usage.charged == 0
+    assert products_of(complete[LONG]) == sim.showcase(LONG)
+
+
+async def test_fetch_showcases(sim, client, path):
+    """The call for small lists uses an archive as runs do, in the order of its input."""
+    given = ["b.5products", "", "a.45products", "@B.5products"]
+    first = await client.fetch_showcases(given, archive=path)
+    second = await client.fetch_showcases(given, archive=path)
+    assert sim.ledger.charged == 4
+    assert [o.handle for o in second] == ["b.5products", "", "a.45products", "b.5products"]
+    assert [o.products for o in second] == [o.products for o in first]
+    assert second[0] is second[3]
+    third = await client.fetch_showcases(given, archive=path, refresh=True, max_pages=1)
+    assert sim.ledger.charged == 6
+    assert third[2].products == first[2].products[:20]
+
+
+async def test_one_archive_for_runs_and_single_calls(sim, client, archive):
+    """Whatever bought a page, it serves all others: listings, pages, runs and the other way."""
+    page = await client.showcase_page(LONG, archive=archive)
+    assert page.usage.charged == 1
+    items = await client.showcase(LONG, archive=archive, max_pages=2).collect()
+    assert len(items) == 40
+    assert sim.ledger.charged == 2
+    run, outcomes = await run_of(client, [LONG], archive=archive)
+    assert (run.usage.charged, run.usage.archived) == (3, 2)
+    products = await client.showcase(LONG, archive=archive).collect()
+    assert tuple(products) == outcomes[LONG].products
+    last = await client.showcase_page(LONG, cursor=page.next_cursor, archive=archive)
+    assert (last.usage.charged, last.usage.archived) == (0, 1)
+    await client.tiktok_profile("empty_one", archive=archive)
+    run, outcomes = await run_of(client, ["empty_one"], archive=archive, verify_empty=True)
+    assert outcomes["empty_one"].usage.charged == 1
+    assert sim.ledger.paid_twice() == {}
+
+
+async def test_a_page_bought_by_get_is_not_bought_again(sim, client, archive):
+    """The generic call and the route's own know each other's answers, in both directions."""
+    path = "/v1/tiktok/profiles/{}/showcase-products"
+    await run_of(client, ["a.5products"], archive=archive)
+    await client.get(path.format("a.5products"), archive=archive)
+    assert sim.ledger.charged == 1
+    await client.get(path.format("b.5products"), archive=archive)
+    await client.showcase_page("b.5products", archive=archive)
+    assert sim.ledger.charged == 2
+    await run_of(client, ["b.5products"], archive=archive)
+    assert sim.ledger.charged == 2
+
+
+async def test_two_runs_at_once_share_an_archive(sim, client, archive):
+    """Two runs over the same creators pay for each page once between them."""
+    handles = [*sim.handles(15), LONG]
+    (one, first), (other, second) = await asyncio.gather(
+        run_of(client, handles, archive=archive), run_of(client, handles, archive=archive)
+    )
+    assert first.keys() == second.keys() == set(handles)
+    for handle in handles:
+        assert products_of(first[handle]) == products_of(second[handle]) == sim.showcase(handle)
+    assert sim.ledger.paid_twice() == {}
+    assert one.usage.charged + other.usage.charged == sim.ledger.charged
+
+
+async def test_two_runs_at_once_do_not_confuse_duplicates(client, archive):
+    """Each run has one outcome a handle, whoever else is at work on the same archive."""
+
+    async def handles(number):
+        yield "x.5products"
+        await asyncio.sleep(1 + number)
+        yield "x.5products"
+
+    async def run(number):
+        async with client.showcases(handles(number), archive=archive) as run:
+            return [outcome.handle async for outcome in run]
+
+    assert await asyncio.gather(run(0), run(1)) == [["x.5products"], ["x.5products"]]
+
+
+async def test_two_clients_share_an_archive(sim, path):
+    """Two clients of one process may write to one archive; what one bought, the other has."""
+    async with (
+        Archive(path) as archive,
+        client_of(sim) as one,
+        client_of(sim) as other,
+    ):
+        await run_of(one, [LONG], archive=archive)
+        run, outcomes = await run_of(other, [LONG], archive=archive)
+        assert run.usage.charged == 0
+        assert products_of(outcomes[LONG]) == sim.showcase(LONG)
+
+
+async def test_a_path_an_archive_and_an_open_one(sim, client, path):
+    """All three will do for a run, which closes only what it opened."""
+    handles = ["x.5products"]
+    await run_of(client, handles, archive=path)
+    await run_of(client, handles, archive=str(path))
+    archive = Archive(path)
+    await run_of(client, handles, archive=archive)
+    assert not archive.is_open
+    async with archive:
+        assert archive.is_open
+        await run_of(client, handles, archive=archive)
+        assert archive.is_open
+        await client.showcase_page("y.5products", archive=archive)
+        error = await failure(archive.open())
+        assert "open already" in str(error)
+    assert not archive.is_open
+    await archive.aclose()
+    async with archive:
+        await run_of(client, [*handles, "y.5products"], archive=archive)
+    assert sim.ledger.charged == 2
+
+
+async def test_a_run_opens_its_archive_when_it_is_entered(sim, client, path):
+    """Making a run touches no file, and leaving it unused lets go of the file again."""
+    run = client.showcases(["x"], archive=path)
+    assert not path.exists()
+    async with run, client.showcases(["x"], archive=path.with_name("other.sfk")):
+        error = await failure(Archive(path).open(), ArchiveLockedError)
+        assert "process" in str(error)
+    async with Archive(path):
+        pass
+    assert sim.ledger.requests == 0
+
+
+async def test_an_archive_that_cannot_be_opened_sends_nothing(sim, client, path):
+    """A run whose archive somebody else has says so at once, and leaves nothing behind."""
+    async with Archive(path):
+        run = client.showcases(["x"], archive=path)
+        error = await failure(run.__aenter__(), ArchiveLockedError)
+        assert "process" in str(error)
+    assert sim.ledger.requests == 0
+    await run_of(client, ["x"], archive=path)
+
+
+async def test_where_paging_was_refused_it_is_refused_again_for_nothing(path):
+    """A showcase that leads in a circle is partial in the next run too, at no cost."""
+    faults = [Fault.cursor_loop(pages={1})]
+    async with Simulator(faults=faults) as sim, client_of(sim) as client:
+        _, before = await run_of(client, [LONG], archive=path)
+        run, after = await run_of(client, [LONG], archive=path)
+        assert run.usage.charged == 0
+        for outcome in (before[LONG], after[LONG]):
+            assert isinstance(outcome.error, PaginationError)
+            assert (outcome.status, outcome.pages) == ("partial", 2)
+    (kept,) = await held(path, "outcomes")
+    assert len(kept.products) == 40
+
+
+async def test_a_showcase_that_grew_goes_on_where_it_ended(path):
+    """What max_pages cut short goes on by its cursor, though the start has changed since."""
+    editions = Editions()
+    async with told(editions, keep=True) as (server, client):
+        await run_of(client, ["x"], archive=path, max_pages=2)
+        editions.edition = 2
+        _, outcomes = await run_of(client, ["x"], archive=path)
+        assert ids(outcomes["x"]) == ["1.1", "1.2", "2.3"]
+        assert server.hits == 3
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_age": 1}, {"refresh": True}, {"restart_stale": True}], ids=str
+)
+async def test_a_run_without_an_archive_takes_none_of_its_options(client, options):
+    """What would mean nothing is refused before anything is sent."""
+    with pytest.raises(InvalidArgumentError, match="mean an archive"):
+        client.showcases(["x"], **options)
+    error = await failure(client.fetch_showcases(["x"], **options), InvalidArgumentError)
+    assert "mean an archive" in str(error)
+
+
+@pytest.mark.parametrize("archive", ["", 3, b"x.sfk", ["x.sfk"]], ids=repr)
+async def test_what_is_no_archive_is_refused(sim, client, archive):
+    """So is a path that is none."""
+    with pytest.raises(InvalidArgumentError, match="path of a file"):
+        client.showcases(["x"], archive=archive)
+    with pytest.raises(InvalidArgumentError, match="path of a file"):
+        Archive(archive)
+    assert sim.ledger.requests == 0
+
+
+@pytest.mark.parametrize("max_age", [-1, "1", float("nan"), float("inf"), True], ids=repr)
+async def test_an_age_that_is_none_is_refused(client, archive, max_age):
+    """Ages are finite numbers of seconds, from 0 on."""
+    with pytest.raises(InvalidArgumentError, match="max_age"):
+        client.showcases(["x"], archive=archive, max_age=max_age)
+    error = await failure(client.showcase_page("x", archive=archive, max_age=max_age))
+    assert isinstance(error, InvalidArgumentError)
+
+
+async def test_a_slow_start_of_the_same_creator_is_joined(sim, client, archive):
+    """A run over a creator whose page a single call is fetching just now does not pay for it."""
+    sim.faults = [Fault.delay(Latency.fixed(1))]
+    page, (run, outcomes) = await asyncio.gather(
+        client.showcase_page(LONG, archive=archive), run_of(client, [LONG], archive=archive)
+    )
+    assert outcomes[LONG].products[:20] == page.products
+    assert sim.ledger.paid_twice() == {}
+    assert page.usage.charged + run.usage.charged == sim.ledger.charged == 5
+
+
+async def test_an_outcome_on_file_is_what_was_handed_out(sim, path):
+    """Each outcome can be read back equal, its error and usage included."""
+    sim.faults = [*Fault.storm(0.05, size=2**18, hang=10)]
+    async with client_of(sim, max_body_bytes=2**17) as client:
+        _, outcomes = await run_of(client, sim.handles(60), archive=path, verify_empty=True)
+    assert len({type(outcome.error) for outcome in outcomes.values()}) > 4
+    kept = {outcome.handle: outcome for outcome in await held(path, "outcomes")}
+    assert kept.keys() == outcomes.keys()
+    for handle, outcome in outcomes.items():
+        plain = outcome.to_dict()
+        if outcome.error is not None:
+            # The raw body is kept once, as a page.
+            plain["error"].pop("body", None)
+        assert kept[handle].to_dict() == plain
+        assert isinstance(kept[handle], Outcome)
+
+
+async def test_an_archive_under_a_run_that_does_not_own_it_may_be_closed_last(sim, client, path):
+    """A run does not close an archive that was open before it."""
+    async with Archive(path) as archive:
+        with pytest.raises(ZeroDivisionError):
+            async with client.showcases(sim.handles(20), archive=archive) as run:
+                async for _ in run:
+                    raise ZeroDivisionError
+        assert archive.is_open
+        page = await client.showcase_page("x", archive=archive)
+        assert page.usage.charged == 1
+    assert not isinstance(await held(path, "usage"), ArchiveError)

@@ -1,0 +1,231 @@
+"""Cursors from an archive that the API no longer takes: said clearly, nothing lost, begun anew."""
+
+import pytest
+
+from asyncsfk import Archive, BadRequestError, SfkError, StaleCursorError
+from asyncsfk.simulator import Fault, Simulator
+from tests.archive.support import Editions, held, ids, products_of, run_of
+from tests.support import client_of, failure, told
+
+LONG = "long.90products"
+
+
+@pytest.fixture
+def editions():
+    return Editions(pages=4)
+
+
+@pytest.fixture
+async def pair(editions):
+    async with told(editions, keep=True, concurrency=8) as pair:
+        yield pair
+
+
+@pytest.fixture
+def server(pair):
+    return pair[0]
+
+
+@pytest.fixture
+def client(pair):
+    return pair[1]
+
+
+@pytest.fixture
+async def stale(client, editions, path):
+    """Put two pages of x on file, and let the cursor that they lead to grow stale."""
+    await run_of(client, ["x"], archive=path, max_pages=2)
+    editions.edition = editions.fresh = 2
+
+
+NEW = ["2.1", "2.2", "2.3", "2.4"]
+
+
+@pytest.mark.usefixtures("stale")
+async def test_a_stale_cursor_is_named_as_such(client, path):
+    """The creator stays partial with what is on file, and the error says what to do."""
+    run, outcomes = await run_of(client, ["x", "y"], archive=path)
+    outcome = outcomes["x"]
+    assert (outcome.status, ids(outcome)) == ("partial", ["1.1", "1.2"])
+    error = outcome.error
+    assert isinstance(error, StaleCursorError)
+    assert isinstance(error, BadRequestError)
+    assert "restart_stale=True" in str(error)
+    assert "The cursor is old." in str(error)
+    assert (error.status, error.code, error.handle) == (400, "bad_request", "x")
+    assert error.cursor == outcome.next_cursor == "0/3"
+    assert outcomes["y"].status == "complete"
+    assert run.usage.charged == 4
+    assert outcome.usage.charged == outcome.usage.maybe == 0
+    (kept,) = await held(path, "errors")
+    assert kept.error == error
+    assert kept.error.evolve() == SfkError.from_dict(error.to_dict())
+    # And so it stays, for nothing, until somebody decides.
+    run, outcomes = await run_of(client, ["x"], archive=path)
+    assert isinstance(outcomes["x"].error, StaleCursorError)
+    assert run.usage.charged == 0
+
+
+@pytest.mark.usefixtures("stale")
+async def test_starting_over(server, client, path):
+    """restart_stale=True buys that showcase afresh as a whole; the old pages stay in pages()."""
+    asked = server.hits
+    run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True)
+    assert (outcomes["x"].status, ids(outcomes["x"])) == ("complete", NEW)
+    assert (run.usage.charged, run.usage.requests) == (4, 5)
+    assert server.hits - asked == 5
+    assert outcomes["x"].usage == run.usage
+    kept = {page.request_id for page in await held(path, "pages")}
+    assert kept == {f"req_{one}" for one in ["1.1", "1.2", *NEW]}
+    (outcome,) = await held(path, "outcomes")
+    assert ids(outcome) == NEW
+    run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True)
+    assert (run.usage.requests, ids(outcomes["x"])) == (0, NEW)
+
+
+@pytest.mark.usefixtures("stale")
+async def test_starting_over_by_page(client, path):
+    """In run.pages() no page is handed out twice: the old ones not at all."""
+    outcomes = []
+    async with client.showcases(["x"], archive=path, restart_stale=True) as run:
+        pages = [page async for page in run.pages(outcomes.append)]
+    assert [product.id for page in pages for product in page.products] == NEW
+    assert [page.number for page in pages] == [1, 2, 3, 4]
+    assert (outcomes[0].status, outcomes[0].pages) == ("complete", 4)
+
+
+async def test_nothing_is_started_over_that_still_leads_on(client, editions, path):
+    """With restart_stale=True a showcase whose cursor is good just goes on, its pages in order."""
+    await run_of(client, ["x", "y"], archive=path, max_pages=2)
+    editions.edition = 2
+    run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True)
+    assert ids(outcomes["x"]) == ["1.1", "1.2", "2.3", "2.4"]
+    assert run.usage.charged == 2
+    async with client.showcases(["y"], archive=path, restart_stale=True) as run:
+        found = [product.id async for page in run.pages() for product in page.products]
+    assert found == ["1.1", "1.2", "2.3", "2.4"]
+    assert run.usage.charged == 2
+
+
+@pytest.mark.usefixtures("stale")
+async def test_starting_over_and_cut_again(client, path):
+    """What was begun anew goes on as a whole: no old page comes back into it."""
+    await run_of(client, ["x"], archive=path, restart_stale=True, max_pages=3)
+    _, outcomes = await run_of(client, ["x"], archive=path)
+    assert ids(outcomes["x"]) == NEW
+
+
+async def test_starting_over_that_fails_loses_nothing(path):
+    """Where the new beginning cannot be had, the old pages are still on file."""
+    async with Simulator() as sim, client_of(sim) as client:
+        await run_of(client, [LONG], archive=path, max_pages=2)
+        sim.faults = [Fault.status(400, pages={2}), Fault.status(502, pages={0})]
+        _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
+        assert (outcomes[LONG].status, outcomes[LONG].error.status) == ("failed", 502)
+        (kept,) = await held(path, "outcomes")
+        assert products_of(kept) == sim.showcase(LONG)[:40]
+        sim.faults = [Fault.status(400, pages={2}, times=1)]
+        _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
+        assert products_of(outcomes[LONG]) == sim.showcase(LONG)
+
+
+async def test_where_the_next_page_fails_otherwise_nothing_is_started_over(path):
+    """An error that is no refusal of the cursor is that error, behind what is on file."""
+    async with Simulator() as sim, client_of(sim) as client:
+        await run_of(client, [LONG], archive=path, max_pages=2)
+        sim.faults = [Fault.status(502, pages={2})]
+        for by_page in (False, True):
+            outcomes = []
+            async with client.showcases([LONG], archive=path, restart_stale=True) as run:
+                if by_page:
+                    pages = [page.number async for page in run.pages(outcomes.append)]
+                    assert pages == [1, 2]
+                else:
+                    outcomes = [outcome async for outcome in run]
+                    assert products_of(outcomes[0]) == sim.showcase(LONG)[:40]
+            (outcome,) = outcomes
+            assert (outcome.status, outcome.error.status) == ("partial", 502)
+            assert (outcome.usage.requests, outcome.usage.maybe) == (1, 1)
+        assert sim.ledger.hits(LONG, cursor=None) == 1
+
+
+async def test_a_refusal_of_a_fresh_cursor_is_not_stale(path):
+    """A 400 on a cursor that has just come is the API's fault, and no reason to begin anew."""
+    faults = [Fault.status(400, pages={1})]
+    async with Simulator(faults=faults) as sim, client_of(sim) as client:
+        for options in ({}, {"restart_stale": True, "refresh": True}):
+            _, outcomes = await run_of(client, [LONG], archive=path, **options)
+            assert type(outcomes[LONG].error) is BadRequestError
+        assert sim.ledger.charged == 2
+
+
+async def test_a_refusal_behind_a_page_just_bought_is_not_stale(path):
+    """Nor is one behind the page that restart_stale=True bought to see if the cursor is good."""
+    async with Simulator() as sim, client_of(sim) as client:
+        await run_of(client, [LONG], archive=path, max_pages=2)
+        sim.faults = [Fault.status(400, pages={3})]
+        _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
+        assert type(outcomes[LONG].error) is BadRequestError
+        assert products_of(outcomes[LONG]) == sim.showcase(LONG)[:60]
+        # The next run meets it with all of that on file: now it is.
+        _, outcomes = await run_of(client, [LONG], archive=path)
+        assert type(outcomes[LONG].error) is StaleCursorError
+
+
+async def test_a_refusal_of_the_first_page_is_not_stale(path):
+    """Nor is one of a page that no cursor led to."""
+    async with Simulator(faults=[Fault.status(400)]) as sim, client_of(sim) as client:
+        for _ in range(2):
+            _, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True)
+            assert type(outcomes["x"].error) is BadRequestError
+            assert outcomes["x"].status == "failed"
+
+
+@pytest.mark.usefixtures("stale")
+async def test_a_single_listing_says_so_too(client, path):
+    """A listing over a stale cursor hands out what is on file, then says what it is."""
+    async with Archive(path) as archive:
+        listing = client.showcase("x", archive=archive)
+        error = await failure(listing.collect(), StaleCursorError)
+        assert [product.id for product in error.partial] == ["1.1", "1.2"]
+        # Who names the cursor is told what the API said of it.
+        error = await failure(client.showcase_page("x", cursor="0/3", archive=archive))
+        assert type(error) is BadRequestError
+        error = await failure(client.showcase("x", cursor="0/3", archive=archive).collect())
+        assert type(error) is BadRequestError
+
+
+async def test_a_stale_one_among_many(path):
+    """One creator's stale cursor is its own matter."""
+    handles = [f"c{n}.60products" for n in range(12)]
+    async with Simulator() as sim, client_of(sim) as client:
+        await run_of(client, handles, archive=path, max_pages=1)
+        sim.faults = [Fault.status(400, pages={1}, handles=handles[:4], times=4)]
+        run, outcomes = await run_of(client, handles, archive=path)
+        stale = {handle for handle, o in outcomes.items() if o.status == "partial"}
+        assert stale == set(handles[:4])
+        assert run.usage.charged == 2 * 8
+        sim.faults = [Fault.status(400, pages={1}, handles=handles[:4], times=4)]
+        run, outcomes = await run_of(client, handles, archive=path, restart_stale=True)
+        assert run.usage.charged == 3 * 4
+        for handle in handles:
+            assert products_of(outcomes[handle]) == sim.showcase(handle)
+
+
+@pytest.mark.parametrize("options", [{"max_pages": 2}, {"max_pages": 1}], ids=str)
+@pytest.mark.usefixtures("stale")
+async def test_nobody_looks_further_than_needed(server, client, path, options):
+    """Where the pages on file are enough, a cursor behind them is not even tried."""
+    asked = server.hits
+    run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True, **options)
+    assert outcomes["x"].status == "complete"
+    assert (run.usage.requests, server.hits - asked) == (0, 0)
+
+
+async def test_a_run_that_was_stopped_starts_nothing_over(client, editions, path):
+    """At the ceiling a stale cursor is not found out: what is on file is handed out."""
+    await run_of(client, ["x"], archive=path, max_pages=2)
+    editions.edition = editions.fresh = 2
+    run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True, max_credits=2)
+    assert (outcomes["x"].status, ids(outcomes["x"])) == ("partial", ["1.1", "1.2"])
+    assert run.usage.requests == 0

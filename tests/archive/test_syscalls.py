@@ -1,0 +1,205 @@
+"""Killed at any system call, and seen from below: what was handed out had reached the disk."""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from asyncsfk import Archive
+from tests.archive.support import Script, sql
+
+pytestmark = [
+    pytest.mark.large,
+    pytest.mark.skipif(not shutil.which("strace"), reason="needs strace"),
+]
+
+#: Fetches creators and writes each answer's id to stdout once it was handed out. With a second
+#: line on its stdin it does so in a child of its own for each folder that it is told.
+FETCH = """
+import asyncio, os, sys, time
+from asyncsfk import Archive, Client
+from asyncsfk.simulator import Simulator
+
+
+async def fetch(folder, durability):
+    out = os.open(f"{folder}/out", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    async with (
+        Simulator(page_size=5) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+        Archive(f"{folder}/job.sfk", durability=durability) as archive,
+    ):
+        for handle in ("a.5products", "b.10products"):
+            page = await client.showcase_page(handle, archive=archive)
+            os.write(out, f"page {page.request_id}\\n".encode())
+        handles = ["b.10products", "c.5products"]
+        async with client.showcases(handles, archive=archive, concurrency=1) as run:
+            async for outcome in run:
+                line = f"outcome {outcome.handle} {' '.join(outcome.request_ids)}\\n"
+                os.write(out, line.encode())
+
+
+if len(sys.argv) > 2:
+    asyncio.run(fetch(sys.argv[1], sys.argv[2]))
+    raise SystemExit
+for line in sys.stdin:
+    folder = line.strip()
+    child = os.fork()
+    if not child:
+        while not os.path.exists(f"{folder}/go"):
+            time.sleep(0.002)
+        asyncio.run(fetch(folder, "full"))
+        os._exit(0)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
+"""
+
+
+def can_trace():
+    """Tell if we may trace a process of ours."""
+    command = ["strace", "-o", os.devnull, "true"]
+    done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - ours
+    return done.returncode == 0
+
+
+def handed_out(folder):
+    """Give what a killed process had handed out: answers' ids, and creators with theirs."""
+    out = folder / "out"
+    lines = out.read_text().splitlines() if out.exists() else []
+    pages, outcomes = set(), {}
+    for kind, first, *rest in map(str.split, lines):
+        if kind == "page":
+            pages.add(first)
+        else:
+            outcomes[first] = rest
+            pages.update(rest)
+    return pages, outcomes
+
+
+def kill_at(zygote, folder, calls, count):
+    """Let a child fetch into a folder, killed at the count-th of some system calls."""
+    folder.mkdir()
+    zygote.say(folder)
+    pid = zygote.line()
+    inject = f"inject={calls}:signal=SIGKILL:when={count}"
+    command = ["strace", "-fqqo", os.devnull, "-p", pid, "-e", f"trace={calls}", "-e", inject]
+    tracer = subprocess.Popen(command, stderr=subprocess.PIPE)  # noqa: S603 - our own child
+    status = Path(f"/proc/{pid}/status")
+    end = time.monotonic() + 10
+    while "TracerPid:\t0" in status.read_text() and time.monotonic() < end:
+        time.sleep(0.001)
+    (folder / "go").touch()
+    assert zygote.line() == "ended"
+    tracer.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("calls", ["pwrite64", "fdatasync", "unlink"])
+@pytest.mark.timeout(120)
+def test_killed_at_any_system_call(tmp_path, calls):
+    """After a kill at any write, sync or removal: the file opens, and what was seen is in it."""
+    if not can_trace():
+        pytest.skip("tracing is not permitted")
+    lengths = []
+    step = {"pwrite64": 6, "fdatasync": 1, "unlink": 1}[calls]
+    with Script(FETCH, tmp_path) as zygote:
+        count = 1
+        while True:
+            folder = tmp_path / str(count)
+            kill_at(zygote, folder, calls, count)
+            pages, outcomes = handed_out(folder)
+            path = folder / "job.sfk"
+            if path.exists() and path.stat().st_size:
+                assert sql(path, "PRAGMA integrity_check") == [("ok",)]
+                kept = {page.request_id for page in Archive(path).pages()} if pages else set()
+                assert kept >= pages, f"killed at {calls} {count}"
+                statuses = {o.handle: o.status for o in Archive(path).outcomes()} if pages else {}
+                assert dict.fromkeys(outcomes, "complete").items() <= statuses.items()
+            else:
+                assert not pages
+            lengths.append(len(pages))
+            if len(pages) == 4 and calls != "unlink":
+                break
+            count += step
+            if calls == "unlink" and count > 3:
+                break
+    if calls != "unlink":
+        assert {0, 1, 2, 4} <= set(lengths)
+
+
+def trace(tmp_path, durability):
+    """Give the writes and syncs of a fetch, in the order of their ends."""
+    log = tmp_path / "trace"
+    before = ["strace", "-f", "-y", "-o", str(log), "-e", "trace=pwrite64,fdatasync,fsync,write"]
+    with Script(FETCH, tmp_path, durability, before=before) as script:
+        script.result()
+    events = []
+    for line in log.read_text().splitlines():
+        found = re.search(r"(pwrite64|fdatasync|fsync|write)\(\d+<[^>]*/(job\.sfk-wal|out)>", line)
+        if found:
+            events.append((found[1], found[2]))
+    return events
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+def test_what_is_synced_before_it_is_handed_out(tmp_path, durability):
+    """With durability=full all that was written is synced by then; normal does not wait for it."""
+    if not can_trace():
+        pytest.skip("tracing is not permitted")
+    dirty, written, handed = False, 0, []
+    for call, file in trace(tmp_path, durability):
+        if file == "out":
+            handed.append((written, dirty))
+            written = 0
+        elif call == "pwrite64":
+            dirty = True
+            written += 1
+        else:
+            dirty = False
+    assert len(handed) == 4
+    assert all(written for written, _ in handed)
+    assert {dirty for _, dirty in handed} == ({False} if durability == "full" else {True})
+
+
+#: Opens an archive, whose lock file it finds just before that is removed.
+LATE = """
+import asyncio, sys
+from asyncsfk import Archive, ArchiveLockedError
+
+async def main(path):
+    try:
+        async with Archive(path):
+            print("opened")
+    except ArchiveLockedError as error:
+        print(error)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_a_lock_file_that_is_removed_while_it_is_opened(tmp_path):
+    """Who opened the lock file of a holder that then removed it does not hold the next one's."""
+    if not can_trace():
+        pytest.skip("tracing is not permitted")
+    path, lock = tmp_path / "job.sfk", tmp_path / "job.sfk-lock"
+    marks = tmp_path / "trace"
+    holder = Archive(path)
+    before = ["strace", "-f", "-o", str(marks), "-P", str(lock)]
+    before += ["-e", "trace=openat", "-e", "inject=openat:delay_exit=1500000:when=1"]
+    with asyncio.Runner() as runner:
+        runner.run(holder.open())
+        with Script(LATE, path, before=before) as late:
+            end = time.monotonic() + 20
+            while not (marks.exists() and "job.sfk-lock" in marks.read_text()):
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            # It has the file that is removed now; the next holder makes another.
+            runner.run(holder.aclose())
+            runner.run(holder.open())
+            told = late.result()
+        runner.run(holder.aclose())
+    assert f"process {os.getpid()} on" in told

@@ -1,0 +1,226 @@
+"""A 200 that cannot be decoded is paid for: kept, reported, not bought again, decoded later."""
+
+import asyncio
+import gzip
+import json
+
+import pytest
+
+from asyncsfk import Archive, ArchiveLockedError, BodyTooLargeError, UndecodableError
+from asyncsfk.simulator import Fault, Simulator
+from tests.archive.support import held, known, products_of, run_of
+from tests.support import client_of, failure, http, told
+
+LONG = "long.90products"
+
+SPOILT = {
+    "not_json": Fault.not_json(pages={1}),
+    "wrong_type": Fault.wrong_type(pages={1}),
+    "wrong_page": Fault.wrong_type("page", pages={1}),
+    "wrong_data": Fault.wrong_type("data", pages={1}),
+    "invalid_utf8": Fault.invalid_utf8(pages={1}),
+    "nan": Fault.nan(pages={1}),
+    "bomb": Fault.gzip_bomb(2**21, pages={1}),
+}
+
+
+@pytest.mark.parametrize("fault", SPOILT.values(), ids=SPOILT)
+async def test_it_is_kept_and_not_bought_again(path, fault):
+    """It is on file as it came, reported by each run, and paid once."""
+    async with (
+        Simulator(faults=[fault]) as sim,
+        client_of(sim, max_body_bytes=2**20) as client,
+    ):
+        first, before = await run_of(client, [LONG], archive=path)
+        sim.faults = []
+        second, after = await run_of(client, [LONG], archive=path)
+        assert sim.ledger.requests == sim.ledger.charged == 2
+        for outcome in (before[LONG], after[LONG]):
+            assert isinstance(outcome.error, UndecodableError | BodyTooLargeError)
+            assert outcome.status == "partial"
+            assert products_of(outcome) == sim.showcase(LONG)[:20]
+            assert outcome.next_cursor == outcome.error.cursor is not None
+        assert known(second.usage) == known(second.usage.__class__())
+        assert first.usage.charged + first.usage.maybe == 2
+    pages = await held(path, "pages")
+    assert [page.decoded for page in pages] == [True, False]
+    assert pages[1].cursor == before[LONG].next_cursor
+    if before[LONG].error.body is not None:
+        assert pages[1].body() == before[LONG].error.body
+    with pytest.raises(UndecodableError if fault.name != "gzip_bomb" else BodyTooLargeError):
+        pages[1].decode(max_body_bytes=2**20)
+    info = await held(path, "info")
+    assert (info.pages, info.undecodable, info.partial) == (2, 1, 1)
+    assert (await held(path, "usage")).charged == first.usage.charged
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fault for name, fault in SPOILT.items() if name not in {"bomb", "wrong_data"}],
+    ids=[name for name in SPOILT if name not in {"bomb", "wrong_data"}],
+)
+async def test_salvage_of_what_still_cannot_be_decoded_changes_nothing(path, fault):
+    """Such a page stays what it was, however often one tries."""
+    async with Simulator(faults=[fault]) as sim, client_of(sim) as client:
+        _, before = await run_of(client, [LONG], archive=path)
+        pages = await held(path, "pages")
+        for _ in range(2):
+            assert await held(path, "salvage") == []
+        assert await held(path, "pages") == pages
+        _, after = await run_of(client, [LONG], archive=path)
+        assert after[LONG].error == before[LONG].error.evolve(
+            usage=after[LONG].error.usage, attempts=0
+        )
+        assert sim.ledger.requests == 2
+
+
+async def test_what_was_too_large_is_decoded_when_it_may_be(path):
+    """salvage() with a larger limit decodes it for nothing, and the next run goes on from there."""
+    async with Simulator(page_size=200) as sim:
+        handle = "large.900products"
+        async with client_of(sim, max_body_bytes=30_000) as small:
+            run, outcomes = await run_of(small, [handle], archive=path)
+            assert isinstance(outcomes[handle].error, BodyTooLargeError)
+            assert outcomes[handle].status == "failed"
+        assert await held(path, "salvage", max_body_bytes=30_000) == []
+        (page,) = await held(path, "salvage")
+        assert page.decoded
+        assert [p.to_dict() for p in page.decode().products] == sim.showcase(handle)[:200]
+        assert await held(path, "salvage") == []
+        assert (await held(path, "info")).undecodable == 0
+        assert len(await held(path, "products")) == 200
+        async with client_of(sim) as client:
+            run, outcomes = await run_of(client, [handle], archive=path)
+            assert products_of(outcomes[handle]) == sim.showcase(handle)
+            assert (run.usage.charged, run.usage.archived) == (4, 1)
+        assert sim.ledger.paid_twice() == {}
+
+
+async def test_a_client_that_may_read_more_needs_no_salvage(path):
+    """A run with a larger limit decodes what is on file by itself."""
+    async with Simulator(page_size=200) as sim:
+        async with client_of(sim, max_body_bytes=30_000) as small:
+            await run_of(small, ["large.300products"], archive=path)
+        async with client_of(sim) as client:
+            run, outcomes = await run_of(client, ["large.300products"], archive=path)
+            assert products_of(outcomes["large.300products"]) == sim.showcase("large.300products")
+            assert run.usage.charged == 1
+
+
+async def test_salvage_decodes_some_of_many(path):
+    """Each page for itself: what can be decoded is given, what cannot stays."""
+    async with Simulator(page_size=200) as sim:
+        sim.faults = [Fault.not_json(handles={"c1.150products", "c3.150products"})]
+        handles = [f"c{n}.150products" for n in range(5)]
+        async with client_of(sim, max_body_bytes=20_000) as small, Archive(path) as archive:
+            await run_of(small, handles, archive=archive)
+            await failure(small.get("/v1/tiktok/profiles/x", type=int, archive=archive))
+        salvaged = await held(path, "salvage")
+        assert [page.handle for page in salvaged if page.handle] == handles[::2]
+        assert len(salvaged) == 4
+    info = await held(path, "info")
+    assert (info.pages, info.undecodable) == (6, 2)
+
+
+async def test_salvage_that_is_left_early_has_done_what_it_gave(path):
+    """What an iteration over salvage() has given is marked, though it was left in the middle."""
+    async with Simulator(page_size=200) as sim, client_of(sim, max_body_bytes=20_000) as small:
+        await run_of(small, [f"c{n}.150products" for n in range(4)], archive=path)
+
+    def leave_early():
+        pages = Archive(path).salvage()
+        first = next(pages)
+        pages.close()
+        return first
+
+    first = await asyncio.to_thread(leave_early)
+    assert (await held(path, "info")).undecodable == 3
+    assert first.handle not in [page.handle for page in await held(path, "salvage")]
+    assert (await held(path, "info")).undecodable == 0
+
+
+async def test_salvage_needs_the_file_to_itself(client, path):
+    """While somebody has the archive open it is locked, and nothing is changed."""
+    async with Archive(path) as archive:
+        await client.showcase_page("x", archive=archive)
+        with pytest.raises(ArchiveLockedError, match="process"):
+            await held(archive, "salvage")
+    assert await held(path, "salvage") == []
+
+
+async def test_other_routes_are_kept_undecoded_too(path):
+    """A profile or a generic answer that cannot be decoded is on file, and paid once."""
+    async with (
+        told(http(200, b"<html>", "Content-Type: text/html"), keep=True) as (server, client),
+        Archive(path) as archive,
+    ):
+        for call in (client.tiktok_profile, client.instagram_profile):
+            for _ in range(2):
+                error = await failure(call("x", archive=archive), UndecodableError)
+                assert error.body == b"<html>"
+        for _ in range(2):
+            await failure(client.product_reviews(product_id="1", archive=archive), UndecodableError)
+            await failure(client.get("/v1/anything", archive=archive), UndecodableError)
+        assert server.hits == 4
+    assert (await held(path, "info")).undecodable == 4
+
+
+async def test_a_body_over_the_limit_on_the_wire_is_not_kept(path):
+    """What was never read cannot be kept: it may have been charged, and is asked for again."""
+    async with (
+        Simulator(faults=[Fault.oversized(2**18)]) as sim,
+        client_of(sim, max_body_bytes=2**16) as client,
+    ):
+        for _ in range(2):
+            run, outcomes = await run_of(client, ["x"], archive=path)
+            assert isinstance(outcomes["x"].error, BodyTooLargeError)
+            assert (run.usage.requests, run.usage.maybe) == (1, 1)
+    assert await held(path, "pages") == []
+    assert (await held(path, "usage")).maybe == 2
+
+
+@pytest.mark.parametrize("kind", ["cut", "no gzip", "other encoding", "members"])
+async def test_what_cannot_even_be_unpacked_is_kept(path, kind):
+    """A broken gzip stream, or an encoding that nobody asked for, is on file byte for byte."""
+    whole = gzip.compress(json.dumps({"data": {"products": [], "page": {}}}).encode())
+    raw, encoding = {
+        "cut": (whole[:-5], "gzip"),
+        "no gzip": (b"{}", "gzip"),
+        "other encoding": (b"\x00\x01", "br"),
+        "members": (whole * 20, "gzip"),
+    }[kind]
+    answer = http(200, raw, f"Content-Encoding: {encoding}")
+    async with told(answer, keep=True) as (server, client):
+        for _ in range(2):
+            _, outcomes = await run_of(client, ["x"], archive=path)
+            assert isinstance(outcomes["x"].error, UndecodableError)
+        assert server.hits == 1
+    (page,) = await held(path, "pages")
+    assert (page.raw, page.encoding, page.decoded) == (raw, encoding, False)
+    with pytest.raises(UndecodableError):
+        page.body()
+    assert await held(path, "salvage") == []
+
+
+async def test_an_undecodable_page_may_be_bought_afresh(path):
+    """refresh=True is the way past a page that will never be decoded."""
+    async with Simulator(faults=[Fault.not_json(pages={1}, times=1)]) as sim, client_of(sim) as one:
+        await run_of(one, [LONG], archive=path)
+        run, outcomes = await run_of(one, [LONG], archive=path, refresh=True)
+        assert products_of(outcomes[LONG]) == sim.showcase(LONG)
+        assert run.usage.charged == 5
+    assert len(await held(path, "products")) == 90
+
+
+async def test_another_type_decodes_what_one_cannot(path):
+    """A body that one type cannot make sense of is had by another, at no cost."""
+    body = {"products": [{"id": 7}], "page": {"nextCursor": None, "hasMore": False}}
+    answer = http(200, json.dumps({"data": body, "meta": {"creditsCharged": 1}}).encode())
+    async with told(answer, keep=True) as (server, client), Archive(path) as archive:
+        await failure(client.showcase_page("x", archive=archive), UndecodableError)
+        # To this type it is a good answer, as it may be to a later version's.
+        reply = await client.get(
+            "/v1/tiktok/profiles/x/showcase-products", type=dict, archive=archive
+        )
+        assert reply.data == body
+        assert server.hits == 1

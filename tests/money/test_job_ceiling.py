@@ -1,0 +1,230 @@
+"""The ceiling of a job: all runs that write to an archive, one after the other or at once."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from asyncsfk import Archive, Budget, BudgetReachedError, Retry
+from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.money.accounts import (
+    QUICK,
+    assert_one_each,
+    assert_stopped_at_the_ceiling,
+    assert_true,
+    creators,
+    outcomes_of,
+    pages_of,
+    run_through,
+)
+from tests.support import client_of, failure
+
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return QUICK
+
+
+@pytest.fixture
+async def sim():
+    async with Simulator(latency=Latency.fixed(1), page_size=5) as sim:
+        yield sim
+
+
+@pytest.fixture
+async def client(sim):
+    async with client_of(sim, concurrency=10) as client:
+        yield client
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "job.sfk"
+
+
+def job(path):
+    return Archive(path, durability="normal")
+
+
+async def spent_in(path):
+    """Give what the archive says that all of it cost."""
+    usage = await asyncio.to_thread(lambda: Archive(path).usage)
+    return usage.charged, usage.maybe
+
+
+async def test_earlier_runs_count(sim, client, path):
+    """The same ceiling again buys nothing more; a higher one buys the difference, nothing twice."""
+    handles = creators(40)
+    wanted = sum(pages_of(sim, handle) for handle in handles)
+    have = 0
+    for ceiling in (20, 20, 35, 36, wanted, wanted):
+        run, outcomes = await run_through(client, handles, archive=job(path), max_credits=ceiling)
+        assert_one_each(handles, outcomes)
+        assert_true(sim, outcomes)
+        assert_stopped_at_the_ceiling(outcomes)
+        assert sim.ledger.charged == ceiling
+        assert run.usage.charged == ceiling - have
+        assert (run.budget.charged, run.budget.reserved) == (ceiling, 0)
+        # What is on file is handed out, whatever the ceiling.
+        assert sum(outcome.usage.archived for outcome in outcomes) == have
+        assert sum(outcome.pages for outcome in outcomes) == ceiling
+        assert await spent_in(path) == (ceiling, 0)
+        have = ceiling
+    assert {outcome.status for outcome in outcomes} == {"complete"}
+    assert sim.ledger.paid_twice() == {}
+
+
+async def test_what_is_unknown_counts_in_later_runs_too(sim, path):
+    """Credits that may have been charged once count against the job's ceiling for good."""
+    sim.add_fault(Fault.close_after_charge(times=4))
+    handles = creators(12, most=1)
+    async with client_of(sim) as client:
+        run, _ = await run_through(client, handles, archive=job(path), max_credits=6)
+        assert (run.budget.charged, run.budget.maybe) == (2, 4)
+        run, _ = await run_through(client, handles, archive=job(path), max_credits=6)
+        assert run.usage.charged == 0
+        assert isinstance(run.stopped, BudgetReachedError)
+        run, _ = await run_through(client, handles, archive=job(path), max_credits=9)
+        assert (run.budget.charged, run.budget.maybe, run.usage.charged) == (5, 4, 3)
+    assert sim.ledger.charged == 9
+
+
+async def test_a_budget_of_ones_own_counts_no_earlier_runs(sim, client, path):
+    """A `Budget` object is what it is; it may be told what an archive has cost."""
+    handles = creators(40, most=1)
+    await run_through(client, handles, archive=job(path), max_credits=10)
+    budget = Budget(10)
+    await run_through(client, handles, archive=job(path), max_credits=budget)
+    assert (budget.charged, sim.ledger.charged) == (10, 20)
+    charged, maybe = await spent_in(path)
+    told = Budget(25, charged=charged, maybe=maybe)
+    await run_through(client, handles, archive=job(path), max_credits=told)
+    assert (told.charged, sim.ledger.charged) == (25, 25)
+
+
+async def test_two_runs_at_once_share_it(sim, client, path):
+    """Runs that write to one open archive together spend no more than the ceiling of either."""
+    async with job(path) as archive:
+        results = await asyncio.gather(
+            run_through(client, creators(30), archive=archive, max_credits=40),
+            run_through(client, creators(30, name="d"), archive=archive, max_credits=40),
+        )
+        assert archive.budgets == []
+    assert sim.ledger.charged == 40
+    assert sum(run.usage.charged for run, _ in results) == 40
+    assert min(run.usage.charged for run, _ in results) > 0
+    for run, outcomes in results:
+        assert run.budget.reserved == 0
+        assert_true(sim, outcomes)
+        assert_stopped_at_the_ceiling(outcomes)
+    assert await spent_in(path) == (40, 0)
+
+
+async def test_the_lowest_ceiling_binds_all_while_it_lasts(sim, client, path):
+    """A run beside another with a lower ceiling does not carry the job past that."""
+
+    async def run_of(name, ceiling):
+        run, _ = await run_through(
+            client, creators(30, name=name), archive=archive, max_credits=ceiling
+        )
+        return run, sim.ledger.charged
+
+    async with job(path) as archive:
+        (high, _), (low, charged) = await asyncio.gather(run_of("c", 40), run_of("d", 25))
+    assert charged == low.budget.charged == 25
+    assert isinstance(low.stopped, BudgetReachedError)
+    assert 25 <= high.budget.charged == sim.ledger.charged <= 40
+
+
+async def test_two_clients_at_once_share_it(sim, path):
+    """So do the runs of two clients."""
+    async with (
+        job(path) as archive,
+        client_of(sim, concurrency=15) as one,
+        client_of(sim, concurrency=15) as other,
+    ):
+        results = await asyncio.gather(
+            run_through(one, creators(40), archive=archive, max_credits=30),
+            run_through(other, creators(40), archive=archive, max_credits=30),
+        )
+        # Both work on the same creators: what one has bought, the other finds.
+        for _, outcomes in results:
+            assert_true(sim, outcomes)
+    assert sim.ledger.charged == 30
+    assert await spent_in(path) == (30, 0)
+
+
+async def test_whoever_writes_to_it_is_bound(sim, client, path):
+    """Single calls, and runs without a ceiling, count in that of the run beside them."""
+    async with job(path) as archive:
+        async with client.showcases(
+            creators(30, most=1), archive=archive, max_credits=12, concurrency=1
+        ) as run:
+            await anext(run)
+            await client.tiktok_profile("mrbeast", archive=archive)
+            _, beside = await run_through(client, creators(5, name="d", most=1), archive=archive)
+            assert {outcome.status for outcome in beside} == {"complete"}
+            outcomes = await outcomes_of(run)
+            assert (run.budget.charged, sim.ledger.charged) == (12, 12)
+            assert Counter(outcome.status for outcome in outcomes)["complete"] == 5
+            await failure(client.tiktok_profile("other", archive=archive), BudgetReachedError)
+            _, refused = await run_through(client, creators(5, name="e"), archive=archive)
+            assert {outcome.status for outcome in refused} == {"skipped"}
+            # What is no business of the archive's is not.
+            await client.tiktok_profile("free.of.it")
+        # Nor is anybody bound by a run that has ended.
+        await client.tiktok_profile("other", archive=archive)
+    assert sim.ledger.charged == 14
+    assert await spent_in(path) == (13, 0)
+
+
+async def test_what_is_on_file_costs_nothing_at_the_ceiling(sim, path):
+    """Single calls are answered from the archive where a purchase would be refused."""
+    async with client_of(sim, max_credits=2) as poor, job(path) as archive:
+        page = await poor.showcase_page("a.12products", archive=archive)
+        await poor.showcase_page("a.12products", cursor=page.next_cursor, archive=archive)
+        again = await poor.showcase("a.12products", archive=archive, max_pages=2).collect()
+        assert len(again) == 10
+        await failure(poor.showcase("a.12products", archive=archive).collect(), BudgetReachedError)
+    assert sim.ledger.charged == 2
+
+
+async def test_a_run_is_bound_by_what_was_in_the_air_before_it(sim, client, path):
+    """Requests that another run had sent before this one began count in its ceiling."""
+    async with (
+        job(path) as archive,
+        client.showcases(creators(50, most=1), archive=archive, concurrency=50) as unbound,
+    ):
+        under_way = asyncio.create_task(outcomes_of(unbound))
+        await asyncio.sleep(0.5)
+        assert sim.ledger.in_flight == 50
+        bound, _ = await run_through(
+            client, creators(50, most=1, name="d"), archive=archive, max_credits=60
+        )
+        await under_way
+    assert sim.ledger.charged <= 60
+    assert bound.usage.charged == 10
+
+
+async def test_what_explains_an_empty_showcase_is_bought_once(sim, client, path):
+    """The profiles that `verify_empty` has looked up are on file, too."""
+    handles = [*(f"empty_{n}" for n in range(4)), *(f"private_{n}" for n in range(4))]
+    for _ in range(3):
+        _, outcomes = await run_through(
+            client, handles, archive=job(path), max_credits=16, verify_empty=True
+        )
+        assert {outcome.status for outcome in outcomes} == {"complete"}
+        assert {outcome.account_status for outcome in outcomes} == {"found", "private"}
+    assert sim.ledger.charged == 16
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_a_page_that_was_lost_is_bought_again_only_if_told(sim, path, lost):
+    """A page whose answer was lost after charging costs again at most as often as allowed."""
+    sim.add_fault(Fault.close_after_charge(times=10))
+    async with client_of(sim, retry=Retry(lost=lost)) as client:
+        run, _ = await run_through(client, creators(20, most=1), archive=job(path), concurrency=1)
+    twice = sim.ledger.paid_twice()
+    assert sum(count - 1 for count in twice.values()) == (5 if lost else 0)
+    assert run.usage.maybe == 10
+    assert sim.ledger.charged == run.usage.charged + run.usage.maybe

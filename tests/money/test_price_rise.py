@@ -1,0 +1,187 @@
+"""A price that rises without notice passes a ceiling by what was then under way, and no more."""
+
+import asyncio
+
+import pytest
+
+from asyncsfk import Archive, Budget, BudgetReachedError, events
+from asyncsfk.simulator import Fault, Latency, Route, Simulator
+from tests.money.accounts import (
+    QUICK,
+    Guard,
+    assert_can_go_on,
+    assert_one_each,
+    assert_stopped_at_the_ceiling,
+    assert_true,
+    creators,
+    outcomes_of,
+    run_through,
+)
+from tests.support import SHOWCASE, client_of, failure
+
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return QUICK
+
+
+FOREVER = range(1, 1_000_000)
+
+
+class Watcher(Guard):
+    """Notes how many requests were under way when the first price rise became known."""
+
+    def __init__(self):
+        super().__init__()
+        self.under_way = 0
+        self.then = None
+        self.late = []
+
+    def __call__(self, event):
+        self.events.append(event)
+        match event:
+            case events.RequestStarted():
+                self.under_way += 1
+                if self.then is not None:
+                    self.late.append(self.budgets[0].reserved)
+            case events.RequestFinished():
+                self.under_way -= 1
+            case events.PriceRaised() if self.then is None:
+                # The one that told has not been counted as finished yet.
+                self.then = self.under_way
+
+
+@pytest.mark.parametrize(("width", "first"), [(1, 1), (1, 15), (8, 15), (20, 1), (20, 15)])
+@pytest.mark.parametrize("ceiling", [20, 37])
+async def test_it_passes_the_ceiling_by_what_is_under_way(ceiling, width, first):
+    """At most the requests in flight cost more than was reserved; then the new price is."""
+    watcher = Watcher()
+    async with Simulator(
+        page_size=5,
+        latency=Latency.uniform(0.5, 1),
+        faults=[Fault.price(3, requests=FOREVER[first - 1 :])],
+    ) as sim:
+        async with client_of(sim, max_credits=ceiling, on_event=watcher) as client:
+            watcher.budgets.append(client.budget)
+            run, outcomes = await run_through(client, creators(60), concurrency=width)
+            (raised,) = watcher.told(events.PriceRaised)
+            assert (raised.route, raised.expected, raised.charged) == (SHOWCASE, 1, 3)
+            assert 1 <= watcher.then <= width
+            assert sim.ledger.charged <= ceiling + 2 * watcher.then
+            assert sim.ledger.charged == client.budget.charged == run.usage.charged
+            assert client.budget.reserved == 0
+            assert client.budget.price(1, SHOWCASE) == 3
+            assert client.budget.left < 3
+            # Reserved are whole prices, as often as there are requests.
+            assert all(reserved % 3 == 0 for reserved in watcher.late)
+        assert isinstance(run.stopped, BudgetReachedError)
+        assert_one_each(creators(60), outcomes)
+        assert_true(sim, outcomes)
+        assert_stopped_at_the_ceiling(outcomes)
+        assert sum(outcome.usage.charged for outcome in outcomes) == sim.ledger.charged
+        async with client_of(sim) as client:
+            await assert_can_go_on(sim, client, outcomes)
+
+
+@pytest.mark.parametrize("archived", [False, True])
+async def test_what_has_not_been_sent_yet_does_not_pass_it(tmp_path, archived):
+    """Requests that wait for a place, or for a pause to end, are reserved anew at the new price."""
+    watcher = Watcher()
+    faults = [Fault.status(503, times=1, retry_after="5"), Fault.price(3)]
+    async with (
+        Simulator(faults=faults, latency=Latency.fixed(1), page_size=5) as sim,
+        client_of(sim, max_credits=40, concurrency=40, on_event=watcher) as client,
+        Archive(tmp_path / "a.sfk", durability="normal") as archive,
+    ):
+        watcher.budgets.append(client.budget)
+        await failure(client.showcase_page("x"))
+        async with client.showcases(
+            creators(60, most=1), archive=archive if archived else None
+        ) as run:
+            outcomes = asyncio.create_task(outcomes_of(run))
+            await asyncio.sleep(3)
+            # All that there is is reserved, for requests that wait.
+            assert (client.budget.reserved, sim.ledger.requests) == (40, 1)
+            await outcomes
+        assert watcher.then <= 20  # the width, which the refusal has halved
+        assert sim.ledger.charged <= 40 + 2 * watcher.then
+        assert sim.ledger.charged == client.budget.charged
+        assert client.budget.reserved == 0
+        assert_stopped_at_the_ceiling(outcomes.result())
+
+
+async def test_it_is_reserved_by_later_runs_and_other_budgets():
+    """A client remembers what a route costs, also for a run with a ceiling of its own."""
+    guard = Guard()
+    async with (
+        Simulator(faults=[Fault.price(3)], latency=Latency.fixed(1)) as sim,
+        client_of(sim, on_event=guard) as client,
+    ):
+        await client.showcase_page("a.1products")
+        budget = Budget(10)
+        guard.budgets.append(budget)
+        _, outcomes = await run_through(client, creators(20, most=1), max_credits=budget)
+        assert (budget.charged, budget.left) == (9, 1)
+        assert [outcome.status for outcome in outcomes].count("complete") == 3
+        guard.assert_held()
+        assert len(guard.told(events.PriceRaised)) == 1
+
+
+async def test_each_rise_is_told_once_and_others_routes_are_not_concerned():
+    """A second rise is told as well; the profile route still costs what it did."""
+    told = []
+    faults = [
+        Fault.price(5, requests=FOREVER[6:], routes={Route.SHOWCASE}),
+        Fault.price(3, requests=FOREVER[3:], routes={Route.SHOWCASE}),
+    ]
+    async with (
+        Simulator(faults=faults, latency=Latency.fixed(1)) as sim,
+        client_of(sim, max_credits=100, on_event=told.append) as client,
+    ):
+        for n in range(10):
+            await client.showcase_page(f"a{n}.1products")
+        raised = [event for event in told if isinstance(event, events.PriceRaised)]
+        assert [(event.expected, event.charged) for event in raised] == [(1, 3), (3, 5)]
+        assert client.budget.charged == sim.ledger.charged == 3 + 3 * 3 + 4 * 5
+        call = asyncio.create_task(client.tiktok_profile("x"))
+        await asyncio.sleep(0.5)
+        assert client.budget.reserved == 1
+        await call
+
+
+@pytest.mark.parametrize("price", [2**62, 2**63, 2**64, 10**30])
+async def test_an_absurd_price_does_not_harm_the_rest(tmp_path, price):
+    """A server that says it charged what nobody can pay takes no other page, nor the archive."""
+    handles = creators(12, most=1)
+    absurd = Fault.price(price, handles=handles[3:5])
+    async with (
+        Simulator(faults=[absurd], latency=Latency.fixed(1)) as sim,
+        client_of(sim) as client,
+    ):
+        archive = Archive(tmp_path / "a.sfk", durability="normal")
+        for _ in range(2):
+            _, outcomes = await run_through(client, handles, archive=archive)
+            assert_one_each(handles, outcomes)
+            statuses = {outcome.handle: outcome.status for outcome in outcomes}
+            assert {statuses[handle] for handle in handles[5:]} == {"complete"}
+        assert await asyncio.to_thread(lambda: archive.info().pages) >= 10
+
+
+async def test_a_call_that_told_its_price_is_no_news():
+    """What was reserved for is no rise; what is over it is, and is reserved from then on."""
+    told = []
+    path = "/v1/tiktok/profiles/{}"
+    async with (
+        Simulator(faults=[Fault.price(3)], latency=Latency.fixed(1)) as sim,
+        client_of(sim, max_credits=10, on_event=told.append) as client,
+    ):
+        await client.get(path.format("a"), price=3)
+        await client.get(path.format("a"), price=4)
+        assert not [event for event in told if isinstance(event, events.PriceRaised)]
+        assert client.budget.charged == 6
+        assert (await client.get(path.format("a"), price=2)).usage.charged == 3
+        assert len([event for event in told if isinstance(event, events.PriceRaised)]) == 1
+        assert client.budget.left == 1
+        refused = await failure(client.get(path.format("a"), price=1), BudgetReachedError)
+        assert "may cost 3" in str(refused)
+    assert sim.ledger.charged == 9

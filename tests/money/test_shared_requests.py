@@ -1,0 +1,487 @@
+"""One request for all who want the same page at once, whoever pays, keeps, leaves or is stopped."""
+
+import asyncio
+import random
+from contextlib import suppress
+
+import pytest
+
+from asyncsfk import (
+    Archive,
+    Budget,
+    BudgetReachedError,
+    ClientStateError,
+    Retry,
+    RunStoppedError,
+    SfkError,
+    ShowcasePage,
+)
+from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.money.accounts import Guard, outcomes_of, plain, run_through, stepping
+from tests.support import client_of, failure
+
+HANDLE = "mrbeast.5products"
+NOW = pytest.mark.parametrize("now", [False, True])
+
+
+@pytest.fixture
+async def sim():
+    async with Simulator(latency=Latency.fixed(1)) as sim:
+        yield sim
+
+
+@pytest.fixture
+async def client(sim):
+    async with client_of(sim, retry=Retry()) as client:
+        yield client
+
+
+@pytest.fixture
+async def archives(tmp_path):
+    async with (
+        Archive(tmp_path / "one.sfk", durability="normal") as one,
+        Archive(tmp_path / "other.sfk", durability="normal") as other,
+    ):
+        yield one, other
+
+
+async def pages_in(archive):
+    return await asyncio.to_thread(lambda: list(archive.pages()))
+
+
+async def spent_in(archive):
+    usage = await asyncio.to_thread(lambda: archive.usage)
+    return usage.charged, usage.maybe
+
+
+def begin(awaitable):
+    """Begin what can then be left alone; give it a moment to be under way."""
+    return asyncio.ensure_future(awaitable)
+
+
+async def soon(*tasks, seconds=0.1):
+    """Wait for what must end at once."""
+    async with asyncio.timeout(seconds):
+        return await asyncio.gather(*tasks)
+
+
+# --- archives
+
+
+@pytest.mark.parametrize("first", ["kept", "plain"])
+async def test_one_with_an_archive_and_one_without(sim, client, archives, first):
+    """Both get the page for one credit, and the archive has it."""
+    archive, _ = archives
+    keepings = [{"archive": archive}, {}]
+    if first == "plain":
+        keepings.reverse()
+    pages = await asyncio.gather(*(client.showcase_page(HANDLE, **k) for k in keepings))
+    assert sim.ledger.charged == client.usage.charged == client.budget.charged == 1
+    assert sum(page.usage.charged for page in pages) == 1
+    assert pages[0].products == pages[1].products
+    (kept,) = await pages_in(archive)
+    assert kept.decode().products == pages[0].products
+    again = await client.showcase_page(HANDLE, archive=archive)
+    assert (again.usage.archived, sim.ledger.requests) == (1, 1)
+    # The credit is entered where it was paid.
+    assert await spent_in(archive) == ((1, 0) if first == "kept" else (0, 0))
+
+
+async def test_two_archives(sim, client, archives):
+    """One credit puts a page into both, and it is entered in one of the ledgers."""
+    pages = await asyncio.gather(
+        *(client.showcase_page(HANDLE, archive=archive) for archive in archives)
+    )
+    assert sim.ledger.charged == sum(page.usage.charged for page in pages) == 1
+    for archive in archives:
+        (kept,) = await pages_in(archive)
+        assert kept.decode().products == pages[0].products
+        assert (await client.showcase_page(HANDLE, archive=archive)).usage.archived == 1
+    assert sorted([await spent_in(archive) for archive in archives]) == [(0, 0), (1, 0)]
+    assert sim.ledger.requests == 1
+
+
+async def test_many_callers_of_one_archive(sim, client, archives):
+    """The archive has the page once."""
+    archive, _ = archives
+    await asyncio.gather(*(client.showcase_page(HANDLE, archive=archive) for _ in range(20)))
+    assert len(await pages_in(archive)) == sim.ledger.charged == 1
+    assert await spent_in(archive) == (1, 0)
+
+
+@pytest.mark.parametrize("beside", [{}, {"archive": 1}, {"archive": 0, "refresh": True}])
+async def test_a_page_on_file_is_no_answer_for_whoever_has_no_use_for_it(
+    sim, client, archives, beside
+):
+    """Without that archive, with another, or afresh: the page is bought, once for all of these."""
+    archive, _ = archives
+    await client.showcase_page(HANDLE, archive=archive)
+    if "archive" in beside:
+        beside = beside | {"archive": archives[beside["archive"]]}
+    calls = [client.showcase_page(HANDLE, archive=archive), *(
+        client.showcase_page(HANDLE, **beside) for _ in range(5)
+    )]  # fmt: skip
+    pages = await asyncio.gather(*calls)
+    assert [page.usage.archived for page in pages] == [1, 0, 0, 0, 0, 0]
+    assert sim.ledger.charged == 2
+    assert sum(page.usage.charged for page in pages) == 1
+
+
+async def test_runs_into_two_archives(sim, client, archives):
+    """Two runs over the same creators at once buy each page once, and both keep all."""
+    handles = [f"c{n}.45products" for n in range(10)]
+    results = await asyncio.gather(
+        *(run_through(client, handles, archive=archive, max_credits=30) for archive in archives)
+    )
+    for _, outcomes in results:
+        assert {outcome.status for outcome in outcomes} == {"complete"}
+    assert sim.ledger.charged == sum(run.usage.charged for run, _ in results) == 30
+    assert sum(run.budget.charged for run, _ in results) == 30
+    for archive in archives:
+        assert len(await pages_in(archive)) == 30
+    assert sum([(await spent_in(archive))[0] for archive in archives]) == 30
+
+
+async def test_what_was_sent_lands_though_all_have_left(sim, client, archives):
+    """A call that is cancelled in the air still puts its page on file, and is counted."""
+    archive, _ = archives
+    calls = [begin(client.showcase_page(HANDLE, archive=archive)) for _ in range(3)]
+    await asyncio.sleep(0.5)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    assert (client.usage.charged, client.usage.maybe, client.budget.reserved) == (1, 0, 0)
+    page = await client.showcase_page(HANDLE, archive=archive)
+    assert (page.usage.archived, sim.ledger.charged) == (1, 1)
+
+
+@pytest.mark.parametrize("way", ["break", "timeout", "close"])
+async def test_what_a_run_had_sent_lands_when_it_is_left(sim, archives, way):
+    """A run that is left by whatever way is gone on with without paying twice for anything."""
+    archive, _ = archives
+    handles = [f"c{n}.45products" for n in range(30)]
+    async with client_of(sim, concurrency=10) as client:
+        with suppress(TimeoutError):
+            async with client.showcases(handles, archive=archive) as run, asyncio.timeout(4.5):
+                async for _ in run:
+                    if way == "break":
+                        break
+                    if way == "close":
+                        await client.aclose()
+                        break
+    assert client.usage.maybe == client.budget.reserved == 0
+    assert sim.ledger.charged == client.usage.charged == len(await pages_in(archive))
+    async with client_of(sim) as client:
+        _, outcomes = await run_through(client, handles, archive=archive)
+    assert {outcome.status for outcome in outcomes} == {"complete"}
+    assert sim.ledger.paid_twice() == {}
+
+
+@pytest.mark.parametrize("after", [0, 0.3, 1, 1.4, 2.6])
+async def test_the_same_creators_again_while_they_are_under_way(sim, client, archives, after):
+    """Runs and calls that come later find in the archive, or share, what others buy."""
+    archive, _ = archives
+    handles = [f"c{n}.70products" for n in range(5)]
+    first = begin(run_through(client, handles, archive=archive))
+    await asyncio.sleep(after)
+    others = [
+        begin(run_through(client, handles * 3, archive=archive, dedupe=False)),
+        begin(client.showcase(handles[0], archive=archive).collect()),
+        begin(run_through(client, handles[::-1], archive=archive, ordered=True)),
+    ]
+    await asyncio.gather(first, *others)
+    assert sim.ledger.paid_twice() == {}
+    assert sim.ledger.charged == len(await pages_in(archive)) == 5 * 4
+
+
+@pytest.mark.parametrize("leaver", ["kept", "plain"])
+async def test_leaving_the_others_their_page(sim, client, archives, leaver):
+    """Whoever begins and leaves, the rest get the page, and their archive has it."""
+    archive, _ = archives
+    first = begin(
+        client.showcase_page(HANDLE, **({"archive": archive} if leaver == "kept" else {}))
+    )
+    await asyncio.sleep(0.3)
+    second = begin(client.showcase_page(HANDLE, archive=archive))
+    await asyncio.sleep(0.3)
+    first.cancel()
+    page = await second
+    assert len(page.products) == 5
+    assert sim.ledger.charged == client.usage.charged == page.usage.charged == 1
+    assert len(await pages_in(archive)) == 1
+
+
+# --- budgets
+
+
+@pytest.mark.parametrize("first", ["run", "call"])
+async def test_a_run_with_a_ceiling_and_a_call(sim, client, first):
+    """What they share is charged once, to the budgets of whoever began it."""
+    async with client.showcases([HANDLE], max_credits=5) as run:
+        if first == "call":
+            call = begin(client.showcase_page(HANDLE))
+            await asyncio.sleep(0.1)
+        outcomes = begin(outcomes_of(run))
+        await asyncio.sleep(0.1)
+        if first == "run":
+            call = begin(client.showcase_page(HANDLE))
+        page, (outcome,) = await call, await outcomes
+    assert outcome.products == page.products
+    assert outcome.usage.charged + page.usage.charged == 1
+    assert client.budget.charged == client.usage.charged == sim.ledger.charged == 1
+    assert run.budget.charged == run.usage.charged == (1 if first == "run" else 0)
+    assert run.budget.reserved == client.budget.reserved == 0
+
+
+@pytest.mark.parametrize("first", ["run", "call"])
+async def test_leaving_a_run_with_a_ceiling(sim, client, first):
+    """When the one that began leaves, its budget still holds what the other gets."""
+    async with client.showcases([HANDLE], max_credits=5) as run:
+        tasks = {"run": lambda: outcomes_of(run), "call": lambda: client.showcase_page(HANDLE)}
+        begun = begin(tasks.pop(first)())
+        await asyncio.sleep(0.2)
+        (other,) = tasks.values()
+        joined = begin(other())
+        await asyncio.sleep(0.2)
+        if first == "run":
+            await run.aclose()
+            assert (await joined).usage.requests == 0  # for it is the run's
+            with pytest.raises(ClientStateError):
+                await begun
+        else:
+            begun.cancel()
+            (outcome,) = await joined
+            assert (outcome.status, outcome.usage.requests) == ("complete", 0)
+    assert sim.ledger.charged == client.usage.charged == client.budget.charged == 1
+    assert run.budget.charged == run.usage.charged == (1 if first == "run" else 0)
+    assert run.budget.reserved == client.budget.reserved == 0
+
+
+async def test_the_ceiling_of_the_one_that_began_is_its_own_affair(sim, client):
+    """When its ceiling lets it try no more, the others go on at their own expense."""
+    sim.add_fault(Fault.status(502, charge=1, times=1))
+    async with client.showcases([HANDLE], max_credits=1) as run:
+        outcomes = begin(outcomes_of(run))
+        await asyncio.sleep(0.5)
+        calls = [begin(client.showcase_page(HANDLE)) for _ in range(3)]
+        pages = await asyncio.gather(*calls)
+        (outcome,) = await outcomes
+    assert isinstance(outcome.error, BudgetReachedError)
+    assert (outcome.usage.requests, outcome.usage.maybe) == (1, 1)
+    assert sorted(page.usage.requests for page in pages) == [0, 0, 1]
+    assert sim.ledger.requests == sim.ledger.charged == 2
+    assert (client.budget.charged, client.budget.maybe) == (1, 1)
+    assert (run.budget.charged, run.budget.maybe) == (0, 1)
+
+
+async def test_waiting_for_credits_of_the_one_that_began(sim, client):
+    """A call joins one that waits for its run's credits, and buys when those are gone."""
+    budget = Budget(1)
+    held = budget.reserve(1)
+    async with client.showcases([HANDLE], max_credits=budget) as run:
+        outcomes = begin(outcomes_of(run))
+        await asyncio.sleep(1)
+        call = begin(client.showcase_page(HANDLE))
+        await asyncio.sleep(1)
+        assert sim.ledger.requests == 0
+        held.settle(1)
+        page, (outcome,) = await call, await outcomes
+    assert (outcome.status, page.usage.charged) == ("skipped", 1)
+    assert isinstance(outcome.error, BudgetReachedError)
+    assert sim.ledger.charged == client.budget.charged == 1
+
+
+async def test_a_shared_failure_is_counted_once(sim, client, archives):
+    """What a failed request may have cost is in one usage, one ledger and each budget once."""
+    sim.add_fault(Fault.status(500, times=3))
+    errors = await asyncio.gather(
+        client.showcase_page(HANDLE, archive=archives[0]),
+        client.showcase_page(HANDLE, archive=archives[1]),
+        client.showcase_page(HANDLE),
+        return_exceptions=True,
+    )
+    assert sorted(error.usage.maybe for error in errors) == [0, 0, 3]
+    assert (client.budget.maybe, client.usage.maybe) == (3, 3)
+    assert await spent_in(archives[0]) == (0, 3)
+    assert await spent_in(archives[1]) == (0, 0)
+
+
+# --- being stopped
+
+
+@NOW
+async def test_a_stopped_run_leaves_others_their_page(sim, client, archives, now):
+    """The one that began is told to stop: the other gets the page, which is paid once."""
+    async with client.showcases([HANDLE], archive=archives[0], max_credits=5) as run:
+        outcomes = begin(outcomes_of(run))
+        await asyncio.sleep(0.3)
+        call = begin(client.showcase_page(HANDLE, archive=archives[1]))
+        await asyncio.sleep(0.3)
+        run.stop(now=now)
+        (outcome,) = await (soon(outcomes) if now else asyncio.gather(outcomes))
+        outcome = outcome[0]
+        assert outcome.status == ("skipped" if now else "complete")
+        assert isinstance(await call, ShowcasePage)
+    assert sim.ledger.requests == sim.ledger.charged == client.usage.charged == 1
+    assert client.usage.maybe == run.budget.reserved == 0
+    assert len(await pages_in(archives[1])) == 1
+
+
+@NOW
+async def test_a_stopped_run_does_not_keep_others_from_trying_again(sim, client, now):
+    """After a stop the others' request is tried again as it would have been."""
+    sim.add_fault(Fault.status(503, times=1))
+    async with client.showcases([HANDLE]) as run:
+        outcomes = begin(outcomes_of(run))
+        await asyncio.sleep(0.3)
+        call = begin(client.showcase_page(HANDLE))
+        await asyncio.sleep(0.3)
+        run.stop(now=now)
+        ((outcome,),) = await soon(outcomes, seconds=0.01 if now else 0.45)
+        assert isinstance(outcome.error, RunStoppedError)
+        assert isinstance(await call, ShowcasePage)
+    assert (sim.ledger.requests, sim.ledger.charged) == (2, 1)
+
+
+async def test_a_call_that_comes_after_a_stop_is_not_stopped(sim, client):
+    """Whoever joins what a stopped run waits for gets its own tries when that fails."""
+    sim.add_fault(Fault.status(503, times=1))
+    async with client.showcases([HANDLE]) as run:
+        outcomes = begin(outcomes_of(run))
+        await asyncio.sleep(0.3)
+        run.stop()
+        call = begin(client.showcase_page(HANDLE))
+        ((outcome,),) = await soon(outcomes, seconds=0.8)
+        assert isinstance(outcome.error, RunStoppedError)
+        assert isinstance(await call, ShowcasePage)
+    assert sim.ledger.requests == 2
+
+
+@NOW
+@pytest.mark.parametrize("first", ["run", "call"])
+async def test_a_stopped_run_does_not_wait_for_others_to_try_again(sim, client, now, first):
+    """A run that shares a request which waits to be tried again does not sit that out."""
+    sim.add_fault(Fault.status(503, retry_after="100", times=1))
+    async with client.showcases([HANDLE]) as run:
+        tasks = {"run": lambda: outcomes_of(run), "call": lambda: client.showcase_page(HANDLE)}
+        begun = {first: begin(tasks.pop(first)())}
+        await asyncio.sleep(0.1)
+        ((name, other),) = tasks.items()
+        begun[name] = begin(other())
+        await asyncio.sleep(20)
+        assert sim.ledger.requests == 1
+        run.stop(now=now)
+        ((outcome,),) = await soon(begun["run"])
+        assert isinstance(outcome.error, RunStoppedError)
+        assert outcome.error.handle == HANDLE
+        assert len((await begun["call"]).products) == 5
+    assert sim.ledger.requests == 2
+
+
+async def test_a_run_that_left_does_not_keep_another_from_being_stopped(sim, client):
+    """Of two runs that wait for the same, one leaves; the other is stopped nevertheless."""
+    sim.add_fault(Fault.status(503, retry_after="100", times=1))
+    async with client.showcases([HANDLE]) as run:
+        outcomes = begin(outcomes_of(run))
+        await asyncio.sleep(1)
+        async with client.showcases([HANDLE]) as beside:
+            left = begin(outcomes_of(beside))
+            await asyncio.sleep(1)
+        assert isinstance(await failure(left), ClientStateError)
+        run.stop()
+        ((outcome,),) = await soon(outcomes)
+        assert isinstance(outcome.error, RunStoppedError)
+        await asyncio.sleep(500)
+    assert sim.ledger.requests == 1
+
+
+@NOW
+async def test_two_stopped_runs(sim, client, now):
+    """When all who share a request are stopped, it is not tried again."""
+    sim.add_fault(Fault.status(502, charge=1))
+    async with client.showcases([HANDLE]) as one, client.showcases([HANDLE]) as other:
+        tasks = [begin(outcomes_of(run)) for run in (one, other)]
+        await asyncio.sleep(0.5)
+        one.stop(now=now)
+        await asyncio.sleep(0.1)
+        other.stop(now=now)
+        for (outcome,) in await asyncio.gather(*tasks):
+            assert isinstance(outcome.error, RunStoppedError)
+        await asyncio.sleep(500)
+        assert sim.ledger.requests == 1
+        assert one.usage.maybe + other.usage.maybe == client.budget.maybe == 1
+    assert client.usage.maybe == sim.ledger.charged == 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_callers_that_come_and_go(seed, tmp_path):
+    """Whatever callers do to one another, nobody is failed by others and every credit is known."""
+    rng = random.Random(f"callers:{seed}")
+    faults = [
+        Fault.status(503, probability=0.1),
+        Fault.status(502, charge=1, probability=0.1),
+        Fault.close_after_charge(probability=0.1),
+    ]
+    handles = [f"c{n}.5products" for n in range(4)]
+    guard = Guard()
+    async with (
+        Simulator(seed=seed, faults=faults, latency=Latency.uniform(0.2, 1)) as sim,
+        client_of(
+            sim, concurrency=6, retry=Retry(server_errors=9, lost=9, attempts=99), on_event=guard,
+            max_credits=10_000,
+        ) as client,
+        Archive(tmp_path / "one.sfk", durability="normal") as one,
+        Archive(tmp_path / "other.sfk", durability="normal") as other,
+    ):  # fmt: skip
+        guard.budgets.append(client.budget)
+        results = []
+
+        async def call():
+            keeping = {"archive": rng.choice([one, other]), "refresh": True}
+            handle = rng.choice(handles)
+            page = await client.showcase_page(handle, **rng.choice([{}, keeping]))
+            assert plain(page.products) == sim.showcase(handle)
+            results.append(page)
+
+        async def run():
+            budget = rng.choice([None, 1, 2, 20])
+            async with client.showcases(handles, max_credits=budget) as run:
+                if run.budget is not None:
+                    guard.budgets.append(run.budget)
+                asyncio.get_running_loop().call_later(
+                    rng.uniform(0, 3), lambda: run.stop(now=rng.random() < 0.5)
+                )
+                for outcome in await outcomes_of(run):
+                    if outcome.status != "complete":
+                        assert isinstance(outcome.error, RunStoppedError | BudgetReachedError)
+                results.append(run)
+
+        tasks = []
+        async with stepping(guard):
+            for _ in range(60):
+                tasks.append(begin(call() if rng.random() < 0.8 else run()))
+                await asyncio.sleep(rng.choice([0, 0, 0.2]))
+                if rng.random() < 0.4:
+                    rng.choice(tasks).cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert not [error for error in done if isinstance(error, Exception)]
+        guard.assert_held()
+        usage = client.usage
+        assert usage.requests >= sim.ledger.requests
+        assert usage.charged <= sim.ledger.charged <= usage.charged + usage.maybe
+        assert (client.budget.charged, client.budget.maybe) == (usage.charged, usage.maybe)
+        # No answer is counted by two.
+        assert sum(result.usage.charged for result in results) <= usage.charged
+        assert "0 requests in flight" in repr(client)
+
+
+async def test_closing_the_client_tells_all(sim):
+    """Whoever shares a request when the client is closed is told so, and it is counted once."""
+    async with client_of(sim, max_credits=3) as client:
+        calls = [begin(client.showcase_page(HANDLE)) for _ in range(5)]
+        await asyncio.sleep(0.5)
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(result) for result in results} == {ClientStateError}
+    assert all(isinstance(result, SfkError) for result in results)
+    assert (client.budget.maybe, client.budget.reserved) == (1, 0)
+    assert sum(result.usage.maybe for result in results) == 1
