@@ -57,9 +57,10 @@ class Flight(Generic[T]):
         has_begun: Whether it runs; until then it can be told to end, but not be cancelled.
         in_air: Whether it is being paid for just now.
         keeps: Whether what is in the air is worth landing when nobody waits for it.
+        ended: Why it was told to end, if it was; whoever comes for it still begins anew.
     """
 
-    __slots__ = ("cost", "has_begun", "in_air", "keeps", "payer", "task", "waiters")
+    __slots__ = ("cost", "ended", "has_begun", "in_air", "keeps", "payer", "task", "waiters")
 
     def __init__(self, payer: Payer) -> None:
         self.payer = payer
@@ -67,20 +68,21 @@ class Flight(Generic[T]):
         self.has_begun = False
         self.in_air = False
         self.keeps = False
+        self.ended: SfkError | None = None
         self.waiters: list[_Waiter[T]] = []
         self.task: asyncio.Task[T]
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody waits for it who has not been stopped."""
-        return any(waiter.verdict is None for waiter in self.waiters)
+        """Whether somebody waits for it who has not been stopped, and it goes on."""
+        return self.ended is None and any(waiter.verdict is None for waiter in self.waiters)
 
     @property
     def verdict(self) -> SfkError | None:
-        """Why it is to end, if all who wait for it have been stopped."""
-        if self.waiters and not self.is_wanted:
+        """Why it is to end, if it is, or all who wait for it have been stopped."""
+        if self.ended is None and self.waiters and not self.is_wanted:
             return self.waiters[0].verdict
-        return None
+        return self.ended
 
     @property
     def may_land(self) -> bool:
@@ -172,7 +174,9 @@ class SingleFlight(Generic[T]):
                 continue
             if flight.is_wanted:
                 flight.dismiss()
-            elif flight.has_begun:
+                continue
+            flight.ended = verdict
+            if flight.has_begun:
                 flight.task.cancel()
 
     async def aclose(self, verdict: SfkError) -> None:

@@ -107,7 +107,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 encoding=encoding,
                 body=body,
                 attempt=attempt,
-                opens=self.opens and request.is_showcase and not apart,
+                opens=self.opens and request.is_showcase,
                 floor=anew,
                 apart=apart,
                 unless_from=self.floor if once else None,

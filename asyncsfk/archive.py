@@ -14,7 +14,7 @@ from asyncsfk import _kept
 from asyncsfk._checks import check_seconds, is_path
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._keep import Keep
-from asyncsfk._store import Decoded, PageRow, Showcase, Store, Totals, reading, writing
+from asyncsfk._store import Decoded, PageRow, Showcase, Store, Totals, reading, shown, writing
 from asyncsfk.errors import ArchiveError, ClientStateError, InvalidArgumentError
 from asyncsfk.records import (
     ArchivedPage,
@@ -164,7 +164,7 @@ class Archive:
             ).fetchone()[0]
             first, last = connection.execute("SELECT min(at), max(at) FROM attempt").fetchone()
         return ArchiveInfo(
-            path=str(self._path),
+            path=shown(self._path),
             size=self._path.stat().st_size,
             origin=notes.get(_ORIGIN),
             **{name: statuses.get(name, 0) for name in _STATUSES},
@@ -318,7 +318,7 @@ class Archive:
             store.note_soon(_ORIGIN, origin)
         elif known != origin:
             raise ArchiveError(
-                f"{self._path} holds answers of {known}, not of {origin}: use another file"
+                f"{shown(self._path)} holds answers of {known}, not of {origin}: use another file"
             )
 
 

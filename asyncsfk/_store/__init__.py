@@ -12,7 +12,7 @@ from asyncsfk._store._rows import (
     Showcase,
     Totals,
 )
-from asyncsfk._store._schema import VERSION, reading
+from asyncsfk._store._schema import VERSION, reading, shown
 from asyncsfk._store._store import Store
 from asyncsfk._store._watch import Watch
 
@@ -31,5 +31,6 @@ __all__ = [
     "Totals",
     "Watch",
     "reading",
+    "shown",
     "writing",
 ]

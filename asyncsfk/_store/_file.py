@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asyncsfk._store._lock import FileLock, holder
 from asyncsfk._store._rows import Attempt, Page, Read, Totals, Write
-from asyncsfk._store._schema import connect, made_sense_of, prepare, translate, translated
+from asyncsfk._store._schema import connect, made_sense_of, prepare, shown, translate, translated
 from asyncsfk._version import __version__
 from asyncsfk.errors import ArchiveError, ArchiveLockedError
 
@@ -59,7 +59,9 @@ class File:
             if self._lock.acquire():
                 return True
         if is_last:
-            raise ArchiveLockedError(f"{self._path} is being written by {holder(self._path)}")
+            raise ArchiveLockedError(
+                f"{shown(self._path)} is being written by {holder(self._path)}"
+            )
         return False
 
     def open(self) -> Totals:
@@ -177,9 +179,9 @@ def writing(path: Path) -> Generator[sqlite3.Connection]:
     lock = FileLock(path)
     with translated(path), made_sense_of(path):
         if not path.exists():
-            raise ArchiveError(f"there is no archive {path}")
+            raise ArchiveError(f"there is no archive {shown(path)}")
         if not lock.acquire():
-            raise ArchiveLockedError(f"{path} is being written by {holder(path)}")
+            raise ArchiveLockedError(f"{shown(path)} is being written by {holder(path)}")
         try:
             with closing(connect(path, "rwc")) as connection:
                 prepare(connection, path)

@@ -77,7 +77,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         attempt: The attempt that got it.
         opens: It may be the first page of its showcase in the file.
         floor: Where it begins a showcase anew: pages below this id are of an older one.
-        apart: It is of another time than the showcase that is there, and no part of it.
+        apart: It is of another time than the showcase that is there, and no part of it if that
+            has such a page.
         unless_from: It is not kept if there is one under its key from this id on.
     """
 
@@ -134,11 +135,20 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                 self.decoded,
                 encoding,
                 body,
-                self.apart,
+                self.apart and self._is_there(connection),
             ),
         )
         assert cursor.lastrowid is not None  # noqa: S101 - for the type checkers: it was inserted
         return cursor.lastrowid
+
+    def _is_there(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether the showcase that is there has a page under this key."""
+        row = connection.execute(
+            "SELECT 1 FROM page WHERE key = ? AND NOT apart AND id >= "
+            "(SELECT floor FROM showcase WHERE handle = ? AND region = ?) LIMIT 1",
+            (self.key, self.attempt.handle, self.region or ""),
+        ).fetchone()
+        return row is not None
 
 
 class Showcase(msgspec.Struct, frozen=True, kw_only=True):

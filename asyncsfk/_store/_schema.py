@@ -84,12 +84,17 @@ _STEPS: Final = (
 VERSION: Final = len(_STEPS)
 
 
+def shown(path: Path) -> str:
+    """Return a path that can be written down: a file's name may be no Unicode text."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def translate(error: sqlite3.Error, path: Path) -> ArchiveError:
     """Return our error for one of SQLite's."""
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
-        return ArchiveFormatError(f"{path} is damaged, or no archive: {error}")
-    return ArchiveWriteError(f"{path} cannot be used: {error}")
+        return ArchiveFormatError(f"{shown(path)} is damaged, or no archive: {error}")
+    return ArchiveWriteError(f"{shown(path)} cannot be used: {error}")
 
 
 @contextmanager
@@ -100,7 +105,9 @@ def translated(path: Path) -> Generator[None]:
     except sqlite3.Error as error:
         raise translate(error, path) from error
     except OSError as error:
-        raise ArchiveWriteError(f"{path} cannot be used: {error.strerror or error}") from error
+        raise ArchiveWriteError(
+            f"{shown(path)} cannot be used: {error.strerror or error}"
+        ) from error
 
 
 @contextmanager
@@ -111,7 +118,7 @@ def made_sense_of(path: Path) -> Generator[None]:
     except SfkError:
         raise
     except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
-        raise ArchiveFormatError(f"{path} is damaged: {error}") from error
+        raise ArchiveFormatError(f"{shown(path)} is damaged: {error}") from error
 
 
 def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
@@ -159,11 +166,11 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
         ArchiveFormatError: It is no archive, or a newer one.
     """
     if _pragma(connection, "application_id") != APPLICATION_ID:
-        raise ArchiveFormatError(f"{path} is a database of something else, not an archive")
+        raise ArchiveFormatError(f"{shown(path)} is a database of something else, not an archive")
     version = _pragma(connection, "user_version")
     if not 0 < version <= VERSION:
         raise ArchiveFormatError(
-            f"{path} is of version {version}; this asyncsfk knows versions up to {VERSION}: "
+            f"{shown(path)} is of version {version}; this asyncsfk knows versions up to {VERSION}: "
             "upgrade it to use this archive"
         )
     return version
@@ -178,13 +185,13 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
     """
     with translated(path):
         if not path.exists():
-            raise ArchiveError(f"there is no archive {path}")
+            raise ArchiveError(f"there is no archive {shown(path)}")
         connection = _connect_to_read(path)
     with closing(connection), translated(path), made_sense_of(path):
         if check(connection, path) < VERSION:
             raise ArchiveFormatError(
-                f"{path} is of an older version: open it once with `async with Archive(...)`, "
-                "which brings it up to date"
+                f"{shown(path)} is of an older version: open it once with "
+                "`async with Archive(...)`, which brings it up to date"
             )
         yield connection
 
@@ -216,7 +223,7 @@ def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
     size = _pragma(connection, "page_count") * _pragma(connection, "page_size")
     if not busy and path.stat().st_size < size:
         raise ArchiveFormatError(
-            f"{path} is damaged: it has {path.stat().st_size} bytes, and should have {size}"
+            f"{shown(path)} is damaged: it has {path.stat().st_size} bytes, and should have {size}"
         )
 
 

@@ -26,6 +26,7 @@ from asyncsfk._store._rows import (
     Showcase,
     Write,
 )
+from asyncsfk._store._schema import shown
 from asyncsfk._store._watch import Watch, Watches
 from asyncsfk.errors import ArchiveError
 
@@ -121,7 +122,7 @@ class Store:
         It is then a single file again. Who is cancelled waits for nothing in the air: to the
         file it is as if we had died then.
         """
-        self._refusal = ArchiveError(f"{self._path} is closed")
+        self._refusal = ArchiveError(f"{shown(self._path)} is closed")
         try:
             with anyio.CancelScope(shield=True):
                 while self._in_air:

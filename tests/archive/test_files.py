@@ -9,13 +9,16 @@ import sqlite3
 import sys
 from contextlib import closing
 
+import msgspec
 import pytest
 
 from asyncsfk import (
     Archive,
     ArchiveError,
     ArchiveFormatError,
+    ArchiveInfo,
     ArchiveWriteError,
+    Outcome,
     UndecodableError,
     Usage,
 )
@@ -155,7 +158,16 @@ async def test_a_name_that_is_no_text(tmp_path):
         for _ in range(2):
             await run_of(client, ["x.5products"], archive=path)
         assert sim.ledger.requests == 1
-    assert (await held(path, "info")).pages == 1
+        # Errors that name the file can be written down, as can the outcomes that have them.
+        async with Archive(path) as archive:
+            assert r"job\udcff\udcfe.sfk" in str(await failure(Archive(path).open()))
+            async with client.showcases(["y.45products", "z"], archive=archive) as run:
+                async for outcome in run:
+                    assert Outcome.from_json(outcome.to_json()) == outcome
+                    await archive.aclose()
+    info = await held(path, "info")
+    assert info.complete >= 1
+    assert msgspec.json.decode(msgspec.json.encode(info), type=ArchiveInfo) == info
 
 
 # --- damaged files

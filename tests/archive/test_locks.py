@@ -256,7 +256,7 @@ async def test_a_reader_that_takes_its_time(sim, client, path):
     """A reading that was begun before a run and ends after it is whole, and blocks nothing."""
     await run_of(client, sim.handles(10), archive=path)
     reading = Archive(path).products()
-    first = await asyncio.to_thread(next, reading)
+    first = await asyncio.to_thread(next, reading, None)
     await run_of(client, sim.handles(20), archive=path)
     rest = await asyncio.to_thread(list, reading)
     products = [first, *rest]

@@ -210,6 +210,21 @@ async def test_a_page_that_is_refreshed_alone_does_not_mix(client, editions, pat
         assert len({one[0] for one in ids(outcomes["x"])}) == 1
 
 
+@pytest.mark.parametrize("options", [{"refresh": True}, {"max_age": 3600}], ids=str)
+async def test_a_later_page_bought_afresh_for_the_first_time_is_kept_for_runs(
+    server, client, path, options
+):
+    """A page that no archive held takes no other's place: a run goes on over it, at no cost."""
+    async with Archive(path) as archive:
+        await run_of(client, ["x"], archive=archive, max_pages=1)
+        page = await client.showcase_page("x", cursor="0/2", archive=archive, **options)
+        assert page.usage.charged == 1
+        run, outcomes = await run_of(client, ["x"], archive=archive)
+        assert ids(outcomes["x"]) == OLD
+        assert run.usage.charged == 1
+    assert server.hits == 3
+
+
 async def test_two_refreshing_runs_at_once_agree(server, client, editions, archive, path):
     """Two runs that refresh the same creators together pay for each page once."""
     handles = [f"c{n}" for n in range(6)]

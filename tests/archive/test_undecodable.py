@@ -105,6 +105,8 @@ async def test_a_client_that_may_read_more_needs_no_salvage(path):
             run, outcomes = await run_of(client, ["large.300products"], archive=path)
             assert products_of(outcomes["large.300products"]) == sim.showcase("large.300products")
             assert run.usage.charged == 1
+    assert (await held(path, "info")).undecodable == 0
+    assert await held(path, "salvage") == []
 
 
 async def test_salvage_decodes_some_of_many(path):

@@ -103,7 +103,7 @@ def lost(sim, on_file):
 
 
 @pytest.mark.timeout(120)
-def test_killed_ten_times(tmp_path, record_property):
+def test_killed_ten_times(tmp_path):
     """Every page is on file once in the end; the ceiling holds across all kills."""
     rng = random.Random(SEED)
     handles = list(buyer.handles(SEED))
@@ -158,11 +158,3 @@ def test_killed_ten_times(tmp_path, record_property):
         twice = sum(count - 1 for count in sim.ledger.paid_twice().values())
         assert twice == gone == sim.ledger.charged - total
         assert gone <= KILLS * WIDTH
-        figures = {
-            "pages": total, "charged": sim.ledger.charged, "twice": twice,
-            "in flight at the kills": sum(in_flight), "bound": KILLS * WIDTH,
-            "ceiling": ceiling, "maybe": spent.maybe,
-        }  # fmt: skip
-        for name, figure in figures.items():
-            record_property(name, figure)
-        print(figures)  # noqa: T201 - of interest where it fails

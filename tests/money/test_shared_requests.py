@@ -17,11 +17,16 @@ from asyncsfk import (
     ShowcasePage,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.money.accounts import Guard, outcomes_of, plain, run_through, stepping
+from tests.money.accounts import QUICK, Guard, outcomes_of, plain, run_through, stepping
 from tests.support import client_of, failure
 
 HANDLE = "mrbeast.5products"
 NOW = pytest.mark.parametrize("now", [False, True])
+
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return QUICK
 
 
 @pytest.fixture
@@ -393,6 +398,35 @@ async def test_a_run_that_left_does_not_keep_another_from_being_stopped(sim, cli
         assert isinstance(outcome.error, RunStoppedError)
         await asyncio.sleep(500)
     assert sim.ledger.requests == 1
+
+
+@NOW
+@pytest.mark.parametrize("when", ["in the air", "between attempts", "not begun"])
+@pytest.mark.parametrize("before", [False, True])
+async def test_a_call_in_the_very_moment_of_a_stop(sim, client, now, when, before):
+    """Whoever asks for a page while the request for it is being ended gets one all the same."""
+    if when == "between attempts":
+        sim.add_fault(Fault.status(503, retry_after="60", times=1))
+    async with client.showcases([HANDLE]) as run:
+        outcomes = begin(outcomes_of(run))
+        if when == "not begun":
+            await turns(4)
+        else:
+            await asyncio.sleep(0.5 if when == "in the air" else 20)
+        if before:
+            call = begin(client.showcase_page(HANDLE))
+        run.stop(now=now)
+        if not before:
+            call = begin(client.showcase_page(HANDLE))
+        await outcomes
+        assert len((await call).products) == 5
+    for outcome in outcomes.result():
+        assert outcome.error is None or isinstance(outcome.error, RunStoppedError)
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 @NOW
