@@ -46,7 +46,6 @@ OK: Final = 200
 """The one status of a good, and charged, answer."""
 _REDIRECTS: Final = range(300, 400)
 _SERVER_ERRORS: Final = range(500, 600)
-_DEAREST: Final = 1_000_000  # credits for one answer: more is no price, and counts as unknown
 _EXCERPT: Final = 200
 _LONGEST: Final = 2000  # of codes, ids and addresses, which are kept as they are
 ERROR_BYTES: Final = 64 * 1024
@@ -316,7 +315,7 @@ def _read_meta(raw: bytes | msgspec.Raw) -> Meta:
         meta = _meta_decoder.decode(raw)
     except NOT_JSON:
         meta = _read_odd_meta(raw)
-    return meta if 0 <= (meta.credits_charged or 0) <= _DEAREST else Meta(meta.request_id)
+    return meta if (meta.credits_charged or 0) >= 0 else Meta(meta.request_id)
 
 
 def _read_odd_meta(raw: bytes | msgspec.Raw) -> Meta:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Below this, packing a body costs more time than writing it plainly (`benchmarks/archive.py`).
 _WORTH_PACKING: Final = 64 * 1024
+_MOST: Final = 1 << 40
 _WORTH_KEEPING: Final = 0.8  # of its size
 
 
@@ -62,7 +63,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Write it."""
-        connection.execute(self._INSERT, msgspec.structs.astuple(self))
+        bounded = msgspec.structs.replace(
+            self, charged=_bounded(self.charged), maybe=_bounded(self.maybe)
+        )
+        connection.execute(self._INSERT, msgspec.structs.astuple(bounded))
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,8 +133,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                 self.region,
                 self.cursor,
                 attempt.request_id,
-                attempt.charged,
-                attempt.maybe,
+                _bounded(attempt.charged),
+                _bounded(attempt.maybe),
                 attempt.at,
                 self.decoded,
                 encoding,
@@ -242,7 +246,7 @@ class Exposure(msgspec.Struct, frozen=True):
     def apply(self, connection: sqlite3.Connection) -> None:
         """Write it."""
         connection.execute(
-            "UPDATE session SET exposed = ? WHERE id = ?", (self.credits, self.session)
+            "UPDATE session SET exposed = ? WHERE id = ?", (_bounded(self.credits), self.session)
         )
 
 
@@ -356,6 +360,11 @@ class FindShowcase(NamedTuple):
             (self.first, showcase.floor),
         ).fetchone()
         return showcase, None if first is None else first[0]
+
+
+def _bounded(credits: int) -> int:  # noqa: A002 - the API's word
+    """Return a number of credits that SQLite can hold, and add up: the API's have no bound."""
+    return min(credits, _MOST)
 
 
 def _packed(encoding: str, body: bytes) -> tuple[str, bytes]:
