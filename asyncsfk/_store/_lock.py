@@ -47,6 +47,9 @@ class FileLock:
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                     return False
                 raise
+            except BaseException:
+                connection.close()
+                raise
             # What is there before and after is what was opened between.
             if before is not None and self._identity() == before:
                 self._connection = connection

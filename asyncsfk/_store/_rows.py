@@ -223,7 +223,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
                 "SELECT stamps FROM showcase WHERE handle = ? AND region = ?",
                 (self.handle, self.region),
             ).fetchone()
-            noted = [] if row is None else row[0].split()
+            noted: list[str] = [] if row is None else row[0].split()
             stamps += [stamp for stamp in noted if int(stamp) in self.others]
         connection.execute(self._STAMP, (self.handle, self.region, " ".join(stamps)))
         if self.outcome is None:

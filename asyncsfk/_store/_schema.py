@@ -206,7 +206,10 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
         real = Path(os.path.realpath(path))
         if real.with_name(f"{real.name}-wal").exists():
             raise
-        connection = connect(path, "ro", immutable=True)
+        return connect(path, "ro", immutable=True)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
