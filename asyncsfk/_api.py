@@ -105,7 +105,7 @@ class Api:
                 keep = await trail.keep(cursor, number, offline=refusal)
                 page_terms = Terms(terms.payer, keep)
             elif refusal is not None:
-                raise refusal.evolve(cursor=cursor)
+                raise refusal.evolve(handle=handle, route=_routes.SHOWCASE, cursor=cursor)
             try:
                 page = await self.showcase_page(
                     handle, page_terms, cursor=cursor, region=region, number=number

@@ -50,13 +50,14 @@ class Follower:
         stamp: Tells this run from others in the archive.
 
     Attributes:
+        terms: Those given, until the run has opened its archive.
         stopped: Why nothing more must be bought, once that is so.
     """
 
     def __init__(self, api: Api, options: RunOptions, terms: Terms, stamp: int) -> None:
         self._api = api
         self._options = options
-        self._terms = terms
+        self.terms = terms
         self._stamp = stamp
         self.stopped: SfkError | None = None
 
@@ -128,7 +129,7 @@ class Follower:
             outcome: What became of a creator.
             known: What was on file of it before.
         """
-        keep = self._terms.keep
+        keep = self.terms.keep
         if keep is None or isinstance(outcome.error, RunStoppedError):
             return outcome
         error = outcome.error and outcome.error.evolve(body=None, partial=())
@@ -166,7 +167,7 @@ class Follower:
     ) -> Listing[ShowcasePage, Product, str]:
         return self._api.showcase(
             handle,
-            self._terms,
+            self.terms,
             region=self._options.region,
             max_pages=self._options.max_pages,
             trail=trail,
@@ -174,12 +175,12 @@ class Follower:
         )
 
     async def _look_up(self, handle: str) -> TikTokLookup:
-        keep = self._terms.keep
+        keep = self.terms.keep
         if keep is not None:
             keep = msgspec.structs.replace(keep, offline=self.stopped)
         elif self.stopped is not None:
-            raise self.stopped.evolve()
-        terms = Terms(self._terms.payer, keep)
+            raise self.stopped.evolve(handle=handle, route=_routes.TIKTOK_PROFILE)
+        terms = Terms(self.terms.payer, keep)
         return await self._api.answer(_routes.tiktok_profile(handle), TikTokLookup, terms)
 
     async def _restart_if_stale(self, handle: str, trail: Trail) -> tuple[SfkError | None, Usage]:
@@ -192,7 +193,7 @@ class Follower:
         try:
             return None, await self._api.probe(
                 handle,
-                self._terms,
+                self.terms,
                 trail,
                 region=self._options.region,
                 max_pages=self._options.max_pages,
@@ -216,5 +217,6 @@ def _is_known(outcome: Outcome, known: Showcase | None) -> bool:
     """Tell whether an outcome came out of the file, which says as much or more of it already."""
     if known is None or known.outcome is None or known.status != outcome.status:
         return False
-    before = Outcome.from_json(known.outcome)
-    return not outcome.usage.requests and before.pages >= outcome.pages and not outcome.error
+    if outcome.usage.requests or outcome.error:
+        return False
+    return Outcome.from_json(known.outcome).pages >= outcome.pages

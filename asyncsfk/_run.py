@@ -274,7 +274,7 @@ class ShowcaseRun:
             keep.store.runs.add(self._stamp)
         self._payer = Payer(distinct(own, *owned), self._meter, job)
         self._terms = Terms(self._payer, keep)
-        self._follower = Follower(self._api, self._options, self._terms, self._stamp)
+        self._follower.terms = self._terms
 
     async def _close_purse(self) -> None:
         archive = self._purse.archive

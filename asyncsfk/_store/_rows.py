@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-# Below this, packing a body costs more time than writing it plainly (`benchmarks/archive.py`).
+# Below this, packing a body costs more time than writing it plainly.
 _WORTH_PACKING: Final = 64 * 1024
 _MOST: Final = 1 << 40
 _WORTH_KEEPING: Final = 0.8  # of its size

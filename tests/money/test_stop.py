@@ -384,3 +384,14 @@ async def test_now_in_the_very_moment_it_begins(sim, client):
             assert all(isinstance(o.error, RunStoppedError) for o in outcomes.result())
             assert run.usage.maybe <= 10
     assert sim.ledger.requests <= 12 * 10
+
+
+@pytest.mark.parametrize("archived", [False, True])
+async def test_stopped_before_it_is_entered(sim, client, tmp_path, archived):
+    """A run that is told to stop before it begins says so, and sends nothing."""
+    run = client.showcases(HANDLES, archive=tmp_path / "a.sfk" if archived else None)
+    run.stop()
+    async with run:
+        assert await outcomes_of(run) == []
+        assert isinstance(run.stopped, RunStoppedError)
+    assert sim.ledger.requests == 0
