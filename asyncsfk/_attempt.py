@@ -45,7 +45,7 @@ class _Try(NamedTuple):
     reserved: Hold
     cost: Meter
     keep: Keep | None
-    exposed: int | None
+    exposed: int
     started: float
 
 
@@ -111,7 +111,7 @@ class Attempts:
                 self._gate.leave()
             if keep is None or line is None:
                 return answer
-            return await self._keep(request, answer, line, keep, exposed)
+            return await self._keep(this, keep, answer, line)
         finally:
             flight.in_air = False
 
@@ -233,24 +233,22 @@ class Attempts:
             answer=answer,
         )
 
-    async def _keep(
-        self, request: Request, answer: Answer, line: Attempt, keep: Keep, exposed: int | None
-    ) -> Answer:
+    async def _keep(self, this: _Try, keep: Keep, answer: Answer, line: Attempt) -> Answer:
         """Keep a paid answer and the ledger's line before anybody sees them."""
         result, response = answer.result, answer.response
         try:
             if response is not None and response.status == OK:
                 await keep.put(
-                    request,
+                    this.request,
                     response,
                     result,
                     line,
                     key=self._config.api_key,
                     max_body_bytes=self._config.max_body_bytes,
-                    exposed=exposed,
+                    exposed=this.exposed,
                 )
             else:
-                await keep.store.record(line, exposed)
+                await keep.store.record(line, this.exposed)
         except ArchiveError as error:
             body = None
             if response is not None and response.status == OK:

@@ -38,8 +38,8 @@ class Trail:
         self._floor = 0
         self._anew: int | None = None
         self._look = True
-        self._cursor: str | None = None
-        self._bought: tuple[str | None, ...] = ()
+        self._number = 1
+        self._bought_from: int | None = None
         self._was_kept = False
         self._is_fresh = False
 
@@ -56,6 +56,7 @@ class Trail:
         # What the archive has never heard of need not be looked for page by page.
         self._look = found is not None
         self._floor, self._anew = self._keep.floor, None
+        self._bought_from = None
         if found is None:
             return None
         showcase, received = found
@@ -70,6 +71,7 @@ class Trail:
     def restart(self) -> None:
         """Begin anew: none of the pages kept so far will do."""
         self._floor = self._anew = self._keep.store.last_page + 1
+        self._bought_from = None
         self.rewind()
 
     async def keep(
@@ -88,7 +90,7 @@ class Trail:
         if number == 1 and not self._is_fresh:
             await self.open()
         self._is_fresh = False
-        self._cursor = cursor
+        self._number = number
         return msgspec.structs.replace(
             self._keep,
             offline=offline,
@@ -103,10 +105,11 @@ class Trail:
 
     def passed(self, *, kept: bool) -> None:
         """Take note of a page that was had, out of the archive or not."""
-        if not kept:
-            self._bought = (self._cursor,)
+        if not kept and self._bought_from is None:
+            self._bought_from = self._number
         # One that a probe has just bought is no older than if it were bought only now.
-        self._was_kept = kept and self._bought != (self._cursor,)
+        is_old = self._bought_from is None or self._number < self._bought_from
+        self._was_kept = kept and is_old
 
     @property
     def is_begun(self) -> bool:

@@ -145,7 +145,7 @@ class Store:
             self._watches.tell(page.attempt.handle, page.region or "", by)
         await self._submit(page, exposed)
 
-    async def record(self, attempt: Attempt, exposed: int | None) -> None:
+    async def record(self, attempt: Attempt, exposed: int) -> None:
         """Enter an attempt into the ledger, which had exposed so many credits.
 
         Raises:
@@ -153,7 +153,7 @@ class Store:
         """
         await self._submit(attempt, exposed)
 
-    def record_soon(self, attempt: Attempt, exposed: int | None) -> None:
+    def record_soon(self, attempt: Attempt, exposed: int) -> None:
         """Enter an attempt into the ledger, at the latest when the file is closed."""
         with suppress(ArchiveError):
             _ = self._submit(attempt, exposed)
