@@ -2,11 +2,13 @@
 
 import asyncio
 import inspect
-from contextlib import asynccontextmanager, suppress
+import threading
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
 
 from asyncsfk import Client, Retry, SfkError
+from asyncsfk.simulator import Simulator
 
 #: The route whose pages cost a credit, as errors and events name it.
 SHOWCASE = "/v1/tiktok/profiles/{handle}/showcase-products"
@@ -126,3 +128,26 @@ async def told(answer, *, keep=False, **options):
         Client(base_url=server.url, **options) as client,
     ):
         yield server, client
+
+
+@contextmanager
+def running(**settings):
+    """Run a simulator on a loop and thread of its own."""
+    started, loop, stop = threading.Event(), None, None
+    simulator = Simulator(**settings)
+
+    async def serve():
+        nonlocal loop, stop
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        async with simulator:
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=[serve()])
+    thread.start()
+    try:
+        assert started.wait(10)
+        yield simulator
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)

@@ -1,10 +1,8 @@
 """The command line under test: a simulator in a thread, and ways to run `asyncsfk`."""
 
-import asyncio
 import os
 import subprocess
 import sysconfig
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,32 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from asyncsfk.cli._app import app
-from asyncsfk.simulator import Simulator
+from tests.support import running
 
 ASYNCSFK = str(Path(sysconfig.get_path("scripts")) / "asyncsfk")
-
-
-@contextmanager
-def running(**settings):
-    """Run a simulator on a loop and thread of its own."""
-    started, loop, stop = threading.Event(), None, None
-    simulator = Simulator(**settings)
-
-    async def serve():
-        nonlocal loop, stop
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        async with simulator:
-            started.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=[serve()])
-    thread.start()
-    try:
-        assert started.wait(10)
-        yield simulator
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
 
 
 @pytest.fixture

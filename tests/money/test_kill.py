@@ -1,53 +1,29 @@
 """A run that is killed again and again loses and pays no more than what was in the air."""
 
-import asyncio
 import os
 import random
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import asyncsfk
 from asyncsfk import Archive
-from asyncsfk.simulator import Latency, Simulator
+from asyncsfk.simulator import Latency
 from tests.money import buyer
 from tests.money.accounts import plain
+from tests.support import running
 
 pytestmark = pytest.mark.large
 
 SEED = 11
 KILLS = 10
 WIDTH = 16
-
-
-@contextmanager
-def running(**settings):
-    """Run a simulator on a loop and thread of its own."""
-    started, loop, stop = threading.Event(), None, None
-    simulator = Simulator(**settings)
-
-    async def serve():
-        nonlocal loop, stop
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        async with simulator:
-            started.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=[serve()])
-    thread.start()
-    try:
-        assert started.wait(10)
-        yield simulator
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
 
 
 class Job:
