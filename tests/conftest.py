@@ -1,6 +1,8 @@
 """What every test gets: a virtual clock, a clean environment, and checks of what it leaves behind.
 
-- Async tests run on `VirtualTimeLoop` in debug mode. Mark a test `real_time` for an ordinary loop.
+- Async tests run on `VirtualTimeLoop`. Mark a test `real_time` for an ordinary loop.
+- `PYTHONASYNCIODEBUG=1` puts the loops in debug mode, at twice the time.
+- What is drawn at random (jitter) is drawn the same at each run.
 - After an async test: no task, socket or transport of its own is left, nothing was never awaited.
 - While an async test runs, a blocking call below `asyncsfk` is an error (blockbuster).
 - `HYPOTHESIS_PROFILE=dev` explores anew at each run; the default repeats the same examples.
@@ -10,6 +12,7 @@ import asyncio
 import gc
 import logging
 import os
+import random
 
 import hypothesis
 import pytest
@@ -17,8 +20,8 @@ from blockbuster import blockbuster_ctx
 
 from tests.virtual_time import VirtualTimeLoop, WatchedLoop
 
-VIRTUAL = ("asyncio", {"debug": True, "loop_factory": VirtualTimeLoop})
-REAL = ("asyncio", {"debug": True, "loop_factory": WatchedLoop})
+VIRTUAL = ("asyncio", {"loop_factory": VirtualTimeLoop})
+REAL = ("asyncio", {"loop_factory": WatchedLoop})
 
 #: Looks (of 1 ms of the loop's time) that a test's last transports get to finish closing.
 LOOKS = 50
@@ -62,6 +65,11 @@ def clean_environment(monkeypatch):
     for name in os.environ:
         if name.upper().startswith("SOCIALFETCH_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def fixed_chance():
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)

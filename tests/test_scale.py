@@ -8,18 +8,11 @@ import pytest
 
 from asyncsfk import Client, UnauthorizedError
 from asyncsfk.simulator import Simulator
-from tests.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.large
 
 MILLION = 1_000_000
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    # Without the loop's debug mode, which would take most of the time at this size.
-    return "asyncio", {"debug": False, "loop_factory": VirtualTimeLoop}
 
 
 class Pulled:

@@ -6,17 +6,10 @@ import pytest
 
 from asyncsfk import Client, Retry, Timeout
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.large
 
 CREATORS = 3_000
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    # Without the loop's debug mode, which would take most of the time at this size.
-    return "asyncio", {"debug": False, "loop_factory": VirtualTimeLoop}
 
 
 async def test_a_storm_of_every_fault_loses_nothing_that_was_paid():

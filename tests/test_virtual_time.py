@@ -220,6 +220,14 @@ async def test_the_loop_names_what_is_open():
     assert loop.open_files() == before
 
 
+async def test_the_loop_refuses_another_thread():
+    """A thread that calls the loop's unsafe methods is told, not left to corrupt it."""
+    loop = asyncio.get_running_loop()
+    for call in (loop.call_soon, lambda run: loop.call_later(1, run)):
+        with pytest.raises(RuntimeError, match="not thread-safe"):
+            await asyncio.to_thread(call, print)
+
+
 @pytest.mark.real_time
 async def test_a_test_can_ask_for_real_time():
     """Marked `real_time`, a test has an ordinary loop."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import selectors
+import threading
 
 import anyio
 import anyio.to_thread
@@ -23,13 +24,32 @@ TICK = 1e-7
 
 
 class WatchedLoop(asyncio.SelectorEventLoop):
-    """An ordinary selector event loop that can name what it watches."""
+    """An ordinary selector event loop that can name what it watches.
+
+    As in debug mode, which costs a test half of its time, a callback from another thread is an
+    error unless it comes by `call_soon_threadsafe`.
+    """
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         """Make a loop over a selector (by default the platform's best)."""
         self._watched = selector or selectors.DefaultSelector()
         super().__init__(self._watched)
+        self._thread = threading.get_ident()
         self.slow_callback_duration = float("inf")
+
+    def call_soon(self, callback, *args, context=None):
+        """Have a callback called in the loop's next turn."""
+        self._must_be_ours()
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(self, when, callback, *args, context=None):
+        """Have a callback called at a time of the loop's clock."""
+        self._must_be_ours()
+        return super().call_at(when, callback, *args, context=context)
+
+    def _must_be_ours(self):
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("a thread called what is not thread-safe of the loop")
 
     def open_files(self) -> set[object]:
         """Give the sockets and pipes that the loop is watching, its own among them."""

@@ -5,7 +5,6 @@ import pytest
 from asyncsfk import Archive
 from asyncsfk.simulator import Latency, Simulator
 from tests.support import client_of
-from tests.virtual_time import VirtualTimeLoop
 
 
 @pytest.fixture
@@ -30,8 +29,3 @@ async def archive(path):
     """An archive that is open for writing."""
     async with Archive(path) as archive:
         yield archive
-
-
-@pytest.fixture(scope="session")
-def anyio_backend():
-    return "asyncio", {"debug": False, "loop_factory": VirtualTimeLoop}

@@ -6,10 +6,6 @@ from contextlib import asynccontextmanager
 
 from asyncsfk import BudgetReachedError
 from tests.support import SHOWCASE
-from tests.virtual_time import VirtualTimeLoop
-
-#: An `anyio_backend` without the loop's debug mode, which would take most of a large test's time.
-QUICK = ("asyncio", {"debug": False, "loop_factory": VirtualTimeLoop})
 
 #: Faults that leave the answer good.
 HARMLESS = (

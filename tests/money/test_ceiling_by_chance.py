@@ -8,7 +8,6 @@ import pytest
 from asyncsfk import Archive, BudgetReachedError, Client, Retry, Timeout, UndecodableError
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.money.accounts import (
-    QUICK,
     Guard,
     assert_can_go_on,
     assert_one_each,
@@ -41,11 +40,6 @@ FAULTS = (
     lambda _, **when: Fault.empty_page_with_more(**when),
     lambda _, **when: Fault.drip(chunk=500, interval=0.5, **when),
 )
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return QUICK
 
 
 class Case:

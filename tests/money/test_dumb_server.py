@@ -6,13 +6,8 @@ from collections import Counter
 import pytest
 
 from asyncsfk import Archive, BudgetReachedError, Client, ConnectionLostError, Retry, events
-from tests.money.accounts import QUICK, Guard, assert_one_each, plain, run_through
+from tests.money.accounts import Guard, assert_one_each, plain, run_through
 from tests.money.dumb_server import KEY, dumb_server
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return QUICK
 
 
 def client_of(server, **options):

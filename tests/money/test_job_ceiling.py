@@ -8,7 +8,6 @@ import pytest
 from asyncsfk import Archive, Budget, BudgetReachedError, Retry
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.money.accounts import (
-    QUICK,
     assert_one_each,
     assert_stopped_at_the_ceiling,
     assert_true,
@@ -18,11 +17,6 @@ from tests.money.accounts import (
     run_through,
 )
 from tests.support import client_of, failure
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return QUICK
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 from asyncsfk import Archive, Budget, BudgetReachedError, events
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
 from tests.money.accounts import (
-    QUICK,
     Guard,
     assert_can_go_on,
     assert_one_each,
@@ -18,12 +17,6 @@ from tests.money.accounts import (
     run_through,
 )
 from tests.support import SHOWCASE, client_of, failure
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return QUICK
-
 
 FOREVER = range(1, 1_000_000)
 

@@ -17,16 +17,11 @@ from asyncsfk import (
     ShowcasePage,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.money.accounts import QUICK, Guard, outcomes_of, plain, run_through, stepping
+from tests.money.accounts import Guard, outcomes_of, plain, run_through, stepping
 from tests.support import client_of, failure
 
 HANDLE = "mrbeast.5products"
 NOW = pytest.mark.parametrize("now", [False, True])
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return QUICK
 
 
 @pytest.fixture

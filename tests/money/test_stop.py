@@ -8,7 +8,6 @@ import pytest
 from asyncsfk import Archive, Budget, Retry, RunStoppedError
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.money.accounts import (
-    QUICK,
     assert_can_go_on,
     assert_true,
     creators,
@@ -18,12 +17,6 @@ from tests.money.accounts import (
     run_through,
 )
 from tests.support import client_of
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return QUICK
-
 
 HANDLES = creators(60)
 

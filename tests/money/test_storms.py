@@ -17,7 +17,6 @@ from asyncsfk import (
 )
 from asyncsfk.simulator import FATAL, Fault, Latency, Simulator
 from tests.money.accounts import (
-    QUICK,
     Guard,
     assert_one_each,
     assert_true,
@@ -30,11 +29,6 @@ pytestmark = pytest.mark.large
 
 #: Faults that charge, and after which there is nothing on file.
 LOSSES = ("close_after_charge", "reset", "truncate", "hang", "status", "garbage", "oversized")
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return QUICK
 
 
 @pytest.mark.parametrize(
