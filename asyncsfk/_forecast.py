@@ -136,9 +136,15 @@ class _Forecast:
             return
         region = self._wanted.region
         with reading(self._path) as connection:
-            for handle in handles:
-                first = key_of(_routes.showcase(handle, cursor=None, region=region))
-                found = FindShowcase(handle, region or "", first).read(connection)
+            asked = [
+                FindShowcase(
+                    handle,
+                    region or "",
+                    key_of(_routes.showcase(handle, cursor=None, region=region)),
+                )
+                for handle in handles
+            ]
+            for found in FindShowcase.read(connection, asked):
                 if found is None or found[1] is None or found[1] < self._since:
                     self._to_start += 1
                 else:

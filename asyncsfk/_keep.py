@@ -163,6 +163,6 @@ def _without_key(
     else:
         plain = result.body
     clean = key.redact_bytes(plain)
-    if clean != plain:
+    if clean is not plain:
         return "", clean
-    return encoding, key.redact_bytes(response.body)
+    return encoding, plain if plain is response.body else key.redact_bytes(response.body)

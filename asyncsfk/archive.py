@@ -14,7 +14,17 @@ from asyncsfk import _kept
 from asyncsfk._checks import check_seconds, is_path
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._keep import Keep
-from asyncsfk._store import Decoded, PageRow, Showcase, Store, Totals, reading, shown, writing
+from asyncsfk._store import (
+    Decoded,
+    PageRow,
+    Showcase,
+    Store,
+    Tables,
+    Totals,
+    reading,
+    shown,
+    writing,
+)
 from asyncsfk.errors import ArchiveError, ClientStateError, InvalidArgumentError
 from asyncsfk.records import (
     ArchivedPage,
@@ -273,7 +283,7 @@ class Archive:
                     page.decode(max_body_bytes=max_body_bytes)
                 except _kept.CANNOT_DECODE:
                     continue
-                Decoded(row[0]).apply(connection)
+                Decoded(row[0]).apply(Tables(connection))
                 yield msgspec.structs.replace(page, decoded=True)
 
     # --- for the calls that use it

@@ -153,8 +153,9 @@ class ApiKey:
         return text.replace(self._value, "***")
 
     def redact_bytes(self, data: bytes) -> bytes:
-        """Return bytes of the API's with the key struck out, should it have echoed it."""
-        return data.replace(self._value.encode(), b"***")
+        """Return bytes of the API's with the key struck out; the same bytes if it is not there."""
+        value = self._value.encode()
+        return data.replace(value, b"***") if value in data else data
 
     def __repr__(self) -> str:
         return "ApiKey(***)"

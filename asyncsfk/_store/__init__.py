@@ -1,20 +1,12 @@
 """The file below an archive: one SQLite database, one writer. Knows rows, not what they mean."""
 
 from asyncsfk._store._file import Durability, writing
-from asyncsfk._store._rows import (
-    Attempt,
-    Decoded,
-    Find,
-    FindShowcase,
-    Finish,
-    Page,
-    PageRow,
-    Showcase,
-    Totals,
-)
+from asyncsfk._store._reads import Find, FindShowcase, PageRow, Showcase, Totals
 from asyncsfk._store._schema import VERSION, reading, shown
 from asyncsfk._store._store import Store
+from asyncsfk._store._tables import Tables
 from asyncsfk._store._watch import Watch
+from asyncsfk._store._writes import Attempt, Decoded, Finish, Page
 
 __all__ = [
     "VERSION",
@@ -28,6 +20,7 @@ __all__ = [
     "PageRow",
     "Showcase",
     "Store",
+    "Tables",
     "Totals",
     "Watch",
     "reading",

@@ -10,8 +10,10 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asyncsfk._store._lock import FileLock, holder
-from asyncsfk._store._rows import Attempt, Page, Read, Totals, Write
+from asyncsfk._store._reads import Read, Totals, read_all
 from asyncsfk._store._schema import connect, made_sense_of, prepare, shown, translate, translated
+from asyncsfk._store._tables import Tables
+from asyncsfk._store._writes import Attempt, Write
 from asyncsfk._version import __version__
 from asyncsfk.errors import ArchiveError, ArchiveLockedError
 
@@ -98,7 +100,7 @@ class File:
             return Totals.read(connection)
 
     def write(self, batch: Sequence[Write]) -> list[Any]:
-        """Commit writes together, and return what each gives.
+        """Commit writes together; each gives nothing.
 
         Raises:
             ArchiveError: None of them was committed, and none will be any more.
@@ -108,7 +110,10 @@ class File:
         connection = self._connections["writer"]
         try:
             connection.execute("BEGIN IMMEDIATE")
-            results = [write.apply(connection) for write in batch]
+            tables = Tables(connection)
+            for write in batch:
+                write.apply(tables)
+            tables.flush()
             connection.execute("COMMIT")
         except BaseException as error:
             connection.rollback()
@@ -117,11 +122,8 @@ class File:
                 raise self.broken from error
             raise
         # Here, since who submitted them may have left.
-        pages = [
-            result for write, result in zip(batch, results, strict=True) if isinstance(write, Page)
-        ]
-        self.last_page = max([self.last_page, *pages])
-        return results
+        self.last_page = max(self.last_page, tables.last_page)
+        return [None] * len(batch)
 
     def read(self, batch: Sequence[Read]) -> list[Any]:
         """Return what is found, one after the other.
@@ -130,7 +132,7 @@ class File:
             ArchiveError: The file cannot be read.
         """
         with translated(self._path):
-            return [read.read(self._connections["reader"]) for read in batch]
+            return read_all(self._connections["reader"], batch)
 
     def close(self, *, is_landed: bool) -> None:
         """Close the file and give the lock back.
@@ -192,6 +194,7 @@ def writing(path: Path) -> Generator[sqlite3.Connection]:
 
 def _bury_the_dead(connection: sqlite3.Connection, now: float) -> None:
     """End the sessions of processes that died: what they had under way may have been charged."""
+    tables = Tables(connection)
     for session, exposed in connection.execute(
         "SELECT id, exposed FROM session WHERE ended IS NULL"
     ).fetchall():
@@ -206,5 +209,6 @@ def _bury_the_dead(connection: sqlite3.Connection, now: float) -> None:
                 failure="ProcessDied",
                 charged=0,
                 maybe=exposed,
-            ).apply(connection)
+            ).apply(tables)
         connection.execute("UPDATE session SET ended = ?, exposed = 0 WHERE id = ?", (now, session))
+    tables.flush()

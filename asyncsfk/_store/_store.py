@@ -12,22 +12,10 @@ import anyio
 
 from asyncsfk._store._batches import Batches
 from asyncsfk._store._file import File
-from asyncsfk._store._rows import (
-    Attempt,
-    Decoded,
-    Exposure,
-    Find,
-    FindShowcase,
-    Finish,
-    Note,
-    Page,
-    PageRow,
-    Read,
-    Showcase,
-    Write,
-)
+from asyncsfk._store._reads import Find, FindShowcase, PageRow, Read, Showcase
 from asyncsfk._store._schema import shown
 from asyncsfk._store._watch import Watch, Watches
+from asyncsfk._store._writes import Attempt, Decoded, Exposure, Finish, Note, Page, Write
 from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:

@@ -1,0 +1,149 @@
+"""What is looked for in the file, and what is found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+_MOST_ASKED: Final = 64
+
+
+class PageRow(NamedTuple):
+    """A page as it is kept; see `Page`."""
+
+    id: int
+    route: str
+    handle: str | None
+    region: str | None
+    cursor: str | None
+    request_id: str | None
+    charged: int
+    maybe: int
+    received: float
+    decoded: int
+    encoding: str
+    body: bytes
+
+    @classmethod
+    def select(cls, rest: str) -> str:
+        """Return the SQL that finds pages."""
+        return f"SELECT {', '.join(cls._fields)} FROM page {rest}"  # noqa: S608 - our own words
+
+
+class Totals(NamedTuple):
+    """What the ledger adds up to."""
+
+    requests: int
+    retries: int
+    charged: int
+    maybe: int
+    bytes: int
+    pages: int
+
+    @classmethod
+    def read(cls, connection: sqlite3.Connection) -> Totals:
+        """Add the ledger up."""
+        sums = connection.execute(
+            "SELECT count(*) FILTER (WHERE number > 0), count(*) FILTER (WHERE number > 1), "
+            "ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(sum(bytes), 0), "
+            "(SELECT count(*) FROM page) FROM attempt"
+        ).fetchone()
+        return cls(*sums)
+
+
+class Showcase(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a creator's showcase has come, as it is kept.
+
+    Attributes:
+        floor: Its pages have ids from here on; lower ones are of an older showcase.
+        stamps: Which of the runs that were under way then have finished it.
+        status: Of its outcome; ``None`` while it is under way.
+        outcome: The outcome as JSON, without its products.
+    """
+
+    handle: str
+    region: str
+    floor: int = 0
+    stamps: str = ""
+    status: str | None = None
+    finished: float | None = None
+    outcome: bytes | None = None
+
+    COLUMNS: ClassVar = "handle, region, floor, stamps, status, finished, outcome"
+
+    @classmethod
+    def of(cls, columns: Sequence[Any]) -> Showcase:
+        """Return what a row of those columns says."""
+        return cls(**dict(zip(cls.COLUMNS.split(", "), columns, strict=True)))
+
+    def is_finished_by(self, stamp: int) -> bool:
+        """Tell whether a run has finished it."""
+        return str(stamp) in self.stamps.split()
+
+
+class Find(NamedTuple):
+    """Look for the newest page under a key, from an id and a time on.
+
+    Attributes:
+        alone: Take those too that are no part of their showcase.
+    """
+
+    key: bytes
+    floor: int
+    since: float = 0.0
+    alone: bool = True
+
+    def read(self, connection: sqlite3.Connection) -> PageRow | None:
+        """Find it."""
+        row = connection.execute(
+            PageRow.select(
+                "WHERE key = ? AND id >= ? AND received >= ? AND (? OR NOT apart) "
+                "ORDER BY id DESC LIMIT 1"
+            ),
+            self,
+        ).fetchone()
+        return None if row is None else PageRow(*row)
+
+
+class FindShowcase(NamedTuple):
+    """Look how far a showcase has come, and when its first page was received."""
+
+    handle: str
+    region: str
+    first: bytes
+
+    @classmethod
+    def read(
+        cls, connection: sqlite3.Connection, asked: Sequence[FindShowcase]
+    ) -> list[tuple[Showcase, float | None] | None]:
+        """Find some together."""
+        found: dict[int, tuple[Showcase, float | None]] = {}
+        for start in range(0, len(asked), _MOST_ASKED):
+            some = asked[start : start + _MOST_ASKED]
+            rows = ", ".join(["(?, ?, ?, ?)"] * len(some))
+            values = [value for at, one in enumerate(some, start) for value in (at, *one)]
+            for at, received, *columns in connection.execute(
+                f"WITH asked (at, wanted, part, first) AS (VALUES {rows}) "  # noqa: S608 - our own words
+                "SELECT at, (SELECT received FROM page WHERE key = first AND id >= floor "
+                f"AND NOT apart ORDER BY id DESC LIMIT 1), {Showcase.COLUMNS} "
+                "FROM asked JOIN showcase ON handle = wanted AND region = part",
+                values,
+            ):
+                found[at] = Showcase.of(columns), received
+        return [found.get(at) for at in range(len(asked))]
+
+
+Read = Find | FindShowcase
+
+
+def read_all(connection: sqlite3.Connection, reads: Sequence[Read]) -> list[Any]:
+    """Return what each finds; showcases are looked for together."""
+    showcases = iter(
+        FindShowcase.read(connection, [one for one in reads if isinstance(one, FindShowcase)])
+    )
+    return [one.read(connection) if isinstance(one, Find) else next(showcases) for one in reads]

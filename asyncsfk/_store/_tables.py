@@ -1,0 +1,100 @@
+"""The file's tables, as writes fill them: rows gather, and go in many a statement."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+# SQLite once took 999 parameters; the widest row has 13.
+_MOST_ROWS: Final = 64
+
+
+class Insert:
+    """Puts rows into a table.
+
+    Args:
+        table: Its name.
+        columns: What a row has.
+        conflict: What becomes of a row that is there already.
+    """
+
+    def __init__(self, table: str, columns: str, conflict: str = "") -> None:
+        self._head = f"INSERT INTO {table} ({columns}) VALUES "  # noqa: S608 - our own words
+        self._row = f"({', '.join('?' * len(columns.split()))})"
+        self._tail = f" {conflict}"
+
+    def execute(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Put rows in; return the id of the last."""
+        at, last = 0, 0
+        while left := len(rows) - at:
+            # Powers of two: few statements, and few texts for SQLite to prepare.
+            count = min(_MOST_ROWS, 1 << left.bit_length() - 1)
+            sql = f"{self._head}{', '.join([self._row] * count)}{self._tail}"
+            some = chain.from_iterable(rows[at : at + count])
+            last = connection.execute(sql, tuple(some)).lastrowid or 0
+            at += count
+        return last
+
+
+ATTEMPTS: Final = Insert(
+    "attempt",
+    "at, seconds, route, handle, number, status, failure, charged, maybe, bytes, request_id",
+)
+PAGES: Final = Insert(
+    "page",
+    "key, route, handle, region, cursor, request_id, charged, maybe, received, decoded, encoding, "
+    "body, apart",
+)
+OPENED: Final = Insert("showcase", "handle, region", "ON CONFLICT DO NOTHING")
+# An outcome with nothing in it does not take the place of one that has pages on file, such as when
+# buying them afresh failed; without an outcome the one that is there stays.
+_STAYS: Final = (
+    "excluded.outcome IS NULL OR excluded.status IN ('failed', 'skipped') "
+    "AND ifnull(status, 'failed') NOT IN ('failed', 'skipped')"
+)
+FINISHED: Final = Insert(
+    "showcase",
+    "handle, region, stamps, status, finished, outcome",
+    "ON CONFLICT DO UPDATE SET stamps = excluded.stamps, "
+    + ", ".join(
+        f"{name} = CASE WHEN {_STAYS} THEN {name} ELSE excluded.{name} END"
+        for name in ("status", "finished", "outcome")
+    ),
+)
+
+
+class Tables:
+    """The file's tables, within a transaction.
+
+    A statement of its own for each row would hand the interpreter to and from SQLite for each,
+    while the event loop's thread competes for it. Rows of one table go in by their order; those
+    of different tables do not mind it.
+
+    Args:
+        connection: What to write to.
+
+    Attributes:
+        last_page: The highest id of a page put in, or 0.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._rows: dict[Insert, list[tuple[Any, ...]]] = {}
+        self.last_page = 0
+
+    def add(self, insert: Insert, row: tuple[Any, ...]) -> None:
+        """Put a row in, in time."""
+        self._rows.setdefault(insert, []).append(row)
+
+    def flush(self) -> sqlite3.Connection:
+        """Put in what has gathered; return the connection, for what must see it."""
+        gathered, self._rows = self._rows, {}
+        for insert, rows in gathered.items():
+            last = insert.execute(self._connection, rows)
+            if insert is PAGES:
+                self.last_page = last
+        return self._connection

@@ -1,0 +1,240 @@
+"""What goes into the file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from asyncsfk._packing import GZIP, pack
+from asyncsfk._store._reads import Find
+from asyncsfk._store._tables import ATTEMPTS, FINISHED, OPENED, PAGES
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from asyncsfk._store._tables import Tables
+
+# Below this, packing a body costs more time than writing it plainly.
+_WORTH_PACKING: Final = 64 * 1024
+_MOST: Final = 1 << 40
+_WORTH_KEEPING: Final = 0.8  # of its size
+
+
+class Write(Protocol):
+    """Something to be written, within a transaction of others."""
+
+    def apply(self, tables: Tables) -> None:
+        """Write it."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, as the ledger keeps it.
+
+    Attributes:
+        at: When it ended, in seconds since 1970.
+        seconds: How long it took; ``None`` for what was not measured.
+        number: 1 for the first attempt of a call.
+        status: HTTP status, if an answer came.
+        failure: Name of the error's class; ``None`` for a good answer.
+        bytes: Body bytes received.
+    """
+
+    at: float
+    seconds: float | None
+    route: str
+    handle: str | None
+    number: int
+    status: int | None
+    failure: str | None
+    charged: int
+    maybe: int
+    bytes: int = 0
+    request_id: str | None = None
+
+    def apply(self, tables: Tables) -> None:
+        """Write it."""
+        tables.add(
+            ATTEMPTS,
+            (
+                self.at,
+                self.seconds,
+                self.route,
+                self.handle,
+                self.number,
+                self.status,
+                self.failure,
+                _bounded(self.charged),
+                _bounded(self.maybe),
+                self.bytes,
+                self.request_id,
+            ),
+        )
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that was paid for, with the attempt that got it.
+
+    Attributes:
+        key: What was asked for, shortened to 16 bytes.
+        region: Part of a showcase's identity; ``None`` where the route is another.
+        decoded: Whether this version could decode it.
+        encoding: Of the body: ``gzip``, or nothing for a plain one.
+        body: As it came over the wire.
+        attempt: The attempt that got it.
+        opens: It may be the first page of its showcase in the file.
+        floor: Where it begins a showcase anew: pages below this id are of an older one.
+        apart: It is of another time than the showcase that is there, and no part of it if that
+            has such a page.
+        unless_from: It is not kept if there is one under its key from this id on.
+    """
+
+    key: bytes
+    region: str | None
+    cursor: str | None
+    decoded: bool
+    encoding: str
+    body: bytes
+    attempt: Attempt
+    opens: bool = False
+    floor: int | None = None
+    apart: bool = False
+    unless_from: int | None = None
+
+    def apply(self, tables: Tables) -> None:
+        """Write it and its attempt."""
+        attempt = self.attempt
+        attempt.apply(tables)
+        if self.unless_from is not None:
+            same = Find(self.key, self.unless_from).read(tables.flush())
+            if same is not None:
+                return
+        if self.opens:
+            handle, region = attempt.handle, self.region or ""
+            tables.add(OPENED, (handle, region))
+            if self.floor is not None:
+                tables.flush().execute(
+                    "UPDATE showcase SET floor = ?, status = NULL, outcome = NULL "
+                    "WHERE handle = ? AND region = ?",
+                    (self.floor, handle, region),
+                )
+        encoding, body = _packed(self.encoding, self.body)
+        tables.add(
+            PAGES,
+            (
+                self.key,
+                attempt.route,
+                attempt.handle,
+                self.region,
+                self.cursor,
+                attempt.request_id,
+                _bounded(attempt.charged),
+                _bounded(attempt.maybe),
+                attempt.at,
+                self.decoded,
+                encoding,
+                body,
+                self.apart and self._is_there(tables.flush()),
+            ),
+        )
+
+    def _is_there(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether the showcase that is there has a page under this key."""
+        row = connection.execute(
+            "SELECT 1 FROM page WHERE key = ? AND NOT apart AND id >= "
+            "(SELECT floor FROM showcase WHERE handle = ? AND region = ?) LIMIT 1",
+            (self.key, self.attempt.handle, self.region or ""),
+        ).fetchone()
+        return row is not None
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """That a run has finished a showcase, and with what outcome.
+
+    Attributes:
+        stamp: Which run.
+        others: Which others are under way: what they have finished stays noted.
+        outcome: As JSON, without its products; ``None`` leaves the one that is there.
+    """
+
+    handle: str
+    region: str
+    stamp: int
+    others: frozenset[int]
+    status: str
+    finished: float
+    outcome: bytes | None
+
+    def apply(self, tables: Tables) -> None:
+        """Write it."""
+        stamps = [str(self.stamp)]
+        if self.others:
+            row = (
+                tables.flush()
+                .execute(
+                    "SELECT stamps FROM showcase WHERE handle = ? AND region = ?",
+                    (self.handle, self.region),
+                )
+                .fetchone()
+            )
+            noted: list[str] = [] if row is None else row[0].split()
+            stamps += [stamp for stamp in noted if int(stamp) in self.others]
+        known = self.outcome is None
+        tables.add(
+            FINISHED,
+            (
+                self.handle,
+                self.region,
+                " ".join(stamps),
+                None if known else self.status,
+                None if known else self.finished,
+                self.outcome,
+            ),
+        )
+
+
+class Exposure(msgspec.Struct, frozen=True):
+    """How many credits requests under way may cost, should we die before their answers."""
+
+    session: int
+    credits: int
+
+    def apply(self, tables: Tables) -> None:
+        """Write it."""
+        tables.flush().execute(
+            "UPDATE session SET exposed = ? WHERE id = ?", (_bounded(self.credits), self.session)
+        )
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A fact about the whole file."""
+
+    name: str
+    value: str
+
+    def apply(self, tables: Tables) -> None:
+        """Write it."""
+        tables.flush().execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (self.name, self.value))
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    """A page that can be decoded after all."""
+
+    id: int
+
+    def apply(self, tables: Tables) -> None:
+        """Write it."""
+        tables.flush().execute("UPDATE page SET decoded = 1 WHERE id = ?", (self.id,))
+
+
+def _bounded(credits: int) -> int:  # noqa: A002 - the API's word
+    """Return a number of credits that SQLite can hold, and add up: the API's have no bound."""
+    return min(credits, _MOST)
+
+
+def _packed(encoding: str, body: bytes) -> tuple[str, bytes]:
+    """Return a plain body packed, where that pays."""
+    if encoding or len(body) < _WORTH_PACKING:
+        return encoding, body
+    packed = pack(body)
+    return (GZIP, packed) if len(packed) < len(body) * _WORTH_KEEPING else (encoding, body)
