@@ -5,12 +5,13 @@ The only module of the client that imports aiohttp.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
+from asyncsfk._watchdog import Watchdog
 from asyncsfk._wire import ERROR_BYTES, Response
 from asyncsfk.errors import (
     BodyTooLargeError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from aiohttp.client_middlewares import ClientHandlerType
 
+    from asyncsfk._watchdog import Watch
     from asyncsfk.config import Config
 
 _OK: Final = 200
@@ -52,21 +54,41 @@ class _DisconnectedError(Exception):
     """The connection dropped. Raised through aiohttp in place of what makes it send again."""
 
 
-async def _send_once(
-    request: aiohttp.ClientRequest, handler: ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Let one call be one request: aiohttp silently repeats a GET whose connection drops.
+class _Sending:
+    """One request on its way; the client middleware that lets one call be one request.
 
-    A client middleware runs for each attempt, inside of that repetition; the repetition knows
-    only aiohttp's own errors. A borrowed session's cookies stay at home, too.
+    aiohttp silently repeats a GET whose connection drops. A middleware runs for each attempt,
+    inside of that repetition, which knows only aiohttp's own errors. A borrowed session's cookies
+    stay at home, too.
     """
-    request.headers.popall(hdrs.COOKIE, None)
-    try:
-        return await handler(request)
-    except _NOTHING_SENT:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _DisconnectedError(str(error)) from error
+
+    __slots__ = ("_request",)
+
+    def __init__(self) -> None:
+        self._request: aiohttp.ClientRequest | None = None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send it."""
+        self._request = request
+        request.headers.popall(hdrs.COOKIE, None)
+        try:
+            return await handler(request)
+        except _NOTHING_SENT:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            raise _DisconnectedError(str(error)) from error
+
+    def progress(self) -> int | None:
+        """Return a number that grows from 0 as an answer comes; ``None`` until it can come."""
+        # aiohttp declares both as never missing.
+        request = self._request
+        response = request and cast("aiohttp.ClientResponse | None", request.response)
+        if response is None:
+            return None
+        content = cast("aiohttp.StreamReader | None", response.content)
+        return 0 if content is None else 1 + content.total_bytes
 
 
 class Transport:
@@ -78,15 +100,17 @@ class Transport:
     def __init__(self, config: Config, session: aiohttp.ClientSession | None) -> None:
         self._owns_session = session is None
         self._session = session or _make_session(config)
-        self._base = config.base_url
+        base = URL(config.base_url, encoded=True)
+        self._scheme = base.scheme
+        self._authority = base.raw_authority
+        self._prefix = base.raw_path.rstrip("/")
         self._proxy = config.proxy
         self._max_body_bytes = config.max_body_bytes
+        # aiohttp keeps the time only of connections, which are few.
         self._timeout = aiohttp.ClientTimeout(
-            total=config.timeout.total,
-            connect=config.timeout.connect,
-            sock_connect=config.timeout.connect,
-            sock_read=config.timeout.read,
+            total=None, connect=config.timeout.connect, sock_connect=config.timeout.connect
         )
+        self._watchdog = Watchdog(total=config.timeout.total, quiet=config.timeout.read)
 
     @property
     def width(self) -> int | None:
@@ -113,36 +137,50 @@ class Transport:
         """
         if self._session.closed:
             raise ClientStateError("the borrowed aiohttp session is closed")
+        path, _, query = target.partition("?")
+        sending = _Sending()
+        watch = self._watchdog.watch(sending.progress)
         try:
-            response = await self._session.get(
-                URL(self._base + target, encoded=True),
-                headers=headers,
-                allow_redirects=False,
-                auto_decompress=False,
-                middlewares=(_send_once,),
-                proxy=self._proxy,
-                raise_for_status=False,
-                timeout=self._timeout,
-            )
+            with watch:
+                response = await self._session.get(
+                    # Of its parts: to take a URL apart takes twice as long.
+                    URL.build(
+                        scheme=self._scheme,
+                        authority=self._authority,
+                        path=self._prefix + path,
+                        query_string=query,
+                        encoded=True,
+                    ),
+                    headers=headers,
+                    allow_redirects=False,
+                    auto_decompress=False,
+                    middlewares=(sending,),
+                    proxy=self._proxy,
+                    raise_for_status=False,
+                    timeout=self._timeout,
+                )
         except UnicodeError as error:
             raise ConnectionFailedError(f"no such host: {error}") from error
         except (aiohttp.ClientError, _DisconnectedError, OSError) as error:
             raise _translate(error) from error
         try:
-            return await self._read(response)
+            return await self._read(response, watch)
         finally:
-            # Closes the connection unless the body was read to its end.
-            response.close()
+            # It is closed already if the body was read to its end, and its connection free.
+            if not response.closed:
+                response.close()
 
     async def aclose(self) -> None:
         """Close the session, if it is ours."""
+        self._watchdog.close()
         if self._owns_session:
             await self._session.close()
 
-    async def _read(self, response: aiohttp.ClientResponse) -> Response:
+    async def _read(self, response: aiohttp.ClientResponse, watch: Watch) -> Response:
         status = response.status
         try:
-            body = await self._read_body(response)
+            with watch:
+                body = await self._read_body(response)
         except (aiohttp.ClientError, OSError) as error:
             if status == _OK:
                 raise _translate(error) from error

@@ -36,6 +36,7 @@ LAYERS = [
     "_payer",
     "_gate",
     "_flight",
+    "_watchdog",
     "_transport",
     "_attempt",
     "_call",

@@ -40,7 +40,7 @@ sys.argv = ["asyncsfk", "fetch", "--help"]
 try:
     main()
 finally:
-    heavy = {"aiohttp", "anyio", "sqlite3", "asyncsfk.client", "asyncsfk.simulator", "rich.console"}
+    heavy = {"aiohttp", "anyio", "asyncsfk.archive", "asyncsfk.client", "rich.console"}
     print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run(  # noqa: S603 - our own program
