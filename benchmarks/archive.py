@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness import Slice, allow_many_sockets, alternate, machine, ratio
-from server import PAGES, PRODUCTS_A_PAGE, handle_of, pages_of, serving
+from server import GZIPPED, PAGES, PRODUCTS_A_PAGE, handle_of, pages_of, serving
 from yardstick import Yardstick
 
 from asyncsfk import Archive, Client
@@ -116,7 +116,7 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> list[dict[s
 def main() -> None:
     """Measure every page size at every width."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under 20 s, for a first look")
+    parser.add_argument("--quick", action="store_true", help="under 40 s, for a first look")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     parser.add_argument(
         "--folder", type=Path, help="where the archives go, to measure another disk"
@@ -136,7 +136,7 @@ def main() -> None:
     )
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for page in PAGES:
+        for page in PAGES + GZIPPED:
             with serving(page) as url:
                 for width in WIDTHS:
                     requests = max(least, a_place * width)

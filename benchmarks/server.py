@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gzip
 import json
 import re
 import subprocess
@@ -32,6 +33,8 @@ LONGEST: Final = 4
 """Creators have one to so many pages, in turn: `pages_of`."""
 PAGES: Final = ("14 KB", "45 KB")
 """What a page can weigh; the heavy ones have `details`."""
+GZIPPED: Final = tuple(f"{page}, gzip" for page in PAGES)
+"""The same, packed."""
 
 _REQUEST: Final = re.compile(
     rb"GET /v1/tiktok/profiles/creator(\d{8})/showcase-products"
@@ -57,7 +60,7 @@ def pages_of(number: int) -> int:
 
 @contextlib.contextmanager
 def serving(page: str) -> Iterator[str]:
-    """Run a server with pages of a weight of `PAGES`; gives its URL."""
+    """Run a server with pages of `PAGES` or `GZIPPED`; gives its URL."""
     with subprocess.Popen(  # noqa: S603 - this file
         [sys.executable, __file__, "--page", page],
         stdin=subprocess.PIPE,
@@ -74,10 +77,12 @@ def serving(page: str) -> Iterator[str]:
 
 
 class _Answers:
-    """All that the server says, rendered."""
+    """All that the server says, rendered; a packed page when it is first asked for."""
 
     def __init__(self, page: str) -> None:
-        details = page == PAGES[1]
+        details = page.startswith(PAGES[1])
+        self._packs = page in GZIPPED
+        self._packed: dict[tuple[bytes, int], bytes] = {}
         self._last = [self._render(index, details, more=False) for index in range(LONGEST)]
         self._more = [
             self._render(index, details, more=True).split(_CURSOR_PLACE) for index in range(LONGEST)
@@ -94,7 +99,17 @@ class _Answers:
         left = pages_of(int(creator)) - 1 - index
         if left < 0:
             return _REFUSED
-        if not left:
+        if not self._packs:
+            return self._answer(creator, index, more=left > 0)
+        packed = self._packed.get((creator, index))
+        if packed is None:
+            body = self._answer(creator, index, more=left > 0).partition(_END)[2]
+            body = gzip.compress(body, 6)
+            packed = self._packed[creator, index] = _head(len(body), packed=True) + body
+        return packed
+
+    def _answer(self, creator: bytes, index: int, *, more: bool) -> bytes:
+        if not more:
             return self._last[index]
         return (_CURSOR % (creator, index + 1)).join(self._more[index])
 
@@ -114,11 +129,15 @@ class _Answers:
         length = len(body)
         if more:
             length += len(_CURSOR % (b"00000000", 0)) - len(_CURSOR_PLACE)
-        head = (
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n"
-            f"Content-Length: {length}\r\nDate: Tue, 01 Sep 2026 12:00:00 GMT\r\n\r\n"
-        )
-        return head.encode() + body
+        return _head(length) + body
+
+
+def _head(length: int, *, packed: bool = False) -> bytes:
+    encoding = "Content-Encoding: gzip\r\n" if packed else ""
+    return (
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n"
+        f"{encoding}Content-Length: {length}\r\nDate: Tue, 01 Sep 2026 12:00:00 GMT\r\n\r\n"
+    ).encode()
 
 
 def _product(number: int, details: bool) -> dict[str, Any]:
@@ -203,5 +222,7 @@ async def _serve(page: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--page", choices=PAGES, default=PAGES[0], help="what a page weighs")
+    parser.add_argument(
+        "--page", choices=PAGES + GZIPPED, default=PAGES[0], help="what a page weighs"
+    )
     run(_serve(parser.parse_args().page))
