@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from asyncsfk import _reading, _routes
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from asyncsfk.models import Product, Review
 
 A = TypeVar("A", bound=Answer)
+
+_PRODUCTS = attrgetter("products")
+_REVIEWS = attrgetter("reviews")
+_NEXT_CURSOR = attrgetter("next_cursor")
+_HAS_MORE = attrgetter("has_more")
 
 
 class Terms(NamedTuple):
@@ -125,9 +131,9 @@ class Api:
             start=cursor,
             max_pages=max_pages,
             max_items=max_items,
-            items_of=lambda page: page.products,
-            next_of=lambda page: page.next_cursor,
-            has_more=lambda page: page.has_more,
+            items_of=_PRODUCTS,
+            next_of=_NEXT_CURSOR,
+            has_more=_HAS_MORE,
         )
 
     async def probe(
@@ -204,9 +210,9 @@ class Api:
             start=page,
             max_pages=max_pages,
             max_items=max_items,
-            items_of=lambda page: page.reviews,
+            items_of=_REVIEWS,
             next_of=_next_page,
-            has_more=lambda page: page.has_more,
+            has_more=_HAS_MORE,
         )
 
     async def answer(self, request: Request, model: type[A], terms: Terms) -> A:

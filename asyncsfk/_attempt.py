@@ -257,7 +257,7 @@ class Attempts:
             status = None if response is None else response.status
             known = error.evolve(body=body, status=status, request_id=line.request_id)
             return Answer(_wire.redacted(known, self._config.api_key), response)
-        return answer._replace(store=keep.store)
+        return Answer(result, response, keep.store)
 
     def _heed(self, error: SfkError, started: float) -> None:
         """Let the gate know of a failure that concerns all calls, or of its absence."""

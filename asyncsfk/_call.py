@@ -136,7 +136,7 @@ class Caller:
             result = placed(result, request).evolve(attempts=len(failures))
         if result.usage != cost:
             result = priced(result, cost)
-        return answer._replace(result=result)
+        return answer if result is answer.result else answer._replace(result=result)
 
     async def _find(
         self, request: Request, keep: Keep | None, flight: Flight[Answer]

@@ -75,7 +75,11 @@ class Flight(Generic[T]):
     @property
     def is_wanted(self) -> bool:
         """Whether somebody waits for it who has not been stopped, and it goes on."""
-        return self.ended is None and any(waiter.verdict is None for waiter in self.waiters)
+        if self.ended is None:
+            for waiter in self.waiters:
+                if waiter.verdict is None:
+                    return True
+        return False
 
     @property
     def verdict(self) -> SfkError | None:
@@ -146,10 +150,10 @@ class SingleFlight(Generic[T]):
         if flight is None:
             flight = self._flights[key] = Flight(payer)
             self._all.add(flight)
-            flight.task = asyncio.create_task(work(flight))
+            flight.task = asyncio.create_task(self._fly(key, flight, work))
             # A callback, since a task that is cancelled before its first step runs no code at all.
-            flight.task.add_done_callback(partial(self._land, key, flight))
-        waiter = _Waiter[T](payer, began=began)
+            flight.task.add_done_callback(partial(self._fall, key, flight))
+        waiter: _Waiter[T] = _Waiter(payer, began=began)
         flight.waiters.append(waiter)
         try:
             return await waiter.done
@@ -218,22 +222,39 @@ class SingleFlight(Generic[T]):
         if self._flights.get(key) is flight:
             del self._flights[key]
 
-    def _land(self, key: Hashable, flight: Flight[T], task: asyncio.Task[T]) -> None:
+    async def _fly(
+        self,
+        key: Hashable,
+        flight: Flight[T],
+        work: Callable[[Flight[T]], Coroutine[None, None, T]],
+    ) -> T:
+        result = await work(flight)
+        waiters, heir = self._land(key, flight)
+        for waiter in waiters:
+            waiter.done.set_result(
+                Landing(result, waiter is heir, waiter.began, waiter.verdict is not None)
+            )
+        return result
+
+    def _fall(self, key: Hashable, flight: Flight[T], task: asyncio.Task[T]) -> None:
+        """End a flight that came to nothing."""
+        if flight not in self._all:
+            return
+        waiters, _ = self._land(key, flight)
+        error = None if task.cancelled() else task.exception()
+        for waiter in waiters:
+            waiter.done.set_exception(
+                error or ClientStateError("the client was closed under the call")
+            )
+
+    def _land(self, key: Hashable, flight: Flight[T]) -> tuple[list[_Waiter[T]], _Waiter[T] | None]:
+        """End a flight and have its cost counted; return who waits, and who answers for it."""
         self._all.discard(flight)
         self._forget(key, flight)
-        error = None if task.cancelled() else task.exception()
         # Those cancelled in this very moment are still among them.
         waiters = [waiter for waiter in flight.waiters if not waiter.done.done()]
         heir = next((waiter for waiter in waiters if flight.pays(waiter.payer)), None)
         meter = (heir.payer if heir is not None else flight.payer).meter
         if meter is not None:
             meter.add(flight.cost.usage)
-        for waiter in waiters:
-            if task.cancelled():
-                waiter.done.set_exception(ClientStateError("the client was closed under the call"))
-            elif error is not None:
-                waiter.done.set_exception(error)
-            else:
-                waiter.done.set_result(
-                    Landing(task.result(), waiter is heir, waiter.began, waiter.verdict is not None)
-                )
+        return waiters, heir

@@ -82,9 +82,10 @@ class _Sending:
 
     def progress(self) -> int | None:
         """Return a number that grows from 0 as an answer comes; ``None`` until it can come."""
+        if self._request is None:
+            return None
         # aiohttp declares both as never missing.
-        request = self._request
-        response = request and cast("aiohttp.ClientResponse | None", request.response)
+        response = cast("aiohttp.ClientResponse | None", self._request.response)
         if response is None:
             return None
         content = cast("aiohttp.StreamReader | None", response.content)
@@ -179,8 +180,11 @@ class Transport:
     async def _read(self, response: aiohttp.ClientResponse, watch: Watch) -> Response:
         status = response.status
         try:
-            with watch:
+            if response.closed:  # it has come whole
                 body = await self._read_body(response)
+            else:
+                with watch:
+                    body = await self._read_body(response)
         except (aiohttp.ClientError, OSError) as error:
             if status == _OK:
                 raise _translate(error) from error

@@ -165,8 +165,10 @@ def read(
     if isinstance(result, SfkError):
         return redacted(result, key)
     request_id = result.meta.request_id
-    if key is not None and request_id is not None and key.redact(request_id) != request_id:
-        meta = msgspec.structs.replace(result.meta, request_id=key.redact(request_id))
+    if key is None or request_id is None:
+        return result
+    if (clean := key.redact(request_id)) is not request_id:
+        meta = msgspec.structs.replace(result.meta, request_id=clean)
         return msgspec.structs.replace(result, meta=meta)
     return result
 

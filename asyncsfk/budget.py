@@ -247,12 +247,16 @@ class Hold:
     @property
     def credits(self) -> int:
         """The most that the request can cost."""
+        if len(self._reservations) == 1:
+            return self._reservations[0].credits
         return max(reservation.credits for reservation in self._reservations)
 
     def settle(self, charged: int, maybe: int = 0) -> bool:
         """Count in all of the budgets; tell if the price is new to any."""
-        news = [one.settle(charged, maybe) for one in self._reservations]
-        return any(news)
+        news = False
+        for one in self._reservations:
+            news |= one.settle(charged, maybe)
+        return news
 
     def release(self) -> None:
         """Give all back, unless it was settled."""
@@ -269,7 +273,9 @@ async def hold(budgets: Sequence[Budget], credits: int, route: str) -> Hold:  # 
         BudgetReachedError: One of them is reached.
     """
     while True:
-        price = max(budget.price(credits, route) for budget in budgets)
+        price = credits
+        for budget in budgets:
+            price = budget.price(price, route)
         taken: list[Reservation] = []
         full: Budget | None = None
         try:

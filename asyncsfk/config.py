@@ -149,8 +149,8 @@ class ApiKey:
         return self._value
 
     def redact(self, text: str) -> str:
-        """Return a text of the API's with the key struck out, should it have echoed it."""
-        return text.replace(self._value, "***")
+        """Return a text of the API's with the key struck out; the same text if it is not there."""
+        return text.replace(self._value, "***") if self._value in text else text
 
     def redact_bytes(self, data: bytes) -> bytes:
         """Return bytes of the API's with the key struck out; the same bytes if it is not there."""
