@@ -84,10 +84,10 @@ class _Sending:
         """Return a number that grows from 0 as an answer comes; ``None`` until it can come."""
         if self._request is None:
             return None
-        # aiohttp declares both as never missing.
-        response = cast("aiohttp.ClientResponse | None", self._request.response)
+        response: aiohttp.ClientResponse | None = self._request.response
         if response is None:
             return None
+        # aiohttp declares it as never missing.
         content = cast("aiohttp.StreamReader | None", response.content)
         return 0 if content is None else 1 + content.total_bytes
 
