@@ -229,11 +229,10 @@ class Api:
         return health
 
     def _count_page(self, received: Received, products: int, payer: Payer) -> Usage:
-        usage = Usage(pages=1, products=products, archived=int(received.kept))
-        self._meter.add(usage)
-        if payer.meter is not None:
-            payer.meter.add(usage)
-        return received.usage + usage
+        for meter in (self._meter, payer.meter):
+            if meter is not None:
+                meter.count_page(products, archived=received.kept)
+        return received.usage + Usage(pages=1, products=products, archived=int(received.kept))
 
     def _tell(self, request: Request, number: int, items: int, *, has_more: bool) -> None:
         if self._emit.wants_detail:

@@ -11,14 +11,11 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeAlias, TypeVar
+from typing import Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 
 from asyncsfk.errors import ClientStateError
-
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -107,19 +104,19 @@ class FanOut(Generic[In, Out]):
 
     async def _supervise(self) -> None:
         try:
-            async with anyio.create_task_group() as workers:
+            async with asyncio.TaskGroup() as workers:
                 self._hire(workers)
         except BaseExceptionGroup as group:
             # A bug of ours, or of a hook in a borrowed session: it ends the stream.
             self._error = group.exceptions[0]
         await self._results.put(_END)
 
-    def _hire(self, workers: TaskGroup) -> None:
+    def _hire(self, workers: asyncio.TaskGroup) -> None:
         if self._workers < self._width:
             self._workers += 1
-            workers.start_soon(self._run_worker, workers)
+            workers.create_task(self._run_worker(workers))
 
-    async def _run_worker(self, workers: TaskGroup) -> None:
+    async def _run_worker(self, workers: asyncio.TaskGroup) -> None:
         while not self._exhausted:
             self._pulled += 1
             if self._pulled % _BREATH == 0:
