@@ -35,11 +35,17 @@ class Slice(NamedTuple):
     requests: int
     cpu: float
     wall: float
+    threads: float
 
     @property
     def cpu_a_request(self) -> float:
         """Seconds of CPU time of this process a request."""
         return self.cpu / self.requests
+
+    @property
+    def threads_a_request(self) -> float:
+        """Seconds of it in threads other than the event loop's."""
+        return self.threads / self.requests
 
     @property
     def rate(self) -> float:
@@ -98,12 +104,13 @@ async def alternate(
 
 async def _slice(name: str, job: Job, handles: Sequence[str], expected: tuple[int, int]) -> Slice:
     gc.collect()
-    cpu, wall = time.process_time(), time.perf_counter()
+    cpu, wall, ours = time.process_time(), time.perf_counter(), time.thread_time()
     received = await job(handles)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    threads = cpu - (time.thread_time() - ours)
     if received != expected:
         raise RuntimeError(f"{name} is wrong: (requests, products) {received}, expected {expected}")
-    return Slice(received[0], cpu, wall)
+    return Slice(received[0], cpu, wall, threads)
 
 
 def ratio(of: Sequence[Slice], to: Sequence[Slice], value: Callable[[Slice], float]) -> Spread:

@@ -59,10 +59,15 @@ def pages_of(number: int) -> int:
 
 
 @contextlib.contextmanager
-def serving(page: str) -> Iterator[str]:
-    """Run a server with pages of `PAGES` or `GZIPPED`; gives its URL."""
+def serving(page: str, *, latency: float = 0.0) -> Iterator[str]:
+    """Run a server with pages of `PAGES` or `GZIPPED`; gives its URL.
+
+    Args:
+        page: What a page weighs.
+        latency: Seconds that each answer takes.
+    """
     with subprocess.Popen(  # noqa: S603 - this file
-        [sys.executable, __file__, "--page", page],
+        [sys.executable, __file__, "--page", page, "--latency", str(latency)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -189,8 +194,9 @@ def _product(number: int, details: bool) -> dict[str, Any]:
 class _Connection(asyncio.Protocol):
     """Answers one request after the other; ours have no bodies."""
 
-    def __init__(self, answers: _Answers) -> None:
+    def __init__(self, answers: _Answers, latency: float) -> None:
         self._answers = answers
+        self._latency = latency
         self._unread = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -202,7 +208,10 @@ class _Connection(asyncio.Protocol):
         while (end := data.find(_END)) >= 0:
             request = _REQUEST.match(data)
             answer = self._answers.find(request[1], request[2]) if request else _REFUSED
-            self._transport.write(answer)
+            if self._latency:
+                asyncio.get_running_loop().call_later(self._latency, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
             if answer is _REFUSED:
                 self._transport.close()
                 return
@@ -210,10 +219,10 @@ class _Connection(asyncio.Protocol):
         self._unread = data
 
 
-async def _serve(page: str) -> None:
+async def _serve(page: str, latency: float) -> None:
     answers = _Answers(page)
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(answers), "127.0.0.1", 0, backlog=2048
+        lambda: _Connection(answers, latency), "127.0.0.1", 0, backlog=2048
     )
     host, port = server.sockets[0].getsockname()
     print(f"http://{host}:{port}", flush=True)
@@ -225,4 +234,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--page", choices=PAGES + GZIPPED, default=PAGES[0], help="what a page weighs"
     )
-    run(_serve(parser.parse_args().page))
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds for each answer")
+    options = parser.parse_args()
+    run(_serve(options.page, options.latency))

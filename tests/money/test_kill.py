@@ -134,3 +134,5 @@ def test_killed_ten_times(tmp_path):
         twice = sum(count - 1 for count in sim.ledger.paid_twice().values())
         assert twice == gone == sim.ledger.charged - total
         assert gone <= KILLS * WIDTH
+        # Shown with -s: README quotes it.
+        print(f"{total} pages, {KILLS} kills, width {WIDTH}: {gone} pages paid twice")  # noqa: T201

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import statistics
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -95,8 +96,20 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> list[dict[s
         )
         best = max(one.rate for one in ours)
         middle = added[len(added) // 2]
-        cells = [page, width, durability, len(ours), cpu, rate, f"{middle:.0f}", beside]
-        print("|", " | ".join(map(str, cells)), f"| {best:.0f} |", flush=True)
+        threads = 1e6 * statistics.median(one.threads_a_request for one in ours)
+        cells = [
+            page,
+            width,
+            durability,
+            len(ours),
+            cpu,
+            rate,
+            f"{middle:.0f}",
+            f"{threads:.0f}",
+            beside,
+            f"{best:.0f}",
+        ]
+        print("|", " | ".join(map(str, cells)), "|", flush=True)
         rows.append(
             {
                 "page": page,
@@ -106,6 +119,7 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> list[dict[s
                 "cpu": cpu._asdict(),
                 "rate": rate._asdict(),
                 "added_us": middle,
+                "threads_us": threads,
                 "cpu_beside_yardstick": beside._asdict(),
                 "best_rate": best,
             }
@@ -130,8 +144,8 @@ def main() -> None:
     print(
         "\nWith an archive / without: median (quartiles) of the ratios of paired slices.\n\n"
         "| page | width | durability | pairs | CPU a page | pages/s | us of CPU a page added "
-        "| CPU beside the yardstick | best pages/s |\n"
-        "|---|---|---|---|---|---|---|---|---|",
+        "| in the archive's threads | CPU beside the yardstick | best pages/s |\n"
+        "|---|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
     rows: list[dict[str, Any]] = []
