@@ -58,6 +58,11 @@ def pages_of(number: int) -> int:
     return 1 + number % LONGEST
 
 
+def body_of(page: str) -> bytes:
+    """Return the body of a showcase's first page, as it is sent; another one follows it."""
+    return _Answers(page).find(b"%08d" % (LONGEST - 1), None).partition(_END)[2]
+
+
 @contextlib.contextmanager
 def serving(page: str, *, latency: float = 0.0) -> Iterator[str]:
     """Run a server with pages of `PAGES` or `GZIPPED`; gives its URL.

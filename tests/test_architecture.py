@@ -67,7 +67,7 @@ BASE = {"aiohttp", "aiolimiter", "anyio", "msgspec"}
 FOREIGN = {  # others: BASE
     # aiohttp's own types of URLs and headers, in its signatures.
     **dict.fromkeys(AIOHTTP, BASE | {"multidict", "yarl"}),
-    "cli": BASE | {"click", "rich"},
+    "cli": BASE | {"click", "rich", "uvloop"},
 }
 MAX_LINES = 400
 

@@ -67,7 +67,7 @@ class Interruption:
         for signum in self._handled:
             self._loop.remove_signal_handler(signum)
         if signal.SIGINT in self._handled:
-            # That of `asyncio.run`: the loop's removal leaves Python's own.
+            # That of `asyncio.Runner`: the loop's removal leaves Python's own.
             signal.signal(signal.SIGINT, self._sigint)
 
     def loop_is_over(self) -> None:

@@ -31,6 +31,32 @@ def test_help(invoke, command):
     assert codes == ["0", "1", "2", "3", "4", "130", "141"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
+@pytest.mark.parametrize(("there", "loop"), [(True, "uvloop"), (False, "asyncio.unix_events")])
+def test_uvloop_is_used_where_it_is_installed(simulator, there, loop):
+    """A command runs on uvloop if it can, and without it as well."""
+    program = f"""
+import asyncio, sys
+
+class Runner(asyncio.Runner):
+    def close(self):
+        print(type(self.get_loop()).__module__)
+        super().close()
+
+asyncio.Runner = Runner
+if not {there}:
+    sys.modules["uvloop"] = None
+from asyncsfk.cli import main
+sys.argv = ["asyncsfk", "whoami"]
+main()
+"""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == loop
+    assert simulator.ledger.requests == 1
+
+
 def test_help_loads_little():
     """The help is quick: it needs neither the HTTP client, the archive, nor rich's machinery."""
     program = """

@@ -25,12 +25,13 @@ AS_ON_WINDOWS = (
     sys.executable,
     "-c",
     """
-import asyncio
+import asyncio, sys
 
 def refuse(*_):
     raise NotImplementedError
 
 asyncio.SelectorEventLoop.add_signal_handler = refuse
+sys.modules["uvloop"] = None
 from asyncsfk.cli import main
 main()
 """,
