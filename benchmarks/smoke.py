@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).parent
-SANE: Final = (0.05, 20.0)
+SANE: Final = (0.01, 200.0)
 """Between which every ratio lies, on any machine."""
 
 
