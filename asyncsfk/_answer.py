@@ -19,7 +19,8 @@ from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
     from asyncsfk._keep import Keep
-    from asyncsfk._store import PageRow, Store
+    from asyncsfk._store._reads import PageRow
+    from asyncsfk._store._store import Store
     from asyncsfk._wire import Request, Response
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from asyncsfk._gate import Gate
     from asyncsfk._keep import Keep
     from asyncsfk._payer import Payer
-    from asyncsfk._store import Attempt
+    from asyncsfk._store._writes import Attempt
     from asyncsfk._transport import Transport
     from asyncsfk._wire import Meta, Received, Request, Response
     from asyncsfk.budget import Hold

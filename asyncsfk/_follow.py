@@ -9,7 +9,7 @@ import msgspec
 
 from asyncsfk import _routes
 from asyncsfk._api import Terms
-from asyncsfk._store import Finish
+from asyncsfk._store._writes import Finish
 from asyncsfk.errors import RunStoppedError, SfkError, StaleCursorError, stops_a_run
 from asyncsfk.models import TikTokLookup
 from asyncsfk.outcomes import Outcome
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from asyncsfk._api import Api
     from asyncsfk._listing import Listing
-    from asyncsfk._store import Showcase
+    from asyncsfk._store._reads import Showcase
     from asyncsfk._trail import Trail
     from asyncsfk.models import Product, ShowcasePage
     from asyncsfk.outcomes import Status

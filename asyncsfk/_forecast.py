@@ -14,7 +14,8 @@ import msgspec
 from asyncsfk import _routes
 from asyncsfk._handles import SeenHandles, tiktok_handle, trace
 from asyncsfk._keep import key_of
-from asyncsfk._store import FindShowcase, reading
+from asyncsfk._store._reads import FindShowcase
+from asyncsfk._store._schema import reading
 from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.plan import Plan
 from asyncsfk.usage import Usage
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
-    from asyncsfk._store import Showcase
+    from asyncsfk._store._reads import Showcase
     from asyncsfk.models import Balance
 
 _CHUNK: Final = 500

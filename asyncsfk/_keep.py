@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from asyncsfk._packing import CANNOT_UNPACK, encoding_of, unpack, unpack_some
-from asyncsfk._store import Attempt, Page, Store, Watch
+from asyncsfk._store._writes import Attempt, Page
 from asyncsfk.errors import SfkError
 
 if TYPE_CHECKING:
-    from asyncsfk._store import PageRow
+    from asyncsfk._store._reads import PageRow
+    from asyncsfk._store._store import Store
+    from asyncsfk._store._watch import Watch
     from asyncsfk._wire import Meta, Received, Request, Response
     from asyncsfk.config import ApiKey
     from asyncsfk.usage import Usage

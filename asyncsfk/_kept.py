@@ -10,7 +10,7 @@ from asyncsfk import _reading, _routes, _wire
 from asyncsfk._keep import key_of
 from asyncsfk._packing import CANNOT_UNPACK, unpack
 from asyncsfk._paging import Chain
-from asyncsfk._store import Find
+from asyncsfk._store._reads import Find
 from asyncsfk.errors import (
     BodyTooLargeError,
     Details,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-    from asyncsfk._store import Showcase
+    from asyncsfk._store._reads import Showcase
     from asyncsfk.models import Answer, Product, ShowcasePage
 
 CANNOT_DECODE: Final = (UndecodableError, BodyTooLargeError)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from asyncsfk._listing import (
     Listing,
 )
@@ -9,9 +11,6 @@ from asyncsfk._run import (
     ShowcaseRun,
 )
 from asyncsfk._version import __version__
-from asyncsfk.archive import (
-    Archive,
-)
 from asyncsfk.budget import (
     Budget,
     Reservation,
@@ -122,6 +121,9 @@ from asyncsfk.usage import (
     Usage,
 )
 
+if TYPE_CHECKING:
+    from asyncsfk.archive import Archive
+
 __all__ = [
     "APIError",
     "Answer",
@@ -217,3 +219,12 @@ __all__ = [
     "Whoami",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Archive":
+        # It loads SQLite, which not all need.
+        from asyncsfk.archive import Archive  # noqa: PLC0415
+
+        return Archive
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 from asyncsfk._calls import Calls
 from asyncsfk._checks import check_limit, check_seconds, check_token
 from asyncsfk._follow import RunOptions
-from asyncsfk._forecast import Wanted, make_plan
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._run import check_handles, invalid_handle
-from asyncsfk.archive import Archive
 from asyncsfk.budget import Budget
 from asyncsfk.errors import InvalidArgumentError
 
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from asyncsfk._run import ShowcaseRun
+    from asyncsfk.archive import Archive
     from asyncsfk.config import Config
     from asyncsfk.outcomes import Outcome
     from asyncsfk.plan import Plan
@@ -220,6 +219,8 @@ class Runs(Calls):
             ArchiveError: The archive cannot be read.
             SfkError: The balance could not be had.
         """
+        from asyncsfk._forecast import Wanted, make_plan  # noqa: PLC0415 - see `as_archive`
+
         check_handles(handles)
         check_limit("max_pages", max_pages)
         check_token("region", region)
@@ -243,7 +244,11 @@ class Runs(Calls):
 
 def as_archive(value: Archive | str | os.PathLike[str] | None) -> Archive | None:
     """Return an archive, or the one at a path."""
-    return value if isinstance(value, Archive | None) else Archive(value)
+    if value is None:
+        return None
+    from asyncsfk.archive import Archive  # noqa: PLC0415 - loads SQLite, which not all need
+
+    return value if isinstance(value, Archive) else Archive(value)
 
 
 def check_max_credits(value: object) -> None:

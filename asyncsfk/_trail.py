@@ -11,7 +11,8 @@ from asyncsfk._keep import Keep, key_of
 from asyncsfk.errors import StaleCursorError
 
 if TYPE_CHECKING:
-    from asyncsfk._store import Showcase, Watch
+    from asyncsfk._store._reads import Showcase
+    from asyncsfk._store._watch import Watch
     from asyncsfk.errors import BadRequestError, SfkError
 
 

@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from asyncsfk._watchdog import Watchdog
+from asyncsfk._watchdog import Watch, Watchdog
 from asyncsfk._wire import ERROR_BYTES, Response
 from asyncsfk.errors import (
     BodyTooLargeError,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from aiohttp.client_middlewares import ClientHandlerType
 
-    from asyncsfk._watchdog import Watch
     from asyncsfk.config import Config
 
 _OK: Final = 200
@@ -54,7 +53,7 @@ class _DisconnectedError(Exception):
     """The connection dropped. Raised through aiohttp in place of what makes it send again."""
 
 
-class _Sending:
+class _Sending(Watch):
     """One request on its way; the client middleware that lets one call be one request.
 
     aiohttp silently repeats a GET whose connection drops. A middleware runs for each attempt,
@@ -64,7 +63,8 @@ class _Sending:
 
     __slots__ = ("_request",)
 
-    def __init__(self) -> None:
+    def __init__(self, dog: Watchdog) -> None:
+        super().__init__(dog)
         self._request: aiohttp.ClientRequest | None = None
 
     async def __call__(
@@ -139,10 +139,9 @@ class Transport:
         if self._session.closed:
             raise ClientStateError("the borrowed aiohttp session is closed")
         path, _, query = target.partition("?")
-        sending = _Sending()
-        watch = self._watchdog.watch(sending.progress)
+        sending = _Sending(self._watchdog)
         try:
-            with watch:
+            with sending:
                 response = await self._session.get(
                     # Of its parts: to take a URL apart takes twice as long.
                     URL.build(
@@ -165,7 +164,7 @@ class Transport:
         except (aiohttp.ClientError, _DisconnectedError, OSError) as error:
             raise _translate(error) from error
         try:
-            return await self._read(response, watch)
+            return await self._read(response, sending)
         finally:
             # It is closed already if the body was read to its end, and its connection free.
             if not response.closed:
@@ -177,13 +176,13 @@ class Transport:
         if self._owns_session:
             await self._session.close()
 
-    async def _read(self, response: aiohttp.ClientResponse, watch: Watch) -> Response:
+    async def _read(self, response: aiohttp.ClientResponse, sending: Watch) -> Response:
         status = response.status
         try:
             if response.closed:  # it has come whole
                 body = await self._read_body(response)
             else:
-                with watch:
+                with sending:
                     body = await self._read_body(response)
         except (aiohttp.ClientError, OSError) as error:
             if status == _OK:

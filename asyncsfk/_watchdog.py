@@ -7,42 +7,88 @@ Two timers a request, made and cancelled, cost more than the rest of a timeout; 
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
 _LOOKS: Final = 8
 """How often at least the dog looks within the shorter of its times."""
 
 
+class Watchdog:
+    """Watches requests; has a timer only while there are any.
+
+    Must be made and used inside one running event loop.
+
+    Args:
+        total: Seconds that a request may take.
+        quiet: Seconds without anything received; noticed up to an eighth later.
+    """
+
+    def __init__(self, *, total: float, quiet: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._total = total
+        self._quiet = quiet
+        self._interval = min(total, quiet) / _LOOKS
+        self._watches: set[Watch] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def deadlines(self) -> tuple[float, float]:
+        """Return when a request must be over that begins now, and when it must have received."""
+        now = self._loop.time()
+        return now + self._total, now + self._quiet
+
+    def add(self, watch: Watch) -> None:
+        """Begin to look after a request."""
+        self._watches.add(watch)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._interval, self._look)
+
+    def discard(self, watch: Watch) -> None:
+        """Look after it no more."""
+        self._watches.discard(watch)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        again = now + self._interval
+        for watch in tuple(self._watches):
+            until = watch.look(now + self._quiet)
+            if until <= now:
+                self._watches.discard(watch)
+                watch.bite()
+            else:
+                again = min(again, until)
+        self._timer = self._loop.call_at(again, self._look) if self._watches else None
+
+
 class Watch:
-    """One request's deadlines; each stage of it runs in a ``with``.
+    """One request's deadlines, from now on; each stage of it runs in a ``with``.
 
     That ends with a `TimeoutError` if a deadline passes meanwhile.
     """
 
-    __slots__ = (
-        "_before",
-        "_dog",
-        "_due",
-        "_progress",
-        "_quiet_until",
-        "_reason",
-        "_seen",
-        "_task",
-    )
+    __slots__ = ("_before", "_dog", "_due", "_quiet_until", "_reason", "_seen", "_task")
 
-    def __init__(
-        self, dog: Watchdog, progress: Callable[[], int | None], *, due: float, quiet_until: float
-    ) -> None:
+    def __init__(self, dog: Watchdog) -> None:
         self._dog = dog
-        self._progress = progress
-        self._due = due
-        self._quiet_until = quiet_until
+        self._due, self._quiet_until = dog.deadlines()
         self._seen: int | None = 0
         self._reason: str | None = None
+
+    @abstractmethod
+    def progress(self) -> int | None:
+        """Return a number that grows from 0 with what is received.
+
+        ``None`` while nothing can be received: the connection has a timeout of its own.
+        """
 
     def __enter__(self) -> None:
         task = asyncio.current_task()
@@ -73,7 +119,7 @@ class Watch:
         Args:
             quiet_until: When it is if something has been received just now.
         """
-        seen = self._progress()
+        seen = self.progress()
         if seen is None or seen != self._seen:
             self._quiet_until = quiet_until
         self._seen = seen
@@ -84,60 +130,3 @@ class Watch:
         silent = self._quiet_until < self._due
         self._reason = "nothing came for too long" if silent else "it took too long"
         self._task.cancel()
-
-
-class Watchdog:
-    """Watches requests; has a timer only while there are any.
-
-    Must be made and used inside one running event loop.
-
-    Args:
-        total: Seconds that a request may take.
-        quiet: Seconds without anything received; noticed up to an eighth later.
-    """
-
-    def __init__(self, *, total: float, quiet: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._total = total
-        self._quiet = quiet
-        self._interval = min(total, quiet) / _LOOKS
-        self._watches: set[Watch] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def watch(self, progress: Callable[[], int | None]) -> Watch:
-        """Return the watch over a request that begins now.
-
-        Args:
-            progress: Returns a number that grows from 0 with what is received, or ``None`` while
-                nothing can be: the connection has a timeout of its own.
-        """
-        now = self._loop.time()
-        return Watch(self, progress, due=now + self._total, quiet_until=now + self._quiet)
-
-    def add(self, watch: Watch) -> None:
-        """Begin to look after a request."""
-        self._watches.add(watch)
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._interval, self._look)
-
-    def discard(self, watch: Watch) -> None:
-        """Look after it no more."""
-        self._watches.discard(watch)
-
-    def close(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        again = now + self._interval
-        for watch in tuple(self._watches):
-            until = watch.look(now + self._quiet)
-            if until <= now:
-                self._watches.discard(watch)
-                watch.bite()
-            else:
-                again = min(again, until)
-        self._timer = self._loop.call_at(again, self._look) if self._watches else None

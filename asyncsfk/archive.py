@@ -14,17 +14,12 @@ from asyncsfk import _kept
 from asyncsfk._checks import check_seconds, is_path
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._keep import Keep
-from asyncsfk._store import (
-    Decoded,
-    PageRow,
-    Showcase,
-    Store,
-    Tables,
-    Totals,
-    reading,
-    shown,
-    writing,
-)
+from asyncsfk._store._file import writing
+from asyncsfk._store._reads import PageRow, Showcase, Totals
+from asyncsfk._store._schema import reading, shown
+from asyncsfk._store._store import Store
+from asyncsfk._store._tables import Tables
+from asyncsfk._store._writes import Decoded
 from asyncsfk.errors import ArchiveError, ClientStateError, InvalidArgumentError
 from asyncsfk.records import (
     ArchivedPage,
@@ -41,7 +36,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-    from asyncsfk._store import Durability
+    from asyncsfk._store._file import Durability
     from asyncsfk.budget import Budget
     from asyncsfk.models import Product, ShowcasePage
     from asyncsfk.outcomes import Outcome

@@ -19,7 +19,6 @@ from asyncsfk._payer import Payer
 from asyncsfk._run import Purse, ShowcaseRun
 from asyncsfk._runs import Runs
 from asyncsfk._transport import Transport, check_session
-from asyncsfk.archive import check_archive
 from asyncsfk.budget import Budget
 from asyncsfk.config import ApiKey, Config, Retry, Timeout, make_config
 from asyncsfk.errors import ClientStateError, ConfigurationError, InvalidArgumentError
@@ -254,6 +253,8 @@ class Client(Runs):
             if max_age is not None or refresh:
                 raise InvalidArgumentError("max_age and refresh mean an archive")
             return Terms(Payer((self._budget,)))
+        from asyncsfk.archive import check_archive  # noqa: PLC0415 - loads SQLite
+
         check_archive(archive)
         archive.bind(self._config.base_url)
         keep = archive.keep(max_age=max_age, refresh=refresh)

@@ -54,7 +54,8 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         total: From the start of the connection to the end of the body.
         connect: For the connection alone; giving up there is free.
-        read: Between two pieces of the answer; noticed up to an eighth later.
+        read: Until the answer's head, and between two pieces of its body; noticed up to an eighth
+            later.
         grace: With an archive: how long requests that were sent may take to land in it when
             whoever asked has left, 0 for not at all.
     """

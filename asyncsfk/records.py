@@ -13,7 +13,7 @@ from asyncsfk.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asyncsfk._store import PageRow, Totals
+    from asyncsfk._store._reads import PageRow, Totals
     from asyncsfk.models import Answer
 
 

@@ -20,7 +20,7 @@ from asyncsfk import Archive, Client
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asyncsfk._store import Durability
+    from asyncsfk._store._file import Durability
 
 WIDTHS: Final = (50, 500)
 KEY: Final = "sfk_benchmark"

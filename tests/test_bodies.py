@@ -146,6 +146,22 @@ async def test_a_dripping_body_beyond_the_total_times_out():
         assert error.usage.maybe == sim.ledger.charged == 1
 
 
+async def test_silence_is_counted_anew_with_each_piece():
+    """A body that pauses again and again, each time for less than `read`, is waited for."""
+
+    async def dawdle(_, writer):
+        body = js(GOOD)
+        writer.write(http(200, b"", f"Content-Length: {len(body)}", length=False))
+        for start in range(0, len(body), 20):
+            await asyncio.sleep(3)
+            writer.write(body[start : start + 20])
+            await writer.drain()
+
+    async with told(dawdle, timeout=Timeout(total=100, read=4)) as (server, client):
+        assert len((await client.showcase_page(HANDLE)).products) == 1
+        assert server.hits == 1
+
+
 async def test_a_body_that_stalls_times_out():
     """A body that stops coming is given up after `read`."""
     async with (

@@ -1,6 +1,7 @@
 """Pauses, widths and rates: what one refusal means for all requests of a client."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -50,6 +51,33 @@ async def test_one_refusal_pauses_the_whole_run_and_none_stampedes_after_it(retr
         ]
         assert tenths[0] <= 25
         assert max(tenths[:5]) <= 50
+
+
+async def test_few_requests_begin_in_one_turn_of_the_event_loop():
+    """Hundreds of calls at once do not all begin at once, though all are under way in the end."""
+    begun = Counter()
+    turn = 0
+
+    def on_event(event):
+        if isinstance(event, events.RequestStarted):
+            begun[turn] += 1
+
+    async def count_turns():
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=300, on_event=on_event) as client,
+    ):
+        counting = asyncio.create_task(count_turns())
+        async with asyncio.timeout(1.5):
+            outcomes = await client.fetch_showcases(sim.handles(300), max_pages=1)
+        counting.cancel()
+        assert len(outcomes) == begun.total() == sim.ledger.max_in_flight == 300
+        assert max(begun.values()) <= 8
 
 
 async def test_a_refusal_narrows_the_width_and_success_widens_it_again():

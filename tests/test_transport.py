@@ -580,6 +580,23 @@ async def test_a_silent_server_times_out_on_time(limits, seconds):
         assert error.usage.maybe == 1
 
 
+@pytest.mark.parametrize("early", [-0.01, 0, 0.01], ids=["before", "with", "after"])
+async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
+    """Both at the same moment: the call ends once, in either way, and the client goes on."""
+    async with (
+        Simulator(faults=[Fault.hang(times=1)]) as sim,
+        client_of(sim, timeout=Timeout(total=2)) as client,
+    ):
+        loop = asyncio.get_running_loop()
+        calling = asyncio.create_task(client.showcase_page(HANDLE))
+        loop.call_later(2 + early, calling.cancel)
+        ended = (await asyncio.gather(calling, return_exceptions=True))[0]
+        assert isinstance(ended, asyncio.CancelledError | RequestTimeoutError)
+        assert loop.time() < 1000 + 2 + 0.1
+        assert client.usage.maybe == sim.ledger.requests == 1
+        assert (await client.showcase_page(HANDLE)).products
+
+
 async def test_a_connection_that_is_never_accepted_is_free(session_kind):
     """Giving up on the connection itself costs nothing, for nothing was sent."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
