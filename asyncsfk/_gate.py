@@ -20,8 +20,8 @@ class Gate:
 
     In one turn of the event loop only a few begin. Where hundreds would, because as many answers
     came at once, all would go through the same stages at the same time ever after, and each wave of
-    what one stage makes and another drops sets the garbage collector to work, which at a width of
-    500 takes a third of all time. Spread out, what is made and dropped is in balance.
+    what one stage makes and another drops sets the garbage collector to work. Spread out, what is
+    made and what is dropped is in balance.
 
     The width adapts as TCP's window does: halved when the API pushes back, growing with each
     success until it is back at the ceiling. A pause is a deadline shared by all, so there is

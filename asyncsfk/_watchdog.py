@@ -1,7 +1,6 @@
 """The deadlines of all requests under way, on one timer.
 
-Two timers a request, made and cancelled, cost more than the rest of a timeout; and at a width of
-500 the event loop's heap of cancelled ones costs more still.
+Two timers a request, made and cancelled, would be a large part of what a request costs.
 """
 
 from __future__ import annotations
