@@ -229,10 +229,11 @@ class Api:
         return health
 
     def _count_page(self, received: Received, products: int, payer: Payer) -> Usage:
-        for meter in (self._meter, payer.meter):
-            if meter is not None:
-                meter.count_page(products, archived=received.kept)
-        return received.usage + Usage(pages=1, products=products, archived=int(received.kept))
+        usage = Usage(pages=1, products=products, archived=int(received.kept))
+        self._meter.add(usage)
+        if payer.meter is not None:
+            payer.meter.add(usage)
+        return received.usage + usage
 
     def _tell(self, request: Request, number: int, items: int, *, has_more: bool) -> None:
         if self._emit.wants_detail:

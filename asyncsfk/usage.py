@@ -54,36 +54,11 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 class Meter:
     """A running total that many calls add to."""
 
-    __slots__ = Usage.__struct_fields__
+    __slots__ = ("usage",)
 
     def __init__(self) -> None:
-        self.requests = self.retries = self.charged = self.maybe = 0
-        self.bytes = self.pages = self.products = self.archived = 0
-
-    @property
-    def usage(self) -> Usage:
-        """What it all has cost."""
-        return Usage(
-            self.requests,
-            self.retries,
-            self.charged,
-            self.maybe,
-            self.bytes,
-            self.pages,
-            self.products,
-            self.archived,
-        )
+        self.usage = Usage()
 
     def add(self, usage: Usage) -> None:
-        """Add what requests cost."""
-        self.requests += usage.requests
-        self.retries += usage.retries
-        self.charged += usage.charged
-        self.maybe += usage.maybe
-        self.bytes += usage.bytes
-
-    def count_page(self, products: int, *, archived: bool) -> None:
-        """Count a page of so many products, wherever it came from."""
-        self.pages += 1
-        self.products += products
-        self.archived += archived
+        """Add what something cost."""
+        self.usage += usage
