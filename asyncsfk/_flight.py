@@ -75,6 +75,7 @@ class Flight(Generic[T]):
     @property
     def is_wanted(self) -> bool:
         """Whether somebody waits for it who has not been stopped, and it goes on."""
+        # Asked several times a request, and `any` needs a generator.
         if self.ended is None:
             for waiter in self.waiters:
                 if waiter.verdict is None:

@@ -6,7 +6,7 @@ Two timers a request, made and cancelled, would be a large part of what a reques
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Watchdog:
         self._timer = self._loop.call_at(again, self._look) if self._watches else None
 
 
-class Watch:
+class Watch(ABC):
     """One request's deadlines, from now on; each stage of it runs in a ``with``.
 
     That ends with a `TimeoutError` if a deadline passes meanwhile.

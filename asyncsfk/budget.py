@@ -247,6 +247,7 @@ class Hold:
     @property
     def credits(self) -> int:
         """The most that the request can cost."""
+        # As nearly always; a generator would take longer than all else in here.
         if len(self._reservations) == 1:
             return self._reservations[0].credits
         return max(reservation.credits for reservation in self._reservations)

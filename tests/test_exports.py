@@ -111,3 +111,16 @@ def test_importing_alone_loads_no_http_client():
     """`import asyncsfk` loads neither aiohttp nor the command line's libraries."""
     program = "import asyncsfk, sys; print({'aiohttp', 'click', 'rich'} & set(sys.modules))"
     assert run(program) == "set()"
+
+
+def test_a_client_does_without_the_archive():
+    """SQLite and all that is for archives is loaded when an archive is asked for, not before."""
+    program = """
+import sys
+import asyncsfk
+asyncsfk.Client
+before = "asyncsfk.archive" in sys.modules
+asyncsfk.Archive
+print(before, "asyncsfk.archive" in sys.modules)
+"""
+    assert run(program) == "False True"
