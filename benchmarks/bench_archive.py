@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import statistics
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness import Slice, allow_many_sockets, alternate, machine, ratio
-from server import GZIPPED, PAGES, PRODUCTS_A_PAGE, handle_of, pages_of, serving
+from bench_overhead import KEY, YARDSTICK, Contender
+from harness import Slice, allow_many_sockets, alternate, options_of, ratio, tell_machine, write
+from server import GZIPPED, PAGES, PRODUCTS_A_PAGE, creators_with, serving
 from yardstick import Yardstick
 
 from asyncsfk import Archive, Client
@@ -20,64 +19,48 @@ from asyncsfk import Archive, Client
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness import Job
+
     from asyncsfk._store._file import Durability
 
 WIDTHS: Final = (50, 500)
-KEY: Final = "sfk_benchmark"
-YARDSTICK, WITHOUT = "yardstick", "without"
+WITHOUT: Final = "without"
 DURABILITIES: Final[tuple[Durability, ...]] = ("full", "normal")
 
 
-class Contender:
-    """A run over many creators, without an archive or into a new one each time."""
+class Keeper:
+    """A run over many creators into a new archive each time."""
 
-    def __init__(
-        self, client: Client, *, width: int, folder: Path, durability: Durability | None = None
-    ) -> None:
-        self._client = client
-        self._width = width
-        self._durability = durability
-        self._folder = folder
+    def __init__(self, contender: Contender, folder: Path, durability: Durability) -> None:
+        self._contender = contender
+        self._path = folder / f"{durability}.sfk"
+        self._durability: Durability = durability
 
     async def fetch(self, handles: Sequence[str]) -> tuple[int, int]:
         """Fetch all creators' products; gives how many requests and products that were."""
-        if self._durability is None:
-            return await self._fetch(handles, None)
-        path = self._folder / f"{self._durability}.sfk"
-        path.unlink(missing_ok=True)
-        async with Archive(path, durability=self._durability) as archive:
-            return await self._fetch(handles, archive)
-
-    async def _fetch(self, handles: Sequence[str], archive: Archive | None) -> tuple[int, int]:
-        products = 0
-        async with self._client.showcases(handles, concurrency=self._width, archive=archive) as run:
-            async for outcome in run:
-                products += len(outcome.raise_for_error().products)
-        return run.usage.requests, products
+        self._path.unlink(missing_ok=True)
+        async with Archive(self._path, durability=self._durability) as archive:
+            return await self._contender.fetch(handles, archive)
 
 
 async def compare(
     url: str, folder: Path, *, width: int, requests: int, seconds: float
 ) -> dict[str, list[Slice]]:
     """Measure runs with and without an archive, beside the yardstick, at one width."""
-    creators, pages = 0, 0
-    while pages < requests:
-        pages += pages_of(creators)
-        creators += 1
+    handles, pages = creators_with(requests)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(KEY, base_url=url, concurrency=width))
         yardstick = await stack.enter_async_context(Yardstick(url, key=KEY, width=width))
-        jobs = {
+        contender = Contender(client, width=width)
+        jobs: dict[str, Job] = {
             YARDSTICK: yardstick.fetch,
-            WITHOUT: Contender(client, width=width, folder=folder).fetch,
+            WITHOUT: contender.fetch,
         }
         for durability in DURABILITIES:
-            jobs[durability] = Contender(
-                client, width=width, folder=folder, durability=durability
-            ).fetch
+            jobs[durability] = Keeper(contender, folder, durability).fetch
         return await alternate(
             jobs,
-            [handle_of(number) for number in range(creators)],
+            handles,
             expected=(pages, pages * PRODUCTS_A_PAGE),
             seconds=seconds,
         )
@@ -129,9 +112,7 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> list[dict[s
 
 def main() -> None:
     """Measure every page size at every width."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="some 10 s, for a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser = options_of(__doc__, quick="some 10 s")
     parser.add_argument(
         "--folder", type=Path, help="where the archives go, to measure another disk"
     )
@@ -140,9 +121,7 @@ def main() -> None:
     pages = (PAGES[0], GZIPPED[0]) if options.quick else PAGES + GZIPPED
     widths = WIDTHS[:1] if options.quick else WIDTHS
     allow_many_sockets()
-    about = machine()
-    for name, text in about.items():
-        print(f"{name}: {text}")
+    about = tell_machine()
     print(
         "\nWith an archive / without: median (quartiles) of the ratios of paired slices.\n\n"
         "| page | width | durability | pairs | CPU a page | pages/s | us of CPU a page added "
@@ -160,9 +139,7 @@ def main() -> None:
                         compare(url, Path(folder), width=width, requests=requests, seconds=seconds)
                     )
                     rows += report(page, width, slices)
-    if options.json is not None:
-        result = {"benchmark": "archive", **about, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(options.json, "archive", about, rows)
 
 
 if __name__ == "__main__":

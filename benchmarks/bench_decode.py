@@ -7,18 +7,16 @@ counts, of products decoded each from a body of its own that is then let go.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import random
 import statistics
 import time
 import tracemalloc
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from harness import machine
+from harness import options_of, tell_machine, write
 from server import PAGES, PRODUCTS_A_PAGE, body_of
 from yardstick import _Answer
 
@@ -116,14 +114,10 @@ def compare(page: str, *, rounds: int, times: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure a page of each weight."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="some 8 s, for a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser = options_of(__doc__, quick="some 8 s")
     options = parser.parse_args()
     rounds, times = (1, 300) if options.quick else (9, 1000)
-    about = machine()
-    for name, text in about.items():
-        print(f"{name}: {text}")
+    about = tell_machine()
     print(
         f"\nPages of {PRODUCTS_A_PAGE} products; microseconds of CPU a page, medians; those of "
         f"{PAGES[1]} have `details`.\n\n"
@@ -132,9 +126,7 @@ def main() -> None:
         flush=True,
     )
     rows = [row for page in PAGES for row in compare(page, rounds=rounds, times=times)]
-    if options.json is not None:
-        result = {"benchmark": "decode", **about, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(options.json, "decode", about, rows)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ peak of memory that counts: how far it rises above that of a client that has fet
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from harness import allow_many_sockets, machine
+from harness import allow_many_sockets, options_of, tell_machine, write
 from server import PAGES, PRODUCTS_A_PAGE, handle_of, pages_of, serving
 
 from asyncsfk import Client
@@ -154,15 +152,11 @@ def apart(measure: Callable[..., Cost], *given: object) -> Cost:
 
 def main() -> None:
     """Measure the fan-out, runs, and their memory."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="some 25 s, for a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser = options_of(__doc__, quick="some 25 s")
     options = parser.parse_args()
     quick: bool = options.quick
     allow_many_sockets()
-    about = machine()
-    for name, text in about.items():
-        print(f"{name}: {text}")
+    about = tell_machine()
     print(
         "\nMicroseconds are of CPU; MiB are how far the peak rose.\n\n"
         "| what | page | width | handles | us a handle | us a page | MiB grown | target |\n"
@@ -186,9 +180,7 @@ def main() -> None:
         one, many = (cost.grown for cost in costs)
         notes.append(f"{page}: {many - one:+.1f} MiB, at most {max(1.0, MORE * one):.1f} wanted")
     print(f"\n{TIMES} times the handles: {'; '.join(notes)}.")
-    if options.json is not None:
-        result = {"benchmark": "fanout", **about, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(options.json, "fanout", about, rows)
 
 
 if __name__ == "__main__":

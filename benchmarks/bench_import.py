@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -11,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from harness import machine
+from harness import options_of, tell_machine, write
 
 # The client is loaded when it is first touched.
 IMPORTS: Final = """
@@ -79,14 +77,10 @@ def _run(command: list[str]) -> str:
 
 def main() -> None:
     """Measure all of them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="some 5 s, for a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser = options_of(__doc__, quick="some 5 s")
     options = parser.parse_args()
     times = 3 if options.quick else 15
-    about = machine()
-    for name, text in about.items():
-        print(f"{name}: {text}")
+    about = tell_machine()
     print(
         f"\nMilliseconds of wall time, {times} times each in new processes.\n\n"
         "| what | median | least | target |\n|---|---|---|---|"
@@ -97,9 +91,7 @@ def main() -> None:
         wanted = "" if target is None else f"<= {target:.0f}"
         print(f"| {name} | {middle:.1f} | {least:.1f} | {wanted} |", flush=True)
         rows.append({"what": name, "median_ms": middle, "least_ms": least, "target_ms": target})
-    if options.json is not None:
-        result = {"benchmark": "import", "times": times, **about, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(options.json, "import", {"times": times, **about}, rows)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,13 @@ client pulls from, which is the same for both.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import statistics
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness import Slice, Spread, allow_many_sockets, alternate, machine
+from harness import Slice, Spread, allow_many_sockets, alternate, options_of, tell_machine, write
 from server import LONGEST, PAGES, PRODUCTS_A_PAGE, handle_of, serving
 from yardstick import Yardstick
 
@@ -135,16 +132,12 @@ def report(
 
 def main() -> None:
     """Measure every width."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="some 10 s, for a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser = options_of(__doc__, quick="some 10 s")
     options = parser.parse_args()
     rounds, a_place = (2, 4) if options.quick else (7, 16)
     widths = WIDTHS[:1] if options.quick else WIDTHS
     allow_many_sockets()
-    about = machine()
-    for name, text in about.items():
-        print(f"{name}: {text}")
+    about = tell_machine()
     print(
         f"\nPages of {PAGES[0]}, answers after {1000 * LATENCY:.0f} ms, {a_place * PAGES_EACH} in "
         "a row a slice; asyncsfk / yardstick, medians. Where\nthe yardstick falls short of the "
@@ -159,9 +152,7 @@ def main() -> None:
         for width in widths:
             found = asyncio.run(compare(url, width=width, a_place=a_place, rounds=rounds))
             rows.append(report(width, *found))
-    if options.json is not None:
-        result = {"benchmark": "latency", "latency": LATENCY, **about, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(options.json, "latency", {"latency": LATENCY, **about}, rows)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,12 @@ burst counts, and it is a twentieth of a second's requests, hence the target.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import time
 from bisect import bisect_left
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from harness import machine
+from harness import options_of, tell_machine, write
 
 from asyncsfk import Client
 
@@ -96,14 +93,10 @@ def measure(*, rate: int, waiters: int, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every rate with every number of waiters."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="some 12 s, for a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser = options_of(__doc__, quick="some 12 s")
     options = parser.parse_args()
     seconds = 1.5 if options.quick else 5.0
-    about = machine()
-    for name, text in about.items():
-        print(f"{name}: {text}")
+    about = tell_machine()
     print(
         f"\nShares of the rate asked for, over {seconds} s; targets: achieved >= {LEAST_ACHIEVED}, "
         f"worst second <= {WORST_SECOND}.\n\n"
@@ -117,9 +110,7 @@ def main() -> None:
         for rate in RATES
         for waiters in WAITERS
     ]
-    if options.json is not None:
-        result = {"benchmark": "limiter", "seconds": seconds, **about, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(options.json, "limiter", {"seconds": seconds, **about}, rows)
 
 
 if __name__ == "__main__":

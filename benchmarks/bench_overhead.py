@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness import Slice, allow_many_sockets, alternate, machine, ratio
-from server import PAGES, PRODUCTS_A_PAGE, handle_of, pages_of, serving
+from harness import Slice, allow_many_sockets, alternate, options_of, ratio, tell_machine, write
+from server import PAGES, PRODUCTS_A_PAGE, creators_with, serving
 from yardstick import Yardstick
 
 from asyncsfk import Client
@@ -20,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness import Spread
+
+    from asyncsfk import Archive
 
 WIDTHS: Final = (10, 50, 500)
 KEY: Final = "sfk_benchmark"
@@ -33,10 +32,12 @@ class Contender:
         self._client = client
         self._width = width
 
-    async def fetch(self, handles: Sequence[str]) -> tuple[int, int]:
+    async def fetch(
+        self, handles: Sequence[str], archive: Archive | None = None
+    ) -> tuple[int, int]:
         """Fetch all creators' products; gives how many requests and products that were."""
         products = 0
-        async with self._client.showcases(handles, concurrency=self._width) as run:
+        async with self._client.showcases(handles, concurrency=self._width, archive=archive) as run:
             async for outcome in run:
                 products += len(outcome.raise_for_error().products)
         return run.usage.requests, products
@@ -46,10 +47,7 @@ async def compare(
     url: str, *, width: int, requests: int, seconds: float, rate: float | None
 ) -> dict[str, list[Slice]]:
     """Measure asyncsfk beside the yardstick, and the yardstick beside itself, at one width."""
-    creators, pages = 0, 0
-    while pages < requests:
-        pages += pages_of(creators)
-        creators += 1
+    handles, pages = creators_with(requests)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             Client(KEY, base_url=url, concurrency=width, rate=rate)
@@ -62,7 +60,7 @@ async def compare(
                 YARDSTICK: one.fetch,
                 AGAIN: other.fetch,
             },
-            [handle_of(number) for number in range(creators)],
+            handles,
             expected=(pages, pages * PRODUCTS_A_PAGE),
             seconds=seconds,
         )
@@ -101,17 +99,13 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> dict[str, A
 
 def main() -> None:
     """Measure every page size at every width."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under 20 s, for a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser = options_of(__doc__, quick="under 20 s")
     parser.add_argument("--rate", type=float, help="asyncsfk's rate limiter; above the load")
     options = parser.parse_args()
     # Seconds for each line of the table, and requests a slice for each place of the width.
     seconds, least, a_place = (1.5, 250, 1) if options.quick else (23.0, 800, 6)
     allow_many_sockets()
-    about = machine()
-    for name, text in about.items():
-        print(f"{name}: {text}")
+    about = tell_machine()
     print(
         "\nasyncsfk / yardstick: median (quartiles) of the ratios of paired slices; noise is the "
         "yardstick / itself.\n\n"
@@ -141,9 +135,7 @@ def main() -> None:
     served -= before.children_user + before.children_system
     # The warming up is in it, so it is a little less.
     print(f"\nThe server took {1e6 * served / requests:.0f} us of CPU a request at most.")
-    if options.json is not None:
-        result = {"benchmark": "overhead", "rate": options.rate, **about, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(options.json, "overhead", {"rate": options.rate, **about}, rows)
 
 
 if __name__ == "__main__":

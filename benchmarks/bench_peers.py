@@ -6,20 +6,17 @@ client needs more of it than asyncsfk.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
 from contextlib import AsyncExitStack
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_overhead import KEY, Contender
-from harness import Slice, allow_many_sockets, alternate, machine, ratio
+from harness import Slice, allow_many_sockets, alternate, options_of, ratio, tell_machine, write
 from peers import PEERS, RATE
-from server import PAGES, PRODUCTS_A_PAGE, handle_of, pages_of, serving
+from server import PAGES, PRODUCTS_A_PAGE, creators_with, serving
 from yardstick import Yardstick
 
 from asyncsfk import Client
@@ -49,10 +46,7 @@ async def compare(
     url: str, *, width: int, requests: int, seconds: float, least: int
 ) -> dict[str, list[Slice]]:
     """Measure all contenders against each other."""
-    creators, pages = 0, 0
-    while pages < requests:
-        pages += pages_of(creators)
-        creators += 1
+    handles, pages = creators_with(requests)
     jobs: dict[str, Job] = {}
     async with AsyncExitStack() as stack:
         for name in (ASYNCSFK, AGAIN):
@@ -66,7 +60,7 @@ async def compare(
                 jobs[kind.name] = peer.fetch
         return await alternate(
             jobs,
-            [handle_of(number) for number in range(creators)],
+            handles,
             expected=(pages, pages * PRODUCTS_A_PAGE),
             seconds=seconds,
             least=least,
@@ -96,19 +90,15 @@ def report(page: str, width: int, name: str, slices: dict[str, list[Slice]]) -> 
 
 def main() -> None:
     """Measure every page size."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="under 30 s, for a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser = options_of(__doc__.partition("\n")[0], quick="under 30 s")
     parser.add_argument("--width", type=int, default=50, help="creators at once")
     options = parser.parse_args()
     # Seconds and rounds for each page size, and requests a slice for each place of the width.
     seconds, least, a_place = (4.0, 2, 4) if options.quick else (40.0, 8, 8)
     allow_many_sockets()
-    about = machine()
+    about = tell_machine()
     peers = versions()
     left_out = {peer.name: peer.missing() for peer in PEERS if peer.missing()}
-    for name, text in about.items():
-        print(f"{name}: {text}")
     print("peers:", ", ".join(f"{name} {number}" for name, number in peers.items()))
     print(
         f"\nclient / asyncsfk at width {options.width}: median (quartiles) of the ratios of paired "
@@ -132,10 +122,8 @@ def main() -> None:
         rows += [report(page, options.width, name, slices) for name in slices]
         for name, names in left_out.items():
             print(f"| {page} | {name} | left out: not installed: {', '.join(names)} | | | |")
-    if options.json is not None:
-        result: dict[str, Any] = {"benchmark": "peers", "width": options.width, **about}
-        result |= {"peers": peers, "left_out": left_out, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    about_peers = {"width": options.width, "peers": peers, "left_out": left_out}
+    write(options.json, "peers", about_peers | about, rows)
 
 
 if __name__ == "__main__":

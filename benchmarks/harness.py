@@ -8,8 +8,10 @@ round count, of which the median is reported.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import gc
+import json
 import os
 import platform
 import random
@@ -18,7 +20,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -133,6 +135,34 @@ def machine() -> dict[str, str]:
         "server": "uvloop" if "uvloop" in versions else "asyncio",
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def options_of(about: str | None, *, quick: str) -> argparse.ArgumentParser:
+    """Return a parser of what every benchmark takes.
+
+    Args:
+        about: What the benchmark is for.
+        quick: How long it takes with ``--quick``.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--quick", action="store_true", help=f"{quick}, for a first look")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    return parser
+
+
+def tell_machine() -> dict[str, str]:
+    """Print what the figures depend on; gives it, for `write`."""
+    about = machine()
+    for name, text in about.items():
+        print(f"{name}: {text}")
+    return about
+
+
+def write(file: Path | None, benchmark: str, about: Mapping[str, Any], rows: Sequence[Any]) -> None:
+    """Write a benchmark's results as JSON, if there is a file for them."""
+    if file is not None:
+        result = {"benchmark": benchmark, **about, "rows": rows}
+        file.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def allow_many_sockets(needed: int = 8192) -> None:

@@ -63,6 +63,16 @@ def body_of(page: str) -> bytes:
     return _Answers(page).find(b"%08d" % (LONGEST - 1), None).partition(_END)[2]
 
 
+def creators_with(least: int) -> tuple[list[str], int]:
+    """Return the first creators that have so many pages between them, and how many they have."""
+    handles: list[str] = []
+    pages = 0
+    while pages < least:
+        pages += pages_of(len(handles))
+        handles.append(handle_of(len(handles)))
+    return handles, pages
+
+
 @contextlib.contextmanager
 def serving(page: str, *, latency: float = 0.0) -> Iterator[str]:
     """Run a server with pages of `PAGES` or `GZIPPED`; gives its URL.
