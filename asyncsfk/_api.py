@@ -6,6 +6,8 @@ from contextlib import suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import msgspec
+
 from asyncsfk import _reading, _routes
 from asyncsfk._listing import Listing
 from asyncsfk._paging import Chain
@@ -233,7 +235,9 @@ class Api:
         self._meter.add(usage)
         if payer.meter is not None:
             payer.meter.add(usage)
-        return received.usage + usage
+        return msgspec.structs.replace(
+            received.usage, pages=1, products=products, archived=usage.archived
+        )
 
     def _tell(self, request: Request, number: int, items: int, *, has_more: bool) -> None:
         if self._emit.wants_detail:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from asyncsfk import _wire
 from asyncsfk._answer import Answer
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from asyncsfk.usage import Meter
 
 
-class _Try(NamedTuple):
+class _Try(msgspec.Struct, frozen=True):
     """One attempt, once it has a place and its price is reserved."""
 
     request: Request
@@ -195,13 +197,12 @@ class Attempts:
             usage += Usage(retries=1)
         self._meter.add(usage)
         this.cost.add(usage)
-        expected = this.reserved.credits
         if this.reserved.settle(usage.charged, usage.maybe):
             self._emit(
                 PriceRaised(
                     route=request.route,
                     handle=request.handle,
-                    expected=expected,
+                    expected=this.reserved.credits,
                     charged=usage.charged,
                 )
             )

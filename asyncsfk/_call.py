@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from asyncsfk import _wire
 from asyncsfk._answer import Answer, placed, priced, shared
@@ -119,7 +120,6 @@ class Caller:
     ) -> Answer:
         """Make a call and return what came of it, with what all its attempts cost."""
         failures: list[Failure] = []
-        flight.has_begun = True
         flight.keeps = keep is not None
         try:
             answer = await self._find(request, keep, flight)
@@ -136,7 +136,9 @@ class Caller:
             result = placed(result, request).evolve(attempts=len(failures))
         if result.usage != cost:
             result = priced(result, cost)
-        return answer if result is answer.result else answer._replace(result=result)
+        if result is answer.result:
+            return answer
+        return msgspec.structs.replace(answer, result=result)
 
     async def _find(
         self, request: Request, keep: Keep | None, flight: Flight[Answer]
@@ -184,13 +186,14 @@ class Caller:
                 if flight.verdict is not None:
                     stopped = flight.verdict.evolve()
                     stopped.__cause__ = result
-                    return answer._replace(result=stopped)
+                    return msgspec.structs.replace(answer, result=stopped)
                 if not flight.is_wanted:
                     verdict = Stop("nobody waits for it any more")
                 elif not self._quota.take():
                     verdict = Stop("the client's retry quota is used up")
             if isinstance(verdict, Stop):
-                return answer._replace(result=result.evolve(gave_up=verdict.reason))
+                gave_up = result.evolve(gave_up=verdict.reason)
+                return msgspec.structs.replace(answer, result=gave_up)
             self._emit(
                 RequestRetried(
                     route=request.route,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
+import msgspec
 
 from asyncsfk.errors import ClientStateError
 from asyncsfk.usage import Meter
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Landing(NamedTuple, Generic[T]):
+class Landing(msgspec.Struct, Generic[T], frozen=True):
     """What a caller gets of a flight.
 
     Attributes:
@@ -60,7 +61,17 @@ class Flight(Generic[T]):
         ended: Why it was told to end, if it was; whoever comes for it still begins anew.
     """
 
-    __slots__ = ("cost", "ended", "has_begun", "in_air", "keeps", "payer", "task", "waiters")
+    __slots__ = (
+        "cost",
+        "ended",
+        "has_begun",
+        "in_air",
+        "keeps",
+        "payer",
+        "stillborn",
+        "task",
+        "waiters",
+    )
 
     def __init__(self, payer: Payer) -> None:
         self.payer = payer
@@ -70,7 +81,8 @@ class Flight(Generic[T]):
         self.keeps = False
         self.ended: SfkError | None = None
         self.waiters: list[_Waiter[T]] = []
-        self.task: asyncio.Task[T]
+        self.task: asyncio.Task[None]
+        self.stillborn: Callable[[asyncio.Task[None]], None] | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -147,15 +159,11 @@ class SingleFlight(Generic[T]):
             ClientStateError: `aclose` ended the work before it began.
         """
         flight = self._flights.get(key)
-        began = flight is None
+        waiter: _Waiter[T] = _Waiter(payer, began=flight is None)
         if flight is None:
-            flight = self._flights[key] = Flight(payer)
-            self._all.add(flight)
-            flight.task = asyncio.create_task(self._fly(key, flight, work))
-            # A callback, since a task that is cancelled before its first step runs no code at all.
-            flight.task.add_done_callback(partial(self._fall, key, flight))
-        waiter: _Waiter[T] = _Waiter(payer, began=began)
-        flight.waiters.append(waiter)
+            flight = self._begin(key, work, waiter)
+        else:
+            flight.waiters.append(waiter)
         try:
             return await waiter.done
         except asyncio.CancelledError:
@@ -198,6 +206,23 @@ class SingleFlight(Generic[T]):
                 task.cancel()
             await self._wait(tasks, None)
 
+    def _begin(
+        self,
+        key: Hashable,
+        work: Callable[[Flight[T]], Coroutine[None, None, T]],
+        waiter: _Waiter[T],
+    ) -> Flight[T]:
+        flight = self._flights[key] = Flight(waiter.payer)
+        self._all.add(flight)
+        flight.waiters.append(waiter)
+        flight.task = asyncio.create_task(self._fly(key, flight, work))
+        # Unless tasks begin eagerly.
+        if not flight.has_begun:
+            # A task that is cancelled before its first step runs no code at all.
+            flight.stillborn = partial(self._fall, key, flight, None)
+            flight.task.add_done_callback(flight.stillborn)
+        return flight
+
     async def _abandon(self, key: Hashable, flight: Flight[T]) -> None:
         with anyio.CancelScope(shield=True):
             if flight.may_land and self._grace:
@@ -214,7 +239,7 @@ class SingleFlight(Generic[T]):
             flight.task.cancel()
             await self._wait({flight.task}, None)
 
-    async def _wait(self, tasks: set[asyncio.Task[T]], seconds: float | None) -> None:
+    async def _wait(self, tasks: set[asyncio.Task[None]], seconds: float | None) -> None:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
@@ -228,21 +253,29 @@ class SingleFlight(Generic[T]):
         key: Hashable,
         flight: Flight[T],
         work: Callable[[Flight[T]], Coroutine[None, None, T]],
-    ) -> T:
-        result = await work(flight)
+    ) -> None:
+        flight.has_begun = True
+        if flight.stillborn is not None:
+            flight.task.remove_done_callback(flight.stillborn)
+        try:
+            result = await work(flight)
+        except Exception as error:  # noqa: BLE001 - raised by all who wait for it
+            self._fall(key, flight, error)
+            return
+        except BaseException:
+            self._fall(key, flight)
+            raise
         waiters, heir = self._land(key, flight)
         for waiter in waiters:
             waiter.done.set_result(
                 Landing(result, waiter is heir, waiter.began, waiter.verdict is not None)
             )
-        return result
 
-    def _fall(self, key: Hashable, flight: Flight[T], task: asyncio.Task[T]) -> None:
+    def _fall(
+        self, key: Hashable, flight: Flight[T], error: Exception | None = None, *_: object
+    ) -> None:
         """End a flight that came to nothing."""
-        if flight not in self._all:
-            return
-        waiters, _ = self._land(key, flight)
-        error = None if task.cancelled() else task.exception()
+        waiters, _heir = self._land(key, flight)
         for waiter in waiters:
             waiter.done.set_exception(
                 error or ClientStateError("the client was closed under the call")

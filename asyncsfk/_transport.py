@@ -59,12 +59,17 @@ class _Sending(Watch):
     aiohttp silently repeats a GET whose connection drops. A middleware runs for each attempt,
     inside of that repetition, which knows only aiohttp's own errors. A borrowed session's cookies
     stay at home, too.
+
+    Args:
+        dog: Keeps its deadlines.
+        headers: Put in here: the session would take them one by one, twice, and tell its traces.
     """
 
-    __slots__ = ("_request",)
+    __slots__ = ("_headers", "_request")
 
-    def __init__(self, dog: Watchdog) -> None:
+    def __init__(self, dog: Watchdog, headers: Mapping[str, str]) -> None:
         super().__init__(dog)
+        self._headers = headers
         self._request: aiohttp.ClientRequest | None = None
 
     async def __call__(
@@ -73,6 +78,7 @@ class _Sending(Watch):
         """Send it."""
         self._request = request
         request.headers.popall(hdrs.COOKIE, None)
+        request.headers.update(self._headers)
         try:
             return await handler(request)
         except _NOTHING_SENT:
@@ -139,7 +145,7 @@ class Transport:
         if self._session.closed:
             raise ClientStateError("the borrowed aiohttp session is closed")
         path, _, query = target.partition("?")
-        sending = _Sending(self._watchdog)
+        sending = _Sending(self._watchdog, headers)
         try:
             with sending:
                 response = await self._session.get(
@@ -151,7 +157,6 @@ class Transport:
                         query_string=query,
                         encoded=True,
                     ),
-                    headers=headers,
                     allow_redirects=False,
                     auto_decompress=False,
                     middlewares=(sending,),

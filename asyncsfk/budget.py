@@ -105,20 +105,7 @@ class Budget:
             InvalidArgumentError: ``credits`` is negative or no whole number.
         """
         check_count("credits", credits, least=0)
-        with self._lock:
-            price = self.price(credits, route)
-            if price and self._max is not None and self._taken + price > self._max:
-                if self._is_out_of_reach(price):
-                    raise BudgetReachedError(
-                        f"the ceiling of {self._max:,} credits is reached: {self._charged:,} are "
-                        f"charged, {self._maybe:,} more maybe, and the next request may cost "
-                        f"{price}"
-                    )
-                return None
-            self._reserved += price
-            reservation = Reservation(self, price, route)
-            self._open.add(reservation)
-            return reservation
+        return self._reserve(credits, route)
 
     async def room(self, credits: int, *, route: str = "") -> None:  # noqa: A002 - the API's word
         """Wait until it is worth while to `reserve` so many credits again."""
@@ -138,6 +125,22 @@ class Budget:
             raise
         # Whoever was called may leave the room to others: another of its budgets is in the way.
         waiter.get_loop().call_soon(self._call_next)
+
+    def _reserve(self, credits: int, route: str) -> Reservation | None:  # noqa: A002 - the API's word
+        with self._lock:
+            price = self.price(credits, route)
+            if price and self._max is not None and self._taken + price > self._max:
+                if self._is_out_of_reach(price):
+                    raise BudgetReachedError(
+                        f"the ceiling of {self._max:,} credits is reached: {self._charged:,} are "
+                        f"charged, {self._maybe:,} more maybe, and the next request may cost "
+                        f"{price}"
+                    )
+                return None
+            self._reserved += price
+            reservation = Reservation(self, price, route)
+            self._open.add(reservation)
+            return reservation
 
     @property
     def _taken(self) -> int:
@@ -163,7 +166,8 @@ class Budget:
             news = 0 < reservation.credits < charged
             if news:
                 self._raise_price(reservation.route, charged)
-            self._call()
+            if self._waiting:
+                self._call()
             return news
 
     def _raise_price(self, route: str, price: int) -> None:
@@ -225,7 +229,7 @@ class Reservation:
         """
         check_count("charged", charged, least=0)
         check_count("maybe", maybe, least=0)
-        return self._budget._close(self, charged, maybe)  # noqa: SLF001 - of this module
+        return self._close(charged, maybe)
 
     def release(self) -> None:
         """Give the credits back: nothing was charged."""
@@ -234,6 +238,9 @@ class Reservation:
     def hold(self) -> None:
         """Keep the credits counted as maybe charged: the answer is unknown."""
         self.settle(0, self.credits)
+
+    def _close(self, charged: int, maybe: int) -> bool:
+        return self._budget._close(self, charged, maybe)  # noqa: SLF001 - of this module
 
 
 class Hold:
@@ -256,7 +263,7 @@ class Hold:
         """Count in all of the budgets; tell if the price is new to any."""
         news = False
         for one in self._reservations:
-            news |= one.settle(charged, maybe)
+            news |= one._close(charged, maybe)  # noqa: SLF001 - of this module
         return news
 
     def release(self) -> None:
@@ -281,7 +288,7 @@ async def hold(budgets: Sequence[Budget], credits: int, route: str) -> Hold:  # 
         full: Budget | None = None
         try:
             for budget in budgets:
-                reservation = budget.reserve(price, route=route)
+                reservation = budget._reserve(price, route)  # noqa: SLF001 - of this module
                 if reservation is None:
                     full = budget
                     break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 
@@ -51,14 +53,18 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         return self if other == 0 else NotImplemented
 
 
+_NOTHING: Final = Usage()
+
+
 class Meter:
     """A running total that many calls add to."""
 
     __slots__ = ("usage",)
 
     def __init__(self) -> None:
-        self.usage = Usage()
+        self.usage = _NOTHING
 
     def add(self, usage: Usage) -> None:
         """Add what something cost."""
-        self.usage += usage
+        # Most meters count one thing only.
+        self.usage = usage if self.usage is _NOTHING else self.usage + usage

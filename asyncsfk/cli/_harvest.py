@@ -164,7 +164,9 @@ class Harvest:
         lines = [f"{counted(progress.started, 'creator')}: {told}" if told else "No creators."]
         lines.append(cost(usage))
         if self._account_statuses:
-            empty = ", ".join(f"{n:,} {name}" for name, n in self._account_statuses.most_common())
+            # By name first: `most_common` leaves what is alike in the order in which it came.
+            by_name = Counter(dict(sorted(self._account_statuses.items())))
+            empty = ", ".join(f"{n:,} {name}" for name, n in by_name.most_common())
             lines.append(f"Accounts of empty showcases: {empty}")
         if (rise := watch.rise) is not None:
             lines.append(rise)

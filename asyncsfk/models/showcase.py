@@ -5,6 +5,7 @@ Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
 
 import re
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 from asyncsfk.errors import Details, UndecodableError
 from asyncsfk.models.base import Answer, Id, Model
 
+_RAW_DETAILS = attrgetter("raw_details")
 _AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
@@ -168,13 +170,20 @@ class ShowcaseData(Model, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         # Each product owns its details, lest one kept product keep the page's whole body alive.
-        for product in self.products or ():
-            if not isinstance(product.raw_details, UnsetType):
-                msgspec.structs.force_setattr(product, "raw_details", _own(product.raw_details))
+        products = self.products or ()
+        details = [*map(_RAW_DETAILS, products)]
+        if details.count(UNSET) == len(details):
+            return
+        # msgspec has not looked at their text yet; looking at all of it at once is quick.
+        text = b"".join(raw for raw in details if raw is not UNSET)
+        own = Raw.copy if text.isascii() and b"\n" not in text else _own
+        for product, raw in zip(products, details, strict=True):
+            if raw is not UNSET:
+                msgspec.structs.force_setattr(product, "raw_details", own(raw))
 
 
 def _own(raw: Raw) -> Raw:
-    """Return a copy of a piece of JSON, on one line; msgspec has not looked at its text yet.
+    """Return a copy of a piece of JSON, on one line.
 
     Raises:
         UnicodeDecodeError: It is no UTF-8.

@@ -189,7 +189,7 @@ def test_outcomes_and_verify_empty(invoke, simulator, tmp_path):
     }
     assert simulator.ledger.charged == 7
     summary = invoke("fetch", *handles, "--verify-empty").stderr.splitlines()
-    assert summary[-1] == "Accounts of empty showcases: 1 private, 1 not_found, 1 found"
+    assert summary[-1] == "Accounts of empty showcases: 1 found, 1 not_found, 1 private"
 
 
 def test_flags_reach_the_run(invoke, simulate):
