@@ -1,6 +1,7 @@
 """Calls for the same page that are under way together share one request."""
 
 import asyncio
+import sys
 
 import msgspec
 import pytest
@@ -151,3 +152,23 @@ async def test_the_same_path_is_shared_across_types(sim, client):
     assert wrong.usage.charged == 0
     assert wrong.body
     assert sim.ledger.requests == client.usage.charged == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")
+async def test_an_application_whose_tasks_begin_eagerly(tmp_path):
+    """Calls are shared and land all the same where a task runs as soon as it is made."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+    ):
+        one, other = await asyncio.gather(
+            client.showcase_page("a.1products"), client.showcase_page("a.1products")
+        )
+        assert one.products == other.products
+        assert sim.ledger.charged == 1
+        handles = [f"c{number}.45products" for number in range(4)]
+        async with client.showcases(handles, archive=tmp_path / "one.sfk") as run:
+            outcomes = [outcome async for outcome in run]
+        assert {outcome.status for outcome in outcomes} == {"complete"}
+        assert sim.ledger.charged == 1 + 4 * 3
