@@ -162,7 +162,7 @@ class Attempts:
             usage = Usage(requests=1, maybe=this.reserved.credits)
             line = self._settle(this, usage, failure=type(error).__name__)
             if this.keep is not None and line is not None:
-                this.keep.store.record_soon(line, this.exposed)
+                this.keep.store.record_soon(line)
             raise
         else:
             result = _wire.read(
@@ -232,6 +232,7 @@ class Attempts:
             status=status,
             failure=failure,
             answer=answer,
+            exposed=this.exposed,
         )
 
     async def _keep(self, this: _Try, keep: Keep, answer: Answer, line: Attempt) -> Answer:
@@ -246,10 +247,9 @@ class Attempts:
                     line,
                     key=self._config.api_key,
                     max_body_bytes=self._config.max_body_bytes,
-                    exposed=this.exposed,
                 )
             else:
-                await keep.store.record(line, this.exposed)
+                await keep.store.record(line)
         except ArchiveError as error:
             body = None
             if response is not None and response.status == OK:

@@ -257,6 +257,8 @@ class SingleFlight(Generic[T]):
         flight.has_begun = True
         if flight.stillborn is not None:
             flight.task.remove_done_callback(flight.stillborn)
+            # It holds the flight: neither would go before the garbage collector comes.
+            flight.stillborn = None
         try:
             result = await work(flight)
         except Exception as error:  # noqa: BLE001 - raised by all who wait for it

@@ -13,6 +13,8 @@ from asyncsfk._store._writes import Attempt, Page
 from asyncsfk.errors import SfkError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from asyncsfk._store._reads import PageRow
     from asyncsfk._store._store import Store
     from asyncsfk._store._watch import Watch
@@ -66,7 +68,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether a kept page will do."""
         return row.id >= self.floor and row.received >= self.since
 
-    async def put(
+    def put(
         self,
         request: Request,
         response: Response,
@@ -75,10 +77,9 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         *,
         key: ApiKey | None,
         max_body_bytes: int,
-        exposed: int | None = None,
         once: bool = False,
-    ) -> None:
-        """Keep an answer that was paid for, decoded or not.
+    ) -> Awaitable[None]:
+        """Keep an answer that was paid for, decoded or not; it is on file once that was awaited.
 
         Args:
             request: What was asked for.
@@ -87,11 +88,10 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
             attempt: The ledger's line on it.
             key: Struck out of the body, should it have been echoed.
             max_body_bytes: The largest body, once unpacked.
-            exposed: Credits that the attempt had exposed, if it was one of ours.
             once: Keep it only if there is none yet that will do.
 
         Raises:
-            ArchiveError: It could not be kept.
+            ArchiveError: It cannot be kept.
         """
         anew, apart = self.anew, False
         if self.alone and request.is_showcase and (self.floor or self.since):
@@ -100,7 +100,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
             else:
                 apart = True
         encoding, body = _without_key(response, result, key, max_body_bytes)
-        await self.store.keep(
+        return self.store.keep(
             Page(
                 key=key_of(request),
                 region=request.region,
@@ -114,7 +114,6 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 apart=apart,
                 unless_from=self.floor if once else None,
             ),
-            exposed,
             self.watch,
         )
 
@@ -133,6 +132,7 @@ def line_of(
     status: int | None = None,
     failure: str | None = None,
     answer: SfkError | Meta | None = None,
+    exposed: int | None = None,
 ) -> Attempt:
     """Return the ledger's line on an attempt that has just ended."""
     return Attempt(
@@ -147,6 +147,7 @@ def line_of(
         maybe=usage.maybe,
         bytes=usage.bytes,
         request_id=None if answer is None else answer.request_id,
+        exposed=exposed,
     )
 
 

@@ -24,6 +24,8 @@ class Batches(Generic[T]):
     Args:
         work: Does a batch and returns a result for each item; what it raises fails them all.
         name: The thread's.
+        after: Told in the event loop of a batch that was done, or could not be, before those are
+            who wait for its items.
         gather: Seconds to wait for company after the first item of a batch.
         enough: So many items do not wait.
     """
@@ -33,12 +35,14 @@ class Batches(Generic[T]):
         work: Callable[[Sequence[T]], Sequence[Any]],
         *,
         name: str,
+        after: Callable[[Sequence[T], BaseException | None], None] | None = None,
         gather: float = 0.0,
         enough: int = 50,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._work = work
+        self._after = after
         self._gather = gather
         self._enough = enough
         self._waiting: list[tuple[T, asyncio.Future[Any]]] = []
@@ -89,18 +93,20 @@ class Batches(Generic[T]):
             self._timer.cancel()
             self._timer = None
         batch, self._waiting = self._waiting, []
-        self._running = self._loop.run_in_executor(
-            self._executor, self._work, [item for item, _ in batch]
-        )
-        self._running.add_done_callback(partial(self._finish, batch))
+        items = [item for item, _ in batch]
+        self._running = self._loop.run_in_executor(self._executor, self._work, items)
+        self._running.add_done_callback(partial(self._finish, batch, items))
 
     def _finish(
         self,
         batch: list[tuple[T, asyncio.Future[Any]]],
+        items: list[T],
         running: asyncio.Future[Sequence[Any]],
     ) -> None:
         self._running = None
         error = running.exception()
+        if self._after is not None:
+            self._after(items, error)
         results = [None] * len(batch) if error is not None else running.result()
         for (_, done), result in zip(batch, results, strict=True):
             if done.done():

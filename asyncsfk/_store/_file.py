@@ -37,6 +37,7 @@ class File:
         session: The id of this opening.
         notes: Facts about the whole file.
         last_page: The highest id of a page.
+        was_empty: Whether it held no showcase when it was opened.
         broken: Why nothing can be written any more.
     """
 
@@ -48,6 +49,7 @@ class File:
         self.session = 0
         self.notes: dict[str, str] = {}
         self.last_page = 0
+        self.was_empty = False
         self.broken: ArchiveError | None = None
 
     def acquire(self, *, is_last: bool) -> bool:
@@ -96,6 +98,8 @@ class File:
             self.session = session or 0
             self.notes = dict(connection.execute("SELECT name, value FROM meta"))
             self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
+            last = connection.execute("SELECT max(id) FROM showcase").fetchone()
+            self.was_empty = last[0] is None
             self._connections["reader"] = connect(self._path, "ro")
             return Totals.read(connection)
 

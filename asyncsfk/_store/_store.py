@@ -12,6 +12,7 @@ import anyio
 
 from asyncsfk._store._batches import Batches
 from asyncsfk._store._file import File
+from asyncsfk._store._heard import Heard
 from asyncsfk._store._reads import Find, FindShowcase, PageRow, Read, Showcase
 from asyncsfk._store._schema import shown
 from asyncsfk._store._watch import Watch, Watches
@@ -19,6 +20,7 @@ from asyncsfk._store._writes import Attempt, Decoded, Exposure, Finish, Note, Pa
 from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from asyncsfk._store._file import Durability
@@ -52,7 +54,11 @@ class Store:
         self._wait = wait
         self._file = File(path, durability)
         self._writer: Batches[Write] = Batches(
-            self._file.write, name="asyncsfk-archive", gather=_GATHER, enough=_ENOUGH
+            self._file.write,
+            name="asyncsfk-archive",
+            after=self._settle,
+            gather=_GATHER,
+            enough=_ENOUGH,
         )
         self._reader: Batches[Read] = Batches(
             self._file.read, name="asyncsfk-archive-reader", gather=_GATHER_READS
@@ -64,6 +70,8 @@ class Store:
         self._refusal: ArchiveError | None = None
         self._is_shut = False
         self._watches = Watches()
+        # Of a file that was empty we know what it cannot hold: only we write it.
+        self._heard: Heard | None = None
         self.watching = self._watches.watching
         self.runs: set[int] = set()
         self.charged = 0
@@ -100,6 +108,7 @@ class Store:
                 await anyio.sleep(_POLL)
             spent = await self._writer.run(self._file.open)
             self.charged, self.maybe = spent.charged, spent.maybe
+            self._heard = Heard() if self._file.was_empty else None
         except BaseException:
             await self._close_all()
             raise
@@ -119,32 +128,35 @@ class Store:
         finally:
             await self._close_all()
 
-    # --- what is kept
+    # --- what is kept: committed once the future is done
 
-    async def keep(self, page: Page, exposed: int | None, by: Watch | None) -> None:
-        """Keep a page and the attempt that got it, which had exposed so many credits, if it had.
+    def keep(self, page: Page, by: Watch | None) -> asyncio.Future[Any]:
+        """Keep a page and the attempt that got it.
 
         All who watch its showcase are told, but for ``by``.
 
         Raises:
-            ArchiveError: It could not be kept.
+            ArchiveError: It cannot be kept; the future may raise that, too.
         """
-        if page.attempt.handle is not None:
-            self._watches.tell(page.attempt.handle, page.region or "", by)
-        await self._submit(page, exposed)
+        handle, region = page.attempt.handle, page.region or ""
+        if handle is not None:
+            self._watches.tell(handle, region, by)
+            if self._heard is not None and page.opens:
+                self._heard.add(handle, region)
+        return self._submit(page, page.attempt)
 
-    async def record(self, attempt: Attempt, exposed: int) -> None:
-        """Enter an attempt into the ledger, which had exposed so many credits.
+    def record(self, attempt: Attempt) -> asyncio.Future[Any]:
+        """Enter an attempt into the ledger.
 
         Raises:
-            ArchiveError: It could not be entered.
+            ArchiveError: It cannot be entered; the future may raise that, too.
         """
-        await self._submit(attempt, exposed)
+        return self._submit(attempt, attempt)
 
-    def record_soon(self, attempt: Attempt, exposed: int) -> None:
+    def record_soon(self, attempt: Attempt) -> None:
         """Enter an attempt into the ledger, at the latest when the file is closed."""
         with suppress(ArchiveError):
-            _ = self._submit(attempt, exposed)
+            _ = self._submit(attempt, attempt)
 
     async def finish(self, finish: Finish) -> None:
         """Keep what became of a showcase.
@@ -153,6 +165,8 @@ class Store:
             ArchiveError: It could not be kept.
         """
         self._check()
+        if self._heard is not None:
+            self._heard.add(finish.handle, finish.region)
         await self._writer.submit(finish)
 
     def note_soon(self, name: str, value: str) -> None:
@@ -219,30 +233,32 @@ class Store:
             ArchiveError: The file cannot be read.
         """
         self._check_open()
+        if self._heard is not None and not self._heard.may_have(handle, region):
+            return None
         found: tuple[Showcase, float | None] | None = await self._reader.submit(
             FindShowcase(handle, region, first)
         )
         return found
 
-    def _submit(self, write: Page | Attempt, exposed: int | None) -> asyncio.Future[Any]:
-        if self._is_shut and exposed is not None:
+    def _submit(self, write: Write, attempt: Attempt) -> asyncio.Future[Any]:
+        if self._is_shut and attempt.exposed is not None:
             self._land()
-        if self._is_shut or exposed is None:
+        if self._is_shut or attempt.exposed is None:
             # What is in the air is waited for, this is not.
             self._check()
-        attempt = write.attempt if isinstance(write, Page) else write
         self.charged += attempt.charged
         self.maybe += attempt.maybe
-        done = self._writer.submit(write)
-        if exposed is not None:
-            done.add_done_callback(partial(self._settle, exposed))
-        return done
+        return self._writer.submit(write)
 
-    def _settle(self, exposed: int, done: asyncio.Future[Any]) -> None:
-        # What the ledger could not be told stays exposed.
-        if done.cancelled() or done.exception() is None:
-            self._exposed -= exposed
-        self._land()
+    def _settle(self, writes: Sequence[Write], error: BaseException | None) -> None:
+        """Take note that the attempts among some writes are on file, unless there was an error."""
+        for write in writes:
+            attempt = write.attempt if isinstance(write, Page) else write
+            if isinstance(attempt, Attempt) and attempt.exposed is not None:
+                # What the ledger could not be told stays exposed.
+                if error is None:
+                    self._exposed -= attempt.exposed
+                self._land()
 
     def _land(self) -> None:
         self._in_air -= 1

@@ -38,6 +38,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         status: HTTP status, if an answer came.
         failure: Name of the error's class; ``None`` for a good answer.
         bytes: Body bytes received.
+        exposed: Credits that were exposed for it, which is not kept; ``None`` if it exposed none.
     """
 
     at: float
@@ -51,6 +52,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     maybe: int
     bytes: int = 0
     request_id: str | None = None
+    exposed: int | None = None
 
     def apply(self, tables: Tables) -> None:
         """Write it."""
