@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from asyncsfk._packing import CANNOT_UNPACK, encoding_of, unpack, unpack_some
+from asyncsfk._store._reads import Find
 from asyncsfk._store._writes import Attempt, Page
 from asyncsfk.errors import SfkError
 
@@ -61,7 +62,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         if not self.look:
             return None
         return await self.store.find(
-            key_of(request), floor=self.floor, since=self.since, alone=self.alone
+            find(request, floor=self.floor, since=self.since, alone=self.alone)
         )
 
     def takes(self, row: PageRow) -> bool:
@@ -109,6 +110,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 encoding=encoding,
                 body=body,
                 attempt=attempt,
+                is_showcase=request.is_showcase,
                 opens=self.opens and request.is_showcase,
                 floor=anew,
                 apart=apart,
@@ -116,6 +118,14 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
             ),
             self.watch,
         )
+
+
+def find(request: Request, *, floor: int, since: float = 0.0, alone: bool = True) -> Find:
+    """Return what finds the newest kept answer to a request; see `Find`."""
+    showcase = None
+    if request.is_showcase and request.handle is not None:
+        showcase = request.handle, request.region or ""
+    return Find(key_of(request), showcase, floor=floor, since=since, alone=alone)
 
 
 def key_of(request: Request) -> bytes:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from asyncsfk import _reading, _routes, _wire
-from asyncsfk._keep import key_of
+from asyncsfk._keep import find
 from asyncsfk._packing import CANNOT_UNPACK, unpack
 from asyncsfk._paging import Chain
-from asyncsfk._store._reads import Find
 from asyncsfk.errors import (
     BodyTooLargeError,
     Details,
@@ -91,7 +90,7 @@ def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Showca
     number = 1
     while True:
         request = _routes.showcase(showcase.handle, cursor=cursor, region=region)
-        row = Find(key_of(request), showcase.floor, alone=False).read(connection)
+        row = find(request, floor=showcase.floor, alone=False).read(connection)
         # What could not be decoded when it came is left to a run, or to `salvage`.
         if row is None or not row.decoded:
             return

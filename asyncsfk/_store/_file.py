@@ -78,6 +78,8 @@ class File:
             connection = self._connections["writer"] = connect(self._path, "rwc")
             # Of a new file; a body of some KB then takes little more than its own size.
             connection.execute("PRAGMA page_size = 8192")
+            # Kilobytes: a commit of many heavy pages fits, and is not written in part before.
+            connection.execute("PRAGMA cache_size = -8192")
             prepare(connection, self._path)
             # Not before it is known to be ours: this is written into the file.
             connection.execute("PRAGMA journal_mode = WAL")

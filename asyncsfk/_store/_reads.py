@@ -86,26 +86,35 @@ class Showcase(msgspec.Struct, frozen=True, kw_only=True):
         return str(stamp) in self.stamps.split()
 
 
-class Find(NamedTuple):
+class Find(msgspec.Struct, frozen=True):
     """Look for the newest page under a key, from an id and a time on.
 
     Attributes:
-        alone: Take those too that are no part of their showcase.
+        key: What was asked for, as `Page` has it.
+        showcase: Handle and region of the showcase whose page it is, if it is one.
+        floor: The lowest id.
+        since: The earliest time.
+        alone: Take those too that are no part of their showcase; else it must be a part of the
+            one that is there.
     """
 
     key: bytes
+    showcase: tuple[str, str] | None
     floor: int
     since: float = 0.0
     alone: bool = True
 
     def read(self, connection: sqlite3.Connection) -> PageRow | None:
         """Find it."""
+        whose, names = "IS NULL", self.showcase or ()
+        if names:
+            whose = "= (SELECT id FROM showcase WHERE handle = ? AND region = ?)"
         row = connection.execute(
             PageRow.select(
-                "WHERE key = ? AND id >= ? AND received >= ? AND (? OR NOT apart) "
-                "ORDER BY id DESC LIMIT 1"
+                f"WHERE part_of {whose} AND key = ? AND id >= ? AND received >= ? "
+                "AND (? OR NOT apart) ORDER BY id DESC LIMIT 1"
             ),
-            self,
+            (*names, self.key, self.floor, self.since, self.alone),
         ).fetchone()
         return None if row is None else PageRow(*row)
 
@@ -129,8 +138,8 @@ class FindShowcase(NamedTuple):
             values = [value for at, one in enumerate(some, start) for value in (at, *one)]
             for at, received, *columns in connection.execute(
                 f"WITH asked (at, wanted, part, first) AS (VALUES {rows}) "  # noqa: S608 - our own words
-                "SELECT at, (SELECT received FROM page WHERE key = first AND id >= floor "
-                f"AND NOT apart ORDER BY id DESC LIMIT 1), {Showcase.COLUMNS} "
+                "SELECT at, (SELECT received FROM page WHERE part_of = showcase.id AND key = first "
+                f"AND page.id >= floor AND NOT apart ORDER BY id DESC LIMIT 1), {Showcase.COLUMNS} "
                 "FROM asked JOIN showcase ON handle = wanted AND region = part",
                 values,
             ):

@@ -80,6 +80,18 @@ _STEPS: Final = (
     """
     ALTER TABLE attempt ADD COLUMN seconds REAL;
     """,
+    # Pages are found by their showcase, of which those under way are neighbours: an index by their
+    # keys alone has each new page somewhere else, and in a large file every commit then writes
+    # that many pages of the index besides.
+    """
+    ALTER TABLE page ADD COLUMN part_of INTEGER;
+    UPDATE page SET part_of = (
+        SELECT id FROM showcase
+        WHERE showcase.handle = page.handle AND showcase.region = ifnull(page.region, '')
+    ) WHERE route LIKE '%/showcase-products';
+    DROP INDEX page_key;
+    CREATE INDEX page_of ON page (part_of, key);
+    """,
 )
 VERSION: Final = len(_STEPS)
 

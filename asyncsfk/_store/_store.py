@@ -212,16 +212,14 @@ class Store:
 
     # --- what is found
 
-    async def find(self, key: bytes, *, floor: int, since: float, alone: bool) -> PageRow | None:
-        """Return the newest page under a key, with an id and a time of at least those.
-
-        Where it is not asked for ``alone``, it must be a part of the showcase that is there.
+    async def find(self, wanted: Find) -> PageRow | None:
+        """Return a page that is wanted, if there is one.
 
         Raises:
             ArchiveError: The file cannot be read.
         """
         self._check_open()
-        found: PageRow | None = await self._reader.submit(Find(key, floor, since, alone))
+        found: PageRow | None = await self._reader.submit(wanted)
         return found
 
     async def find_showcase(

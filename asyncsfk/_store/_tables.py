@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-# SQLite once took 999 parameters; the widest row has 13.
+# SQLite once took 999 parameters; the widest row has 15.
 _MOST_ROWS: Final = 64
 
 
@@ -19,12 +19,13 @@ class Insert:
     Args:
         table: Its name.
         columns: What a row has.
+        last: SQL of a row's last column, where that is not a value that is given.
         conflict: What becomes of a row that is there already.
     """
 
-    def __init__(self, table: str, columns: str, conflict: str = "") -> None:
+    def __init__(self, table: str, columns: str, *, last: str = "?", conflict: str = "") -> None:
         self._head = f"INSERT INTO {table} ({columns}) VALUES "  # noqa: S608 - our own words
-        self._row = f"({', '.join('?' * len(columns.split()))})"
+        self._row = f"({'?, ' * (len(columns.split()) - 1)}{last})"
         self._tail = f" {conflict}"
 
     def execute(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
@@ -47,9 +48,10 @@ ATTEMPTS: Final = Insert(
 PAGES: Final = Insert(
     "page",
     "key, route, handle, region, cursor, request_id, charged, maybe, received, decoded, encoding, "
-    "body, apart",
+    "body, apart, part_of",
+    last="(SELECT id FROM showcase WHERE handle = ? AND region = ?)",
 )
-OPENED: Final = Insert("showcase", "handle, region", "ON CONFLICT DO NOTHING")
+OPENED: Final = Insert("showcase", "handle, region", conflict="ON CONFLICT DO NOTHING")
 # An outcome with nothing in it does not take the place of one that has pages on file, such as when
 # buying them afresh failed; without an outcome the one that is there stays.
 _STAYS: Final = (
@@ -59,20 +61,22 @@ _STAYS: Final = (
 FINISHED: Final = Insert(
     "showcase",
     "handle, region, stamps, status, finished, outcome",
-    "ON CONFLICT DO UPDATE SET stamps = excluded.stamps, "
+    conflict="ON CONFLICT DO UPDATE SET stamps = excluded.stamps, "
     + ", ".join(
         f"{name} = CASE WHEN {_STAYS} THEN {name} ELSE excluded.{name} END"
         for name in ("status", "finished", "outcome")
     ),
 )
 
+_ORDER: Final = (ATTEMPTS, OPENED, PAGES, FINISHED)
+
 
 class Tables:
     """The file's tables, within a transaction.
 
     A statement of its own for each row would hand the interpreter to and from SQLite for each,
-    while the event loop's thread competes for it. Rows of one table go in by their order; those
-    of different tables do not mind it.
+    while the event loop's thread competes for it. Rows of one table go in by their order, and
+    showcases before their pages.
 
     Args:
         connection: What to write to.
@@ -93,8 +97,9 @@ class Tables:
     def flush(self) -> sqlite3.Connection:
         """Put in what has gathered; return the connection, for what must see it."""
         gathered, self._rows = self._rows, {}
-        for insert, rows in gathered.items():
-            last = insert.execute(self._connection, rows)
-            if insert is PAGES:
-                self.last_page = last
+        for insert in _ORDER:
+            if rows := gathered.get(insert):
+                last = insert.execute(self._connection, rows)
+                if insert is PAGES:
+                    self.last_page = last
         return self._connection

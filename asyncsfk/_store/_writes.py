@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Below this, packing a body costs more time than writing it plainly.
 _WORTH_PACKING: Final = 64 * 1024
 _MOST: Final = 1 << 40
+_NONE: Final = (None, None)
 _WORTH_KEEPING: Final = 0.8  # of its size
 
 
@@ -84,7 +85,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         encoding: Of the body: ``gzip``, or nothing for a plain one.
         body: As it came over the wire.
         attempt: The attempt that got it.
-        opens: It may be the first page of its showcase in the file.
+        is_showcase: It is a page of a showcase.
+        opens: It may be the first of its showcase in the file.
         floor: Where it begins a showcase anew: pages below this id are of an older one.
         apart: It is of another time than the showcase that is there, and no part of it if that
             has such a page.
@@ -98,6 +100,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str
     body: bytes
     attempt: Attempt
+    is_showcase: bool = False
     opens: bool = False
     floor: int | None = None
     apart: bool = False
@@ -108,7 +111,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         attempt = self.attempt
         attempt.apply(tables)
         if self.unless_from is not None:
-            same = Find(self.key, self.unless_from).read(tables.flush())
+            same = Find(self.key, self._showcase, floor=self.unless_from).read(tables.flush())
             if same is not None:
                 return
         if self.opens:
@@ -137,15 +140,21 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                 encoding,
                 body,
                 self.apart and self._is_there(tables.flush()),
+                *(self._showcase or _NONE),
             ),
         )
+
+    @property
+    def _showcase(self) -> tuple[str, str] | None:
+        handle = self.attempt.handle
+        return None if handle is None or not self.is_showcase else (handle, self.region or "")
 
     def _is_there(self, connection: sqlite3.Connection) -> bool:
         """Tell whether the showcase that is there has a page under this key."""
         row = connection.execute(
-            "SELECT 1 FROM page WHERE key = ? AND NOT apart AND id >= "
-            "(SELECT floor FROM showcase WHERE handle = ? AND region = ?) LIMIT 1",
-            (self.key, self.attempt.handle, self.region or ""),
+            "SELECT 1 FROM page JOIN showcase ON part_of = showcase.id WHERE showcase.handle = ? "
+            "AND showcase.region = ? AND key = ? AND NOT apart AND page.id >= floor LIMIT 1",
+            (self.attempt.handle, self.region or "", self.key),
         ).fetchone()
         return row is not None
 

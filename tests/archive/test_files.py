@@ -329,6 +329,26 @@ async def test_an_older_version_is_brought_up_to_date(old):
     assert sql(old, "PRAGMA user_version") == [(_schema.VERSION,)]
 
 
+async def test_pages_of_an_older_version_are_found(path):
+    """What the second version kept, of a showcase or not, is not bought again."""
+    handles = ["x.45products", "y.1products", "empty_z"]
+    async with Simulator() as sim, client_of(sim) as client:
+        for region in (None, "GB"):
+            await run_of(client, handles, archive=path, region=region, verify_empty=True)
+        spent = sim.ledger.charged
+        sql(path, "DROP INDEX page_of")
+        sql(path, "ALTER TABLE page DROP COLUMN part_of")
+        sql(path, "CREATE INDEX page_key ON page (key)")
+        sql(path, "PRAGMA user_version = 2")
+        for region in (None, "GB"):
+            _, outcomes = await run_of(
+                client, handles, archive=path, region=region, verify_empty=True
+            )
+            for handle in handles:
+                assert products_of(outcomes[handle]) == sim.showcase(handle, region)
+        assert sim.ledger.charged == spent
+
+
 async def test_an_older_version_is_not_read_as_if_it_were_new(old):
     """Reading changes no file: it says what to do instead."""
     before = old.read_bytes()
