@@ -19,12 +19,13 @@ class Heard:
 
     def add(self, handle: str, region: str) -> None:
         """Remember a showcase."""
-        seed = hash((handle, region))
-        for bit in (seed & _MASK, seed >> _BITS & _MASK):
-            self._bits[bit >> 3] |= 1 << (bit & 7)
+        bits, seed = self._bits, hash((handle, region))
+        one, other = seed & _MASK, seed >> _BITS & _MASK
+        bits[one >> 3] |= 1 << (one & 7)
+        bits[other >> 3] |= 1 << (other & 7)
 
     def may_have(self, handle: str, region: str) -> bool:
         """Tell whether a showcase may have been added; if not, it was not."""
-        seed = hash((handle, region))
+        bits, seed = self._bits, hash((handle, region))
         one, other = seed & _MASK, seed >> _BITS & _MASK
-        return bool(self._bits[one >> 3] >> (one & 7) & self._bits[other >> 3] >> (other & 7) & 1)
+        return bool(bits[one >> 3] >> (one & 7) & bits[other >> 3] >> (other & 7) & 1)

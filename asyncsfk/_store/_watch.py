@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
+from typing import Self
 
 
 class Watch:
-    """Sees whether others keep pages of one showcase.
+    """Sees, within a ``with``, whether others keep pages of one showcase.
 
     Attributes:
         is_alone: Whether nobody has so far.
     """
 
-    __slots__ = ("is_alone",)
+    __slots__ = ("_among", "_showcase", "is_alone")
 
-    def __init__(self) -> None:
+    def __init__(
+        self, showcase: tuple[str, str], among: dict[tuple[str, str], list[Watch]]
+    ) -> None:
+        self._showcase = showcase
+        self._among = among
         self.is_alone = True
+
+    def __enter__(self) -> Self:
+        self._among.setdefault(self._showcase, []).append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        watches = self._among[self._showcase]
+        watches.remove(self)
+        if not watches:
+            del self._among[self._showcase]
 
 
 class Watches:
@@ -28,18 +38,9 @@ class Watches:
     def __init__(self) -> None:
         self._watches: dict[tuple[str, str], list[Watch]] = {}
 
-    @contextmanager
-    def watching(self, handle: str, region: str) -> Generator[Watch]:
-        """Watch a showcase while the body runs."""
-        watch = Watch()
-        watches = self._watches.setdefault((handle, region), [])
-        watches.append(watch)
-        try:
-            yield watch
-        finally:
-            watches.remove(watch)
-            if not watches:
-                self._watches.pop((handle, region), None)
+    def watching(self, handle: str, region: str) -> Watch:
+        """Return what watches a showcase while it is entered."""
+        return Watch((handle, region), self._watches)
 
     def tell(self, handle: str, region: str, by: Watch | None) -> None:
         """Tell all but one that a page of a showcase is being kept."""
