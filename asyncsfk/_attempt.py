@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -11,6 +11,7 @@ from asyncsfk._answer import Answer
 from asyncsfk._keep import line_of
 from asyncsfk._packing import GZIP
 from asyncsfk._retry import Failure, failure_of
+from asyncsfk._turns import Turns
 from asyncsfk._version import __version__
 from asyncsfk._wire import OK
 from asyncsfk.budget import hold
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from asyncsfk.config import Config
     from asyncsfk.events import Emitter
     from asyncsfk.usage import Meter
+
+_ANSWERS_A_TURN: Final = 8
 
 
 class _Try(msgspec.Struct, frozen=True):
@@ -79,6 +82,7 @@ class Attempts:
         self._emit = emit
         self._meter = meter
         self._clock = clock
+        self._turns = Turns(_ANSWERS_A_TURN)
         self._headers = _headers(config, with_key=True)
         self._open_headers = _headers(config, with_key=False)
 
@@ -152,6 +156,8 @@ class Attempts:
             response = await self._transport.get(
                 request.target, self._headers if request.needs_key else self._open_headers
             )
+            if not self._turns.take():
+                await self._turns.wait()
         except SfkError as error:
             usage = _cost_of_loss(this.reserved.credits, error)
             result: Received | SfkError = _wire.redacted(

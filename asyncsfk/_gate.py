@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from asyncsfk._turns import Turns
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,10 +20,7 @@ if TYPE_CHECKING:
 class Gate:
     """Lets requests through one by one: at most ``width`` at once, none during a pause.
 
-    In one turn of the event loop only a few begin. Where hundreds would, because as many answers
-    came at once, all would go through the same stages at the same time ever after, and each wave of
-    what one stage makes and another drops sets the garbage collector to work. Spread out, what is
-    made and what is dropped is in balance.
+    In one turn of the event loop only a few begin.
 
     The width adapts as TCP's window does: halved when the API pushes back, growing with each
     success until it is back at the ceiling. A pause is a deadline shared by all, so there is
@@ -57,7 +56,7 @@ class Gate:
         self._clock = clock
         self._rng = rng
         self._active = 0
-        self._started = 0
+        self._turns = Turns(self._STARTS_A_TURN)
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._resume_at = 0.0
         self._narrowed_at = -1.0
@@ -90,12 +89,14 @@ class Gate:
         """Wait for a place, the end of any pause, and the rate; then `leave` must follow."""
         while True:
             if self._has_room and not self._waiters:
-                self._start()
+                self._active += 1
             else:
                 await self._queue()
-            if self._limiter is None and self._clock() >= self._resume_at:
-                return
             try:
+                if not self._turns.take():
+                    await self._turns.wait()
+                if self._limiter is None and self._clock() >= self._resume_at:
+                    return
                 if await self._wait_for_start():
                     return
             except BaseException:
@@ -146,18 +147,7 @@ class Gate:
 
     @property
     def _has_room(self) -> bool:
-        return self._active < int(self._width) and self._started < self._STARTS_A_TURN
-
-    def _start(self) -> None:
-        self._active += 1
-        if not self._started:
-            self._loop.call_soon(self._turn)
-        self._started += 1
-
-    def _turn(self) -> None:
-        self._started = 0
-        if self._waiters:
-            self._admit()
+        return self._active < int(self._width)
 
     async def _queue(self) -> None:
         place: asyncio.Future[None] = self._loop.create_future()
@@ -178,7 +168,7 @@ class Gate:
             place = self._waiters.popleft()
             # Who was cancelled meanwhile is still in the queue.
             if not place.done():
-                self._start()
+                self._active += 1
                 place.set_result(None)
 
     async def _wait_for_start(self) -> bool:

@@ -34,6 +34,7 @@ LAYERS = [
     "_keep",
     "_answer",
     "_payer",
+    "_turns",
     "_gate",
     "_flight",
     "_watchdog",

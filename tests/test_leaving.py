@@ -7,7 +7,7 @@ import os
 import anyio
 import pytest
 
-from asyncsfk import Client, ClientStateError
+from asyncsfk import Client, ClientStateError, events
 from asyncsfk.simulator import Fault, Latency, Simulator
 
 
@@ -187,6 +187,26 @@ async def test_a_cancelled_call_is_counted_before_it_returns(sim):
         assert client.usage.maybe == 1
         assert client.usage.requests == 1
         await assert_nothing_is_left(sim, client)
+
+
+async def test_answers_that_wait_for_their_turn_are_counted():
+    """Of many answers that come at once those not read yet when all is cancelled count as maybe."""
+    calls = []
+
+    def on_event(event):
+        if isinstance(event, events.RequestFinished):
+            for call in calls:
+                call.cancel()
+
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=100, on_event=on_event) as client,
+    ):
+        calls += [asyncio.ensure_future(client.showcase_page(one)) for one in sim.handles(100)]
+        await asyncio.wait(calls)
+        assert 1 <= client.usage.charged < 20
+        assert client.usage.charged + client.usage.maybe == client.usage.requests == 100
+        assert_all_is_counted(sim, client.usage)
 
 
 async def test_a_plain_listing_left_early_costs_no_more_than_it_gave(sim, client):

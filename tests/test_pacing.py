@@ -53,19 +53,23 @@ async def test_one_refusal_pauses_the_whole_run_and_none_stampedes_after_it(retr
         assert max(tenths[:5]) <= 50
 
 
-async def test_few_requests_begin_in_one_turn_of_the_event_loop():
-    """Hundreds of calls at once do not all begin at once, though all are under way in the end."""
-    begun = Counter()
+@pytest.mark.parametrize("stage", [events.RequestStarted, events.RequestFinished])
+async def test_few_requests_begin_or_end_in_one_turn_of_the_event_loop(stage):
+    """Hundreds at once do not all begin, nor end, at once, though all are under way together."""
+    passed = Counter()
     turn = 0
+    counting = None
 
     def on_event(event):
-        if isinstance(event, events.RequestStarted):
-            begun[turn] += 1
+        nonlocal counting
+        if isinstance(event, stage):
+            counting = counting or asyncio.create_task(count_turns())
+            passed[turn] += 1
 
     async def count_turns():
         nonlocal turn
         # No longer than needed: the virtual clock stands still meanwhile.
-        while begun.total() < 300:
+        while passed.total() < 300:
             turn += 1
             await asyncio.sleep(0)
 
@@ -73,12 +77,11 @@ async def test_few_requests_begin_in_one_turn_of_the_event_loop():
         Simulator(latency=Latency.fixed(1)) as sim,
         Client(sim.api_key, base_url=sim.url, concurrency=300, on_event=on_event) as client,
     ):
-        counting = asyncio.create_task(count_turns())
         async with asyncio.timeout(1.5):
             pages = await asyncio.gather(*map(client.showcase_page, sim.handles(300)))
         await counting
-        assert len(pages) == begun.total() == sim.ledger.max_in_flight == 300
-        assert max(begun.values()) <= 8
+        assert len(pages) == passed.total() == sim.ledger.max_in_flight == 300
+        assert max(passed.values()) <= 8
 
 
 async def test_a_refusal_narrows_the_width_and_success_widens_it_again():

@@ -1,6 +1,7 @@
 """Runs over many creators: outcomes, order, duplicates, limits, and what stops them."""
 
 import asyncio
+import gc
 from collections import Counter
 
 import anyio
@@ -414,3 +415,18 @@ async def test_an_outcome_goes_to_json_and_back(sim, client):
     assert [o.status for o in outcomes] == ["complete", "failed", "partial", "failed"]
     for outcome in outcomes:
         assert Outcome.from_json(outcome.to_json()) == outcome
+
+
+@pytest.mark.parametrize("archive", [None, "job.sfk"])
+async def test_requests_leave_nothing_to_the_garbage_collector(sim, client, tmp_path, archive):
+    """What a request was made of goes with it; in cycles it would stay, and grow cold."""
+    gc.collect()
+    gc.disable()
+    try:
+        kept = None if archive is None else tmp_path / archive
+        async with client.showcases(sim.handles(200), archive=kept) as run:
+            outcomes = [outcome.status async for outcome in run]
+        assert outcomes == ["complete"] * 200
+        assert gc.collect() < len(outcomes)
+    finally:
+        gc.enable()
