@@ -68,6 +68,26 @@ async def test_what_is_on_file_is_free(sim, client, path, call):
     assert client.usage.charged == 1
 
 
+@pytest.mark.parametrize("region", [None, "GB"])
+async def test_a_file_that_is_still_open_knows_all_that_was_put_into_it(
+    sim, client, archive, region
+):
+    """A run takes from it what calls alone have bought, and another run what that one has."""
+    handles = [f"c{number}.25products" for number in range(60)]
+    for number, handle in enumerate(handles):
+        if number % 3 == 0:
+            await client.showcase_page(handle, region=region, archive=archive)
+        elif number % 3 == 1:
+            params = {"region": region}
+            path = f"/v1/tiktok/profiles/{handle}/showcase-products"
+            await client.get(path, params=params, archive=archive)
+    assert sim.ledger.charged == 40
+    for _ in range(2):
+        async with client.showcases(handles, region=region, archive=archive) as run:
+            assert [outcome.pages async for outcome in run] == [2] * 60
+        assert sim.ledger.charged == 120
+
+
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_refresh_and_age(sim, client, path, call):
     """refresh=True buys again, as does a max_age that is passed; else the newest on file is had."""

@@ -1,0 +1,132 @@
+"""Bytecodes a request: what Python has to run for one, whatever the state of the machine.
+
+A count instead of a time: it is nearly the same in every run, but says nothing of what C takes, nor
+of waiting for memory. It tells where work is left, and a small change from none at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import tempfile
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import multidict
+import yarl
+from bench_archive import Keeper
+from bench_overhead import ASYNCSFK, KEY, YARDSTICK, Contender
+from harness import options_of, tell_machine, write
+from server import PAGES, creators_with, serving
+from yardstick import Yardstick
+
+import asyncsfk
+from asyncsfk import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import CodeType, FrameType
+
+    from harness import Job
+
+WIDTH: Final = 50
+WITH_ARCHIVE: Final = "asyncsfk, with an archive"
+PARTS: Final = ("asyncsfk", "aiohttp", "asyncio", "other")
+FOLDERS: Final = {
+    Path(inspect.getfile(module)).parent: part
+    for part, modules in {
+        "asyncsfk": [asyncsfk],
+        "aiohttp": [aiohttp, multidict, yarl],
+        "asyncio": [asyncio],
+    }.items()
+    for module in modules
+}
+"""Which part of the program a source file belongs to; what is in none is another's."""
+
+
+class Meter:
+    """Counts the bytecodes of this thread, by the part of the program that they belong to."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._parts: dict[CodeType, str] = {}
+
+    def __enter__(self) -> Counter[str]:
+        sys.settrace(self._call)
+        return self.counts
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _call(self, frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        code = frame.f_code
+        part = self._parts.get(code) or self._parts.setdefault(code, part_of(code.co_filename))
+
+        def trace(_frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401
+            self.counts[part] += event == "opcode"
+            return trace
+
+        return trace
+
+
+def part_of(file: str) -> str:
+    """Return which part of the program a source file belongs to."""
+    return next((FOLDERS[folder] for folder in Path(file).parents if folder in FOLDERS), "other")
+
+
+async def count(job: Job, handles: Sequence[str]) -> dict[str, float]:
+    """Return how many bytecodes a request takes, by part; connections are open before."""
+    await job(handles)
+    with Meter() as counts:
+        # A task of its own: a frame that runs already is not counted.
+        requests, _ = await asyncio.create_task(one_more(job, handles))
+    return {part: counts[part] / requests for part in PARTS}
+
+
+async def one_more(job: Job, handles: Sequence[str]) -> tuple[int, int]:
+    """Run a job once more."""
+    return await job(handles)
+
+
+async def compare(url: str, handles: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Count for the yardstick, for asyncsfk as it comes, and with an archive."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        client = await stack.enter_async_context(Client(KEY, base_url=url, concurrency=WIDTH))
+        yardstick = await stack.enter_async_context(Yardstick(url, key=KEY, width=WIDTH))
+        contender = Contender(client, width=WIDTH)
+        jobs: dict[str, Job] = {
+            YARDSTICK: yardstick.fetch,
+            ASYNCSFK: contender.fetch,
+            WITH_ARCHIVE: Keeper(contender, folder, "full").fetch,
+        }
+        return {name: await count(job, handles) for name, job in jobs.items()}
+
+
+def main() -> None:
+    """Print the table."""
+    options = options_of(__doc__, quick="5 s").parse_args()
+    about = tell_machine()
+    handles, _ = creators_with(100 if options.quick else 400)
+    with serving(PAGES[0]) as url:
+        counted = asyncio.run(compare(url, handles))
+    print(f"\nBytecodes a request; width {WIDTH}, pages of {PAGES[0]}, the event loop's thread.\n")
+    print("| client |", " | ".join(PARTS), "| all | beside the yardstick |")
+    print("|---|", "---|" * len(PARTS), "---|---|", sep="")
+    whole = {name: sum(parts.values()) for name, parts in counted.items()}
+    rows = []
+    for name, parts in counted.items():
+        beside = whole[name] / whole[YARDSTICK]
+        cells = [f"{parts[part]:.0f}" for part in PARTS]
+        print("|", " | ".join([name, *cells, f"{whole[name]:.0f}", f"{beside:.2f}"]), "|")
+        rows.append({"client": name, "bytecodes": parts, "all": whole[name], "beside": beside})
+    write(options.json, "bytecodes", about, rows)
+
+
+if __name__ == "__main__":
+    main()
