@@ -17,6 +17,7 @@ import json
 import re
 import subprocess
 import sys
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -96,6 +97,75 @@ def serving(page: str, *, latency: float = 0.0) -> Iterator[str]:
         yield url
 
 
+# 64, so that pages pack about as well as real ones.
+_WORDS: Final = [
+    "tumbler",
+    "straw",
+    "leakproof",
+    "bottle",
+    "lipstick",
+    "matte",
+    "velvet",
+    "serum",
+    "vitamin",
+    "lotion",
+    "hydrating",
+    "repair",
+    "brush",
+    "holder",
+    "magnetic",
+    "wireless",
+    "charger",
+    "cable",
+    "braided",
+    "fast",
+    "phone",
+    "case",
+    "clear",
+    "shockproof",
+    "ring",
+    "light",
+    "tripod",
+    "portable",
+    "foldable",
+    "chair",
+    "camping",
+    "lamp",
+    "solar",
+    "garden",
+    "hose",
+    "nozzle",
+    "kitchen",
+    "knife",
+    "bamboo",
+    "board",
+    "towel",
+    "cotton",
+    "soft",
+    "blanket",
+    "fleece",
+    "hoodie",
+    "oversized",
+    "jeans",
+    "stretch",
+    "sneakers",
+    "running",
+    "socks",
+    "compression",
+    "mask",
+    "charcoal",
+    "peel",
+    "toothpaste",
+    "whitening",
+    "strips",
+    "candle",
+    "scented",
+    "jar",
+    "organizer",
+    "drawer",
+]
+
+
 class _Answers:
     """All that the server says, rendered; a packed page when it is first asked for."""
 
@@ -161,12 +231,17 @@ def _head(length: int, *, packed: bool = False) -> bytes:
 
 
 def _product(number: int, details: bool) -> dict[str, Any]:
-    key = f"17294{number:014d}"
-    picture = f"https://p16-oec-va.example.com/tos-maliva-i-o3syd03w52-us/{number:032x}~tplv-o3syd"
+    key = f"17294{_any(number, 'id') % 10**14:014d}"
+    words = _words(number, 8)
+    picture = (
+        "https://p16-oec-va.example.com/tos-maliva-i-o3syd03w52-us/"
+        f"{_any(number, 'picture'):032x}~tplv-o3syd"
+    )
+    price = _any(number, "price") % 9000 + 999
     product: dict[str, Any] = {
         "id": key,
-        "title": f"Café-au-lait tumbler No. {number} with straw, leakproof, 1.2 l ☕ gift",
-        "url": f"https://www.tiktok.com/shop/pdp/tumbler-with-straw-leakproof/{key}",
+        "title": f"Café {' '.join(words)} ☕ {number}",
+        "url": f"https://www.tiktok.com/shop/pdp/{'-'.join(words[:4])}/{key}",
         "image": {
             "url": f"{picture}-resize:800:800.jpeg",
             "urls": [f"{picture}-resize:300:300.jpeg"],
@@ -176,13 +251,13 @@ def _product(number: int, details: bool) -> dict[str, Any]:
         "price": {
             "currencyCode": "USD",
             "currencySymbol": "$",
-            "salePrice": f"{number % 90 + 9}.99",
-            "originalPrice": None if number % 5 == 0 else f"{number % 90 + 19}.50",
+            "salePrice": f"{price / 100:.2f}",
+            "originalPrice": None if number % 5 == 0 else f"{price / 52:.2f}",
             "discountPercent": None if number % 5 == 0 else "48%",
         },
-        "rating": {"score": 4.7, "reviewCount": 1200 + number},
-        "sales": {"soldCount": 35_000 + number},
-        "seller": {"id": f"7495{number:015d}"},
+        "rating": {"score": price % 20 / 10 + 3, "reviewCount": _any(number, "rating") % 10_000},
+        "sales": {"soldCount": _any(number, "sales") % 100_000},
+        "seller": {"id": f"7495{_any(number // 3, 'seller') % 10**15:015d}"},
     }
     if details:
         product["details"] = {
@@ -190,11 +265,11 @@ def _product(number: int, details: bool) -> dict[str, Any]:
             "need_request_shop_card": False,
             "skus": [
                 {
-                    "sku_id": f"17295{number:010d}{variant:04d}",
-                    "stock": 100 * variant,
-                    "price": {"amount": "24.99", "currency": "USD"},
+                    "sku_id": f"17295{_any(number * 8 + variant, 'sku') % 10**14:014d}",
+                    "stock": _any(number * 8 + variant, "stock") % 1000,
+                    "price": {"amount": f"{(price + variant) / 100:.2f}", "currency": "USD"},
                     "properties": [
-                        {"name": "Colour", "value": f"Variant {variant}"},
+                        {"name": "Colour", "value": _words(number * 8 + variant, 1)[0]},
                         {"name": "Size", "value": "1.2 l"},
                     ],
                 }
@@ -204,6 +279,16 @@ def _product(number: int, details: bool) -> dict[str, Any]:
             "commission": {"rate": 0.15, "plan": None},
         }
     return product
+
+
+def _any(number: int, of: str) -> int:
+    """Return a large number without a pattern, the same each time."""
+    return int.from_bytes(blake2b(f"{of} {number}".encode(), digest_size=16).digest(), "big")
+
+
+def _words(number: int, count: int) -> list[str]:
+    seed = _any(number, "words")
+    return [_WORDS[seed >> 6 * place & 63] for place in range(count)]
 
 
 class _Connection(asyncio.Protocol):
