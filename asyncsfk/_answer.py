@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,13 +15,13 @@ from asyncsfk.errors import (
     SfkError,
     UndecodableError,
 )
-from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
     from asyncsfk._keep import Keep
     from asyncsfk._store._reads import PageRow
     from asyncsfk._store._store import Store
     from asyncsfk._wire import Request, Response
+    from asyncsfk.usage import Usage
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -42,6 +42,9 @@ class Answer(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         # It is in frames that tracebacks show, and the API may have echoed the key.
         return f"<Answer {type(self.result).__name__}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("result", type(self.result).__name__)]
 
     def serves(self, keep: Keep | None) -> bool:
         """Tell whether this will do for somebody who only joined the call.
@@ -68,8 +71,8 @@ def priced(result: Received | SfkError, usage: Usage) -> Received | SfkError:
     return msgspec.structs.replace(result, usage=usage)
 
 
-def shared(request: Request, result: Received | SfkError) -> Received | SfkError:
-    """Return another call's result as this call's: it cost nothing more."""
+def shared(request: Request, result: Received | SfkError, usage: Usage) -> Received | SfkError:
+    """Return another call's result as this call's, which answers for such a cost."""
     # The same path may be decoded into another type, even where the other's was wrong.
     if isinstance(result, Received):
         if result.decoder is not request.decoder:
@@ -80,4 +83,4 @@ def shared(request: Request, result: Received | SfkError) -> Received | SfkError
         result = _wire.reread(request, result.body)
     if isinstance(result, SfkError):
         result = placed(result, request)
-    return priced(result, Usage())
+    return priced(result, usage)

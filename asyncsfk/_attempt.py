@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -157,7 +158,7 @@ class Attempts:
                 request.target, self._headers if request.needs_key else self._open_headers
             )
             if not self._turns.take():
-                await self._turns.wait()
+                await self._wait_for_turn()
         except SfkError as error:
             usage = _cost_of_loss(this.reserved.credits, error)
             result: Received | SfkError = _wire.redacted(
@@ -187,6 +188,17 @@ class Attempts:
             line = self._settle(this, result.usage, answer=result.meta, response=response)
             self._gate.succeeded()
         return Answer(result, response), line
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until an answer may be read; it is paid for, so no cancellation is to lose it."""
+        try:
+            await self._turns.wait()
+        except asyncio.CancelledError:
+            # It comes at the next await, that of the commit, by which the answer is handed over.
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - for the type checkers
+            task.uncancel()
+            task.cancel()
 
     def _settle(
         self,

@@ -101,7 +101,9 @@ class Caller:
             # It ended for a reason of its beginner's alone, or came from another's archive.
         if keep is not None and not landing.began and answer.store is not keep.store:
             await self._keep_too(request, answer, keep)
-        result = answer.result if landing.answers else shared(request, answer.result)
+        result = answer.result
+        if not landing.began:
+            result = shared(request, result, result.usage if landing.answers else Usage())
         if isinstance(result, SfkError):
             raise result
         return result

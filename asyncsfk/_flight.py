@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 import msgspec
@@ -81,8 +81,8 @@ class Flight(Generic[T]):
         self.keeps = False
         self.ended: SfkError | None = None
         self.waiters: list[_Waiter[T]] = []
-        self.task: asyncio.Task[None]
-        self.stillborn: Callable[[asyncio.Task[None]], None] | None = None
+        self.task: asyncio.Task[Any]
+        self.stillborn: Callable[[asyncio.Task[Any]], None] | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -239,7 +239,7 @@ class SingleFlight(Generic[T]):
             flight.task.cancel()
             await self._wait({flight.task}, None)
 
-    async def _wait(self, tasks: set[asyncio.Task[None]], seconds: float | None) -> None:
+    async def _wait(self, tasks: set[asyncio.Task[Any]], seconds: float | None) -> None:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
@@ -254,9 +254,12 @@ class SingleFlight(Generic[T]):
         flight: Flight[T],
         work: Callable[[Flight[T]], Coroutine[None, None, T]],
     ) -> None:
-        flight.has_begun = True
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checkers
+        # Where tasks begin eagerly whoever made it has not got it yet.
+        flight.task, flight.has_begun = task, True
         if flight.stillborn is not None:
-            flight.task.remove_done_callback(flight.stillborn)
+            task.remove_done_callback(flight.stillborn)
             # It holds the flight: neither would go before the garbage collector comes.
             flight.stillborn = None
         try:

@@ -115,8 +115,8 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 floor=anew,
                 apart=apart,
                 unless_from=self.floor if once else None,
-            ),
-            self.watch,
+                by=self.watch,
+            )
         )
 
 

@@ -105,6 +105,13 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     body: bytes
 
+    def __repr__(self) -> str:
+        # It is in frames that tracebacks show, and the API may have echoed the key.
+        return f"<Response {self.status}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("status", self.status)]
+
 
 class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """What an answer says of itself; ``credits_charged`` is ``None`` where it says nothing."""
@@ -139,6 +146,13 @@ class Received(msgspec.Struct, frozen=True):
     body: bytes
     decoder: msgspec.json.Decoder[Any]
     kept: bool = False
+
+    def __repr__(self) -> str:
+        # As that of a response.
+        return "<Received>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("usage", self.usage)]
 
 
 _meta_decoder = msgspec.json.Decoder(Meta)

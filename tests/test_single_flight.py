@@ -6,7 +6,7 @@ import sys
 import msgspec
 import pytest
 
-from asyncsfk import Client, ServerError, UndecodableError, Usage
+from asyncsfk import Client, ServerError, UndecodableError, Usage, events
 from asyncsfk.simulator import Fault, Latency, Simulator
 
 HANDLE = "mrbeast.5products"
@@ -154,6 +154,29 @@ async def test_the_same_path_is_shared_across_types(sim, client):
     assert sim.ledger.requests == client.usage.charged == 1
 
 
+@pytest.mark.parametrize("begins", ["page", "reply"])
+async def test_who_inherits_a_call_gets_what_it_asked_for(sim, client, begins):
+    """When who began a call leaves it, the next one answers for its cost, in its own type."""
+    calls = {
+        "page": lambda: client.showcase_page(HANDLE),
+        "reply": lambda: client.get(f"{PATH}/showcase-products"),
+    }
+    (joins,) = calls.keys() - {begins}
+    beginner = asyncio.ensure_future(calls[begins]())
+    await asyncio.sleep(0.3)
+    heir = asyncio.ensure_future(calls[joins]())
+    await asyncio.sleep(0.3)
+    beginner.cancel()
+    answer = await heir
+    alone = await calls[joins]()
+    assert type(answer) is type(alone)
+    if joins == "page":
+        assert answer.products == alone.products
+    else:
+        assert answer.data == alone.data
+    assert (answer.usage.charged, sim.ledger.charged) == (1, 2)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")
 async def test_an_application_whose_tasks_begin_eagerly(tmp_path):
     """Calls are shared and land all the same where a task runs as soon as it is made."""
@@ -172,3 +195,23 @@ async def test_an_application_whose_tasks_begin_eagerly(tmp_path):
             outcomes = [outcome async for outcome in run]
         assert {outcome.status for outcome in outcomes} == {"complete"}
         assert sim.ledger.charged == 1 + 4 * 3
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")
+async def test_a_run_that_is_stopped_while_a_task_begins_eagerly():
+    """A callback may stop the run in the very step in which a request begins."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    runs = []
+
+    def on_event(event):
+        if isinstance(event, events.RequestStarted):
+            runs[0].stop(now=True)
+
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        Client(sim.api_key, base_url=sim.url, on_event=on_event) as client,
+        client.showcases(["a.1products", "b.1products"]) as run,
+    ):
+        runs.append(run)
+        statuses = [outcome.status async for outcome in run]
+    assert set(statuses) <= {"failed", "skipped"}

@@ -15,7 +15,7 @@ from asyncsfk._store._file import File
 from asyncsfk._store._heard import Heard
 from asyncsfk._store._reads import Find, FindShowcase, PageRow, Read, Showcase
 from asyncsfk._store._schema import shown
-from asyncsfk._store._watch import Watch, Watches
+from asyncsfk._store._watch import Watches
 from asyncsfk._store._writes import Attempt, Decoded, Exposure, Finish, Note, Page, Write
 from asyncsfk.errors import ArchiveError
 
@@ -130,17 +130,17 @@ class Store:
 
     # --- what is kept: committed once the future is done
 
-    def keep(self, page: Page, by: Watch | None) -> asyncio.Future[Any]:
+    def keep(self, page: Page) -> asyncio.Future[Any]:
         """Keep a page and the attempt that got it.
 
-        All who watch its showcase are told, but for ``by``.
+        All who watch its showcase are told, but for who keeps it.
 
         Raises:
             ArchiveError: It cannot be kept; the future may raise that, too.
         """
         handle, region = page.attempt.handle, page.region or ""
         if handle is not None:
-            self._watches.tell(handle, region, by)
+            self._tell(page)
             if self._heard is not None and page.opens:
                 self._heard.add(handle, region)
         return self._submit(page, page.attempt)
@@ -251,12 +251,20 @@ class Store:
     def _settle(self, writes: Sequence[Write], error: BaseException | None) -> None:
         """Take note that the attempts among some writes are on file, unless there was an error."""
         for write in writes:
-            attempt = write.attempt if isinstance(write, Page) else write
+            attempt: Write = write
+            if isinstance(write, Page):
+                attempt = write.attempt
+                # Once more: who looked in before the commit may watch only since we told.
+                self._tell(write)
             if isinstance(attempt, Attempt) and attempt.exposed is not None:
                 # What the ledger could not be told stays exposed.
                 if error is None:
                     self._exposed -= attempt.exposed
                 self._land()
+
+    def _tell(self, page: Page) -> None:
+        if page.attempt.handle is not None:
+            self._watches.tell(page.attempt.handle, page.region or "", page.by)
 
     def _land(self) -> None:
         self._in_air -= 1

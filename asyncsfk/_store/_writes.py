@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from asyncsfk._store._tables import Tables
+    from asyncsfk._store._watch import Watch
 
 # Below this, packing a body costs more time than writing it plainly.
 _WORTH_PACKING: Final = 64 * 1024
@@ -91,6 +92,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         apart: It is of another time than the showcase that is there, and no part of it if that
             has such a page.
         unless_from: It is not kept if there is one under its key from this id on.
+        by: What sees who keeps it, if anything does; it need not be told.
     """
 
     key: bytes
@@ -105,6 +107,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     floor: int | None = None
     apart: bool = False
     unless_from: int | None = None
+    by: Watch | None = None
 
     def apply(self, tables: Tables) -> None:
         """Write it and its attempt."""
