@@ -65,15 +65,16 @@ async def multiply(path):
     def multiply(times):
         with closing(sqlite3.connect(path)) as connection:
             connection.create_function("key_of", 1, key_of)
-            handle = "replace(handle, '.', :number || '.')"
-            for table in ("page", "showcase", "attempt"):
+            handle = "replace(made.handle, '.', :number || '.')"
+            part_of = f"(SELECT id FROM showcase WHERE showcase.handle = {handle})"  # noqa: S608
+            for table in ("showcase", "page", "attempt"):
                 columns = connection.execute(f"PRAGMA table_info({table})")
                 names = [name for _, name, *_ in columns if name != "id"]
-                changed = {"handle": handle, "key": f"key_of({handle})"}
+                changed = {"handle": handle, "key": f"key_of({handle})", "part_of": part_of}
                 values = ", ".join(changed.get(name, name) for name in names)
                 connection.executemany(
                     f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} "  # noqa: S608
-                    f"FROM {table} WHERE id <= 100",
+                    f"FROM {table} AS made WHERE id <= 100",
                     [{"number": f"_{number}"} for number in range(times - 1)],
                 )
             connection.commit()
