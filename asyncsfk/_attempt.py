@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from asyncsfk.config import Config
     from asyncsfk.events import Emitter
     from asyncsfk.usage import Meter
-
-_ANSWERS_A_TURN: Final = 8
 
 
 class _Try(msgspec.Struct, frozen=True):
@@ -83,7 +81,7 @@ class Attempts:
         self._emit = emit
         self._meter = meter
         self._clock = clock
-        self._turns = Turns(_ANSWERS_A_TURN)
+        self._turns = Turns()
         self._headers = _headers(config, with_key=True)
         self._open_headers = _headers(config, with_key=False)
 

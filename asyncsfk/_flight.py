@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -219,7 +218,7 @@ class SingleFlight(Generic[T]):
         # Unless tasks begin eagerly.
         if not flight.has_begun:
             # A task that is cancelled before its first step runs no code at all.
-            flight.stillborn = partial(self._fall, key, flight, None)
+            flight.stillborn = lambda _: self._fall(key, flight, None)
             flight.task.add_done_callback(flight.stillborn)
         return flight
 
@@ -268,7 +267,7 @@ class SingleFlight(Generic[T]):
             self._fall(key, flight, error)
             return
         except BaseException:
-            self._fall(key, flight)
+            self._fall(key, flight, None)
             raise
         waiters, heir = self._land(key, flight)
         for waiter in waiters:
@@ -276,11 +275,9 @@ class SingleFlight(Generic[T]):
                 Landing(result, waiter is heir, waiter.began, waiter.verdict is not None)
             )
 
-    def _fall(
-        self, key: Hashable, flight: Flight[T], error: Exception | None = None, *_: object
-    ) -> None:
+    def _fall(self, key: Hashable, flight: Flight[T], error: Exception | None) -> None:
         """End a flight that came to nothing."""
-        waiters, _heir = self._land(key, flight)
+        waiters, _ = self._land(key, flight)
         for waiter in waiters:
             waiter.done.set_exception(
                 error or ClientStateError("the client was closed under the call")

@@ -39,7 +39,6 @@ class Gate:
     _LONGEST_PAUSE = 30.0
     # After a pause the waiting requests start at random moments of so many seconds.
     _SPREAD = 1.0
-    _STARTS_A_TURN = 8
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ class Gate:
         self._clock = clock
         self._rng = rng
         self._active = 0
-        self._turns = Turns(self._STARTS_A_TURN)
+        self._turns = Turns()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._resume_at = 0.0
         self._narrowed_at = -1.0
