@@ -110,7 +110,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 encoding=encoding,
                 body=body,
                 attempt=attempt,
-                is_showcase=request.is_showcase,
+                showcase=request.showcase,
                 opens=self.opens and request.is_showcase,
                 floor=anew,
                 apart=apart,
@@ -122,10 +122,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
 
 def find(request: Request, *, floor: int, since: float = 0.0, alone: bool = True) -> Find:
     """Return what finds the newest kept answer to a request; see `Find`."""
-    showcase = None
-    if request.is_showcase and request.handle is not None:
-        showcase = request.handle, request.region or ""
-    return Find(key_of(request), showcase, floor=floor, since=since, alone=alone)
+    return Find(key_of(request), request.showcase, floor=floor, since=since, alone=alone)
 
 
 def key_of(request: Request) -> bytes:

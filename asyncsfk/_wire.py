@@ -97,6 +97,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
     is_showcase: bool = False
 
+    @property
+    def showcase(self) -> tuple[str, str] | None:
+        """Handle and region of the showcase that it is for a page of, if it is."""
+        return (self.handle or "", self.region or "") if self.is_showcase else None
+
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
     """What came back: the head, and as much of the body as there was, as sent."""
@@ -152,7 +157,7 @@ class Received(msgspec.Struct, frozen=True):
         return "<Received>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("usage", self.usage)]
+        return []
 
 
 _meta_decoder = msgspec.json.Decoder(Meta)

@@ -11,7 +11,7 @@ _MASK: Final = (1 << _BITS) - 1
 class Heard:
     """Remembers showcases in a fixed megabyte, and never forgets one; may think that it has more.
 
-    A Bloom filter of two bits each: of a million that were never added, it takes some 5% for added.
+    A Bloom filter of two bits each: with a million in it, it takes one in twenty of others for one.
     """
 
     def __init__(self) -> None:
@@ -19,13 +19,14 @@ class Heard:
 
     def add(self, handle: str, region: str) -> None:
         """Remember a showcase."""
-        bits, seed = self._bits, hash((handle, region))
-        one, other = seed & _MASK, seed >> _BITS & _MASK
-        bits[one >> 3] |= 1 << (one & 7)
-        bits[other >> 3] |= 1 << (other & 7)
+        for bit in _bits_of(handle, region):
+            self._bits[bit >> 3] |= 1 << (bit & 7)
 
     def may_have(self, handle: str, region: str) -> bool:
         """Tell whether a showcase may have been added; if not, it was not."""
-        bits, seed = self._bits, hash((handle, region))
-        one, other = seed & _MASK, seed >> _BITS & _MASK
-        return bool(bits[one >> 3] >> (one & 7) & bits[other >> 3] >> (other & 7) & 1)
+        return all(self._bits[bit >> 3] >> (bit & 7) & 1 for bit in _bits_of(handle, region))
+
+
+def _bits_of(handle: str, region: str) -> tuple[int, int]:
+    seed = hash((handle, region))
+    return seed & _MASK, seed >> _BITS & _MASK

@@ -138,11 +138,9 @@ class Store:
         Raises:
             ArchiveError: It cannot be kept; the future may raise that, too.
         """
-        handle, region = page.attempt.handle, page.region or ""
-        if handle is not None:
-            self._tell(page)
-            if self._heard is not None and page.opens:
-                self._heard.add(handle, region)
+        self._tell(page)
+        if page.opens and page.showcase is not None and self._heard is not None:
+            self._heard.add(*page.showcase)
         return self._submit(page, page.attempt)
 
     def record(self, attempt: Attempt) -> asyncio.Future[Any]:
@@ -263,8 +261,8 @@ class Store:
                 self._land()
 
     def _tell(self, page: Page) -> None:
-        if page.attempt.handle is not None:
-            self._watches.tell(page.attempt.handle, page.region or "", page.by)
+        if page.showcase is not None:
+            self._watches.tell(*page.showcase, page.by)
 
     def _land(self) -> None:
         self._in_air -= 1

@@ -81,12 +81,12 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         key: What was asked for, shortened to 16 bytes.
-        region: Part of a showcase's identity; ``None`` where the route is another.
+        region: As it was asked for.
         decoded: Whether this version could decode it.
         encoding: Of the body: ``gzip``, or nothing for a plain one.
         body: As it came over the wire.
         attempt: The attempt that got it.
-        is_showcase: It is a page of a showcase.
+        showcase: Handle and region of the showcase that it is a page of, if it is.
         opens: It may be the first of its showcase in the file.
         floor: Where it begins a showcase anew: pages below this id are of an older one.
         apart: It is of another time than the showcase that is there, and no part of it if that
@@ -102,7 +102,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str
     body: bytes
     attempt: Attempt
-    is_showcase: bool = False
+    showcase: tuple[str, str] | None = None
     opens: bool = False
     floor: int | None = None
     apart: bool = False
@@ -114,17 +114,16 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         attempt = self.attempt
         attempt.apply(tables)
         if self.unless_from is not None:
-            same = Find(self.key, self._showcase, floor=self.unless_from).read(tables.flush())
+            same = Find(self.key, self.showcase, floor=self.unless_from).read(tables.flush())
             if same is not None:
                 return
-        if self.opens:
-            handle, region = attempt.handle, self.region or ""
-            tables.add(OPENED, (handle, region))
+        if self.opens and self.showcase is not None:
+            tables.add(OPENED, self.showcase)
             if self.floor is not None:
                 tables.flush().execute(
                     "UPDATE showcase SET floor = ?, status = NULL, outcome = NULL "
                     "WHERE handle = ? AND region = ?",
-                    (self.floor, handle, region),
+                    (self.floor, *self.showcase),
                 )
         encoding, body = _packed(self.encoding, self.body)
         tables.add(
@@ -143,21 +142,16 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                 encoding,
                 body,
                 self.apart and self._is_there(tables.flush()),
-                *(self._showcase or _NONE),
+                *(self.showcase or _NONE),
             ),
         )
-
-    @property
-    def _showcase(self) -> tuple[str, str] | None:
-        handle = self.attempt.handle
-        return None if handle is None or not self.is_showcase else (handle, self.region or "")
 
     def _is_there(self, connection: sqlite3.Connection) -> bool:
         """Tell whether the showcase that is there has a page under this key."""
         row = connection.execute(
             "SELECT 1 FROM page JOIN showcase ON part_of = showcase.id WHERE showcase.handle = ? "
             "AND showcase.region = ? AND key = ? AND NOT apart AND page.id >= floor LIMIT 1",
-            (self.attempt.handle, self.region or "", self.key),
+            (*(self.showcase or _NONE), self.key),
         ).fetchone()
         return row is not None
 

@@ -164,9 +164,8 @@ class Harvest:
         lines = [f"{counted(progress.started, 'creator')}: {told}" if told else "No creators."]
         lines.append(cost(usage))
         if self._account_statuses:
-            # By name first: `most_common` leaves what is alike in the order in which it came.
-            by_name = Counter(dict(sorted(self._account_statuses.items())))
-            empty = ", ".join(f"{n:,} {name}" for name, n in by_name.most_common())
+            most_first = sorted((-count, name) for name, count in self._account_statuses.items())
+            empty = ", ".join(f"{-count:,} {name}" for count, name in most_first)
             lines.append(f"Accounts of empty showcases: {empty}")
         if (rise := watch.rise) is not None:
             lines.append(rise)
