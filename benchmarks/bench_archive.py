@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import statistics
 import tempfile
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bench_overhead import KEY, YARDSTICK, Contender
+from bench_overhead import YARDSTICK, Contender, both
 from harness import Slice, allow_many_sockets, alternate, options_of, ratio, tell_machine, write
 from server import GZIPPED, PAGES, PRODUCTS_A_PAGE, creators_with, serving
-from yardstick import Yardstick
 
-from asyncsfk import Archive, Client
+from asyncsfk import Archive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,10 +46,7 @@ async def compare(
 ) -> dict[str, list[Slice]]:
     """Measure runs with and without an archive, beside the yardstick, at one width."""
     handles, pages = creators_with(requests)
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(Client(KEY, base_url=url, concurrency=width))
-        yardstick = await stack.enter_async_context(Yardstick(url, key=KEY, width=width))
-        contender = Contender(client, width=width)
+    async with both(url, width=width) as (contender, yardstick):
         jobs: dict[str, Job] = {
             YARDSTICK: yardstick.fetch,
             WITHOUT: contender.fetch,

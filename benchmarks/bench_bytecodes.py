@@ -11,7 +11,6 @@ import inspect
 import sys
 import tempfile
 from collections import Counter
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,13 +18,11 @@ import aiohttp
 import multidict
 import yarl
 from bench_archive import Keeper
-from bench_overhead import ASYNCSFK, KEY, YARDSTICK, Contender
+from bench_overhead import ASYNCSFK, YARDSTICK, both
 from harness import options_of, tell_machine, write
 from server import PAGES, creators_with, serving
-from yardstick import Yardstick
 
 import asyncsfk
-from asyncsfk import Client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,29 +80,20 @@ async def count(job: Job, handles: Sequence[str]) -> dict[str, float]:
     """Return how many bytecodes a request takes, by part; connections are open before."""
     await job(handles)
     with Meter() as counts:
-        # A task of its own: a frame that runs already is not counted.
-        requests, _ = await asyncio.create_task(one_more(job, handles))
+        requests, _ = await job(handles)
     return {part: counts[part] / requests for part in PARTS}
-
-
-async def one_more(job: Job, handles: Sequence[str]) -> tuple[int, int]:
-    """Run a job once more."""
-    return await job(handles)
 
 
 async def compare(url: str, handles: Sequence[str]) -> dict[str, dict[str, float]]:
     """Count for the yardstick, for asyncsfk as it comes, and with an archive."""
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        client = await stack.enter_async_context(Client(KEY, base_url=url, concurrency=WIDTH))
-        yardstick = await stack.enter_async_context(Yardstick(url, key=KEY, width=WIDTH))
-        contender = Contender(client, width=WIDTH)
-        jobs: dict[str, Job] = {
-            YARDSTICK: yardstick.fetch,
-            ASYNCSFK: contender.fetch,
-            WITH_ARCHIVE: Keeper(contender, folder, "full").fetch,
-        }
-        return {name: await count(job, handles) for name, job in jobs.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        async with both(url, width=WIDTH) as (contender, yardstick):
+            jobs: dict[str, Job] = {
+                YARDSTICK: yardstick.fetch,
+                ASYNCSFK: contender.fetch,
+                WITH_ARCHIVE: Keeper(contender, Path(folder), "full").fetch,
+            }
+            return {name: await count(job, handles) for name, job in jobs.items()}
 
 
 def main() -> None:

@@ -69,7 +69,7 @@ def writes(body: bytes, encoding: str) -> Iterator[list[Write]]:
                     bytes=len(body),
                     request_id=f"req_{key.hex()}",
                 ),
-                is_showcase=True,
+                showcase=(handle, ""),
                 opens=index == 0,
             )
             if index < pages - 1:

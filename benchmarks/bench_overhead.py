@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from harness import Slice, allow_many_sockets, alternate, options_of, ratio, tell_machine, write
@@ -14,7 +14,7 @@ from yardstick import Yardstick
 from asyncsfk import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from harness import Spread
 
@@ -43,20 +43,30 @@ class Contender:
         return run.usage.requests, products
 
 
+@asynccontextmanager
+async def both(
+    url: str, *, width: int, rate: float | None = None
+) -> AsyncIterator[tuple[Contender, Yardstick]]:
+    """Open asyncsfk and the yardstick at one width."""
+    async with (
+        Client(KEY, base_url=url, concurrency=width, rate=rate) as client,
+        Yardstick(url, key=KEY, width=width) as yardstick,
+    ):
+        yield Contender(client, width=width), yardstick
+
+
 async def compare(
     url: str, *, width: int, requests: int, seconds: float, rate: float | None
 ) -> dict[str, list[Slice]]:
     """Measure asyncsfk beside the yardstick, and the yardstick beside itself, at one width."""
     handles, pages = creators_with(requests)
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(
-            Client(KEY, base_url=url, concurrency=width, rate=rate)
-        )
-        one = await stack.enter_async_context(Yardstick(url, key=KEY, width=width))
-        other = await stack.enter_async_context(Yardstick(url, key=KEY, width=width))
+    async with (
+        both(url, width=width, rate=rate) as (contender, one),
+        Yardstick(url, key=KEY, width=width) as other,
+    ):
         return await alternate(
             {
-                ASYNCSFK: Contender(client, width=width).fetch,
+                ASYNCSFK: contender.fetch,
                 YARDSTICK: one.fetch,
                 AGAIN: other.fetch,
             },

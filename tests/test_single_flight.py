@@ -194,7 +194,8 @@ async def test_an_application_whose_tasks_begin_eagerly(tmp_path):
         async with client.showcases(handles, archive=tmp_path / "one.sfk") as run:
             outcomes = [outcome async for outcome in run]
         assert {outcome.status for outcome in outcomes} == {"complete"}
-        assert sim.ledger.charged == 1 + 4 * 3
+        assert sim.ledger.charged == client.usage.charged == 1 + 4 * 3
+        assert run.usage.charged == 4 * 3
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")
