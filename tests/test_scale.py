@@ -64,14 +64,13 @@ async def test_a_slow_consumer_of_a_million_handles():
         assert handles.count < 700
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize(
-    ("dedupe", "count", "bytes_each"),
-    [(True, MILLION, 100), (False, MILLION // 4, 1)],
-    ids=["dedupe", "no dedupe"],
+    ("dedupe", "bytes_each"), [(True, 100), (False, 1)], ids=["dedupe", "no dedupe"]
 )
-async def test_a_great_many_handles_take_no_memory(dedupe, count, bytes_each):
-    """Memory is flat over a million handles, but for what dedupe remembers of each."""
+async def test_a_great_many_handles_take_no_memory(dedupe, bytes_each):
+    """Memory is flat over many handles, but for what dedupe remembers of each."""
+    # Tracing memory takes most of the time of this; a million take four times as long.
+    count = MILLION // 4
     # The first refusal stops the run: the rest passes through it without a request.
     async with (
         Simulator(api_key="another") as sim,
