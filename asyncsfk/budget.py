@@ -162,8 +162,7 @@ class Budget:
             self._reserved -= reservation.credits
             self._charged += charged
             self._maybe += maybe
-            # A route that is free by contract stays so.
-            news = 0 < reservation.credits < charged
+            news = charged > reservation.credits
             if news:
                 self._raise_price(reservation.route, charged)
             if self._waiting:
