@@ -10,7 +10,13 @@ import msgspec
 from asyncsfk import _routes
 from asyncsfk._api import Terms
 from asyncsfk._store._writes import Finish
-from asyncsfk.errors import RunStoppedError, SfkError, StaleCursorError, stops_a_run
+from asyncsfk.errors import (
+    RunStoppedError,
+    SfkError,
+    StaleCursorError,
+    UndecodableError,
+    stops_a_run,
+)
 from asyncsfk.models import TikTokLookup
 from asyncsfk.outcomes import Outcome
 from asyncsfk.usage import Usage
@@ -219,4 +225,7 @@ def _is_known(outcome: Outcome, known: Showcase | None) -> bool:
         return False
     if outcome.usage.requests or outcome.error:
         return False
-    return Outcome.from_json(known.outcome).pages >= outcome.pages
+    try:
+        return Outcome.from_json(known.outcome).pages >= outcome.pages
+    except UndecodableError:
+        return False

@@ -122,7 +122,10 @@ def outcome(
 ) -> Outcome:
     """Return what became of a creator, with its products if wanted."""
     if showcase.outcome is not None:
-        ended = Outcome.from_json(showcase.outcome)
+        try:
+            ended = Outcome.from_json(showcase.outcome)
+        except UndecodableError as error:
+            raise ValueError(error.message) from error
         if not products:
             return ended
         return _with_pages(ended, list(pages(connection, showcase)))

@@ -33,6 +33,7 @@ from asyncsfk.errors import (
     UnavailableError,
     UndecodableError,
 )
+from asyncsfk.models.base import NOT_JSON
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
@@ -66,8 +67,6 @@ _BY_STATUS: Final[dict[int, type[APIError]]] = {
 _FREE: Final = frozenset({400, 401, 402, 403, 404, 429, 503})
 
 _MARKUP: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
-# What msgspec raises at bodies that are not the JSON it was told to expect.
-NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

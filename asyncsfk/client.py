@@ -91,6 +91,10 @@ class Client(Runs):
             that needs it is called.
     """
 
+    # Of the class, so that one that could not be made can be shown.
+    _open: _Open | None = None
+    _closed = False
+
     def __init__(
         self,
         api_key: str | None = None,
@@ -110,14 +114,12 @@ class Client(Runs):
         on_event: Callable[[Event], None] | None = None,
         allow_insecure_http: bool = False,
     ) -> None:
-        self._open: _Open | None = None
-        self._closed = False
         # Out of this frame before anything can be raised in it: a traceback may show variables.
         key = None if api_key is None else ApiKey.parse(api_key)
         api_key = None
         if isinstance(key, ConfigurationError):
             raise key
-        self._config = make_config(
+        config = make_config(
             key,
             base_url,
             concurrency=concurrency,
@@ -131,9 +133,19 @@ class Client(Runs):
             user_agent=user_agent,
             allow_insecure_http=allow_insecure_http,
         )
+        self._set_up(config, max_credits, session, on_event)
+
+    def _set_up(
+        self,
+        config: Config,
+        max_credits: int | Budget | None,
+        session: aiohttp.ClientSession | None,
+        on_event: Callable[[Event], None] | None,
+    ) -> None:
         if on_event is not None and not is_callback(on_event):
             raise ConfigurationError("on_event must be a plain function")
         check_session(session)
+        self._config = config
         self._budget = _budget(max_credits)
         self._borrowed = session
         self._emit = Emitter(on_event)
@@ -166,15 +178,12 @@ class Client(Runs):
             max_credits: As of `Client`.
             session: As of `Client`.
             on_event: As of `Client`.
+
+        Raises:
+            ConfigurationError: A setting is unusable.
         """
-        client = cls(
-            base_url=config.base_url,
-            allow_insecure_http=config.allow_insecure_http,
-            max_credits=max_credits,
-            session=session,
-            on_event=on_event,
-        )
-        client._config = config
+        client = cls.__new__(cls)
+        client._set_up(config, max_credits, session, on_event)  # noqa: SLF001 - of this class
         return client
 
     @property

@@ -296,20 +296,19 @@ async def test_who_stays_answers_for_the_cost():
 
 async def test_a_narrowed_width_holds_for_who_waits_for_the_rate():
     """Requests that had a place before the width shrank wait until there is one again."""
+    faults = [
+        Fault.status(503, retry_after="1", requests={1}),
+        Fault.delay(Latency.fixed(0.1), requests={1}),
+        Fault.delay(Latency.fixed(30), requests=range(2, 1_000)),
+    ]
     async with (
-        Simulator(
-            latency=Latency.fixed(30), faults=[Fault.status(503, retry_after="1", requests={1})]
-        ) as sim,
+        Simulator(faults=faults) as sim,
         Client(sim.api_key, base_url=sim.url, rate=5, concurrency=20) as client,
+        client.showcases(sim.handles(40), max_pages=1) as run,
     ):
-        sim.add_fault(Fault.delay(Latency.fixed(0)))
-        widths = []
-        async with client.showcases(sim.handles(200), max_pages=1) as run:
-            async for _ in run:
-                widths.append((run.progress.in_flight, run.progress.width))
-                if len(widths) == 30:
-                    break
-        assert sim.ledger.max_in_flight <= 20
+        # Until the first success the width stays halved.
+        await anext(run)
+        assert sim.ledger.max_in_flight == 10
 
 
 @pytest.mark.parametrize("page", ["p/Cxyz", "reel/abc", "stories/mrbeast/1", "explore/tags/x"])
@@ -349,6 +348,9 @@ def test_a_config_makes_a_client_again(monkeypatch):
     assert Client.from_config(pickle.loads(pickled)).config.api_key is None  # noqa: S301
     monkeypatch.setenv("SOCIALFETCH_API_KEY", KEY)
     assert Client.from_config(pickle.loads(pickled)).config == client.config  # noqa: S301
+    # Whoever passes a config is not asked what the environment says.
+    monkeypatch.setenv("SOCIALFETCH_API_KEY", "no key\n")
+    assert Client.from_config(client.config).config == client.config
 
 
 async def test_progress_can_be_read_from_another_thread():

@@ -16,6 +16,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+async def to_the_end(work: asyncio.Future[R]) -> R:
+    """Wait for work even when cancelled, and return its result."""
+    with anyio.CancelScope(shield=True):
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError:
+            await asyncio.wait({work})
+            # Being cancelled is what counts.
+            work.exception()
+            raise
+    return work.result()
+
+
 class Batches(Generic[T]):
     """Hands items to a function in a thread of its own, as many at once as have gathered.
 
@@ -58,14 +71,7 @@ class Batches(Generic[T]):
 
     async def run(self, function: Callable[[], R]) -> R:
         """Call a function in the thread; waits for its end even when cancelled."""
-        calling = self._loop.run_in_executor(self._executor, function)
-        with anyio.CancelScope(shield=True):
-            try:
-                await asyncio.wait({calling})
-            except asyncio.CancelledError:
-                await asyncio.wait({calling})
-                raise
-        return calling.result()
+        return await to_the_end(self._loop.run_in_executor(self._executor, function))
 
     async def flush(self) -> None:
         """Wait until all that was submitted is done."""

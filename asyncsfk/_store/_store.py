@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from asyncsfk._store._batches import Batches
+from asyncsfk._store._batches import Batches, to_the_end
 from asyncsfk._store._file import File
 from asyncsfk._store._heard import Heard
 from asyncsfk._store._reads import Find, FindShowcase, PageRow, Read, Showcase
@@ -281,16 +281,7 @@ class Store:
             raise self._refusal.evolve()
 
     async def _close_all(self) -> None:
-        closing = asyncio.create_task(self._close_in_order())
-        with anyio.CancelScope(shield=True):
-            try:
-                await asyncio.wait({closing})
-            except asyncio.CancelledError:
-                await asyncio.wait({closing})
-                # Being cancelled is what counts.
-                closing.exception()
-                raise
-        closing.result()
+        await to_the_end(asyncio.create_task(self._close_in_order()))
 
     async def _close_in_order(self) -> None:
         with anyio.CancelScope(shield=True):

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations` in the models: msgspec would have to look each name up.
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import msgspec
 
@@ -24,6 +24,9 @@ def _decode_foreign(kind: type, value: Any) -> Any:  # noqa: ANN401 - a hook of 
         return SfkError.from_dict(value)
     raise NotImplementedError
 
+
+NOT_JSON: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What msgspec raises at what is not the JSON that it was told to expect."""
 
 _encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)
 
@@ -48,7 +51,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         data = self.to_json()
         try:
             plain: dict[str, Any] = msgspec.json.decode(data)
-        except msgspec.MsgspecError as error:
+        except NOT_JSON as error:
             raise UndecodableError(
                 f"this holds no proper JSON: {error}", Details(body=data)
             ) from error
@@ -58,10 +61,19 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     def from_json(cls, data: bytes | str) -> Self:
         """Read back what `to_json` wrote.
 
+        Args:
+            data: JSON, as text or UTF-8.
+
         Raises:
-            msgspec.ValidationError: ``data`` is the JSON of something else.
+            UndecodableError: ``data`` is no JSON, or that of something else; ``body`` holds it.
         """
-        return msgspec.json.decode(data, type=cls, dec_hook=_decode_foreign)
+        try:
+            return msgspec.json.decode(data, type=cls, dec_hook=_decode_foreign)
+        except NOT_JSON as error:
+            body = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+            raise UndecodableError(
+                f"this is not the JSON of {cls.__name__}: {error}", Details(body=body)
+            ) from error
 
 
 class Answer(Model, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from asyncsfk.errors import Details, UndecodableError
-from asyncsfk.models.base import Answer, Id, Model
+from asyncsfk.models.base import NOT_JSON, Answer, Id, Model
 
 _RAW_DETAILS = attrgetter("raw_details")
 _AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -121,7 +121,7 @@ class Product(Model, frozen=True, kw_only=True, gc=False):
             return None
         try:
             return msgspec.json.decode(self.raw_details)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise UndecodableError(
                 f"the details of product {self.id} are not valid JSON: {error}",
                 Details(body=bytes(self.raw_details)),
