@@ -6,9 +6,9 @@ import pickle
 import msgspec
 import pytest
 
-from asyncsfk import Client, ClientStateError, Config, ConfigurationError, Retry, Timeout
+from asyncsfk import Client, Config, ConfigurationError, Retry, Timeout
 from asyncsfk.simulator import Simulator
-from tests.support import KEY, client_of, failure
+from tests.support import KEY
 
 NOT_POSITIVE = [0, -1, -0.5, math.nan, math.inf, -math.inf, True, False]
 NOT_COUNTS = [-1, 1.5, 2.0, "1", None, True, math.nan]
@@ -203,25 +203,6 @@ async def test_the_environment_is_read_once(monkeypatch):
         monkeypatch.setenv("SOCIALFETCH_API_KEY", "sfk_other")
         async with client:
             assert (await client.whoami()).user.id
-
-
-async def test_a_client_that_is_not_open_says_so():
-    """Before it is opened, after it is closed and when opened twice, a client says so."""
-    async with Simulator() as sim:
-        client = client_of(sim)
-        assert "not opened" in repr(client)
-        await failure(client.whoami(), ClientStateError)
-        async with client:
-            assert "open" in repr(client)
-            with pytest.raises(ClientStateError, match="once"):
-                await client.__aenter__()
-        assert "closed" in repr(client)
-        error = await failure(client.whoami(), ClientStateError)
-        assert "closed" in str(error)
-        with pytest.raises(ClientStateError, match="once"):
-            await client.__aenter__()
-        await client.aclose()
-        assert sim.ledger.requests == 0
 
 
 def test_a_client_that_could_not_be_made_can_be_shown():

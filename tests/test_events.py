@@ -232,7 +232,8 @@ async def test_a_callback_replaces_the_log(caplog):
 
 
 async def test_the_library_configures_no_logging():
-    """Importing and using the library adds no handler and sets no level."""
+    """Using the library adds no handler and sets no level."""
+    await events_of([Fault.status(503, times=1)])
     logger = logging.getLogger("asyncsfk")
     assert logger.handlers == []
     assert logger.level == logging.NOTSET

@@ -245,7 +245,7 @@ async def test_a_plain_listing_left_early_costs_no_more_than_it_gave(sim, client
 
 
 async def test_states_are_told_clearly(sim):
-    """A client that is not open yet, or opened twice, says so."""
+    """A client that is not open yet, opened twice or closed says so."""
     client = Client(sim.api_key, base_url=sim.url)
     assert "not opened" in repr(client)
     with pytest.raises(ClientStateError, match="async with"):
@@ -261,8 +261,11 @@ async def test_states_are_told_clearly(sim):
             with pytest.raises(ClientStateError, match="only once"):
                 await run.__aenter__()
     assert "closed" in repr(client)
+    with pytest.raises(ClientStateError, match="closed"):
+        await client.whoami()
     with pytest.raises(ClientStateError, match="only once"):
         await client.__aenter__()
+    await client.aclose()
 
 
 def test_another_event_loop_is_refused():

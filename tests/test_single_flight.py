@@ -215,4 +215,4 @@ async def test_a_run_that_is_stopped_while_a_task_begins_eagerly():
     ):
         runs.append(run)
         statuses = [outcome.status async for outcome in run]
-    assert set(statuses) <= {"failed", "skipped"}
+    assert sorted(statuses) == ["failed", "skipped"]

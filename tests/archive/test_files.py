@@ -277,6 +277,23 @@ async def test_a_file_that_is_damaged_under_a_run(path):
         assert isinstance(run.stopped, ArchiveFormatError)
         assert sim.ledger.requests - asked <= 2
         assert {outcome.status for outcome in outcomes.values()} <= {"failed", "skipped"}
+        assert len(outcomes) == 30
+
+
+@pytest.mark.parametrize("outcome", [b"", b"\xff", b"[]", b'{"status":"no such"}'])
+@pytest.mark.usefixtures("written")
+async def test_an_outcome_that_is_none(path, outcome):
+    """Reading tells that the file is damaged; a run puts down again what it has of that creator."""
+    truth = await held(path, "outcomes")
+    sql(path, "UPDATE showcase SET outcome = ?", outcome)
+    with pytest.raises(ArchiveFormatError):
+        await held(path, "outcomes")
+    async with Simulator() as sim, client_of(sim) as client:
+        _, outcomes = await run_of(client, [known.handle for known in truth], archive=path)
+        assert {known.status for known in outcomes.values()} == {"complete"}
+        assert sim.ledger.requests == 0
+    for before, after in zip(truth, await held(path, "outcomes"), strict=True):
+        assert (after.handle, after.products) == (before.handle, before.products)
 
 
 # --- versions
