@@ -26,24 +26,11 @@ if TYPE_CHECKING:
 
     from asyncsfk._api import Api
     from asyncsfk._listing import Listing
+    from asyncsfk._options import RunOptions
     from asyncsfk._store._reads import Showcase
     from asyncsfk._trail import Trail
     from asyncsfk.models import Product, ShowcasePage
     from asyncsfk.outcomes import Status
-
-
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run was told; see `asyncsfk.Client.showcases`."""
-
-    region: str | None = None
-    concurrency: int
-    max_pages: int | None = None
-    verify_empty: bool = False
-    ordered: bool = False
-    dedupe: bool = True
-    max_age: float | None = None
-    refresh: bool = False
-    restart_stale: bool = False
 
 
 class Follower:

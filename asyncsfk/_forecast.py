@@ -24,23 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
+    from asyncsfk._options import RunOptions
     from asyncsfk._store._reads import Showcase
     from asyncsfk.models import Balance
 
 _CHUNK: Final = 500
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What the run would be told; see `asyncsfk.Client.showcases`."""
-
-    path: Path | None
-    region: str | None
-    concurrency: int
-    rate: float | None
-    max_pages: int | None
-    verify_empty: bool
-    max_age: float | None
-    refresh: bool
 
 
 class _Told(msgspec.Struct, rename="camel"):
@@ -53,17 +41,26 @@ class _Told(msgspec.Struct, rename="camel"):
 
 
 async def make_plan(
-    wanted: Wanted,
+    options: RunOptions,
+    path: Path | None,
+    rate: float | None,
     handles: Iterable[object] | AsyncIterable[object],
     ask_balance: Callable[[], Awaitable[Balance]],
 ) -> Plan:
     """Pull handles to their end, look them up in the archive, and say what a run would do.
 
+    Args:
+        options: What the run would be told.
+        path: The archive's file, if there were one.
+        rate: How many requests may start a second.
+        handles: Whose showcases.
+        ask_balance: Asks for the credits that are left.
+
     Raises:
         ArchiveError: The archive cannot be read.
         SfkError: The balance could not be had.
     """
-    forecast = _Forecast(wanted)
+    forecast = _Forecast(options, path, rate)
     seen = SeenHandles()
     counts: Counter[str] = Counter()
     chunk: list[str] = []
@@ -117,10 +114,11 @@ class _Past(NamedTuple):
 class _Forecast:
     """Takes handles in, some at a time, and says what a run over them would do; blocks."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
-        self._path = None if wanted.refresh else wanted.path
-        self._since = 0.0 if wanted.max_age is None else time.time() - wanted.max_age
+    def __init__(self, options: RunOptions, path: Path | None, rate: float | None) -> None:
+        self._options = options
+        self._path = path
+        self._rate = rate
+        self._since = 0.0 if options.max_age is None else time.time() - options.max_age
         self._complete = 0
         self._to_start = 0
         self._to_verify = 0
@@ -132,10 +130,10 @@ class _Forecast:
         Raises:
             ArchiveError: The archive cannot be read.
         """
-        if self._path is None or not self._path.exists():
+        if self._path is None or self._options.refresh or not self._path.exists():
             self._to_start += len(handles)
             return
-        region = self._wanted.region
+        region = self._options.region
         with reading(self._path) as connection:
             asked = [
                 FindShowcase(
@@ -157,27 +155,27 @@ class _Forecast:
         Raises:
             ArchiveError: The archive cannot be read.
         """
-        wanted, past = self._wanted, self._read_past()
+        options, past = self._options, self._read_past()
         begun = len(self._pages_had)
         least = self._to_start + begun + self._to_verify
         likely: int | None = None
         if past.pages is not None:
             rest = sum(max(1.0, past.pages - had) for had in self._pages_had)
-            look_ups = self._to_start * (past.empty or 0.0) if wanted.verify_empty else 0.0
+            look_ups = self._to_start * (past.empty or 0.0) if options.verify_empty else 0.0
             likely = round(self._to_start * past.pages + rest + look_ups) + self._to_verify
         elif least == 0:
             likely = 0
         most: int | None = None
-        if wanted.max_pages is not None:
+        if options.max_pages is not None:
             # All of its pages can be empty, and then its profile is looked up.
-            each = wanted.max_pages + wanted.verify_empty
+            each = options.max_pages + options.verify_empty
             most = self._to_verify + self._to_start * each
             most += sum(max(1, each - had) for had in self._pages_had)
         seconds: float | None = None
         if likely is not None and past.seconds is not None:
-            seconds = likely * past.seconds / wanted.concurrency
-            if wanted.rate is not None:
-                seconds = max(seconds, likely / wanted.rate)
+            seconds = likely * past.seconds / options.concurrency
+            if self._rate is not None:
+                seconds = max(seconds, likely / self._rate)
         return Plan(
             given=given,
             duplicates=duplicates,
@@ -189,7 +187,7 @@ class _Forecast:
             likely=likely,
             most=most,
             balance=balance,
-            concurrency=wanted.concurrency,
+            concurrency=options.concurrency,
             seconds=seconds,
         )
 
@@ -197,21 +195,20 @@ class _Forecast:
         told = _Told()
         if showcase.outcome is not None:
             told = msgspec.json.decode(showcase.outcome, type=_Told)
-        most = self._wanted.max_pages
+        most = self._options.max_pages
         is_whole = told.next_cursor is None or (most is not None and told.pages >= most)
         if showcase.status != "complete" or not is_whole:
             self._pages_had.append(max(1, told.pages))
             return
         self._complete += 1
         # Of an empty one the profile was perhaps never looked up.
-        if self._wanted.verify_empty and not told.usage.products and told.account_status is None:
+        if self._options.verify_empty and not told.usage.products and told.account_status is None:
             self._to_verify += 1
 
     def _read_past(self) -> _Past:
-        path = self._wanted.path
-        if path is None or not path.exists():
+        if self._path is None or not self._path.exists():
             return _Past(None, None, None)
-        with reading(path) as connection:
+        with reading(self._path) as connection:
             pages, empty = connection.execute(
                 # Partial ones have a page more at least; without them long showcases, which are
                 # complete last, would be missing.
@@ -219,7 +216,7 @@ class _Forecast:
                 "json_extract(CAST(outcome AS TEXT), '$.pages') + (status = 'partial') AS pages, "
                 "json_extract(CAST(outcome AS TEXT), '$.usage.products') AS products "
                 "FROM showcase WHERE status IN ('complete', 'partial'))",
-                (self._wanted.max_pages or 1 << 62,),
+                (self._options.max_pages or 1 << 62,),
             ).fetchone()
             seconds = connection.execute(
                 "SELECT avg(seconds) FROM attempt WHERE failure IS NULL AND number > 0"

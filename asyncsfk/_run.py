@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from asyncsfk._api import Api
     from asyncsfk._fanout import Emit
-    from asyncsfk._follow import RunOptions
     from asyncsfk._gate import Gate
+    from asyncsfk._options import RunOptions
     from asyncsfk.archive import Archive
     from asyncsfk.events import Emitter
 

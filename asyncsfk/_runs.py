@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asyncsfk._calls import Calls
-from asyncsfk._checks import check_limit, check_seconds, check_token
-from asyncsfk._follow import RunOptions
+from asyncsfk._checks import check_limit
 from asyncsfk._handles import tiktok_handle
+from asyncsfk._options import RunOptions
 from asyncsfk._run import check_handles, invalid_handle
 from asyncsfk.budget import Budget
 from asyncsfk.errors import InvalidArgumentError
@@ -103,18 +103,11 @@ class Runs(Calls):
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
         check_handles(handles)
-        check_limit("max_pages", max_pages)
-        check_token("region", region)
         check_max_credits(max_credits)
-        if max_age is not None:
-            check_seconds("max_age", max_age)
-        if archive is None and (max_age is not None or refresh or restart_stale):
-            raise InvalidArgumentError("max_age, refresh and restart_stale mean an archive")
-        if concurrency is not None:
-            check_limit("concurrency", concurrency)
-        options = RunOptions(
+        options = self._options(
+            archive,
             region=region,
-            concurrency=concurrency or self.config.concurrency,
+            concurrency=concurrency,
             max_pages=max_pages,
             verify_empty=verify_empty,
             ordered=ordered,
@@ -219,27 +212,35 @@ class Runs(Calls):
             ArchiveError: The archive cannot be read.
             SfkError: The balance could not be had.
         """
-        from asyncsfk._forecast import Wanted, make_plan  # noqa: PLC0415 - see `as_archive`
+        from asyncsfk._forecast import make_plan  # noqa: PLC0415 - see `as_archive`
 
         check_handles(handles)
-        check_limit("max_pages", max_pages)
-        check_token("region", region)
-        if concurrency is not None:
-            check_limit("concurrency", concurrency)
-        if max_age is not None:
-            check_seconds("max_age", max_age)
-        kept = as_archive(archive)
-        wanted = Wanted(
-            path=None if kept is None else kept.path,
+        options = self._options(
+            archive,
             region=region,
-            concurrency=concurrency or self.config.concurrency,
-            rate=self.config.rate,
+            concurrency=concurrency,
             max_pages=max_pages,
             verify_empty=verify_empty,
             max_age=max_age,
             refresh=refresh,
         )
-        return await make_plan(wanted, handles, self.balance)
+        kept = as_archive(archive)
+        path = None if kept is None else kept.path
+        return await make_plan(options, path, self.config.rate, handles, self.balance)
+
+    def _options(
+        self,
+        archive: object,
+        *,
+        concurrency: int | None,
+        **told: Any,  # noqa: ANN401 - the other fields of RunOptions
+    ) -> RunOptions:
+        width = self.config.concurrency if concurrency is None else concurrency
+        options = RunOptions(concurrency=width, **told)
+        of_archives = (options.max_age is not None, options.refresh, options.restart_stale)
+        if archive is None and any(of_archives):
+            raise InvalidArgumentError("max_age, refresh and restart_stale mean an archive")
+        return options
 
 
 def as_archive(value: Archive | str | os.PathLike[str] | None) -> Archive | None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from asyncsfk._follow import RunOptions
+    from asyncsfk._options import RunOptions
     from asyncsfk.archive import Archive
     from asyncsfk.events import Event
     from asyncsfk.usage import Usage

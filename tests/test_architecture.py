@@ -50,6 +50,7 @@ LAYERS = [
     "_api",
     "_calls",
     "_fanout",
+    "_options",
     "_forecast",
     "_follow",
     "_run",

@@ -155,7 +155,14 @@ async def test_many_handles_from_an_async_source(client, path):
 
 async def test_what_is_refused(sim, client, path):
     """Unusable arguments, files and keys are errors, as of a run."""
-    for options in ({"max_pages": 0}, {"region": ""}, {"concurrency": 0}, {"max_age": -1}):
+    for options in (
+        {"max_pages": 0},
+        {"region": ""},
+        {"concurrency": 0},
+        {"max_age": -1, "archive": path},
+        {"max_age": 1},
+        {"refresh": True},
+    ):
         with pytest.raises(InvalidArgumentError):
             await client.plan(["a"], **options)
     with pytest.raises(InvalidArgumentError):
