@@ -10,6 +10,7 @@ import msgspec
 from asyncsfk import _wire
 from asyncsfk._answer import Answer
 from asyncsfk._keep import line_of
+from asyncsfk._outage import Outage
 from asyncsfk._packing import GZIP
 from asyncsfk._retry import Failure, failure_of
 from asyncsfk._turns import Turns
@@ -82,6 +83,7 @@ class Attempts:
         self._meter = meter
         self._clock = clock
         self._turns = Turns()
+        self._outage = Outage(config.retry.outage, clock)
         self._headers = _headers(config, with_key=True)
         self._open_headers = _headers(config, with_key=False)
 
@@ -158,6 +160,10 @@ class Attempts:
             if not self._turns.take():
                 await self._wait_for_turn()
         except SfkError as error:
+            if isinstance(error, ConnectionFailedError):
+                error = self._outage.judge(error, this.started)
+            else:
+                self._outage.end()
             usage = _cost_of_loss(this.reserved.credits, error)
             result: Received | SfkError = _wire.redacted(
                 error.evolve(usage=usage), self._config.api_key
@@ -170,6 +176,7 @@ class Attempts:
                 this.keep.store.record_soon(line)
             raise
         else:
+            self._outage.end()
             result = _wire.read(
                 request,
                 response,
@@ -293,6 +300,7 @@ class Attempts:
                     seconds=self._gate.paused_for,
                     width=self._gate.width,
                     error=type(error).__name__,
+                    reason=error.message,
                 )
             )
 

@@ -25,6 +25,7 @@ from asyncsfk.errors import (
     Details,
     RunStoppedError,
     SfkError,
+    UnreachableError,
 )
 from asyncsfk.events import RequestRetried
 from asyncsfk.usage import Usage
@@ -182,6 +183,9 @@ class Caller:
                 self._quota.earn()
                 return answer
             failures.append(failure_of(result))
+            if isinstance(result, UnreachableError):
+                # The others wait in line for the same.
+                self._flights.end_others(flight, result.evolve(usage=Usage()))
             verdict = decide(self._config.retry, result, failures, random.random)
             if not isinstance(verdict, Stop):
                 flight.dismiss()

@@ -191,6 +191,15 @@ class SingleFlight(Generic[T]):
             if flight.has_begun:
                 flight.task.cancel()
 
+    def end_others(self, flight: Flight[T], verdict: SfkError) -> None:
+        """End all work but one piece with a verdict, unless it is in the air."""
+        for other in tuple(self._all):
+            if other is flight or other.in_air:
+                continue
+            other.ended = verdict
+            if other.has_begun:
+                other.task.cancel()
+
     async def aclose(self, verdict: SfkError) -> None:
         """End all work, and wait until it has landed."""
         with anyio.CancelScope(shield=True):

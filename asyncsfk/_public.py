@@ -55,6 +55,7 @@ from asyncsfk.errors import (
     UnauthorizedError,
     UnavailableError,
     UndecodableError,
+    UnreachableError,
 )
 from asyncsfk.events import (
     Event,
@@ -214,6 +215,7 @@ __all__ = [
     "UnauthorizedError",
     "UnavailableError",
     "UndecodableError",
+    "UnreachableError",
     "Usage",
     "User",
     "Whoami",

@@ -17,6 +17,7 @@ from asyncsfk.errors import (
     ServerError,
     SfkError,
     UnavailableError,
+    UnreachableError,
 )
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def decide(
         rng: Gives 0 <= x < 1.
     """
     failure = failures[-1]
-    if failure is Failure.FINAL:
+    if failure is Failure.FINAL or isinstance(error, UnreachableError):
         return Stop(None)
     if len(failures) >= policy.attempts:
         return Stop(f"made {len(failures)} of {policy.attempts} attempts")

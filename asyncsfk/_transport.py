@@ -250,5 +250,6 @@ def _translate(error: Exception) -> SfkError:
         kind, what = RequestTimeoutError, "no whole answer in time"
     else:
         kind, what = ConnectionLostError, "the connection was lost"
-    reason = str(error) or type(error).__name__
+    # "ssl:default" says nothing, and stands there for http as well.
+    reason = str(error).replace(" ssl:default", "") or type(error).__name__
     return kind(f"{what}: {reason}")

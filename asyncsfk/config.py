@@ -91,6 +91,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             ends the call with the time in the error's ``retry_after``.
         quota: Retries that the whole client can do in a row without success. Each success earns
             half a retry back.
+        outage: Seconds without any connection after which calls end with an `UnreachableError`,
+            which stops runs; until then they wait for the API to come back.
     """
 
     attempts: int = 5
@@ -100,12 +102,13 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     max_backoff: float = 30.0
     max_retry_after: float = 120.0
     quota: int = 500
+    outage: float = 300.0
 
     def __post_init__(self) -> None:
         _check_count("Retry.attempts", self.attempts, least=1)
         for name in ("server_errors", "lost", "quota"):
             _check_count(f"Retry.{name}", getattr(self, name), least=0)
-        for name in ("backoff", "max_backoff", "max_retry_after"):
+        for name in ("backoff", "max_backoff", "max_retry_after", "outage"):
             _check_positive(f"Retry.{name}", getattr(self, name))
 
     @classmethod

@@ -199,6 +199,13 @@ class ConnectionFailedError(TransportError):
     """No connection could be made: nothing was sent and nothing is charged."""
 
 
+class UnreachableError(ConnectionFailedError):
+    """No connection could be made for `Retry.outage` seconds: calls end at once, and so do runs.
+
+    With an archive, the same run goes on once the API can be reached again.
+    """
+
+
 class RequestTimeoutError(TransportError):
     """No whole answer in time; the request was sent and may have been charged."""
 
@@ -315,5 +322,5 @@ def is_account_wide(error: SfkError) -> bool:
 def stops_a_run(error: SfkError) -> bool:
     """Tell whether an error would meet, or should keep us from, every further request of a run."""
     return is_account_wide(error) or isinstance(
-        error, BudgetReachedError | RunStoppedError | ArchiveError
+        error, BudgetReachedError | RunStoppedError | ArchiveError | UnreachableError
     )

@@ -58,11 +58,17 @@ class RequestRetried(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Paused(msgspec.Struct, frozen=True, kw_only=True):
-    """The client sends nothing for ``seconds``, and then at most ``width`` requests at once."""
+    """The client sends nothing for ``seconds``, and then at most ``width`` requests at once.
+
+    Attributes:
+        error: Name of the class of the error that made it pause.
+        reason: What that error says.
+    """
 
     seconds: float
     width: int
     error: str
+    reason: str = ""
 
 
 class PriceRaised(msgspec.Struct, frozen=True, kw_only=True):

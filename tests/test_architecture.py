@@ -35,6 +35,7 @@ LAYERS = [
     "_answer",
     "_payer",
     "_turns",
+    "_outage",
     "_gate",
     "_flight",
     "_watchdog",

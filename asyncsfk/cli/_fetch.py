@@ -12,7 +12,7 @@ import click
 from asyncsfk.cli._age import age
 from asyncsfk.cli._dry_run import dry_run
 from asyncsfk.cli._ending import Repeatable, tell_end, tell_interruption
-from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, run
+from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, printable, run
 from asyncsfk.cli._job import FetchOptions
 from asyncsfk.cli._options import (
     ClientOptions,
@@ -216,11 +216,12 @@ async def _gather(
     total = None if options.source else len(set(options.handles))
     shown = is_shown(quiet=options.quiet or is_verbose(), to_terminal=harvest.is_watched)
 
-    def notify() -> None:
+    def tell(notice: str) -> None:
         if not shown and not options.quiet:
-            click.echo(NOTICE, err=True)
+            click.echo(notice, err=True)
 
-    with Interruption(showcases, on_first=notify) as interruption:
+    watch.on_outage = lambda reason: tell(f"{printable(reason)}; trying on.")
+    with Interruption(showcases, on_first=lambda: tell(NOTICE)) as interruption:
         try:
             async with AsyncExitStack() as stack:
                 if shown:

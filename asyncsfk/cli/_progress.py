@@ -7,13 +7,14 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from asyncsfk.cli._exit import printable
 from asyncsfk.cli._interrupt import NOTICE
 from asyncsfk.cli._output import counted
-from asyncsfk.errors import RunStoppedError
+from asyncsfk.errors import ConnectionFailedError, RunStoppedError
 from asyncsfk.events import Paused, PriceRaised, log_event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from rich.console import RenderableType
 
@@ -29,10 +30,14 @@ class Watch:
 
     Attributes:
         pauses: How often the client paused.
+        reason: Why it did last.
+        on_outage: Told why no connection can be made, once.
     """
 
     def __init__(self) -> None:
         self.pauses = 0
+        self.reason = ""
+        self.on_outage: Callable[[str], None] | None = None
         self._price: PriceRaised | None = None
 
     @property
@@ -49,7 +54,12 @@ class Watch:
             # No line of a log: it is a warning, which goes to stderr whatever the flags say.
             self._price = event
             return
-        self.pauses += isinstance(event, Paused)
+        if isinstance(event, Paused):
+            self.pauses += 1
+            self.reason = event.reason
+            if self.on_outage is not None and event.error == ConnectionFailedError.__name__:
+                self.on_outage(event.reason)
+                self.on_outage = None
         log_event(event)
 
 
@@ -68,7 +78,7 @@ async def live_progress(
     from rich.live import Live  # noqa: PLC0415
 
     def frame() -> RenderableType:
-        return _frame(run, watch.pauses, total)
+        return _frame(run, watch, total)
 
     # A thread of rich's would ask the run outside of its loop.
     with Live(
@@ -99,7 +109,7 @@ def is_shown(*, quiet: bool, to_terminal: bool) -> bool:
     return sys.stderr.isatty() and not quiet and not to_terminal
 
 
-def _frame(run: ShowcaseRun, pauses: int, total: int | None) -> RenderableType:
+def _frame(run: ShowcaseRun, watch: Watch, total: int | None) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415 - see above
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -134,13 +144,17 @@ def _frame(run: ShowcaseRun, pauses: int, total: int | None) -> RenderableType:
     trouble = [
         f"{progress.in_flight:,} in flight of {progress.width:,}",
         f"{usage.retries:,} {'retry' if usage.retries == 1 else 'retries'}",
-        counted(pauses, "pause") + paused,
+        counted(watch.pauses, "pause") + paused,
     ]
     lines: list[RenderableType] = [
         head,
         Text(" · ".join(facts)),
         Text(" · ".join(trouble), style="dim"),
     ]
+    if paused and watch.reason:
+        lines.append(
+            Text(printable(watch.reason), style="yellow", no_wrap=True, overflow="ellipsis")
+        )
     if isinstance(run.stopped, RunStoppedError):
         lines.append(Text(NOTICE))
     return Group(*lines)

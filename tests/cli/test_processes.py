@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 
@@ -106,6 +107,18 @@ def test_progress_on_a_terminal(simulate, spawn, tmp_path):
         assert told in plain
     assert plain.endswith("1 creator: 1 complete\r\n3 pages, 45 products, 3 credits charged\r\n")
     assert COLOURS.search(" ".join(STYLE.findall(stderr)).replace(" ", ";"))
+
+
+def test_an_outage_is_told(spawn):
+    """Whoever looks at a fetch that cannot connect sees why, though it is tried on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    environment = {"SOCIALFETCH_BASE_URL": url, "SOCIALFETCH_API_KEY": "sfk_x"}
+    process = spawn("fetch", "a", env=environment)
+    told = process.stderr.readline().decode()
+    assert told.startswith(f"no connection: Cannot connect to host {url.removeprefix('http://')} [")
+    assert told.endswith("; trying on.\n")
+    process.kill()
 
 
 def test_ctrl_c_on_a_terminal(simulate, spawn, tmp_path):

@@ -122,6 +122,7 @@ def on_event(event: Event) -> None:
         case Paused():
             assert_type(event.seconds, float)
             assert_type(event.width, int)
+            assert_type(event.reason, str)
         case PriceRaised():
             assert_type(event.expected, int)
             assert_type(event.charged, int)

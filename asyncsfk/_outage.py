@@ -1,0 +1,44 @@
+"""An API that cannot be reached at all, told from a connection that failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asyncsfk.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncsfk.errors import ConnectionFailedError
+
+
+class Outage:
+    """Knows for how long no connection could be made.
+
+    Args:
+        patience: Seconds after which the API is taken for unreachable.
+        clock: The event loop's clock, in seconds.
+    """
+
+    def __init__(self, patience: float, clock: Callable[[], float]) -> None:
+        self._patience = patience
+        self._clock = clock
+        self._since: float | None = None
+
+    def end(self) -> None:
+        """Take note of a connection that was made."""
+        self._since = None
+
+    def judge(self, error: ConnectionFailedError, started: float) -> ConnectionFailedError:
+        """Return a failure to connect as what it is.
+
+        Args:
+            error: How it failed.
+            started: When the attempt began.
+        """
+        if self._since is None:
+            self._since = started
+        seconds = self._clock() - self._since
+        if seconds < self._patience:
+            return error
+        return UnreachableError(f"out of reach for {seconds:.0f} s: {error.message}", error.details)

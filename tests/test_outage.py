@@ -1,0 +1,96 @@
+"""An API that cannot be reached: waited for, and given up in time."""
+
+import asyncio
+import socket
+
+import pytest
+
+from asyncsfk import ConnectionFailedError, Retry, UnreachableError, events
+from asyncsfk.simulator import Latency, Simulator
+from tests.support import KEY, client_of, failure
+
+
+@pytest.fixture
+def port():
+    """Give a port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def client_at(port, **options):
+    """Make a client for whatever is, or will be, at a port."""
+    away = type("Away", (), {"url": f"http://127.0.0.1:{port}", "api_key": KEY})
+    return client_of(away, **{"retry": Retry(), **options})
+
+
+async def run_through(client, count):
+    """Make a run over so many creators; give it and its outcomes."""
+    async with client.showcases(f"c{n}.5products" for n in range(count)) as run:
+        return run, [outcome async for outcome in run]
+
+
+@pytest.mark.parametrize("count", [1, 10, 500, 20_000])
+async def test_a_run_ends_once_nothing_was_reached_for_long(port, count):
+    """However many creators there are, it takes some minutes, costs nothing and tells why."""
+    told = []
+    now = asyncio.get_running_loop().time
+    began = now()
+    async with client_at(port, on_event=told.append) as client:
+        run, outcomes = await run_through(client, count)
+    assert len(outcomes) == count
+    assert now() - began < 300 + 60
+    assert (run.usage.charged, run.usage.maybe) == (0, 0)
+    if count > 1:  # else it has failed by itself before
+        assert isinstance(run.stopped, UnreachableError)
+        assert "out of reach for 3" in str(run.stopped)
+    assert {outcome.status for outcome in outcomes} <= {"failed", "skipped"}
+    assert all(isinstance(outcome.error, ConnectionFailedError) for outcome in outcomes)
+    reasons = {event.reason for event in told if isinstance(event, events.Paused)}
+    assert reasons
+    assert all(f"127.0.0.1:{port}" in reason for reason in reasons)
+
+
+async def test_calls_alone_end_then_too(port):
+    """All who wait for the API are told at once, and whoever comes later after one attempt."""
+    async with client_at(port, concurrency=20) as client:
+        calls = [client.showcase_page(f"c{n}") for n in range(200)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(error, UnreachableError) for error in errors) > 150
+        assert {error.handle for error in errors} == {f"c{n}" for n in range(200)}
+        error = await failure(client.showcase_page("late"), UnreachableError)
+        assert (error.attempts, error.usage.charged, error.usage.maybe) == (1, 0, 0)
+
+
+async def test_an_outage_that_ends_in_time_is_waited_for(port):
+    """Creators that had no answer yet get theirs when the API is back, each for one credit."""
+    async with client_at(port, concurrency=3) as client:
+        running = asyncio.create_task(run_through(client, 30))
+        await asyncio.sleep(100)
+        async with Simulator(port=port, api_key=KEY, latency=Latency.fixed(1)) as sim:
+            run, outcomes = await running
+            assert sim.ledger.charged == run.usage.charged == run.progress.complete >= 25
+    assert run.stopped is None
+    assert {type(outcome.error) for outcome in outcomes if outcome.error} <= {ConnectionFailedError}
+
+
+async def test_what_lies_between_two_outages_counts(port):
+    """A connection that was made begins the count anew."""
+    async with client_at(port, retry=Retry(outage=20, attempts=4)) as client:
+        for _ in range(3):
+            error = await failure(client.showcase_page("x"))
+            assert type(error) is ConnectionFailedError
+            await asyncio.sleep(15)
+            async with Simulator(port=port, api_key=KEY) as sim:
+                assert (await client.showcase_page("x.3products")).usage.charged == 1
+                assert sim.ledger.charged == 1
+        await failure(client.showcase_page("x"), ConnectionFailedError)
+        await asyncio.sleep(15)
+        await failure(client.showcase_page("x"), UnreachableError)
+
+
+async def test_whoever_wants_to_waits_for_ever(port):
+    """Without a limit nothing but the attempts of each call ends it."""
+    async with client_at(port, retry=Retry(outage=1e9), concurrency=2) as client:
+        run, outcomes = await run_through(client, 40)
+        assert run.stopped is None
+        assert {outcome.status for outcome in outcomes} == {"failed"}
