@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from asyncsfk import _wire
-from asyncsfk._wire import Received
+from asyncsfk._messages import Received
 from asyncsfk.errors import (
     ArchiveError,
     BudgetReachedError,
@@ -18,9 +18,10 @@ from asyncsfk.errors import (
 
 if TYPE_CHECKING:
     from asyncsfk._keep import Keep
+    from asyncsfk._messages import Request, Response
     from asyncsfk._store._reads import PageRow
     from asyncsfk._store._store import Store
-    from asyncsfk._wire import Request, Response
+    from asyncsfk.config import ApiKey
     from asyncsfk.usage import Usage
 
 
@@ -71,16 +72,25 @@ def priced(result: Received | SfkError, usage: Usage) -> Received | SfkError:
     return msgspec.structs.replace(result, usage=usage)
 
 
-def shared(request: Request, result: Received | SfkError, usage: Usage) -> Received | SfkError:
-    """Return another call's result as this call's, which answers for such a cost."""
+def shared(
+    request: Request, result: Received | SfkError, usage: Usage, key: ApiKey | None
+) -> Received | SfkError:
+    """Return another call's result as this call's, which answers for such a cost.
+
+    Args:
+        request: What this call asks for.
+        result: What came of the other.
+        usage: What this one answers for.
+        key: Struck out of what is decoded anew.
+    """
     # The same path may be decoded into another type, even where the other's was wrong.
     if isinstance(result, Received):
         if result.decoder is not request.decoder:
-            kept, result = result.kept, _wire.reread(request, result.body)
+            kept, result = result.kept, _wire.reread(request, result.body, key)
             if isinstance(result, Received):
                 result = msgspec.structs.replace(result, kept=kept)
     elif isinstance(result, UndecodableError) and result.body is not None:
-        result = _wire.reread(request, result.body)
+        result = _wire.reread(request, result.body, key)
     if isinstance(result, SfkError):
         result = placed(result, request)
     return priced(result, usage)

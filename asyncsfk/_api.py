@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from asyncsfk._call import Caller
     from asyncsfk._keep import Keep
+    from asyncsfk._messages import Received, Request
     from asyncsfk._payer import Payer
-    from asyncsfk._wire import Received, Request
     from asyncsfk.events import Emitter
     from asyncsfk.models import Product, Review
 

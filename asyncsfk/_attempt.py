@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from asyncsfk._flight import Flight
     from asyncsfk._gate import Gate
     from asyncsfk._keep import Keep
+    from asyncsfk._messages import Meta, Received, Request, Response
     from asyncsfk._payer import Payer
-    from asyncsfk._store._writes import Attempt
+    from asyncsfk._store._writes import Attempt, Exposed
     from asyncsfk._transport import Transport
-    from asyncsfk._wire import Meta, Received, Request, Response
     from asyncsfk.budget import Hold
     from asyncsfk.config import Config
     from asyncsfk.events import Emitter
@@ -50,7 +50,7 @@ class _Try(msgspec.Struct, frozen=True):
     reserved: Hold
     cost: Meter
     keep: Keep | None
-    exposed: int
+    exposed: Exposed | None
     started: float
 
 
@@ -119,31 +119,41 @@ class Attempts:
             if keep is None or line is None:
                 return answer
             return await self._keep(this, keep, answer, line)
+        except BaseException:
+            # What ends the program may have come before anything was settled.
+            reserved.settle(0, reserved.credits)
+            if keep is not None and exposed is not None:
+                keep.store.leave(exposed)
+            raise
         finally:
             flight.in_air = False
 
-    async def _enter(self, request: Request, payer: Payer, keep: Keep | None) -> tuple[Hold, int]:
+    async def _enter(
+        self, request: Request, payer: Payer, keep: Keep | None
+    ) -> tuple[Hold, Exposed | None]:
         """Reserve the price, put it on file and get a place; return what was reserved and filed."""
+        least = request.price
+        if keep is not None:
+            least = keep.store.price(least, request.route)
         while True:
-            reserved = await hold(payer.budgets, request.price, request.route)
-            price, is_exposed = reserved.credits, False
+            reserved = await hold(lambda: payer.budgets, least, request.route)
+            price, exposed = reserved.credits, None
             try:
                 if keep is not None:
-                    await keep.store.expose(price)
-                    is_exposed = True
+                    exposed = await keep.store.expose(price)
                 await self._gate.enter()
             except BaseException:
                 reserved.release()
-                if keep is not None and is_exposed:
-                    keep.store.cover(price)
+                if keep is not None and exposed is not None:
+                    keep.store.cover(exposed)
                 raise
             if reserved.credits == price:
-                return reserved, price
+                return reserved, exposed
             # The price rose while it waited for its place, and it need not pass the ceiling.
             self._gate.leave()
             reserved.release()
-            if keep is not None:
-                keep.store.cover(price)
+            if keep is not None and exposed is not None:
+                keep.store.cover(exposed)
 
     async def _exchange(self, this: _Try) -> tuple[Answer, Attempt | None]:
         """Send one request and settle it, whatever becomes of it."""

@@ -14,8 +14,9 @@ from asyncsfk import _wire
 from asyncsfk._answer import Answer, placed, priced, shared
 from asyncsfk._flight import SingleFlight
 from asyncsfk._keep import line_of
+from asyncsfk._messages import Received
 from asyncsfk._retry import Failure, RetryQuota, Stop, decide, failure_of
-from asyncsfk._wire import OK, Received
+from asyncsfk._wire import OK
 from asyncsfk.config import KEY_VARIABLE
 from asyncsfk.errors import (
     ArchiveError,
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from asyncsfk._attempt import Attempts
     from asyncsfk._flight import Flight
     from asyncsfk._keep import Keep
+    from asyncsfk._messages import Request
     from asyncsfk._payer import Payer
-    from asyncsfk._wire import Request
     from asyncsfk.config import Config
     from asyncsfk.events import Emitter
 
@@ -104,7 +105,8 @@ class Caller:
             await self._keep_too(request, answer, keep)
         result = answer.result
         if not landing.began:
-            result = shared(request, result, result.usage if landing.answers else Usage())
+            cost = result.usage if landing.answers else Usage()
+            result = shared(request, result, cost, self._config.api_key)
         if isinstance(result, SfkError):
             raise result
         return result

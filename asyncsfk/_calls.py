@@ -282,7 +282,8 @@ class Calls(ABC):
             params: The query's parameters, not encoded; ``None`` values are left out.
             type: What to decode the answer's ``data`` into: a msgspec struct or any type that
                 msgspec knows; plain JSON data without it.
-            price: What the route charges at most, in credits; so much is reserved of a ceiling.
+            price: What the route charges at most, in credits; so much is reserved of a ceiling, and
+                0 is taken at its word: such a call is sent at the ceiling, too.
             keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
 
         Raises:

@@ -69,6 +69,7 @@ class FanOut(Generic[In, Out]):
         self._last_turn: asyncio.Future[None] | None = None
         self._exhausted = False
         self._error: BaseException | None = None
+        self._is_closing = False
 
     def __aiter__(self) -> Self:
         return self
@@ -92,6 +93,7 @@ class FanOut(Generic[In, Out]):
 
     async def aclose(self) -> None:
         """Stop all work at once and wait for its end."""
+        self._is_closing = True
         if self._supervisor is not None:
             self._supervisor.cancel()
             with anyio.CancelScope(shield=True):
@@ -139,10 +141,16 @@ class FanOut(Generic[In, Out]):
                 return
             # Where there is one item there may be more; few items need few workers.
             self._hire(workers)
-            if self._ordered:
-                await self._work_in_turn(item)
-            else:
-                await self._work(item, self._results.put)
+            try:
+                if self._ordered:
+                    await self._work_in_turn(item)
+                else:
+                    await self._work(item, self._results.put)
+            except asyncio.CancelledError as error:
+                if not self._is_closing:
+                    # Work that was cut short like that must not be missing without a word.
+                    self._exhausted, self._error = True, _cut_short(error)
+                raise
 
     async def _work_in_turn(self, item: In) -> None:
         before, mine = self._last_turn, asyncio.get_running_loop().create_future()
@@ -160,6 +168,15 @@ class FanOut(Generic[In, Out]):
         finally:
             if not mine.done():
                 mine.set_result(None)
+
+
+def _cut_short(error: asyncio.CancelledError) -> ClientStateError:
+    state = ClientStateError(
+        "a worker was cancelled from outside, perhaps by an `asyncio.timeout` or cancel scope that "
+        "the async iterator of items holds across a `yield`: see PEP 789"
+    )
+    state.__cause__ = error
+    return state
 
 
 def _puller(items: Iterable[In] | AsyncIterable[In]) -> _Puller[In]:

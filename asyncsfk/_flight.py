@@ -58,9 +58,14 @@ class Flight(Generic[T]):
         in_air: Whether it is being paid for just now.
         keeps: Whether what is in the air is worth landing when nobody waits for it.
         ended: Why it was told to end, if it was; whoever comes for it still begins anew.
+        waiters: Who waits for it.
+        abandoned: How often everybody has left it in the air.
+        task: Does it.
+        stillborn: Called when that ends without having begun.
     """
 
     __slots__ = (
+        "abandoned",
         "cost",
         "ended",
         "has_begun",
@@ -80,6 +85,7 @@ class Flight(Generic[T]):
         self.keeps = False
         self.ended: SfkError | None = None
         self.waiters: list[_Waiter[T]] = []
+        self.abandoned = 0
         self.task: asyncio.Task[Any]
         self.stillborn: Callable[[asyncio.Task[Any]], None] | None = None
 
@@ -234,14 +240,18 @@ class SingleFlight(Generic[T]):
     async def _abandon(self, key: Hashable, flight: Flight[T]) -> None:
         with anyio.CancelScope(shield=True):
             if flight.may_land and self._grace:
+                flight.abandoned += 1
+                mine = flight.abandoned
                 try:
                     await self._wait({flight.task}, self._grace)
                 finally:
-                    # Unless somebody came for it meanwhile.
-                    if not flight.waiters:
+                    # Somebody may have come for it meanwhile, and left again even: its grace then
+                    # begins anew.
+                    is_over = not flight.waiters and flight.abandoned == mine
+                    if is_over:
                         self._forget(key, flight)
                         flight.task.cancel()
-                if flight.waiters:
+                if not is_over:
                     return
             self._forget(key, flight)
             flight.task.cancel()

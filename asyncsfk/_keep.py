@@ -16,10 +16,11 @@ from asyncsfk.errors import SfkError
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from asyncsfk._messages import Meta, Received, Request, Response
     from asyncsfk._store._reads import PageRow
     from asyncsfk._store._store import Store
     from asyncsfk._store._watch import Watch
-    from asyncsfk._wire import Meta, Received, Request, Response
+    from asyncsfk._store._writes import Exposed
     from asyncsfk.config import ApiKey
     from asyncsfk.usage import Usage
 
@@ -115,6 +116,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 floor=anew,
                 apart=apart,
                 unless_from=self.floor if once else None,
+                unless_since=self.since,
                 by=self.watch,
             )
         )
@@ -139,7 +141,7 @@ def line_of(
     status: int | None = None,
     failure: str | None = None,
     answer: SfkError | Meta | None = None,
-    exposed: int | None = None,
+    exposed: Exposed | None = None,
 ) -> Attempt:
     """Return the ledger's line on an attempt that has just ended."""
     return Attempt(

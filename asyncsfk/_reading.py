@@ -9,7 +9,7 @@ import msgspec
 from asyncsfk.models import Answer, Reply, ReviewPage, ShowcasePage
 
 if TYPE_CHECKING:
-    from asyncsfk._wire import Received
+    from asyncsfk._messages import Received
     from asyncsfk.models.reviews import ReviewData
     from asyncsfk.models.showcase import ShowcaseData
     from asyncsfk.usage import Usage

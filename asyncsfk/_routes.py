@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from asyncsfk._checks import check_count, check_token
-from asyncsfk._wire import Envelope, Request
+from asyncsfk._messages import Envelope, Request
 from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.models import Balance, Health, InstagramLookup, TikTokLookup, Whoami
 from asyncsfk.models.base import data_type
@@ -157,23 +157,24 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
         decoder = _envelope(data)
     except TypeError as error:
         raise InvalidArgumentError(f"type= cannot be decoded into: {error}") from error
-    target = path + _query(params or {})
-    if (page := _showcase_at(path, target, params or {})) is not None:
+    query = _query(params or {})
+    if (page := _showcase_at(path, params or {})) is not None:
         return msgspec.structs.replace(page, route=path, decoder=decoder, price=price)
-    return Request(route=path, target=target, decoder=decoder, price=price)
+    return Request(route=path, target=path + query, decoder=decoder, price=price)
 
 
-def _showcase_at(path: str, target: str, params: Mapping[str, Param]) -> Request | None:
+def _showcase_at(path: str, params: Mapping[str, Param]) -> Request | None:
     """Return the request for a showcase's page that a generic one is, if it is.
 
-    An archive then knows the one by the other.
+    An archive then knows the one by the other, in whatever order its parameters are given.
     """
     match = _SHOWCASE_PATH.fullmatch(path)
     cursor, region = params.get("cursor"), params.get("region")
     if match is None or not isinstance(cursor, str | None) or not isinstance(region, str | None):
         return None
     page = showcase(match[1], cursor=cursor, region=region)
-    return page if page.target == target else None
+    ordered = {name: params[name] for name in sorted(params)}
+    return page if page.target == path + _query(ordered) else None
 
 
 def kept(route: str) -> Request:

@@ -51,6 +51,8 @@ class Trail:
             ArchiveError: The archive cannot be read.
         """
         first = key_of(_routes.showcase(self._handle, cursor=None, region=self._region))
+        # What others buy while we look is no older than what we would buy.
+        following = self._keep.store.last_page + 1
         found = await self._keep.store.find_showcase(self._handle, self._region or "", first)
         self._is_fresh = True
         self._was_kept = False
@@ -62,7 +64,7 @@ class Trail:
             return None
         showcase, received = found
         if received is not None and received < self._keep.since:
-            self.restart()
+            self._begin_at(following)
         elif showcase.floor >= self._keep.floor:
             self._floor = showcase.floor
         else:
@@ -71,8 +73,7 @@ class Trail:
 
     def restart(self) -> None:
         """Begin anew: none of the pages kept so far will do."""
-        self._floor = self._anew = self._keep.store.last_page + 1
-        self._bought_from = None
+        self._begin_at(self._keep.store.last_page + 1)
         self.rewind()
 
     async def keep(
@@ -116,6 +117,10 @@ class Trail:
     def is_begun(self) -> bool:
         """Whether the archive may hold pages of it that will do."""
         return self._look or self._watch is None or not self._watch.is_alone
+
+    def _begin_at(self, page: int) -> None:
+        self._floor = self._anew = page
+        self._bought_from = None
 
     def rewind(self) -> None:
         """Go back to the first page, with what the archive holds by now."""

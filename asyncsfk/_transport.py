@@ -11,8 +11,9 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
+from asyncsfk._messages import Response
 from asyncsfk._watchdog import Watch, Watchdog
-from asyncsfk._wire import ERROR_BYTES, Response
+from asyncsfk._wire import ERROR_BYTES
 from asyncsfk.errors import (
     BodyTooLargeError,
     ClientStateError,

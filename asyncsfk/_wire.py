@@ -10,10 +10,11 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from asyncsfk._messages import Envelope, Meta, Received
 from asyncsfk._packing import CANNOT_UNPACK, TooLargeError, encoding_of, unpack
 from asyncsfk._retry import parse_retry_after
 from asyncsfk.errors import (
@@ -37,8 +38,7 @@ from asyncsfk.models.base import NOT_JSON
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from asyncsfk._messages import Request, Response
     from asyncsfk.config import ApiKey
 
 T = TypeVar("T")
@@ -69,96 +69,6 @@ _FREE: Final = frozenset({400, 401, 402, 403, 404, 429, 503})
 _MARKUP: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, ready to be sent.
-
-    Attributes:
-        route: The route's template, for errors and events.
-        target: Path and query, percent-encoded: the identity of what is asked for.
-        decoder: Decodes the whole body.
-        price: Credits that it costs at most.
-        needs_key: Whether the route is closed to callers without a key.
-        handle: What it is about.
-        cursor: The cursor in it.
-        page: The page number in it.
-        region: The region in it, where it is for a showcase.
-        is_showcase: Whether it is for a page of one.
-    """
-
-    route: str
-    target: str
-    decoder: msgspec.json.Decoder[Any]
-    price: int
-    needs_key: bool = True
-    handle: str | None = None
-    cursor: str | None = None
-    page: int | None = None
-    region: str | None = None
-    is_showcase: bool = False
-
-    @property
-    def showcase(self) -> tuple[str, str] | None:
-        """Handle and region of the showcase that it is for a page of, if it is."""
-        return (self.handle or "", self.region or "") if self.is_showcase else None
-
-
-class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back: the head, and as much of the body as there was, as sent."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def __repr__(self) -> str:
-        # It is in frames that tracebacks show, and the API may have echoed the key.
-        return f"<Response {self.status}>"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("status", self.status)]
-
-
-class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """What an answer says of itself; ``credits_charged`` is ``None`` where it says nothing."""
-
-    request_id: str | None = None
-    credits_charged: int | None = None
-    cached: bool | None = None
-
-
-class Envelope(msgspec.Struct, Generic[T]):
-    """A successful answer. Its meta is decoded apart, lest a fault there cost good data."""
-
-    data: T
-    meta: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-class Received(msgspec.Struct, frozen=True):
-    """A decoded answer.
-
-    Attributes:
-        data: What the request's decoder made of the body: the envelope's data, if it has one.
-        meta: What the answer says of itself.
-        usage: What it cost.
-        body: The plain body, for callers who want it decoded otherwise.
-        decoder: What made ``data`` of ``body``.
-        kept: Whether it came out of an archive.
-    """
-
-    data: Any
-    meta: Meta
-    usage: Usage
-    body: bytes
-    decoder: msgspec.json.Decoder[Any]
-    kept: bool = False
-
-    def __repr__(self) -> str:
-        # As that of a response.
-        return "<Received>"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []
-
-
 _meta_decoder = msgspec.json.Decoder(Meta)
 
 
@@ -180,6 +90,31 @@ def read(
         result = _read_redirect(response, price)
     else:
         result = _read_failure(response, price, key)
+    return _without_key(result, key)
+
+
+def reread(request: Request, body: bytes, key: ApiKey | None) -> Received | SfkError:
+    """Return an answer's (plain) body, decoded as another request wants it."""
+    return _without_key(_decode(request, body, len(body), 0), key)
+
+
+def read_kept(
+    request: Request, encoding: str, body: bytes, *, max_body_bytes: int
+) -> Received | SfkError:
+    """Return what an answer holds that was kept, or the error that it stands for; free."""
+    try:
+        plain = unpack(encoding, body, max_body_bytes)
+        # The key was struck out before it was kept.
+        result = reread(request, plain, None)
+    except CANNOT_UNPACK as error:
+        result = not_unpacked(error, Details(status=OK, body=body), max_body_bytes)
+    if isinstance(result, SfkError):
+        return result.evolve(usage=Usage())
+    return msgspec.structs.replace(result, usage=Usage(), kept=True)
+
+
+def _without_key(result: Received | SfkError, key: ApiKey | None) -> Received | SfkError:
+    """Return a result with the key struck out of its error, or out of what it says of itself."""
     if isinstance(result, SfkError):
         return redacted(result, key)
     request_id = result.meta.request_id
@@ -189,25 +124,6 @@ def read(
         meta = msgspec.structs.replace(result.meta, request_id=clean)
         return msgspec.structs.replace(result, meta=meta)
     return result
-
-
-def reread(request: Request, body: bytes) -> Received | SfkError:
-    """Return an answer's (plain) body, decoded as another request wants it."""
-    return _decode(request, body, len(body), 0)
-
-
-def read_kept(
-    request: Request, encoding: str, body: bytes, *, max_body_bytes: int
-) -> Received | SfkError:
-    """Return what an answer holds that was kept, or the error that it stands for; free."""
-    try:
-        plain = unpack(encoding, body, max_body_bytes)
-        result = reread(request, plain)
-    except CANNOT_UNPACK as error:
-        result = not_unpacked(error, Details(status=OK, body=body), max_body_bytes)
-    if isinstance(result, SfkError):
-        return result.evolve(usage=Usage())
-    return msgspec.structs.replace(result, usage=Usage(), kept=True)
 
 
 def _read_success(
@@ -237,7 +153,7 @@ def not_unpacked(error: Exception, known: Details, max_body_bytes: int) -> SfkEr
 def _decode(request: Request, body: bytes, size: int, price: int) -> Received | SfkError:
     try:
         value: Any = request.decoder.decode(body)
-    except NOT_JSON as error:
+    except Exception as error:  # noqa: BLE001 - a type of the caller's may raise anything
         meta = _salvage_meta(body)
         known = Details(
             status=OK,
@@ -245,7 +161,9 @@ def _decode(request: Request, body: bytes, size: int, price: int) -> Received | 
             usage=_cost(price, meta, size),
             body=body,
         )
-        return _caused(UndecodableError(f"not the JSON of this route: {error}", known), error)
+        return _caused(
+            UndecodableError(f"not the JSON of this route: {error or error!r}", known), error
+        )
     if isinstance(value, Envelope):
         envelope: Envelope[Any] = value  # pyright: ignore[reportUnknownVariableType]
         meta = _read_meta(envelope.meta)

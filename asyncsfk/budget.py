@@ -12,7 +12,7 @@ from asyncsfk._checks import check_count, check_limit
 from asyncsfk.errors import BudgetReachedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Budget:
@@ -162,7 +162,8 @@ class Budget:
             self._reserved -= reservation.credits
             self._charged += charged
             self._maybe += maybe
-            news = charged > reservation.credits
+            # A route that is free by contract stays so.
+            news = 0 < reservation.credits < charged
             if news:
                 self._raise_price(reservation.route, charged)
             if self._waiting:
@@ -271,15 +272,25 @@ class Hold:
             reservation.release()
 
 
-async def hold(budgets: Sequence[Budget], credits: int, route: str) -> Hold:  # noqa: A002 - the API's word
+async def hold(
+    budgets_of: Callable[[], Sequence[Budget]],
+    credits: int,  # noqa: A002 - the API's word
+    route: str,
+) -> Hold:
     """Reserve credits in all of some budgets; wait where others' reservations are in the way.
 
     Nothing is held while waiting, so that budgets shared in any order cannot block one another.
+
+    Args:
+        budgets_of: Gives the budgets, which may be others after a wait.
+        credits: The most that the request should cost.
+        route: What is priced alike.
 
     Raises:
         BudgetReachedError: One of them is reached.
     """
     while True:
+        budgets = budgets_of()
         price = credits
         for budget in budgets:
             price = budget.price(price, route)

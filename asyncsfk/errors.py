@@ -8,6 +8,7 @@
     ├── ClientStateError            the client is not open, or was closed under the call
     ├── TransportError              no whole answer arrived
     │   ├── ConnectionFailedError   no connection, nothing was sent: free
+    │   │   └── UnreachableError    none for minutes: free, and stops runs
     │   ├── RequestTimeoutError     no answer in time: maybe charged
     │   └── ConnectionLostError     the connection broke before the answer ended: maybe charged
     ├── AnswerError                 an answer arrived and cannot be used

@@ -27,6 +27,7 @@ LAYERS = [
     "config",
     "_retry",
     "_packing",
+    "_messages",
     "_wire",
     "_routes",
     "_reading",

@@ -430,3 +430,27 @@ async def test_requests_leave_nothing_to_the_garbage_collector(sim, client, tmp_
         assert gc.collect() < len(outcomes)
     finally:
         gc.enable()
+
+
+async def test_a_timeout_inside_of_the_handles_is_told():
+    """An iterator that cancels whoever pulls from it loses no creator without a word."""
+
+    async def handles():
+        try:
+            async with asyncio.timeout(0.5):
+                for n in range(100):
+                    yield f"c{n}.5products"
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            pass
+
+    outcomes = 0
+    async with (
+        Simulator(latency=Latency.fixed(10)) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+        client.showcases(handles()) as run,
+    ):
+        with pytest.raises(ClientStateError, match="PEP 789"):
+            async for _ in run:
+                outcomes += 1
+        assert outcomes == run.progress.started - 1

@@ -1,6 +1,8 @@
 """Calls for the same page that are under way together share one request."""
 
 import asyncio
+import json
+import pickle
 import sys
 
 import msgspec
@@ -8,6 +10,7 @@ import pytest
 
 from asyncsfk import Client, ServerError, UndecodableError, Usage, events
 from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.support import KEY, failure, http, told
 
 HANDLE = "mrbeast.5products"
 PATH = f"/v1/tiktok/profiles/{HANDLE}"
@@ -216,3 +219,25 @@ async def test_a_run_that_is_stopped_while_a_task_begins_eagerly():
         runs.append(run)
         statuses = [outcome.status async for outcome in run]
     assert sorted(statuses) == ["failed", "skipped"]
+
+
+async def test_a_joiner_with_another_type_is_shown_no_key():
+    """What it decodes anew is as clean as what the beginner got."""
+    body = json.dumps(
+        {"data": {"seen": KEY}, "meta": {"requestId": f"req-{KEY}", "creditsCharged": 1}}
+    ).encode()
+
+    async def answer(_, writer):
+        await asyncio.sleep(1)
+        writer.write(http(200, body))
+
+    async with told(answer) as (server, client):
+        first, error, third = await asyncio.gather(
+            client.get("/v1/a/b"),
+            failure(client.get("/v1/a/b", type=list[int]), UndecodableError),
+            client.get("/v1/a/b", type=dict),
+        )
+        assert server.hits == 1
+    assert first.request_id == error.request_id == third.request_id == "req-***"
+    assert KEY.encode() not in error.body
+    assert KEY.encode() not in pickle.dumps(error)

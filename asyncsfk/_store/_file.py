@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asyncsfk._store._lock import FileLock, holder
-from asyncsfk._store._reads import Read, Totals, read_all
+from asyncsfk._store._reads import Read, Totals, prices, read_all
 from asyncsfk._store._schema import connect, made_sense_of, prepare, shown, translate, translated
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Attempt, Write
@@ -38,6 +38,7 @@ class File:
         notes: Facts about the whole file.
         last_page: The highest id of a page.
         was_empty: Whether it held no showcase when it was opened.
+        prices: What requests of a route were charged by then, where that was over a credit.
         broken: Why nothing can be written any more.
     """
 
@@ -50,6 +51,7 @@ class File:
         self.notes: dict[str, str] = {}
         self.last_page = 0
         self.was_empty = False
+        self.prices: dict[str, int] = {}
         self.broken: ArchiveError | None = None
 
     def acquire(self, *, is_last: bool) -> bool:
@@ -102,6 +104,7 @@ class File:
             self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
             last = connection.execute("SELECT max(id) FROM showcase").fetchone()
             self.was_empty = last[0] is None
+            self.prices = prices(connection)
             self._connections["reader"] = connect(self._path, "ro")
             return Totals.read(connection)
 

@@ -56,6 +56,15 @@ class Totals(NamedTuple):
         return cls(*sums)
 
 
+def prices(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return what a request of each route was ever charged, where that is more than a credit."""
+    return dict(
+        connection.execute(
+            "SELECT route, max(charged) FROM attempt WHERE charged > 1 GROUP BY route"
+        ).fetchall()
+    )
+
+
 class Showcase(msgspec.Struct, frozen=True, kw_only=True):
     """How far a creator's showcase has come, as it is kept.
 

@@ -16,7 +16,7 @@ from asyncsfk._store._heard import Heard
 from asyncsfk._store._reads import Find, FindShowcase, PageRow, Read, Showcase
 from asyncsfk._store._schema import shown
 from asyncsfk._store._watch import Watches
-from asyncsfk._store._writes import Attempt, Decoded, Exposure, Finish, Note, Page, Write
+from asyncsfk._store._writes import Attempt, Decoded, Exposed, Exposure, Finish, Note, Page, Write
 from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Store:
         )
         self._exposed = 0
         self._covered = 0
-        self._in_air = 0
+        self._in_air: set[Exposed] = set()
         self._landed = asyncio.Event()
         self._refusal: ArchiveError | None = None
         self._is_shut = False
@@ -179,18 +179,23 @@ class Store:
 
     # --- what may be charged while nobody can tell
 
-    async def expose(self, credits: int) -> None:  # noqa: A002 - the API's word
+    def price(self, credits: int, route: str) -> int:  # noqa: A002 - the API's word
+        """Return the most that a request should cost, by what the file says of its route."""
+        return max(credits, self._file.prices.get(route, 0))
+
+    async def expose(self, credits: int) -> Exposed:  # noqa: A002 - the API's word
         """Put on file, before a request is sent, that it may be charged, should we die.
 
         What is on file covers some more requests than there are, so that few have to wait. Once
-        this has returned, `cover` or what is kept of the request must follow.
+        this has returned, `cover` must follow, or what is kept of the request and then `leave`.
 
         Raises:
             ArchiveError: It could not be put on file: nothing must be sent.
         """
         self._check()
         self._check_open()
-        self._in_air += 1
+        exposed = Exposed(credits)
+        self._in_air.add(exposed)
         self._exposed += credits
         try:
             while self._exposed > self._covered:
@@ -200,13 +205,18 @@ class Store:
                 await self._writer.submit(Exposure(self._file.session, cover))
                 self._covered = max(self._covered, cover)
         except BaseException:
-            self.cover(credits)
+            self.cover(exposed)
             raise
+        return exposed
 
-    def cover(self, credits: int) -> None:  # noqa: A002 - the API's word
+    def cover(self, exposed: Exposed) -> None:
         """Take back what was exposed for a request that was never sent."""
-        self._exposed -= credits
-        self._land()
+        self._exposed -= exposed.credits
+        self._land(exposed)
+
+    def leave(self, exposed: Exposed) -> None:
+        """Wait no longer for a request; what was exposed for it stays so, unless it is kept."""
+        self._land(exposed)
 
     # --- what is found
 
@@ -238,7 +248,7 @@ class Store:
 
     def _submit(self, write: Write, attempt: Attempt) -> asyncio.Future[Any]:
         if self._is_shut and attempt.exposed is not None:
-            self._land()
+            self._land(attempt.exposed)
         if self._is_shut or attempt.exposed is None:
             # What is in the air is waited for, this is not.
             self._check()
@@ -257,15 +267,15 @@ class Store:
             if isinstance(attempt, Attempt) and attempt.exposed is not None:
                 # What the ledger could not be told stays exposed.
                 if error is None:
-                    self._exposed -= attempt.exposed
-                self._land()
+                    self._exposed -= attempt.exposed.credits
+                self._land(attempt.exposed)
 
     def _tell(self, page: Page) -> None:
         if page.showcase is not None:
             self._watches.tell(*page.showcase, page.by)
 
-    def _land(self) -> None:
-        self._in_air -= 1
+    def _land(self, exposed: Exposed) -> None:
+        self._in_air.discard(exposed)
         if not self._in_air:
             self._landed.set()
 
@@ -288,8 +298,9 @@ class Store:
             await self._reader.flush()
             await self._writer.flush()
             self._is_shut = True
+            is_landed = not self._exposed
             try:
-                await self._writer.run(partial(self._file.close, is_landed=not self._in_air))
+                await self._writer.run(partial(self._file.close, is_landed=is_landed))
             finally:
                 self._reader.close()
                 self._writer.close()

@@ -30,6 +30,15 @@ class Write(Protocol):
         """Write it."""
 
 
+class Exposed:
+    """What a request may be charged while nobody can tell, one of those that are under way."""
+
+    __slots__ = ("credits",)
+
+    def __init__(self, credits: int) -> None:  # noqa: A002 - the API's word
+        self.credits = credits
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One request, as the ledger keeps it.
 
@@ -40,7 +49,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         status: HTTP status, if an answer came.
         failure: Name of the error's class; ``None`` for a good answer.
         bytes: Body bytes received.
-        exposed: Credits that were exposed for it, which is not kept; ``None`` if it exposed none.
+        exposed: What was exposed for it, which is not kept; ``None`` if that is nothing.
     """
 
     at: float
@@ -54,7 +63,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     maybe: int
     bytes: int = 0
     request_id: str | None = None
-    exposed: int | None = None
+    exposed: Exposed | None = None
 
     def apply(self, tables: Tables) -> None:
         """Write it."""
@@ -92,6 +101,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         apart: It is of another time than the showcase that is there, and no part of it if that
             has such a page.
         unless_from: It is not kept if there is one under its key from this id on.
+        unless_since: And from this time on, in seconds since 1970.
         by: What sees who keeps it, if anything does; it need not be told.
     """
 
@@ -107,6 +117,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     floor: int | None = None
     apart: bool = False
     unless_from: int | None = None
+    unless_since: float = 0.0
     by: Watch | None = None
 
     def apply(self, tables: Tables) -> None:
@@ -114,8 +125,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         attempt = self.attempt
         attempt.apply(tables)
         if self.unless_from is not None:
-            same = Find(self.key, self.showcase, floor=self.unless_from).read(tables.flush())
-            if same is not None:
+            same = Find(self.key, self.showcase, floor=self.unless_from, since=self.unless_since)
+            if same.read(tables.flush()) is not None:
                 return
         if self.opens and self.showcase is not None:
             tables.add(OPENED, self.showcase)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from asyncsfk import (
@@ -12,6 +13,7 @@ from asyncsfk import (
     ClientStateError,
     InvalidArgumentError,
     Retry,
+    UndecodableError,
     Usage,
     events,
 )
@@ -327,3 +329,56 @@ async def test_a_key_of_another_account_does_not_matter(sim, path):
         async with Client(KEY, base_url=sim.url) as other:
             assert (await other.showcase_page("x", archive=archive)).usage.charged == 0
     assert sim.ledger.requests == 1
+
+
+class Found(msgspec.Struct, rename="camel"):
+    """A caller's own type, which is particular."""
+
+    lookup_status: str
+
+    def __post_init__(self):
+        if self.lookup_status != "found":
+            raise KeyError(self.lookup_status)
+
+
+async def test_whatever_a_callers_type_raises_the_answer_is_kept(sim, path):
+    """It is an answer that could not be decoded: counted, on file, and there for another type."""
+    url = "/v1/tiktok/profiles/unknown_x"
+    async with Archive(path) as archive, client_of(sim, max_credits=1) as bound:
+        joined = bound.get(url, archive=archive)
+        error, reply = await asyncio.gather(
+            failure(bound.get(url, type=Found, archive=archive), UndecodableError), joined
+        )
+        assert (error.usage.charged, error.attempts) == (1, 1)
+        assert b"not_found" in error.body
+        assert reply.data["lookupStatus"] == "not_found"
+        assert (bound.budget.charged, bound.budget.reserved) == (1, 0)
+    assert sim.ledger.charged == 1
+    assert (await held(path, "info")).pages == 1
+
+
+async def test_a_joined_answer_is_kept_beside_an_older_one(sim, client, archive):
+    """What another caller has just paid for is what an age asks for, and is kept as such."""
+    await client.showcase_page("a.5products", archive=archive)
+    await asyncio.sleep(60)
+    sql(archive.path, "UPDATE page SET received = received - 60")
+    await asyncio.gather(
+        client.showcase_page("a.5products"),
+        client.showcase_page("a.5products", archive=archive, max_age=30),
+    )
+    assert (await held(archive, "info")).pages == sim.ledger.charged == 2
+    page = await client.showcase_page("a.5products", archive=archive, max_age=30)
+    assert (page.usage.archived, sim.ledger.charged) == (1, 2)
+
+
+async def test_the_order_of_parameters_does_not_matter_to_a_showcase(sim, client, archive):
+    """The same page is the same, however a generic call spells it."""
+    first = await client.showcase_page("a.45products", region="US", archive=archive)
+    await client.showcase_page(
+        "a.45products", region="US", cursor=first.next_cursor, archive=archive
+    )
+    pair = {"cursor": first.next_cursor, "region": "US"}
+    for params in (pair, dict(reversed(pair.items()))):
+        path = "/v1/tiktok/profiles/a.45products/showcase-products"
+        assert (await client.get(path, params=params, archive=archive)).usage.charged == 0
+    assert sim.ledger.charged == 2

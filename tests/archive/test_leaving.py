@@ -1,6 +1,8 @@
 """Leaving with an archive: what was sent lands in it, for a while; nothing is left behind."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -429,3 +431,71 @@ async def test_stopping_at_once(sim, client, path):
     usage = await held(path, "usage")
     assert (usage.charged, usage.maybe) == (10, 10)
     assert sim.ledger.charged == 20
+
+
+@pytest.mark.parametrize("first_leaves", [True, False])
+async def test_whoever_leaves_last_gets_the_whole_grace(tmp_path, first_leaves):
+    """The grace of one who left before does not cut it short."""
+    async with (
+        Simulator(latency=Latency.fixed(1.6)) as sim,
+        Archive(tmp_path / "a.sfk") as archive,
+        client_of(sim, timeout=Timeout(grace=1)) as client,
+    ):
+        one = asyncio.create_task(client.showcase_page("x", archive=archive))
+        await asyncio.sleep(0.1)
+        if first_leaves:
+            one.cancel()
+        await asyncio.sleep(0.8)
+        two = asyncio.create_task(client.showcase_page("x", archive=archive))
+        await asyncio.sleep(0.1)
+        one.cancel()
+        two.cancel()
+        await asyncio.wait({one, two})
+        assert (await held(archive, "usage")).pages == sim.ledger.charged == 1
+
+
+#: Ends itself in a callback, in the midst of a request; says what the simulator charged.
+LEAVER = """
+import asyncio, sys
+from asyncsfk import Client
+from asyncsfk.simulator import Simulator
+
+path, when, ending = sys.argv[1:]
+endings = [{"exit": SystemExit, "interrupt": KeyboardInterrupt}[ending]]
+
+def on_event(event):
+    if type(event).__name__ == when and endings:
+        raise endings.pop()
+
+async def main():
+    global sim
+    async with (
+        Simulator() as sim,
+        Client(sim.api_key, base_url=sim.url, on_event=on_event) as client,
+    ):
+        async with client.showcases(["a.5products", "b.5products"], archive=path) as run:
+            async for _ in run:
+                pass
+
+try:
+    asyncio.run(main())
+finally:
+    print(sim.ledger.charged)
+"""
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("when", ["RequestStarted", "RequestFinished", "PageReceived"])
+@pytest.mark.parametrize("ending", ["exit", "interrupt"])
+async def test_a_program_that_ends_itself_ends(tmp_path, when, ending):
+    """Whatever a callback raises, nothing waits for ever, and the ledger covers what it cost."""
+    path = tmp_path / "a.sfk"
+    arguments = [sys.executable, "-c", LEAVER, path, when, ending]
+    process = await asyncio.create_subprocess_exec(
+        *arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    stdout, _ = await asyncio.wait_for(process.communicate(), 20)
+    async with Archive(path):
+        pass  # counts what was under way
+    usage = await held(path, "usage")
+    assert usage.charged <= int(stdout) <= usage.charged + usage.maybe

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from asyncsfk import Archive, Timeout
-from asyncsfk.simulator import Simulator
+from asyncsfk.simulator import Latency, Simulator
 from tests.archive.support import Editions, held, ids, known, run_of, sql
 from tests.support import client_of, told
 
@@ -307,3 +307,23 @@ async def test_what_lands_after_its_caller_left_is_old_to_a_refresh(editions, ar
             editions.edition = 2
             page = await client.showcase_page(handle, archive=archive, refresh=True)
             assert ids(page) == NEW[:1]
+
+
+async def test_runs_with_an_age_at_once_buy_each_page_once(tmp_path):
+    """What one run has bought afresh since another looked is fresh enough for that one, too."""
+    handles = [f"c{n}.5products" for n in range(400)]
+    async with (
+        Simulator(latency=Latency.uniform(0.0001, 0.02)) as sim,
+        Archive(tmp_path / "a.sfk", durability="normal") as archive,
+        client_of(sim, concurrency=400) as client,
+    ):
+
+        async def run(delay=0.0, **options):
+            await asyncio.sleep(delay)
+            await run_of(client, handles, archive=archive, concurrency=200, **options)
+
+        await run()
+        for bought in range(2, 5):
+            sql(archive.path, "UPDATE page SET received = received - 7200")
+            await asyncio.gather(*(run(0.01 * n, max_age=3600) for n in range(4)))
+            assert sim.ledger.charged == bought * len(handles)

@@ -222,3 +222,38 @@ async def test_a_page_that_was_lost_is_bought_again_only_if_told(sim, path, lost
     assert sum(count - 1 for count in twice.values()) == (5 if lost else 0)
     assert run.usage.maybe == 10
     assert sim.ledger.charged == run.usage.charged + run.usage.maybe
+
+
+async def test_a_price_that_is_on_file_is_known_to_the_next_session(path):
+    """What the route cost in an earlier process is reserved from the first request on."""
+    async with Simulator(faults=[Fault.price(3)], latency=Latency.fixed(0.2)) as sim:
+        for count, concurrency in ((20, 1), (300, 100)):
+            async with client_of(sim, concurrency=concurrency) as client:
+                run, _ = await run_through(
+                    client, creators(count, most=1), archive=job(path), max_credits=200
+                )
+        assert isinstance(run.stopped, BudgetReachedError)
+        assert sim.ledger.charged == 198
+
+
+async def test_who_waits_for_room_is_bound_by_a_ceiling_that_comes_meanwhile(path):
+    """A run's ceiling binds the calls into its archive that have not been sent yet."""
+    busy = Fault.status(503, handles=["busy"])
+    async with (
+        Simulator(latency=Latency.fixed(0.5), faults=[busy]) as sim,
+        job(path) as archive,
+        client_of(sim, max_credits=1) as one,
+        client_of(sim) as two,
+    ):
+        # Has the only credit, until it is refused.
+        blocker = asyncio.create_task(one.tiktok_profile("busy"))
+        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(one.showcase_page("x.5products", archive=archive))
+        await asyncio.sleep(0.1)
+        async with two.showcases(["y.5products"], archive=archive, max_credits=1) as run:
+            (outcome,) = [outcome async for outcome in run]
+            await asyncio.wait({blocker, waiting})
+        assert outcome.status == "complete"
+        assert isinstance(waiting.exception(), BudgetReachedError)
+        assert blocker.exception() is not None
+    assert await spent_in(path) == (1, 0)
