@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -40,8 +40,6 @@ from asyncsfk.usage import Usage
 if TYPE_CHECKING:
     from asyncsfk._messages import Request, Response
     from asyncsfk.config import ApiKey
-
-T = TypeVar("T")
 
 OK: Final = 200
 """The one status of a good, and charged, answer."""
@@ -161,9 +159,8 @@ def _decode(request: Request, body: bytes, size: int, price: int) -> Received | 
             usage=_cost(price, meta, size),
             body=body,
         )
-        return _caused(
-            UndecodableError(f"not the JSON of this route: {error or error!r}", known), error
-        )
+        reason = str(error) or type(error).__name__
+        return _caused(UndecodableError(f"not the JSON of this route: {reason}", known), error)
     if isinstance(value, Envelope):
         envelope: Envelope[Any] = value  # pyright: ignore[reportUnknownVariableType]
         meta = _read_meta(envelope.meta)
