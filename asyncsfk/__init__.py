@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncsfk._public import *  # noqa: F403
     from asyncsfk._public import __all__ as __all__
-
-
-def __getattr__(name: str) -> object:
-    # `from asyncsfk import _wire`, among ourselves, asks here first as well.
-    if not name.startswith("_") or name in {"__all__", "__version__"}:
-        # At first use: aiohttp takes longer to load than a command line may take to say its help.
-        public = import_module("asyncsfk._public")
-        if name == "__all__" or name in public.__all__:
-            return getattr(public, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+else:
+    # Type checkers do not see this, or they would take any name for one of ours.
+    def __getattr__(name: str) -> object:
+        # `from asyncsfk import _wire`, among ourselves, asks here first as well.
+        if not name.startswith("_") or name in {"__all__", "__version__"}:
+            # At first use: aiohttp takes longer to load than a command line to say its help.
+            public = import_module("asyncsfk._public")
+            if name == "__all__" or name in public.__all__:
+                return getattr(public, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -158,14 +158,12 @@ class _Forecast:
         options, past = self._options, self._read_past()
         begun = len(self._pages_had)
         least = self._to_start + begun + self._to_verify
-        likely: int | None = None
+        likely: int | None = 0 if least == 0 else None
         if past.pages is not None:
             rest = sum(max(1.0, past.pages - had) for had in self._pages_had)
             look_ups = self._to_start * (past.empty or 0.0) if options.verify_empty else 0.0
             likely = round(self._to_start * past.pages + rest + look_ups) + self._to_verify
-        elif least == 0:
-            likely = 0
-        most: int | None = None
+        most: int | None = 0 if least == 0 else None
         if options.max_pages is not None:
             # All of its pages can be empty, and then its profile is looked up.
             each = options.max_pages + options.verify_empty

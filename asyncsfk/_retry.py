@@ -89,11 +89,13 @@ def decide(
     if failure is Failure.FINAL or isinstance(error, UnreachableError):
         return Stop(None)
     if len(failures) >= policy.attempts:
-        return Stop(f"made {len(failures)} of {policy.attempts} attempts")
-    limits = {Failure.SERVER: policy.server_errors, Failure.LOST: policy.lost}
-    limit = limits.get(failure)
-    if limit is not None and failures.count(failure) > limit:
-        return Stop("may be charged again" if limit == 0 else f"{limit} retries may be charged")
+        return Stop(f"Retry.attempts={policy.attempts} is used up")
+    limits = {Failure.SERVER: "server_errors", Failure.LOST: "lost"}
+    if (name := limits.get(failure)) is not None:
+        limit: int = getattr(policy, name)
+        if failures.count(failure) > limit:
+            # Each could be charged.
+            return Stop(f"Retry.{name}={limit} is used up")
     asked = error.retry_after or 0.0
     if asked > policy.max_retry_after:
         return Stop(

@@ -140,10 +140,11 @@ class SfkError(Exception):
             "retry after": None if known.retry_after is None else f"{known.retry_after:g} s",
             "charged": usage.charged or None,
             "maybe charged": usage.maybe or None,
-            "gave up": known.gave_up,
             "checkout": known.checkout_url,
         }
         told = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+        if known.gave_up is not None:
+            told += f"; gave up: {known.gave_up}"
         return f"{self.message} ({told})" if told else self.message
 
     def __repr__(self) -> str:

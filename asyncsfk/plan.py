@@ -23,7 +23,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         least: Credits that it costs at least.
         likely: Credits that it likely costs, going by the showcases in the archive; ``None`` where
             there are none.
-        most: Credits that it costs at most; ``None`` without ``max_pages``.
+        most: Credits that it costs at most; ``None`` without ``max_pages``, but where it is 0.
         balance: Credits that the account has.
         concurrency: How many requests at once the forecast is for.
         seconds: How long it likely takes, going by the requests in the archive; ``None`` where

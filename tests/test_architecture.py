@@ -62,6 +62,7 @@ LAYERS = [
     "__init__",
     "simulator",
     "cli",
+    "__main__",
 ]
 #: Those that import nothing of ours but themselves, wherever they stand.
 APART = {"simulator"}

@@ -119,7 +119,7 @@ async def test_verify_empty_costs_a_look_up(client, path):
     assert (plan.least, plan.likely) == (2, 3)
     await fetch(client, ["empty_a"], archive=path, verify_empty=True)
     plan = await client.plan(["empty_a"], archive=path, verify_empty=True)
-    assert (plan.least, plan.likely, plan.covered) == (0, 0, "likely")
+    assert (plan.least, plan.likely, plan.covered) == (0, 0, "certain")
 
 
 async def test_most_counts_look_ups(sim, client):
@@ -138,7 +138,7 @@ async def test_a_poor_balance(sim, client, path):
     assert (plan.likely, plan.covered) == (10, "no")
     sim.balance = 1
     assert (await client.plan(["x", "y"])).covered == "no"
-    assert (await client.plan([])).covered == "likely"
+    assert (await client.plan([])).covered == "certain"
 
 
 async def test_many_handles_from_an_async_source(client, path):

@@ -15,7 +15,7 @@ from asyncsfk._store._schema import connect, made_sense_of, prepare, shown, tran
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Attempt, Write
 from asyncsfk._version import __version__
-from asyncsfk.errors import ArchiveError, ArchiveLockedError
+from asyncsfk.errors import ArchiveError, ArchiveLockedError, ArchiveWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -61,6 +61,9 @@ class File:
             ArchiveLockedError: Somebody has it, and this was the last try.
             ArchiveError: There can be no lock.
         """
+        folder = self._path.absolute().parent
+        if not folder.is_dir():
+            raise ArchiveWriteError(f"no folder {shown(folder)} for {shown(self._path)}")
         with translated(self._path):
             if self._lock.acquire():
                 return True

@@ -84,6 +84,8 @@ def _told(plan: Plan) -> list[str]:
     passed_over = {"given twice": plan.duplicates, "no valid handle": plan.invalid}
     if told := ", ".join(f"{count:,} {name}" for name, count in passed_over.items() if count):
         lines.append(f"Passed over: {told}")
+    if plan.most == 0:
+        return [*lines, "Nothing is left to buy."]
     cost = [f"At least {counted(plan.least, 'credit')}"]
     if plan.likely is not None:
         cost.append(f"likely {plan.likely:,}")

@@ -29,8 +29,15 @@ class Repeatable(click.Command):
         return super().parse_args(ctx, args)
 
 
-def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions) -> ExitCode:
-    """Tell what stopped a run that was not interrupted, and how to go on; return the exit code."""
+def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: float) -> ExitCode:
+    """Tell what stopped a run that was not interrupted, and how to go on; return the exit code.
+
+    Args:
+        run: What ended.
+        harvest: What came of it.
+        options: What it was told.
+        began: When that was, in seconds since 1970.
+    """
     stopped, progress = run.stopped, run.progress
     if stopped is not None:
         say_error(stopped)
@@ -38,11 +45,20 @@ def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions) -> ExitC
     else:
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
     archive = options.archive_path
+    line = "The same line"
+    if archive is not None and (since := _since(options, began)) is not None:
+        # The same line would buy afresh what this one has just bought.
+        line = printable(_line(since))
     if code == ExitCode.BUDGET:
         kept = "without an archive, it would begin anew" if archive is None else _kept(archive)
-        click.echo(f"Run it again with a higher --max-credits: {kept}.", err=True)
+        with_more = "Run it again" if line == "The same line" else f"Run {line}"
+        click.echo(f"{with_more} with a higher --max-credits: {kept}.", err=True)
+    elif stopped is None and harvest.invalid == progress.done - progress.complete > 0:
+        if not options.quiet:
+            what = "is no handle" if harvest.invalid == 1 else "are no handles"
+            click.echo(f"All is there but for {harvest.invalid:,} that {what}.", err=True)
     elif code != ExitCode.COMPLETE and archive is not None and not options.quiet:
-        click.echo(f"The same line goes on from here: {_kept(archive)}.", err=True)
+        click.echo(f"{line} goes on from here: {_kept(archive)}.", err=True)
     if harvest.stale and not options.quiet:
         click.echo("--restart-stale starts those showcases over whose cursor is stale.", err=True)
     return code
@@ -68,11 +84,16 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, began: float) -> 
             err=True,
         )
     else:
-        # What this run took for fresh is fresh enough for those that go on with it, however
-        # much later: hence a point in time.
-        since = began if options.refresh else options.max_age
-        click.echo(f"Go on with: {printable(_line(since))}", err=True)
+        click.echo(f"Go on with: {printable(_line(_since(options, began)))}", err=True)
     return ExitCode.INTERRUPTED
+
+
+def _since(options: FetchOptions, began: float) -> float | None:
+    """Return since when a kept showcase is fresh enough for whoever goes on, if that matters.
+
+    What this run took for fresh is, however much later: hence a point in time.
+    """
+    return began if options.refresh else options.max_age
 
 
 def _kept(archive: str) -> str:

@@ -39,6 +39,13 @@ class UnusableFileError(click.ClickException):
         super().__init__(f"cannot open {printable(path)}: {error.strerror or error}")
 
 
+class BrokenFileError(click.ClickException):
+    """A file that was open cannot be read or written any more."""
+
+    def __init__(self, verb: str, path: str, reason: str) -> None:
+        super().__init__(f"cannot {verb} {printable(path)}: {reason}")
+
+
 class UnusableArchiveError(click.ClickException):
     """An archive that was named cannot be opened; nothing was sent."""
 

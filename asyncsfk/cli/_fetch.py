@@ -146,14 +146,16 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
         handles = source.handles(options.handles) if source else options.handles
         showcases = await _enter_run(stack, client, handles, options)
 
-        def writer(path: str) -> LineWriter:
-            return stack.enter_context(LineWriter(path, append=options.append))
+        def writer(path: str | None) -> LineWriter | None:
+            return None if path is None else stack.enter_context(LineWriter(path))
 
-        harvest = Harvest(
-            writer(options.output),
-            errors=writer(options.errors) if options.errors else None,
-            outcomes=writer(options.outcomes) if options.outcomes else None,
-        )
+        output = stack.enter_context(LineWriter(options.output))
+        errors, outcomes = writer(options.errors), writer(options.outcomes)
+        if not options.append:
+            for file in (output, errors, outcomes):
+                if file is not None:
+                    file.clear()
+        harvest = Harvest(output, errors=errors, outcomes=outcomes)
         try:
             interrupted = await _gather(showcases, harvest, watch, options)
         except asyncio.CancelledError:
@@ -166,7 +168,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
             harvest.report(showcases.progress, watch, quiet=options.quiet)
     if interrupted:
         return tell_interruption(showcases, options, began)
-    return tell_end(showcases, harvest, options)
+    return tell_end(showcases, harvest, options, began)
 
 
 async def _enter_run(

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from asyncsfk import ClientStateError, Details, Outcome, StaleCursorError, Usage
+from asyncsfk import (
+    ClientStateError,
+    Details,
+    InvalidArgumentError,
+    Outcome,
+    StaleCursorError,
+    Usage,
+)
 from asyncsfk.cli._exit import printable
 from asyncsfk.cli._output import cost, counted, outcome_line, page_lines
 from asyncsfk.errors import stops_a_run
@@ -60,6 +67,7 @@ class Harvest:
         self._untold = 0
         self._told: list[str] = []
         self._stale = 0
+        self._invalid = 0
 
     @property
     def is_watched(self) -> bool:
@@ -70,6 +78,11 @@ class Harvest:
     def stale(self) -> int:
         """How many creators the API no longer takes the archive's cursor of."""
         return self._stale
+
+    @property
+    def invalid(self) -> int:
+        """How many handles were none."""
+        return self._invalid
 
     async def take_page(self, page: ShowcasePage) -> None:
         """Write a page's products."""
@@ -108,6 +121,7 @@ class Harvest:
             self._account_statuses[outcome.account_status] += 1
         self._write_outcome(outcome)
         self._stale += isinstance(outcome.error, StaleCursorError)
+        self._invalid += isinstance(outcome.error, InvalidArgumentError)
         if outcome.error is None or stops_a_run(outcome.error):
             # The end of the run tells of that; each creator need not.
             return

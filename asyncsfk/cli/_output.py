@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO
 
-import click
 import msgspec
 
-from asyncsfk.cli._exit import UnusableFileError
+from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
 from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class _Writable(Protocol):
 
 
 class LineWriter:
-    """Writes lines to a file or, under the name ``-``, to stdout.
+    """Writes lines to the end of a file or, under the name ``-``, to stdout.
 
     What `write` is given arrives whole, unless the reader went away or was not waited for.
 
@@ -43,7 +42,7 @@ class LineWriter:
         UnusableFileError: The file cannot be opened.
     """
 
-    def __init__(self, path: str, *, append: bool = False) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self._is_stdout = path == "-"
         self._is_cut = False
@@ -55,9 +54,7 @@ class LineWriter:
         else:
             try:
                 # Closed in __exit__.
-                self._file = open(  # noqa: PTH123, SIM115
-                    path, "ab" if append else "wb", buffering=0
-                )
+                self._file = open(path, "ab", buffering=0)  # noqa: PTH123, SIM115
             except OSError as error:
                 raise UnusableFileError(path, error) from error
         self._may_block = not _is_regular(self._file)
@@ -73,6 +70,11 @@ class LineWriter:
     ) -> None:
         if not self._is_stdout:
             self._file.close()
+
+    def clear(self) -> None:
+        """Empty the file."""
+        if not self._is_stdout and not self._may_block:
+            os.truncate(self._file.fileno(), 0)
 
     @property
     def is_terminal(self) -> bool:
@@ -123,7 +125,7 @@ class LineWriter:
             raise
         except OSError as error:
             # The disk is full, say.
-            raise click.FileError(self.path, error.strerror or str(error)) from error
+            raise BrokenFileError("write", self.path, error.strerror or str(error)) from error
 
 
 def _is_regular(file: _Writable) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,13 @@ async def _showcase(
         except SfkError as error:
             say_error(error)
             code, cursor = exit_code(error), error.cursor
+        except asyncio.CancelledError:
+            # Taken note of: what was bought is told before we leave.
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            click.echo("Interrupted.", err=True)
+            code = ExitCode.INTERRUPTED
+            cursor = cursor if page is None else page.next_cursor
         else:
             cursor = page.next_cursor if page is not None and page.has_more else None
         usage = client.usage

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
-import click
-
-from asyncsfk.cli._exit import UnusableFileError
+from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
 from asyncsfk.cli._output import standard_stream
 from asyncsfk.cli._threads import call_in_thread
 
@@ -64,7 +62,7 @@ class HandleFile:
         """Give the handles, those of ``first`` before those of the file.
 
         Raises:
-            click.FileError: The file cannot be read.
+            BrokenFileError: The file cannot be read.
         """
         for handle in first:
             yield handle
@@ -72,7 +70,7 @@ class HandleFile:
         while chunk := await self._read():
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > _CHUNK:
-                raise click.FileError(self._path, "not a list of handles: a line has no end")
+                raise BrokenFileError("read", self._path, "no list of handles: a line has no end")
             for line in lines:
                 if handle := _handle(line):
                     yield handle
@@ -84,7 +82,7 @@ class HandleFile:
             # Stdin may stay silent for ever.
             return await call_in_thread(self._read_now, name="asyncsfk handles")
         except OSError as error:
-            raise click.FileError(self._path, error.strerror or str(error)) from error
+            raise BrokenFileError("read", self._path, error.strerror or str(error)) from error
 
     def _read_now(self) -> bytes:
         return self._file.read(_CHUNK) or b""

@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from asyncsfk.cli._output import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -35,8 +37,9 @@ def _result(progress: Progress, pauses: int, proof: Proof) -> Table:
         title_justify="left",
         title_style="bold",
         caption=(
-            f"{usage.pages:,} pages with {usage.products:,} products in {progress.elapsed:.1f} s, "
-            f"{usage.retries:,} retries, {pauses:,} pauses"
+            f"{counted(usage.pages, 'page')} with {counted(usage.products, 'product')} in "
+            f"{progress.elapsed:.1f} s, {usage.retries:,} "
+            f"{'retry' if usage.retries == 1 else 'retries'}, {counted(pauses, 'pause')}"
         ),
         caption_justify="left",
     )

@@ -123,6 +123,26 @@ def test_a_refused_flag_empties_no_file(invoke, simulator, out):  # noqa: ARG001
     assert read(out) == [{}]
 
 
+@pytest.mark.parametrize("flag", ["--errors", "--outcomes"])
+def test_a_file_that_cannot_be_opened_empties_no_other(invoke, simulator, tmp_path, out, flag):
+    """Files are emptied once all of them are open."""
+    out.write_text("{}\n", "utf-8")
+    result = invoke("fetch", "a", "-o", out, flag, tmp_path / "none" / "e.jsonl", "--no-archive")
+    assert result.exit_code == 2
+    assert read(out) == [{}]
+    assert simulator.ledger.requests == 0
+
+
+def test_a_list_that_is_taken_for_a_handle(invoke, simulator, tmp_path):
+    """The name of a file among the handles buys no creator of that name."""
+    (tmp_path / "handles.txt").write_text("mrbeast\n", "utf-8")
+    for name in (tmp_path / "handles.txt", "-"):
+        result = invoke("fetch", "a", name)
+        assert result.exit_code == 2
+        assert f"--from {name}" in result.stderr
+    assert simulator.ledger.requests == 0
+
+
 def test_append(invoke, simulator, out):  # noqa: ARG001 - sets the environment
     """`--append` adds to what is there; without it, what is there is replaced."""
     for flags, rows in ([], 2), (["--append"], 4), ([], 2):

@@ -298,3 +298,22 @@ def test_interrupted_without_an_archive(simulate, spawn):
                 "--archive FILE anywhere."
             ),
         ]
+
+
+@BOTH
+def test_an_interrupted_showcase_tells_where_to_go_on(simulate, spawn, signum):
+    """What was bought is told, and the cursor of what was not."""
+    with simulate(faults=[Fault.hang(60, pages=[2])]) as simulator:
+        process = spawn("showcase", "a.90products")
+        wait_for(lambda: simulator.ledger.requests == 3)
+        process.send_signal(signum)
+        stdout, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert len(lines(stdout)) == 40
+        interrupted, more, cost = stderr.decode().splitlines()
+        assert interrupted == "Interrupted."
+        assert cost == "2 pages, 40 products, 2 credits charged, 1 more maybe charged"
+        simulator.faults = []
+        cursor = shlex.split(more.removeprefix("There is more: "))
+        rest = spawn("showcase", "a.90products", *cursor)
+        assert len(lines(rest.communicate(timeout=20)[0])) == 50

@@ -1,7 +1,9 @@
 """`asyncsfk fetch` with an archive: the same line goes on, ceilings, ages, and what is refused."""
 
 import os
+import re
 import resource
+import shlex
 import sqlite3
 import subprocess
 from datetime import UTC, datetime
@@ -55,6 +57,30 @@ def test_the_same_line_goes_on(invoke, simulate, out):
         assert by_handle(read(out))["a.45products"] == simulator.showcase("a.45products")
         assert simulator.ledger.hits("a.45products", cursor=None) == 1
         assert simulator.ledger.paid_twice() == {}
+
+
+def test_nothing_is_left_to_go_on_with(invoke, simulator, out):  # noqa: ARG001 - the environment
+    """Where only handles that are none are missing, no line would bring them."""
+    result = invoke("fetch", "a.3products", "no good", "née", "-o", out)
+    assert result.exit_code == 1
+    assert result.stderr.endswith("All is there but for 2 that are no handles.\n")
+
+
+@pytest.mark.parametrize("ending", ["ceiling", "failure"])
+def test_a_refresh_that_ended_early_tells_what_goes_on(invoke, simulate, out, ending):
+    """The same line would buy everything afresh once more."""
+    handles = [f"c{n}.5products" for n in range(10)]
+    with simulate() as simulator:
+        assert invoke("fetch", *handles, "-o", out).exit_code == 0
+        flags = ["--max-credits", "16"] if ending == "ceiling" else []
+        if ending == "failure":
+            simulator.faults = [Fault.status(400, handles=["c9.5products"], times=1)]
+        first = invoke("fetch", *handles, "-o", out, "--refresh", *flags)
+        assert first.exit_code == (4 if ending == "ceiling" else 1)
+        line = re.search(r"asyncsfk (fetch .*?)(?: with a higher| goes on)", first.stderr)
+        arguments = [word for word in shlex.split(line[1]) if word not in ("--max-credits", "16")]
+        assert invoke(*arguments).exit_code == 0
+        assert simulator.ledger.charged == 2 * len(handles)
 
 
 def test_more_handles_cost_what_is_new(invoke, simulator, out):
@@ -267,7 +293,7 @@ def test_an_archive_that_cannot_be_made(invoke, simulator, tmp_path, out):
     """An archive in a directory that is not there is exit code 2."""
     result = invoke("fetch", "a.1products", "-o", out, "--archive", tmp_path / "none" / "x.sfk")
     assert result.exit_code == 2
-    assert "cannot be used" in result.stderr
+    assert f"no folder {tmp_path / 'none'}" in result.stderr
     assert not out.exists()
     assert simulator.ledger.requests == 0
 
@@ -400,10 +426,9 @@ def test_dry_run_of_what_is_there_in_part(invoke, simulator, out):
     )
     assert dry_run(invoke, *args, "--refresh")[0] == "4 creators: 4 to start"
     assert dry_run(invoke, *args, "--max-age", "0")[0] == "4 creators: 4 to start"
-    assert dry_run(invoke, *handles[:2], "-o", out)[:3] == [
+    assert dry_run(invoke, *handles[:2], "-o", out) == [
         "2 creators: 2 complete in the archive",
-        "At least 0 credits, likely 0, no limit without --max-pages",
-        "The balance of 2 credits likely covers it.",
+        "Nothing is left to buy.",
     ]
     assert simulator.ledger.charged == 5
 

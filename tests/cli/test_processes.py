@@ -225,3 +225,10 @@ def test_main_is_the_entry_point():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("asyncsfk, version ")
+
+
+def test_python_m(spawn):
+    """`python -m asyncsfk` is the same."""
+    process = spawn("--version", command=(sys.executable, "-m", "asyncsfk"))
+    assert process.communicate(timeout=20)[0].startswith(b"asyncsfk")
+    assert process.returncode == 0

@@ -1,0 +1,6 @@
+"""``python -m asyncsfk``: the same as ``asyncsfk``."""
+
+from asyncsfk.cli import main
+
+if __name__ == "__main__":
+    main()
