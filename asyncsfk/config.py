@@ -283,7 +283,8 @@ def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
     if parts.username is not None or parts.password is not None:
         _refuse("base_url must not hold a user or password")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        _refuse(f"base_url must be an http:// or https:// URL with a host, not {url!r}")
+        # Not shown: it could be the key, in the wrong place.
+        _refuse("base_url must be an http:// or https:// URL with a host")
     if not url.isascii() or not url.isprintable() or " " in url:
         _refuse(f"base_url must be plain ASCII: {url!r}")
     if "?" in url or "#" in url:

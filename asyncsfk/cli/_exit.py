@@ -31,12 +31,17 @@ class ExitCode(IntEnum):
 
 
 class UnusableFileError(click.ClickException):
-    """A file that was named cannot be opened; nothing was sent."""
+    """A file that was named cannot be used; nothing was sent."""
 
     exit_code = ExitCode.USAGE
 
-    def __init__(self, path: str, error: OSError) -> None:
-        super().__init__(f"cannot open {printable(path)}: {error.strerror or error}")
+    def __init__(self, path: str, reason: OSError | str) -> None:
+        verb = "open"
+        if isinstance(reason, OSError):
+            reason = reason.strerror or str(reason)
+        else:
+            verb = "use"
+        super().__init__(f"cannot {verb} {printable(path)}: {reason}")
 
 
 class BrokenFileError(click.ClickException):

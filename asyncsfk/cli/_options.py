@@ -85,7 +85,7 @@ def client_options(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="For one request in all, from its start to the end of its answer.  [default: 120]",
+        help="For one request in all, silence included.  [default: 120, and 60 of silence]",
     )
     @click.option(
         "-v",
@@ -150,6 +150,10 @@ def _read_key(path: str) -> str:
             data = file.read(_LONGEST_KEY)
     except OSError as error:
         raise UnusableFileError(path, error) from error
+    if not data.strip():
+        raise UnusableFileError(path, "there is no key in it")
+    if data.startswith(b"SOCIALFETCH_API_KEY="):
+        raise UnusableFileError(path, "it must hold the key alone, without the variable's name")
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
         click.echo(f"Warning: others can read {path}: chmod 600 {path}", err=True)
     # Not a word of it goes into an error; the client checks it.

@@ -128,7 +128,23 @@ def test_key_from_a_file(invoke, simulator, monkeypatch, tmp_path):
     )
 
 
-@pytest.mark.parametrize("content", [b"", b"sfk_se cret", b"sfk_secret\xff", b"sfk_secret\nmore"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"\n", "there is no key in it"), (b"SOCIALFETCH_API_KEY=sfk_secret", "hold the key alone")],
+)
+def test_a_file_of_something_else_than_a_key(invoke, tmp_path, content, told):
+    """What people put into such files by mistake is told by name."""
+    key = tmp_path / "key"
+    key.write_bytes(content)
+    key.chmod(0o600)
+    result = invoke("whoami", "--api-key-file", key)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: cannot use {key}: ")
+    assert told in result.stderr
+    assert "sfk_se" not in result.output
+
+
+@pytest.mark.parametrize("content", [b"sfk_se cret", b"sfk_secret\xff", b"sfk_secret\nmore"])
 def test_a_file_without_a_key_is_refused_unseen(invoke, tmp_path, content):
     """A file that holds no key is a usage error that does not tell what it holds."""
     key = tmp_path / "key"
