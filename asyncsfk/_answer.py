@@ -8,6 +8,7 @@ import msgspec
 
 from asyncsfk import _wire
 from asyncsfk._messages import Received
+from asyncsfk._wire import OK
 from asyncsfk.errors import (
     ArchiveError,
     BudgetReachedError,
@@ -46,6 +47,12 @@ class Answer(msgspec.Struct, frozen=True):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("result", type(self.result).__name__)]
+
+    @property
+    def paid(self) -> Response | None:
+        """What came over the wire, where that is a good answer: it was charged, decoded or not."""
+        response = self.response
+        return response if response is not None and response.status == OK else None
 
     def serves(self, keep: Keep | None) -> bool:
         """Tell whether this will do for somebody who only joined the call.

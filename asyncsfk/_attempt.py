@@ -15,8 +15,7 @@ from asyncsfk._packing import GZIP
 from asyncsfk._retry import Failure, failure_of
 from asyncsfk._turns import Turns
 from asyncsfk._version import __version__
-from asyncsfk._wire import OK
-from asyncsfk.budget import hold
+from asyncsfk.budget import reserve_all
 from asyncsfk.errors import (
     ArchiveError,
     ClientStateError,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from asyncsfk._payer import Payer
     from asyncsfk._store._writes import Attempt, Exposed
     from asyncsfk._transport import Transport
-    from asyncsfk.budget import Hold
+    from asyncsfk.budget import Reservations
     from asyncsfk.config import Config
     from asyncsfk.events import Emitter
     from asyncsfk.usage import Meter
@@ -47,7 +46,7 @@ class _Try(msgspec.Struct, frozen=True):
 
     request: Request
     number: int
-    reserved: Hold
+    reserved: Reservations
     cost: Meter
     keep: Keep | None
     exposed: Exposed | None
@@ -130,13 +129,13 @@ class Attempts:
 
     async def _enter(
         self, request: Request, payer: Payer, keep: Keep | None
-    ) -> tuple[Hold, Exposed | None]:
+    ) -> tuple[Reservations, Exposed | None]:
         """Reserve the price, put it on file and get a place; return what was reserved and filed."""
         least = request.price
         if keep is not None:
             least = keep.store.price(least, request.route)
         while True:
-            reserved = await hold(lambda: payer.budgets, least, request.route)
+            reserved = await reserve_all(lambda: payer.budgets, least, request.route)
             price, exposed = reserved.credits, None
             try:
                 if keep is not None:
@@ -270,12 +269,12 @@ class Attempts:
 
     async def _keep(self, this: _Try, keep: Keep, answer: Answer, line: Attempt) -> Answer:
         """Keep a paid answer and the ledger's line before anybody sees them."""
-        result, response = answer.result, answer.response
+        result, paid = answer.result, answer.paid
         try:
-            if response is not None and response.status == OK:
+            if paid is not None:
                 await keep.put(
                     this.request,
-                    response,
+                    paid,
                     result,
                     line,
                     key=self._config.api_key,
@@ -284,14 +283,11 @@ class Attempts:
             else:
                 await keep.store.record(line)
         except ArchiveError as error:
-            body = None
-            if response is not None and response.status == OK:
-                # It is paid for: whoever asked gets it, though not from the archive.
-                body = result.body
-            status = None if response is None else response.status
-            known = error.evolve(body=body, status=status, request_id=line.request_id)
-            return Answer(_wire.redacted(known, self._config.api_key), response)
-        return Answer(result, response, keep.store)
+            # It is paid for: whoever asked gets it, though not from the archive.
+            body = None if paid is None else result.body
+            known = error.evolve(body=body, status=line.status, request_id=line.request_id)
+            return Answer(_wire.redacted(known, self._config.api_key), answer.response)
+        return Answer(result, answer.response, keep.store)
 
     def _heed(self, error: SfkError, started: float) -> None:
         """Let the gate know of a failure that concerns all calls, or of its absence."""

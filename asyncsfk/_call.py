@@ -16,7 +16,6 @@ from asyncsfk._flight import SingleFlight
 from asyncsfk._keep import line_of
 from asyncsfk._messages import Received
 from asyncsfk._retry import Failure, RetryQuota, Stop, decide, failure_of
-from asyncsfk._wire import OK
 from asyncsfk.config import KEY_VARIABLE
 from asyncsfk.errors import (
     ArchiveError,
@@ -216,12 +215,12 @@ class Caller:
 
     async def _keep_too(self, request: Request, answer: Answer, keep: Keep) -> None:
         """Keep an answer in our archive that another caller paid for."""
-        response, result = answer.response, answer.result
-        if response is not None and response.status == OK:
+        response, result = answer.paid, answer.result
+        if response is not None:
             await keep.put(
                 request,
                 response,
-                answer.result,
+                result,
                 line_of(
                     request,
                     Usage(),

@@ -179,7 +179,7 @@ def _cut_short(error: asyncio.CancelledError) -> ClientStateError:
     return state
 
 
-def _puller(items: Iterable[In] | AsyncIterable[In]) -> _Puller[In]:
+def _puller(items: Iterable[In] | AsyncIterable[In]) -> _Puller[In] | _AsyncPuller[In]:
     return _AsyncPuller(aiter(items)) if isinstance(items, AsyncIterable) else _Puller(iter(items))
 
 
@@ -197,11 +197,11 @@ class _Puller(Generic[In]):
         self._stopped = True
 
 
-class _AsyncPuller(_Puller[In]):
+class _AsyncPuller(Generic[In]):
     """The same of an async iterator, which may take its time, and does not bear two at once."""
 
     def __init__(self, iterator: AsyncIterator[In]) -> None:
-        self._async_iterator = iterator
+        self._iterator = iterator
         self._lock = asyncio.Lock()
         self._stopped = False
         self._waiting: anyio.CancelScope | None = None
@@ -213,7 +213,7 @@ class _AsyncPuller(_Puller[In]):
             item: In | _End = _END
             try:
                 with anyio.CancelScope() as self._waiting:
-                    item = await anext(self._async_iterator)
+                    item = await anext(self._iterator)
             except StopAsyncIteration:
                 pass
             except BaseException:

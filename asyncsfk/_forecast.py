@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import anyio.lowlevel
 import anyio.to_thread
@@ -16,6 +16,7 @@ from asyncsfk._handles import SeenHandles, tiktok_handle, trace
 from asyncsfk._keep import key_of
 from asyncsfk._store._reads import FindShowcase
 from asyncsfk._store._schema import reading
+from asyncsfk._store._sums import Past
 from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.plan import Plan
 from asyncsfk.usage import Usage
@@ -101,14 +102,6 @@ async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncGenerat
                 # Others want to run as well.
                 await anyio.lowlevel.checkpoint()
             yield item
-
-
-class _Past(NamedTuple):
-    """What showcases in the archive came to so far, and how long requests took."""
-
-    pages: float | None
-    empty: float | None
-    seconds: float | None
 
 
 class _Forecast:
@@ -203,20 +196,8 @@ class _Forecast:
         if self._options.verify_empty and not told.usage.products and told.account_status is None:
             self._to_verify += 1
 
-    def _read_past(self) -> _Past:
+    def _read_past(self) -> Past:
         if self._path is None or not self._path.exists():
-            return _Past(None, None, None)
+            return Past()
         with reading(self._path) as connection:
-            pages, empty = connection.execute(
-                # Partial ones have a page more at least; without them long showcases, which are
-                # complete last, would be missing.
-                "SELECT avg(min(pages, ?)), avg(products = 0) FROM (SELECT "
-                "json_extract(CAST(outcome AS TEXT), '$.pages') + (status = 'partial') AS pages, "
-                "json_extract(CAST(outcome AS TEXT), '$.usage.products') AS products "
-                "FROM showcase WHERE status IN ('complete', 'partial'))",
-                (self._options.max_pages or 1 << 62,),
-            ).fetchone()
-            seconds = connection.execute(
-                "SELECT avg(seconds) FROM attempt WHERE failure IS NULL AND number > 0"
-            ).fetchone()[0]
-        return _Past(pages, empty, seconds)
+            return Past.read(connection, self._options.max_pages)

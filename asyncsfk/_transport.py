@@ -13,7 +13,7 @@ from yarl import URL
 
 from asyncsfk._messages import Response
 from asyncsfk._watchdog import Watch, Watchdog
-from asyncsfk._wire import ERROR_BYTES
+from asyncsfk._wire import ERROR_BYTES, OK
 from asyncsfk.errors import (
     BodyTooLargeError,
     ClientStateError,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from asyncsfk.config import Config
 
-_OK: Final = 200
 _DNS_SECONDS: Final = 300
 # At most aiohttp's default, the shortest that common servers close idle connections after.
 _KEEPALIVE_SECONDS: Final = 15.0
@@ -191,14 +190,14 @@ class Transport:
                 with sending:
                     body = await self._read_body(response)
         except (aiohttp.ClientError, OSError) as error:
-            if status == _OK:
+            if status == OK:
                 raise _translate(error) from error
             # The status says it all; its explanation was lost.
             body = b""
         return Response(status=status, headers=response.headers, body=body)
 
     async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
-        ok = response.status == _OK
+        ok = response.status == OK
         limit = self._max_body_bytes if ok else ERROR_BYTES
         length = response.content_length
         if length is not None and length <= limit:

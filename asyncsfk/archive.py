@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,12 +14,14 @@ from asyncsfk import _kept
 from asyncsfk._checks import check_seconds, is_path
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._keep import Keep
+from asyncsfk._store import _scans
 from asyncsfk._store._file import writing
-from asyncsfk._store._reads import PageRow, Showcase, Totals
 from asyncsfk._store._schema import reading, shown
 from asyncsfk._store._store import Store
+from asyncsfk._store._sums import Summary, Totals
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
+from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
 from asyncsfk.errors import ArchiveError, ClientStateError, InvalidArgumentError
 from asyncsfk.records import (
     ArchivedPage,
@@ -33,7 +35,6 @@ from asyncsfk.records import (
 
 if TYPE_CHECKING:
     import os
-    import sqlite3
     from collections.abc import Iterator
 
     from asyncsfk._store._file import Durability
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 _ORIGIN: Final = "origin"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_AT_ONCE: Final = 200
 _STATUSES: Final = ("complete", "partial", "failed", "skipped", "under_way")
 
 
@@ -157,27 +157,17 @@ class Archive:
             ArchiveError: The file cannot be read.
         """
         with reading(self._path) as connection:
-            totals = Totals.read(connection)
-            notes = dict(connection.execute("SELECT name, value FROM meta"))
-            statuses: dict[str, int] = dict(
-                connection.execute(
-                    "SELECT ifnull(status, 'under_way'), count(*) FROM showcase GROUP BY 1"
-                ).fetchall()
-            )
-            undecodable = connection.execute(
-                "SELECT count(*) FROM page WHERE NOT decoded"
-            ).fetchone()[0]
-            first, last = connection.execute("SELECT min(at), max(at) FROM attempt").fetchone()
+            totals, summary = Totals.read(connection), Summary.read(connection)
         return ArchiveInfo(
             path=shown(self._path),
             size=self._path.stat().st_size,
-            origin=notes.get(_ORIGIN),
-            **{name: statuses.get(name, 0) for name in _STATUSES},
+            origin=summary.notes.get(_ORIGIN),
+            **{name: summary.statuses.get(name, 0) for name in _STATUSES},
             pages=totals.pages,
-            undecodable=undecodable,
+            undecodable=summary.undecodable,
             usage=usage_of(totals),
-            first=when(first),
-            last=when(last),
+            first=when(summary.first),
+            last=when(summary.last),
         )
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -189,7 +179,7 @@ class Archive:
             ArchiveError: The file cannot be read.
         """
         with reading(self._path) as connection:
-            for showcase in _showcases(connection):
+            for showcase in _scans.showcases(connection):
                 yield _kept.outcome(connection, showcase)
 
     def errors(self) -> Iterator[Outcome]:
@@ -199,7 +189,7 @@ class Archive:
             ArchiveError: The file cannot be read.
         """
         with reading(self._path) as connection:
-            for showcase in _showcases(connection):
+            for showcase in _scans.showcases(connection):
                 if showcase.status != "complete":
                     yield _kept.outcome(connection, showcase, products=False)
 
@@ -225,7 +215,7 @@ class Archive:
         """
         name = None if handle is None else tiktok_handle(handle)
         with reading(self._path) as connection:
-            for showcase in _showcases(connection, name):
+            for showcase in _scans.showcases(connection, name):
                 yield from _kept.pages(connection, showcase)
 
     def pages(self) -> Iterator[ArchivedPage]:
@@ -237,9 +227,7 @@ class Archive:
             ArchiveError: The file cannot be read.
         """
         with reading(self._path) as connection:
-            query = PageRow.select("WHERE id > ? ORDER BY id LIMIT ?")
-            for row in _rows(connection, query, at_once=1):
-                yield page_of(PageRow(*row))
+            yield from map(page_of, _scans.pages(connection))
 
     def ledger(self) -> Iterator[LedgerEntry]:
         """Iterate the requests that were made, in the order of their ends.
@@ -247,15 +235,10 @@ class Archive:
         Raises:
             ArchiveError: The file cannot be read.
         """
-        names = (
-            "at, route, handle, number, status, failure, charged, maybe, bytes, seconds, request_id"
-        )
         with reading(self._path) as connection:
-            query = f"SELECT id, {names} FROM attempt WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - our own words
-            for _, *columns in _rows(connection, query):
-                yield entry_of(columns)
+            yield from map(entry_of, _scans.attempts(connection))
 
-    def salvage(self, *, max_body_bytes: int = 16 * 1024 * 1024) -> Iterator[ArchivedPage]:
+    def salvage(self, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> Iterator[ArchivedPage]:
         """Decode what an earlier version could not, or was not allowed to; costs nothing.
 
         The next run goes on from there without asking for those pages again.
@@ -270,15 +253,14 @@ class Archive:
             ArchiveLockedError: Somebody has the archive open.
             ArchiveError: The file cannot be used.
         """
-        query = PageRow.select("WHERE NOT decoded AND id > ? ORDER BY id LIMIT ?")
         with writing(self._path) as connection:
-            for row in _rows(connection, query, at_once=1):
-                page = page_of(PageRow(*row))
+            for row in _scans.undecoded_pages(connection):
+                page = page_of(row)
                 try:
                     page.decode(max_body_bytes=max_body_bytes)
                 except _kept.CANNOT_DECODE:
                     continue
-                Decoded(row[0]).apply(Tables(connection))
+                Decoded(row.id).apply(Tables(connection))
                 yield msgspec.structs.replace(page, decoded=True)
 
     # --- for the calls that use it
@@ -343,29 +325,6 @@ def _origin(base_url: str) -> str:
     parts = urlsplit(base_url)
     # A simulator has another port at each start.
     return "this machine" if parts.hostname in _LOOPBACK else f"{parts.scheme}://{parts.netloc}"
-
-
-def _rows(
-    connection: sqlite3.Connection, query: str, *, at_once: int = _AT_ONCE
-) -> Iterator[tuple[Any, ...]]:
-    """Iterate rows, the first column of which is their id, some at a time.
-
-    A query that stays open would keep a writer from ever taking its log back into the file.
-    """
-    last = 0
-    while rows := connection.execute(query, (last, at_once)).fetchall():
-        yield from rows
-        last = rows[-1][0]
-
-
-def _showcases(connection: sqlite3.Connection, handle: str | None = None) -> Iterator[Showcase]:
-    columns = f"SELECT id, {Showcase.COLUMNS} FROM showcase"  # noqa: S608 - our own words
-    if handle is None:
-        rows = _rows(connection, f"{columns} WHERE id > ? ORDER BY id LIMIT ?")
-    else:
-        rows = iter(connection.execute(f"{columns} WHERE handle = ? ORDER BY id", (handle,)))
-    for _, *values in rows:
-        yield Showcase.of(values)
 
 
 # Users know it by its public name, in tracebacks too.

@@ -243,7 +243,7 @@ class Reservation:
         return self._budget._close(self, charged, maybe)  # noqa: SLF001 - of this module
 
 
-class Hold:
+class Reservations:
     """One request's reservations in several budgets."""
 
     __slots__ = ("_reservations",)
@@ -272,11 +272,11 @@ class Hold:
             reservation.release()
 
 
-async def hold(
+async def reserve_all(
     budgets_of: Callable[[], Sequence[Budget]],
     credits: int,  # noqa: A002 - the API's word
     route: str,
-) -> Hold:
+) -> Reservations:
     """Reserve credits in all of some budgets; wait where others' reservations are in the way.
 
     Nothing is held while waiting, so that budgets shared in any order cannot block one another.
@@ -304,11 +304,11 @@ async def hold(
                     break
                 taken.append(reservation)
         except BaseException:
-            Hold(taken).release()
+            Reservations(taken).release()
             raise
         if full is None:
-            return Hold(taken)
-        Hold(taken).release()
+            return Reservations(taken)
+        Reservations(taken).release()
         await full.room(price, route=route)
 
 

@@ -20,7 +20,15 @@ from asyncsfk._run import Purse, ShowcaseRun
 from asyncsfk._runs import Runs
 from asyncsfk._transport import Transport, check_session
 from asyncsfk.budget import Budget
-from asyncsfk.config import ApiKey, Config, Retry, Timeout, make_config
+from asyncsfk.config import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_MAX_BODY_BYTES,
+    ApiKey,
+    Config,
+    Retry,
+    Timeout,
+    make_config,
+)
 from asyncsfk.errors import ClientStateError, ConfigurationError, InvalidArgumentError
 from asyncsfk.events import Emitter
 from asyncsfk.usage import Meter
@@ -100,14 +108,14 @@ class Client(Runs):
         api_key: str | None = None,
         *,
         base_url: str | None = None,
-        concurrency: int = 100,
+        concurrency: int = DEFAULT_CONCURRENCY,
         rate: float | None = None,
         burst: float | None = None,
         max_credits: int | Budget | None = None,
         timeout: Timeout = Timeout(),  # noqa: B008 - frozen
         retry: Retry = Retry(),  # noqa: B008 - frozen
         session: aiohttp.ClientSession | None = None,
-        max_body_bytes: int = 16 * 1024 * 1024,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
         trust_env: bool = False,
         proxy: str | None = None,
         user_agent: str | None = None,

@@ -19,7 +19,9 @@ DEFAULT_BASE_URL = "https://api.socialfetch.dev"
 KEY_VARIABLE = "SOCIALFETCH_API_KEY"
 URL_VARIABLE = "SOCIALFETCH_BASE_URL"
 
-_MIB = 1024 * 1024
+DEFAULT_CONCURRENCY = 100
+DEFAULT_MAX_BODY_BYTES = 16 * 1024 * 1024
+
 _HEADER_VALUE = re.compile(r"[!-~]+(?: [!-~]+)*")
 _KEY = re.compile(r"[!-~]+")
 
@@ -201,12 +203,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     base_url: str = DEFAULT_BASE_URL
     api_key: ApiKey | None = None
-    concurrency: int = 100
+    concurrency: int = DEFAULT_CONCURRENCY
     rate: float | None = None
     burst: float | None = None
     timeout: Timeout = Timeout()
     retry: Retry = Retry()
-    max_body_bytes: int = 16 * _MIB
+    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
     trust_env: bool = False
     proxy: str | None = None
     user_agent: str | None = None

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from asyncsfk import _kept
+from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from asyncsfk._store._reads import PageRow, Totals
+    from asyncsfk._store._reads import AttemptRow, PageRow
+    from asyncsfk._store._sums import Totals
     from asyncsfk.models import Answer
 
 
@@ -46,7 +46,7 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str
     raw: bytes
 
-    def body(self, *, max_body_bytes: int = 16 * 1024 * 1024) -> bytes:
+    def body(self, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> bytes:
         """Return the body unpacked.
 
         Raises:
@@ -55,7 +55,7 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
         """
         return _kept.unpacked(self.encoding, self.raw, max_body_bytes)
 
-    def decode(self, *, max_body_bytes: int = 16 * 1024 * 1024) -> Answer:
+    def decode(self, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> Answer:
         """Return it as the call returned it: a `ShowcasePage`, `TikTokLookup`, `Reply`, ...
 
         Raises:
@@ -163,12 +163,21 @@ def page_of(row: PageRow) -> ArchivedPage:
     )
 
 
-def entry_of(columns: Sequence[Any]) -> LedgerEntry:
+def entry_of(row: AttemptRow) -> LedgerEntry:
     """Return a line of the ledger as its row tells of it."""
-    at, *rest = columns
-    names = LedgerEntry.__struct_fields__[1:]
-    fields: dict[str, Any] = dict(zip(names, rest, strict=True))
-    return LedgerEntry(at=datetime.fromtimestamp(at, UTC), **fields)
+    return LedgerEntry(
+        at=datetime.fromtimestamp(row.at, UTC),
+        route=row.route,
+        handle=row.handle,
+        attempt=row.number,
+        status=row.status,
+        failure=row.failure,
+        charged=row.charged,
+        maybe=row.maybe,
+        bytes=row.bytes,
+        seconds=row.seconds,
+        request_id=row.request_id,
+    )
 
 
 def when(stamp: float | None) -> datetime | None:

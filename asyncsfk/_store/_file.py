@@ -10,8 +10,9 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asyncsfk._store._lock import FileLock, holder
-from asyncsfk._store._reads import Read, Totals, prices, read_all
+from asyncsfk._store._reads import Read, read_all
 from asyncsfk._store._schema import connect, made_sense_of, prepare, shown, translate, translated
+from asyncsfk._store._sums import Totals, prices
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Attempt, Write
 from asyncsfk._version import __version__

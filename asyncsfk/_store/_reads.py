@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,28 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MOST_ASKED: Final = 64
+
+
+class AttemptRow(NamedTuple):
+    """A line of the ledger; see `Attempt`."""
+
+    id: int
+    at: float
+    route: str
+    handle: str | None
+    number: int
+    status: int | None
+    failure: str | None
+    charged: int
+    maybe: int
+    bytes: int
+    seconds: float | None
+    request_id: str | None
+
+    @classmethod
+    def select(cls, rest: str) -> str:
+        """Return the SQL that finds lines."""
+        return f"SELECT {', '.join(cls._fields)} FROM attempt {rest}"  # noqa: S608 - our own words
 
 
 class PageRow(NamedTuple):
@@ -35,37 +57,7 @@ class PageRow(NamedTuple):
         return f"SELECT {', '.join(cls._fields)} FROM page {rest}"  # noqa: S608 - our own words
 
 
-class Totals(NamedTuple):
-    """What the ledger adds up to."""
-
-    requests: int
-    retries: int
-    charged: int
-    maybe: int
-    bytes: int
-    pages: int
-
-    @classmethod
-    def read(cls, connection: sqlite3.Connection) -> Totals:
-        """Add the ledger up."""
-        sums = connection.execute(
-            "SELECT count(*) FILTER (WHERE number > 0), count(*) FILTER (WHERE number > 1), "
-            "ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(sum(bytes), 0), "
-            "(SELECT count(*) FROM page) FROM attempt"
-        ).fetchone()
-        return cls(*sums)
-
-
-def prices(connection: sqlite3.Connection) -> dict[str, int]:
-    """Return what a request of each route was ever charged, where that is more than a credit."""
-    return dict(
-        connection.execute(
-            "SELECT route, max(charged) FROM attempt WHERE charged > 1 GROUP BY route"
-        ).fetchall()
-    )
-
-
-class Showcase(msgspec.Struct, frozen=True, kw_only=True):
+class Showcase(NamedTuple):
     """How far a creator's showcase has come, as it is kept.
 
     Attributes:
@@ -75,20 +67,19 @@ class Showcase(msgspec.Struct, frozen=True, kw_only=True):
         outcome: The outcome as JSON, without its products.
     """
 
+    id: int
     handle: str
     region: str
-    floor: int = 0
-    stamps: str = ""
-    status: str | None = None
-    finished: float | None = None
-    outcome: bytes | None = None
-
-    COLUMNS: ClassVar = "handle, region, floor, stamps, status, finished, outcome"
+    floor: int
+    stamps: str
+    status: str | None
+    finished: float | None
+    outcome: bytes | None
 
     @classmethod
-    def of(cls, columns: Sequence[Any]) -> Showcase:
-        """Return what a row of those columns says."""
-        return cls(**dict(zip(cls.COLUMNS.split(", "), columns, strict=True)))
+    def select(cls, rest: str) -> str:
+        """Return the SQL that finds showcases."""
+        return f"SELECT {', '.join(cls._fields)} FROM showcase {rest}"  # noqa: S608 - our own words
 
     def is_finished_by(self, stamp: int) -> bool:
         """Tell whether a run has finished it."""
@@ -140,19 +131,20 @@ class FindShowcase(NamedTuple):
         cls, connection: sqlite3.Connection, asked: Sequence[FindShowcase]
     ) -> list[tuple[Showcase, float | None] | None]:
         """Find some together."""
+        columns = ", ".join(Showcase._fields)
         found: dict[int, tuple[Showcase, float | None]] = {}
         for start in range(0, len(asked), _MOST_ASKED):
             some = asked[start : start + _MOST_ASKED]
             rows = ", ".join(["(?, ?, ?, ?)"] * len(some))
-            values = [value for at, one in enumerate(some, start) for value in (at, *one)]
-            for at, received, *columns in connection.execute(
+            given = [value for at, one in enumerate(some, start) for value in (at, *one)]
+            for at, received, *values in connection.execute(
                 f"WITH asked (at, wanted, part, first) AS (VALUES {rows}) "  # noqa: S608 - our own words
                 "SELECT at, (SELECT received FROM page WHERE part_of = showcase.id AND key = first "
-                f"AND page.id >= floor AND NOT apart ORDER BY id DESC LIMIT 1), {Showcase.COLUMNS} "
+                f"AND page.id >= floor AND NOT apart ORDER BY id DESC LIMIT 1), {columns} "
                 "FROM asked JOIN showcase ON handle = wanted AND region = part",
-                values,
+                given,
             ):
-                found[at] = Showcase.of(columns), received
+                found[at] = Showcase(*values), received
         return [found.get(at) for at in range(len(asked))]
 
 

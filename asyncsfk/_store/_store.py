@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from asyncsfk._store._batches import Batches, to_the_end
+from asyncsfk._store._bloom import BloomFilter
 from asyncsfk._store._file import File
-from asyncsfk._store._heard import Heard
 from asyncsfk._store._reads import Find, FindShowcase, PageRow, Read, Showcase
 from asyncsfk._store._schema import shown
 from asyncsfk._store._watch import Watches
@@ -71,7 +71,7 @@ class Store:
         self._is_shut = False
         self._watches = Watches()
         # Of a file that was empty we know what it cannot hold: only we write it.
-        self._heard: Heard | None = None
+        self._may_be_there: BloomFilter | None = None
         self.watching = self._watches.watching
         self.runs: set[int] = set()
         self.charged = 0
@@ -108,7 +108,7 @@ class Store:
                 await anyio.sleep(_POLL)
             spent = await self._writer.run(self._file.open)
             self.charged, self.maybe = spent.charged, spent.maybe
-            self._heard = Heard() if self._file.was_empty else None
+            self._may_be_there = BloomFilter() if self._file.was_empty else None
         except BaseException:
             await self._close_all()
             raise
@@ -139,8 +139,8 @@ class Store:
             ArchiveError: It cannot be kept; the future may raise that, too.
         """
         self._tell(page)
-        if page.opens and page.showcase is not None and self._heard is not None:
-            self._heard.add(*page.showcase)
+        if page.opens and page.showcase is not None and self._may_be_there is not None:
+            self._may_be_there.add(*page.showcase)
         return self._submit(page, page.attempt)
 
     def record(self, attempt: Attempt) -> asyncio.Future[Any]:
@@ -163,8 +163,8 @@ class Store:
             ArchiveError: It could not be kept.
         """
         self._check()
-        if self._heard is not None:
-            self._heard.add(finish.handle, finish.region)
+        if self._may_be_there is not None:
+            self._may_be_there.add(finish.handle, finish.region)
         await self._writer.submit(finish)
 
     def note_soon(self, name: str, value: str) -> None:
@@ -239,7 +239,7 @@ class Store:
             ArchiveError: The file cannot be read.
         """
         self._check_open()
-        if self._heard is not None and not self._heard.may_have(handle, region):
+        if self._may_be_there is not None and not self._may_be_there.may_have(handle, region):
             return None
         found: tuple[Showcase, float | None] | None = await self._reader.submit(
             FindShowcase(handle, region, first)

@@ -1,4 +1,4 @@
-"""Which showcases a file cannot hold, told without looking."""
+"""Which showcases a file cannot hold, told without looking: a Bloom filter."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _BITS: Final = 23
 _MASK: Final = (1 << _BITS) - 1
 
 
-class Heard:
+class BloomFilter:
     """Remembers showcases in a fixed megabyte, and never forgets one; may think that it has more.
 
-    A Bloom filter of two bits each: with a million in it, it takes one in twenty of others for one.
+    Two bits each: with a million in it, it takes one in twenty of others for one.
     """
 
     def __init__(self) -> None:
