@@ -85,7 +85,12 @@ class Budget:
         return None if self._max is None else max(0, self._max - self._taken)
 
     def price(self, credits: int, route: str) -> int:  # noqa: A002 - the API's word
-        """Return the most that a request should cost, by what its route was last seen to cost."""
+        """Return the most that a request should cost, by what its route was last seen to cost.
+
+        Args:
+            credits: The most that it should cost by itself.
+            route: What is priced alike.
+        """
         return max(credits, self._prices.get(route, 0))
 
     def reserve(self, credits: int, *, route: str = "") -> Reservation | None:  # noqa: A002 - the API's word
@@ -108,7 +113,12 @@ class Budget:
         return self._reserve(credits, route)
 
     async def room(self, credits: int, *, route: str = "") -> None:  # noqa: A002 - the API's word
-        """Wait until it is worth while to `reserve` so many credits again."""
+        """Wait until it is worth while to `reserve` so many credits again.
+
+        Args:
+            credits: As of `reserve`.
+            route: As of `reserve`.
+        """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
             if self._is_settled(self.price(credits, route)):

@@ -60,6 +60,9 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
             later.
         grace: With an archive: how long requests that were sent may take to land in it when
             whoever asked has left, 0 for not at all.
+
+    Raises:
+        ConfigurationError: A number is unusable.
     """
 
     total: float = 120.0
@@ -95,6 +98,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             half a retry back.
         outage: Seconds without any connection after which calls end with an `UnreachableError`,
             which stops runs; until then they wait for the API to come back.
+
+    Raises:
+        ConfigurationError: A number is unusable.
     """
 
     attempts: int = 5
@@ -199,6 +205,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a client was told; see `asyncsfk.Client` for what each means.
 
     Pickles without the key, which is read from the environment where it is unpickled.
+
+    Raises:
+        ConfigurationError: A setting is unusable.
     """
 
     base_url: str = DEFAULT_BASE_URL

@@ -175,7 +175,11 @@ class SfkError(Exception):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> SfkError:
-        """Return the error that `to_dict` described; an unknown type becomes an `SfkError`."""
+        """Return the error that `to_dict` described; an unknown type becomes an `SfkError`.
+
+        Args:
+            data: What `to_dict` returned, perhaps by way of JSON.
+        """
         known = {key: value for key, value in data.items() if key not in {"type", "message"}}
         kind = cls._by_name.get(data["type"], SfkError)
         return kind(data["message"], msgspec.convert(known, Details))

@@ -49,6 +49,9 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
     def body(self, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> bytes:
         """Return the body unpacked.
 
+        Args:
+            max_body_bytes: The largest body, once unpacked.
+
         Raises:
             UndecodableError: It cannot be unpacked.
             BodyTooLargeError: It is over ``max_body_bytes``.
@@ -57,6 +60,9 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode(self, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> Answer:
         """Return it as the call returned it: a `ShowcasePage`, `TikTokLookup`, `Reply`, ...
+
+        Args:
+            max_body_bytes: The largest body, once unpacked.
 
         Raises:
             UndecodableError: This version cannot decode it either.
