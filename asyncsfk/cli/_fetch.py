@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from asyncsfk.cli._harvest import Harvest
     from asyncsfk.cli._interrupt import Interruption
     from asyncsfk.cli._progress import Watch
+    from asyncsfk.cli._source import HandleFile
 
 _FILE = click.Path(dir_okay=False, allow_dash=True)
 
@@ -157,7 +158,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
                     file.clear()
         harvest = Harvest(output, errors=errors, outcomes=outcomes)
         try:
-            interrupted = await _gather(showcases, harvest, watch, options)
+            interrupted = await _gather(showcases, harvest, watch, options, source)
         except asyncio.CancelledError:
             harvest.interrupt()
             interrupted = True
@@ -206,7 +207,11 @@ async def _enter_run(
 
 
 async def _gather(
-    showcases: ShowcaseRun, harvest: Harvest, watch: Watch, options: FetchOptions
+    showcases: ShowcaseRun,
+    harvest: Harvest,
+    watch: Watch,
+    options: FetchOptions,
+    source: HandleFile | None,
 ) -> bool:
     """Take the run's pages in, and close it; return whether it was interrupted.
 
@@ -215,7 +220,6 @@ async def _gather(
     from asyncsfk.cli._interrupt import NOTICE, Interruption  # noqa: PLC0415 - see above
     from asyncsfk.cli._progress import is_shown, live_progress  # noqa: PLC0415
 
-    total = None if options.source else len(set(options.handles))
     shown = is_shown(quiet=options.quiet or is_verbose(), to_terminal=harvest.is_watched)
 
     def tell(notice: str) -> None:
@@ -227,12 +231,19 @@ async def _gather(
         try:
             async with AsyncExitStack() as stack:
                 if shown:
+                    total = await _total(options, source)
                     await stack.enter_async_context(live_progress(showcases, watch, total=total))
                 await _take_pages(showcases, harvest, interruption)
         finally:
             interruption.loop_is_over()
             await showcases.aclose()
     return interruption.signals > 0
+
+
+async def _total(options: FetchOptions, source: HandleFile | None) -> int | None:
+    """Return how many handles there are, if that can be known."""
+    count = 0 if source is None else await source.count()
+    return None if count is None else count + len(options.handles)
 
 
 async def _take_pages(showcases: ShowcaseRun, harvest: Harvest, interruption: Interruption) -> None:

@@ -57,7 +57,7 @@ class LineWriter:
                 self._file = open(path, "ab", buffering=0)  # noqa: PTH123, SIM115
             except OSError as error:
                 raise UnusableFileError(path, error) from error
-        self._may_block = not _is_regular(self._file)
+        self._may_block = not is_regular(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -128,7 +128,12 @@ class LineWriter:
             raise BrokenFileError("write", self.path, error.strerror or str(error)) from error
 
 
-def _is_regular(file: _Writable) -> bool:
+class _Numbered(Protocol):
+    def fileno(self) -> int: ...
+
+
+def is_regular(file: _Numbered) -> bool:
+    """Tell whether something open is a plain file, which keeps nobody waiting."""
     try:
         return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except (OSError, ValueError):

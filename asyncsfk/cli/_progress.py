@@ -72,7 +72,7 @@ async def live_progress(
     Args:
         run: The run.
         watch: What its client's events are told to.
-        total: How many creators there are, if that is known.
+        total: How many handles there are, if that is known.
     """
     from rich.console import Console  # noqa: PLC0415 - takes a while, and only terminals need it
     from rich.live import Live  # noqa: PLC0415
@@ -118,12 +118,14 @@ def _frame(run: ShowcaseRun, watch: Watch, total: int | None) -> RenderableType:
     progress = run.progress
     usage = progress.usage
     rate = usage.pages / progress.elapsed if progress.elapsed else 0.0
-    done = f"{progress.done:,} of {total:,}" if total is not None else f"{progress.done:,}"
+    # One that came before is done with, too.
+    dealt_with = progress.done + progress.duplicates
+    done = f"{dealt_with:,} of {total:,}" if total is not None else f"{progress.done:,}"
     head = Table.grid(padding=(0, 1))
     head.add_row(
         ProgressBar(
             total=total,
-            completed=progress.done,
+            completed=dealt_with,
             width=_BAR_WIDTH,
             pulse=total is None,
             animation_time=progress.elapsed,

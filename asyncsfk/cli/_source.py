@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
 from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
-from asyncsfk.cli._output import standard_stream
+from asyncsfk.cli._output import is_regular, standard_stream
 from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ _CHUNK: Final = 1 << 16
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes | None: ...
+    def seek(self, offset: int, /) -> int: ...
+    def fileno(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -57,6 +59,16 @@ class HandleFile:
     ) -> None:
         if self._path != "-":
             self._file.close()
+
+    async def count(self) -> int | None:
+        """Count the handles; ``None`` where that would mean to wait for them, as of a pipe."""
+        if not is_regular(self._file):
+            return None
+        count = 0
+        async for _ in self.handles():
+            count += 1
+        self._file.seek(0)
+        return count
 
     async def handles(self, first: Sequence[str] = ()) -> AsyncIterator[str]:
         """Give the handles, those of ``first`` before those of the file.

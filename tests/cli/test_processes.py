@@ -109,6 +109,18 @@ def test_progress_on_a_terminal(simulate, spawn, tmp_path):
     assert COLOURS.search(" ".join(STYLE.findall(stderr)).replace(" ", ";"))
 
 
+def test_progress_through_a_list(simulate, spawn, tmp_path):
+    """The progress through a file of handles says how many there are, those given twice too."""
+    source = tmp_path / "handles.txt"
+    source.write_text("# ours\na.3products\n\nb.3products\na.3products\n", "utf-8")
+    with simulate(latency=Latency.fixed(0.4)):
+        args = ["fetch", "c.1products", "--from", source, "-o", tmp_path / "out"]
+        code, _, stderr = on_terminal(spawn, *args, env=TERMINAL)
+    assert code == 0
+    assert "0 of 4 creators" in STYLE.sub("", stderr)
+    assert "3 complete, 1 given twice" in stderr
+
+
 def test_an_outage_is_told(spawn):
     """Whoever looks at a fetch that cannot connect sees why, though it is tried on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
