@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 import tracemalloc
 import zlib
 
@@ -571,3 +572,48 @@ async def test_a_long_explanation_is_kept_short(body):
     async with told(http(403, js(body))) as (_, client):
         error = await failure(client.showcase_page(HANDLE), ForbiddenError)
     assert len(str(error)) < 2_000
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        (gzip.compress(b"<" * 300_000), ["Content-Encoding: gzip"]),
+        (b"<" * 65_536, []),
+        (b"<script" * 9_000, []),
+        (gzip.compress(b"") * 200_000, ["Content-Encoding: gzip"]),
+    ],
+    ids=["small bomb", "brackets", "scripts", "members"],
+)
+@pytest.mark.parametrize("status", [200, 502])
+async def test_no_answer_keeps_the_event_loop_busy(status, body, head):
+    """Whatever stands in a page, explaining it takes a moment."""
+    async with told(http(status, body, *head)) as (_, client):
+        began = time.process_time()
+        await failure(client.showcase_page("x"))
+        assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("meta", "charged", "maybe"),
+    [
+        ({"creditsCharged": 3, "cached": "yes"}, 3, 0),
+        ({"creditsCharged": 2, "requestId": 5}, 2, 0),
+        ({"creditsCharged": 2.0}, 2, 0),
+        ({"creditsCharged": "2"}, 2, 0),
+        ({"creditsCharged": 1.5}, 0, 1),
+        ({"creditsCharged": -1}, 0, 1),
+        ({"creditsCharged": None}, 0, 1),
+        ({}, 0, 1),
+        ([], 0, 1),
+        (None, 0, 1),
+    ],
+    ids=str,
+)
+async def test_a_price_is_read_from_whatever_meta_has_it(meta, charged, maybe):
+    """A fault elsewhere in meta does not hide what was charged, nor spoil the page."""
+    data = {"products": [{"id": "1"}], "page": {"nextCursor": None, "hasMore": False}}
+    body = json.dumps({"data": data, "meta": meta}).encode()
+    async with told(http(200, body)) as (_, client):
+        page = await client.showcase_page("x")
+        assert len(page.products) == 1
+        assert (page.usage.charged, page.usage.maybe) == (charged, maybe)

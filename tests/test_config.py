@@ -1,5 +1,6 @@
 """What a client is told is checked when it is made."""
 
+import copy
 import math
 import pickle
 
@@ -8,7 +9,7 @@ import pytest
 
 from asyncsfk import Client, Config, ConfigurationError, Retry, Timeout
 from asyncsfk.simulator import Simulator
-from tests.support import KEY
+from tests.support import KEY, raw_server
 
 NOT_POSITIVE = [0, -1, -0.5, math.nan, math.inf, -math.inf, True, False]
 NOT_COUNTS = [-1, 1.5, 2.0, "1", None, True, math.nan]
@@ -220,3 +221,28 @@ def test_a_client_that_could_not_be_made_can_be_shown():
         if "self" in frame.f_locals and isinstance(frame.f_locals["self"], Client)
     }
     assert "Client" in repr(half_made)
+
+
+async def test_a_run_without_a_key_is_refused_at_once():
+    """A missing key is one error, not a failed outcome for each of a million creators."""
+    async with raw_server(b"") as server, Client(base_url=server.url) as client:
+        with pytest.raises(ConfigurationError, match="SOCIALFETCH_API_KEY"):
+            client.showcases(["a", "b"])
+        with pytest.raises(ConfigurationError, match="SOCIALFETCH_API_KEY") as caught:
+            await client.showcase_page("a")
+        assert caught.value.route.endswith("/showcase-products")
+        assert server.hits == 0
+
+
+def test_a_config_makes_a_client_again(monkeypatch):
+    """A client's config, pickled or not, makes another client that is told the same."""
+    client = Client(KEY, base_url="http://127.0.0.1:9", concurrency=7, retry=Retry.none())
+    assert Client.from_config(client.config).config == client.config
+    assert Client.from_config(copy.deepcopy(client.config)).config == client.config
+    pickled = pickle.dumps(client.config)
+    assert Client.from_config(pickle.loads(pickled)).config.api_key is None  # noqa: S301
+    monkeypatch.setenv("SOCIALFETCH_API_KEY", KEY)
+    assert Client.from_config(pickle.loads(pickled)).config == client.config  # noqa: S301
+    # Whoever passes a config is not asked what the environment says.
+    monkeypatch.setenv("SOCIALFETCH_API_KEY", "no key\n")
+    assert Client.from_config(client.config).config == client.config

@@ -22,6 +22,7 @@ from asyncsfk import (
     ConnectionLostError,
     Details,
     InvalidArgumentError,
+    RedirectError,
     RequestTimeoutError,
     SfkError,
     TransportError,
@@ -361,3 +362,11 @@ async def test_no_foreign_error_of_a_body_gets_through(kind):
         assert error.usage.maybe == sim.ledger.charged == 1
     lost = RequestTimeoutError if issubclass(kind, TimeoutError) else ConnectionLostError
     assert type(error) is lost
+
+
+async def test_any_location_can_be_written_down():
+    """A Location that is no Unicode text does not spoil the JSON of an outcome."""
+    async with told(http(302, b"", b"Location: http://e/\xff".decode("latin-1"))) as (_, client):
+        (outcome,) = await client.fetch_showcases(["x"])
+        assert isinstance(outcome.error, RedirectError)
+        assert type(outcome).from_json(outcome.to_json()) == outcome

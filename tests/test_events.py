@@ -1,5 +1,6 @@
 """What `on_event` and the log are told, in order."""
 
+import asyncio
 import logging
 import pickle
 
@@ -7,13 +8,17 @@ import msgspec
 import pytest
 
 from asyncsfk import (
+    Client,
+    ConfigurationError,
     HandleFinished,
+    InvalidArgumentError,
     PageReceived,
     Paused,
     RequestFinished,
     RequestRetried,
     RequestStarted,
     Retry,
+    events,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.support import SHOWCASE, client_of, failure
@@ -257,3 +262,37 @@ async def test_a_missing_key_is_no_event():
     async with Simulator() as sim, client_of(sim, on_event=events.append) as client:
         await failure(client.showcase_page(".."))
     assert events == []
+
+
+async def test_a_cancelled_request_is_told_to_have_finished():
+    """Each event of a start has one of an end, also where the caller left."""
+    seen = []
+    async with (
+        Simulator(faults=[Fault.hang()]) as sim,
+        Client(sim.api_key, base_url=sim.url, on_event=seen.append) as client,
+    ):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await client.showcase_page("x")
+    assert [type(event) for event in seen] == [events.RequestStarted, events.RequestFinished]
+    assert (seen[1].error, seen[1].maybe) == ("CancelledError", 1)
+
+
+async def test_callbacks_that_would_have_to_be_awaited_are_refused():
+    """An async callback, or what is none, is refused instead of never being awaited."""
+
+    async def callback(_):
+        raise AssertionError
+
+    for wrong in (callback, 3):
+        with pytest.raises(ConfigurationError, match="on_event"):
+            Client(on_event=wrong)
+    with pytest.raises(ConfigurationError, match="aiohttp"):
+        Client(session="x")
+    async with (
+        Simulator() as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+        client.showcases(["x"]) as run,
+    ):
+        with pytest.raises(InvalidArgumentError, match="on_outcome"):
+            await anext(run.pages(callback))

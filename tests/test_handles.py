@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from asyncsfk import Client, InvalidArgumentError
 from asyncsfk.simulator import Simulator
+from tests.support import told
 
 ACCEPTED = [
     ("mrbeast", "mrbeast"),
@@ -146,3 +147,27 @@ async def stub():
     host, port = server.sockets[0].getsockname()
     async with server:
         yield f"http://{host}:{port}", seen
+
+
+@pytest.mark.parametrize("page", ["p/Cxyz", "reel/abc", "stories/mrbeast/1", "explore/tags/x"])
+async def test_an_instagram_page_that_is_no_profile_is_refused(page):
+    """The URL of a post is not taken for that of an account named p."""
+    async with told(b"") as (server, client):
+        with pytest.raises(InvalidArgumentError, match="Instagram profile"):
+            await client.instagram_profile(f"https://www.instagram.com/{page}/")
+        assert server.hits == 0
+
+
+class Unprintable:
+    """What raises when it is shown."""
+
+    def __repr__(self):
+        raise ValueError("cannot be shown")
+
+
+async def test_a_handle_that_cannot_even_be_shown_disturbs_no_other():
+    """An object whose repr raises is a failed outcome."""
+    async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
+        bad, good = await client.fetch_showcases([Unprintable(), "mrbeast"])
+        assert (bad.status, good.status) == ("failed", "complete")
+        assert "Unprintable" in bad.handle

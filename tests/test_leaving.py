@@ -7,8 +7,9 @@ import os
 import anyio
 import pytest
 
-from asyncsfk import Archive, Client, ClientStateError, Timeout, events
+from asyncsfk import Archive, Client, ClientStateError, Retry, Timeout, events
 from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.support import failure
 
 
 @pytest.fixture
@@ -302,3 +303,51 @@ class maybe_async:  # noqa: N801 - reads as a function
         if hasattr(self._scope, "__aexit__"):
             return await self._scope.__aexit__(*exception)
         return self._scope.__exit__(*exception)
+
+
+async def test_a_run_closed_from_another_task_tells_its_consumer():
+    """Who waits for an outcome while the client is closed elsewhere is told, not left waiting."""
+    async with Simulator(faults=[Fault.hang()]) as sim:
+        client = await Client(sim.api_key, base_url=sim.url).__aenter__()
+        pages = None
+
+        async def consume():
+            async with client.showcases(["a", "b"]) as run:
+                async for _ in run:
+                    pass
+
+        async def consume_pages():
+            nonlocal pages
+            async with client.showcases(["c"]) as run:
+                pages = run.pages()
+                await anext(pages)
+
+        tasks = [asyncio.create_task(consume()), asyncio.create_task(consume_pages())]
+        await asyncio.sleep(1)
+        await client.aclose()
+        for task in tasks:
+            with pytest.raises(ClientStateError):
+                await task
+
+
+async def test_pages_that_outlive_their_run_end():
+    """An iterator kept beyond its run neither hangs nor gives what was left over."""
+    async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
+        async with client.showcases(sim.handles(50)) as run:
+            pages = run.pages()
+            await anext(pages)
+        with pytest.raises(ClientStateError, match="ended"):
+            await anext(pages)
+
+
+async def test_an_error_of_a_closed_client_says_what_all_attempts_may_have_cost():
+    """A call closed during its backoff or its second attempt tells the first one's cost as well."""
+    for seconds in (0.1, 3):
+        async with Simulator(faults=[Fault.status(500, times=1), Fault.hang()]) as sim:
+            async with Client(sim.api_key, base_url=sim.url, retry=Retry(backoff=1)) as client:
+                calls = [asyncio.create_task(client.showcase_page("x")) for _ in range(5)]
+                await asyncio.sleep(seconds)
+                maybe = sim.ledger.requests
+            errors = [await failure(call, ClientStateError) for call in calls]
+            assert sum(error.usage.maybe for error in errors) == client.usage.maybe == maybe
+            assert {error.handle for error in errors} == {"x"}

@@ -368,3 +368,37 @@ async def test_a_paused_call_can_be_cancelled():
         page = await waiting[2]
         assert page.usage.charged == 1
         assert client.usage.maybe == 0
+
+
+async def test_calls_refused_together_do_not_return_together():
+    """After a Retry-After that many calls were told at once, they come back one by one."""
+    count = 100
+    async with (
+        Simulator(
+            latency=Latency.fixed(0.3),
+            faults=[Fault.status(503, retry_after="2", requests=range(1, count + 1))],
+        ) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=count) as client,
+    ):
+        outcomes = await client.fetch_showcases(sim.handles(count), max_pages=1)
+        assert {outcome.status for outcome in outcomes} == {"complete"}
+        starts = sorted(entry.started for entry in sim.ledger)[count:]
+        for start in starts:
+            assert len([other for other in starts if start <= other < start + 0.05]) <= 25
+
+
+async def test_a_narrowed_width_holds_for_who_waits_for_the_rate():
+    """Requests that had a place before the width shrank wait until there is one again."""
+    faults = [
+        Fault.status(503, retry_after="1", requests={1}),
+        Fault.delay(Latency.fixed(0.1), requests={1}),
+        Fault.delay(Latency.fixed(30), requests=range(2, 1_000)),
+    ]
+    async with (
+        Simulator(faults=faults) as sim,
+        Client(sim.api_key, base_url=sim.url, rate=5, concurrency=20) as client,
+        client.showcases(sim.handles(40), max_pages=1) as run,
+    ):
+        # Until the first success the width stays halved.
+        await anext(run)
+        assert sim.ledger.max_in_flight == 10

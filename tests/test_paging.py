@@ -1,9 +1,12 @@
 """From page to page: limits, positions, and what a provider can get wrong."""
 
+import json
+
 import pytest
 
 from asyncsfk import BadRequestError, Client, PaginationError, Retry, ServerError
 from asyncsfk.simulator import Fault, Simulator
+from tests.support import failure, http, told
 
 HANDLE = "long.95products"  # five pages
 
@@ -172,3 +175,25 @@ async def test_the_two_numbers_of_a_page_may_be_any(client):
         assert page.number == 1
         assert page.cursor == first.next_cursor
         break
+
+
+def review_page(number, following):
+    data = {
+        "lookupStatus": "found",
+        "reviews": [{"id": f"r{number}", "productId": "1"}],
+        "page": {"currentPage": number, "nextPage": following, "hasMore": following is not None},
+    }
+    return http(200, json.dumps({"data": data, "meta": {"creditsCharged": 1}}).encode())
+
+
+@pytest.mark.parametrize("following", [1, 0, -1, 2])
+async def test_review_pages_lead_forward_only(following):
+    """A page that leads to itself or back ends the list without paying for it."""
+    begin = 2 if following == 2 else None
+    page = review_page(2 if following == 2 else 1, following)
+    async with told(page, keep=True) as (server, client):
+        reviews = client.reviews(product_id="1", page=begin)
+        error = await failure(reviews.collect(), PaginationError)
+        assert server.hits == 1
+        assert len(error.partial) == 1
+        assert error.page == begin

@@ -454,3 +454,87 @@ async def test_a_timeout_inside_of_the_handles_is_told():
             async for _ in run:
                 outcomes += 1
         assert outcomes == run.progress.started - 1
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_a_cancellation_inside_of_the_handles_is_an_error_of_theirs(asynchronous):
+    """A source of handles that raises CancelledError does not make a run look complete."""
+
+    async def handles():
+        yield "a"
+        raise asyncio.CancelledError
+
+    def plain_handles():
+        yield "a"
+        raise asyncio.CancelledError
+
+    outcomes = []
+    async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
+        with pytest.raises(asyncio.CancelledError):
+            async with client.showcases(handles() if asynchronous else plain_handles()) as run:
+                async for outcome in run:
+                    outcomes.append(outcome.handle)  # noqa: PERF401
+    assert outcomes == ["a"]
+
+
+@pytest.mark.real_time
+async def test_handles_that_need_no_work_leave_the_loop_to_others():
+    """Duplicates without end can be left by a timeout."""
+
+    def handles():
+        while True:
+            yield "mrbeast"
+
+    async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), client.showcases(handles()) as run:
+                async for _ in run:
+                    pass
+
+
+async def test_a_stopped_run_verifies_nothing():
+    """After a 402 no profile is looked up, so nothing more is spent."""
+    faults = [
+        Fault.status(402, handles={"bad"}),
+        Fault.delay(Latency.fixed(1), handles={"bad"}),
+        Fault.delay(Latency.fixed(2), handles={"empty_0", "empty_1", "empty_2"}),
+    ]
+    async with (
+        Simulator(faults=faults) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+    ):
+        handles = ["bad", "empty_0", "empty_1", "empty_2"]
+        outcomes = await client.fetch_showcases(handles, verify_empty=True)
+        assert sim.ledger.hits(route=Route.TIKTOK_PROFILE) == 0
+        assert {type(outcome.error).__name__ for outcome in outcomes} == {
+            "InsufficientCreditsError"
+        }
+
+
+async def test_a_failed_look_up_keeps_the_place_to_go_on():
+    """When verify_empty fails, next_cursor still leads to the next page."""
+    faults = [
+        Fault.empty_page_with_more(times=1),
+        Fault.status(502, routes={Route.TIKTOK_PROFILE}),
+    ]
+    async with (
+        Simulator(faults=faults) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+    ):
+        (outcome,) = await client.fetch_showcases(["x.30products"], max_pages=1, verify_empty=True)
+        assert outcome.status == "partial"
+        assert isinstance(outcome.error, LookupFailedError)
+        rest = await client.showcase("x.30products", cursor=outcome.next_cursor).collect()
+        assert len(rest) == 30
+
+
+async def test_progress_can_be_read_from_another_thread():
+    """A progress bar's thread may ask a run where it stands."""
+    async with (
+        Simulator() as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+        client.showcases(sim.handles(5)) as run,
+    ):
+        async for _ in run:
+            progress = await asyncio.to_thread(lambda: (run.progress, repr(run)))
+            assert progress[0].done >= 1

@@ -8,7 +8,7 @@ import sys
 import msgspec
 import pytest
 
-from asyncsfk import Client, ServerError, UndecodableError, Usage, events
+from asyncsfk import Client, Retry, ServerError, UndecodableError, Usage, events
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.support import KEY, failure, http, told
 
@@ -241,3 +241,57 @@ async def test_a_joiner_with_another_type_is_shown_no_key():
     assert first.request_id == error.request_id == third.request_id == "req-***"
     assert KEY.encode() not in error.body
     assert KEY.encode() not in pickle.dumps(error)
+
+
+async def test_a_wrong_type_of_one_caller_is_not_the_others_problem():
+    """Callers of one path who share a request each decode it as they asked, or fail alone."""
+    path = "/v1/tiktok/profiles/x.5products/showcase-products"
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+    ):
+        wrong, page, plain, other = await asyncio.gather(
+            client.get(path, type=int),
+            client.showcase_page("x.5products"),
+            client.get(path),
+            client.get(path),
+            return_exceptions=True,
+        )
+        assert isinstance(wrong, UndecodableError)
+        assert wrong.usage.charged == 1
+        assert len(page.products) == 5
+        assert sim.ledger.requests == 1
+        assert plain.data == other.data
+        plain.data["products"].clear()
+        assert len(other.data["products"]) == 5
+
+
+async def test_who_stays_answers_for_the_cost():
+    """When the caller who began a request leaves, the next one's page and run say the cost."""
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+    ):
+        first = asyncio.create_task(client.showcase_page("x.5products"))
+        await asyncio.sleep(0.5)
+        async with client.showcases(["x.5products"]) as run:
+            asyncio.get_running_loop().call_later(0.2, first.cancel)
+            outcomes = [outcome async for outcome in run]
+        assert outcomes[0].usage == run.usage == client.usage
+        assert run.usage.charged == sim.ledger.charged == 1
+        assert first.cancelled()
+
+
+async def test_a_shared_failure_is_decoded_for_nobody():
+    """Followers of a failed request get its failure, whatever type they asked for."""
+    async with (
+        Simulator(latency=Latency.fixed(1), faults=[Fault.status(500)]) as sim,
+        Client(sim.api_key, base_url=sim.url, retry=Retry.none()) as client,
+    ):
+        path = "/v1/tiktok/profiles/x"
+        results = await asyncio.gather(
+            client.get(path), client.tiktok_profile("x"), return_exceptions=True
+        )
+        assert {type(result) for result in results} == {ServerError}
+        assert {result.handle for result in results} == {None, "x"}
+        assert sum(result.usage.maybe for result in results) == 1

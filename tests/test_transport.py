@@ -26,6 +26,7 @@ from asyncsfk import (
     SfkError,
     Timeout,
     UnavailableError,
+    Usage,
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
 from tests.support import KEY, ONCE, SHOWCASE, chunked, client_of, failure, http, raw_server, told
@@ -623,3 +624,54 @@ async def test_closing_a_client_ends_its_calls():
         error = await failure(call, ClientStateError)
         assert isinstance(error, SfkError)
         assert client.usage.maybe == sim.ledger.charged == 1
+
+
+async def test_a_closed_client_sends_nothing_through_a_borrowed_session():
+    """A listing of a closed client is refused, and one under way ends."""
+    async with Simulator(latency=Latency.fixed(1)) as sim, aiohttp.ClientSession() as session:
+        async with Client(sim.api_key, base_url=sim.url, session=session) as client:
+            before = client.showcase("x.90products")
+            under_way = asyncio.create_task(client.showcase("y.90products").collect())
+            await asyncio.sleep(1.5)
+        with pytest.raises(ClientStateError, match="closed") as caught:
+            await before.collect()
+        assert caught.value.handle == "x.90products"
+        with pytest.raises(ClientStateError) as caught:
+            await under_way
+        assert len(caught.value.partial) == 20
+        assert caught.value.cursor is not None
+        assert caught.value.usage == Usage(
+            requests=2, charged=1, maybe=1, pages=1, products=20, bytes=caught.value.usage.bytes
+        )
+        hits = sim.ledger.requests
+        await asyncio.sleep(10)
+        assert sim.ledger.requests == hits == 2
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70 + ".test"])
+async def test_a_host_that_cannot_be_is_no_connection(host):
+    """A host name that cannot be encoded is a typed, free failure."""
+    async with Client(KEY, base_url=f"https://{host}", retry=Retry.none()) as client:
+        error = await failure(client.showcase_page("x"), ConnectionFailedError)
+        assert error.usage.maybe == 0
+
+
+async def test_what_a_hook_of_a_borrowed_session_raises_is_counted():
+    """An exception that is not the client's own arrives as itself, its request as maybe charged."""
+    trace = aiohttp.TraceConfig()
+
+    async def hook(*_):
+        raise ZeroDivisionError
+
+    trace.on_response_chunk_received.append(hook)
+    async with (
+        Simulator() as sim,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        Client(sim.api_key, base_url=sim.url, session=session) as client,
+    ):
+        with pytest.raises(ZeroDivisionError):
+            await client.showcase_page("x")
+        assert client.usage.maybe == sim.ledger.charged == 1
+        with pytest.raises(ZeroDivisionError):
+            await client.fetch_showcases(["x"])
+        assert client.usage.maybe == sim.ledger.charged == 2

@@ -61,9 +61,13 @@ class FetchOptions:
         if not self.handles and self.source is None:
             raise click.UsageError("name some handles, or a file of them with --from FILE")
         for handle in self.handles:
-            if handle == "-" or Path(handle).is_file():
-                what = "stdin" if handle == "-" else "a file"
-                raise click.UsageError(f"{handle} is {what}: say --from {handle} to read handles")
+            if handle == "-":
+                raise click.UsageError("say --from - to read handles from stdin")
+            if Path(handle).is_file():
+                raise click.UsageError(
+                    f"{handle} is a file: say --from {handle} to read handles from it, or "
+                    f"@{handle} for the creator of that name"
+                )
         if self.archive is not None and self.no_archive:
             raise click.UsageError("--archive and --no-archive contradict each other")
         if self.refresh and self.max_age is not None:
