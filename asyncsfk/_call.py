@@ -173,6 +173,7 @@ class Caller:
     ) -> Answer:
         """Send a request until it is answered, or until trying again would not do."""
         failed: SfkError | None = None
+        flight.is_buying = True
         while True:
             try:
                 answer = await self._attempts.send(request, len(failures) + 1, payer, keep, flight)

@@ -283,7 +283,7 @@ class Calls(ABC):
             type: What to decode the answer's ``data`` into: a msgspec struct or any type that
                 msgspec knows; plain JSON data without it.
             price: What the route charges at most, in credits; so much is reserved of a ceiling, and
-                0 is taken at its word: such a call is sent at the ceiling, too.
+                at 0 such a call is sent at the ceiling, too, unless the route was seen to charge.
             keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
 
         Raises:

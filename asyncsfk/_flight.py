@@ -55,6 +55,7 @@ class Flight(Generic[T]):
         payer: In whose budgets the cost is reserved; of several such, who answers for it last.
         cost: What it has cost so far.
         has_begun: Whether it runs; until then it can be told to end, but not be cancelled.
+        is_buying: Whether it is, or is to be, paid for: nothing else would do.
         in_air: Whether it is being paid for just now.
         keeps: Whether what is in the air is worth landing when nobody waits for it.
         ended: Why it was told to end, if it was; whoever comes for it still begins anew.
@@ -70,6 +71,7 @@ class Flight(Generic[T]):
         "ended",
         "has_begun",
         "in_air",
+        "is_buying",
         "keeps",
         "payer",
         "stillborn",
@@ -81,6 +83,7 @@ class Flight(Generic[T]):
         self.payer = payer
         self.cost = Meter()
         self.has_begun = False
+        self.is_buying = False
         self.in_air = False
         self.keeps = False
         self.ended: SfkError | None = None
@@ -198,12 +201,10 @@ class SingleFlight(Generic[T]):
                 flight.task.cancel()
 
     def end_others(self, flight: Flight[T], verdict: SfkError) -> None:
-        """End all work but one piece with a verdict, unless it is in the air."""
+        """End all work but one piece with a verdict, where it waits to be paid for."""
         for other in tuple(self._all):
-            if other is flight or other.in_air:
-                continue
-            other.ended = verdict
-            if other.has_begun:
+            if other is not flight and other.is_buying and not other.in_air:
+                other.ended = verdict
                 other.task.cancel()
 
     async def aclose(self, verdict: SfkError) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from asyncsfk.errors import UnreachableError
 
@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from asyncsfk.errors import ConnectionFailedError
 
 
+# Seconds between two attempts, our own pauses and waits included, after which nobody was trying.
+_LULL: Final = 90.0
+
+
 class Outage:
-    """Knows for how long no connection could be made.
+    """Knows for how long no connection could be made, while somebody was trying.
 
     Args:
         patience: Seconds after which the API is taken for unreachable.
@@ -24,6 +28,7 @@ class Outage:
         self._patience = patience
         self._clock = clock
         self._since: float | None = None
+        self._last = 0.0
 
     def end(self) -> None:
         """Take note of a connection that was made."""
@@ -36,9 +41,11 @@ class Outage:
             error: How it failed.
             started: When the attempt began.
         """
-        if self._since is None:
+        now = self._clock()
+        if self._since is None or started - self._last > _LULL:
             self._since = started
-        seconds = self._clock() - self._since
+        self._last = now
+        seconds = now - self._since
         if seconds < self._patience:
             return error
         return UnreachableError(f"out of reach for {seconds:.0f} s: {error.message}", error.details)

@@ -159,7 +159,9 @@ def _decode(request: Request, body: bytes, size: int, price: int) -> Received | 
             usage=_cost(price, meta, size),
             body=body,
         )
-        reason = str(error) or type(error).__name__
+        reason = type(error).__name__
+        with suppress(Exception):  # of such a type, too
+            reason = str(error) or reason
         return _caused(UndecodableError(f"not the JSON of this route: {reason}", known), error)
     if isinstance(value, Envelope):
         envelope: Envelope[Any] = value  # pyright: ignore[reportUnknownVariableType]

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from asyncsfk import ConnectionFailedError, Retry, UnreachableError, events
+from asyncsfk import Archive, ConnectionFailedError, Retry, UnreachableError, events
 from asyncsfk.simulator import Latency, Simulator
 from tests.support import KEY, client_of, failure
 
@@ -94,3 +94,40 @@ async def test_whoever_wants_to_waits_for_ever(port):
         run, outcomes = await run_through(client, 40)
         assert run.stopped is None
         assert {outcome.status for outcome in outcomes} == {"failed"}
+
+
+async def test_time_in_which_nobody_tries_is_no_outage(port):
+    """A failure long ago says nothing of now: whoever comes then is given the usual patience."""
+    async with client_at(port) as client:
+        await failure(client.showcase_page("x"), ConnectionFailedError)
+        await asyncio.sleep(6 * 3600)
+        running = asyncio.create_task(run_through(client, 5))
+        await asyncio.sleep(0.2)
+        async with Simulator(port=port, api_key=KEY):
+            run, outcomes = await running
+    assert run.stopped is None
+    assert {outcome.status for outcome in outcomes} == {"complete"}
+
+
+async def test_what_is_on_file_needs_no_api(port, tmp_path):
+    """Calls that find their answer in an archive are not ended with those that have to buy."""
+    handles = [f"c{n}.5products" for n in range(50)]
+    async with (
+        Simulator(port=port, api_key=KEY) as sim,
+        client_of(sim) as client,
+        client.showcases(handles, archive=tmp_path / "a.sfk") as run,
+    ):
+        assert {outcome.status async for outcome in run} == {"complete"}
+    async with (
+        Archive(tmp_path / "a.sfk") as archive,
+        client_at(port, retry=Retry(outage=20)) as client,
+    ):
+        await asyncio.gather(*map(client.showcase_page, "abc"), return_exceptions=True)
+        await asyncio.sleep(60)
+        bought, *pages = await asyncio.gather(
+            client.showcase_page("new"),
+            *(client.showcase_page(handle, archive=archive) for handle in handles),
+            return_exceptions=True,
+        )
+        assert isinstance(bought, UnreachableError)
+        assert [page.usage.archived for page in pages] == [1] * len(handles)

@@ -39,7 +39,7 @@ class File:
         notes: Facts about the whole file.
         last_page: The highest id of a page.
         was_empty: Whether it held no showcase when it was opened.
-        prices: What requests of a route were charged by then, where that was over a credit.
+        prices: The most that requests of a route were charged, where that was over a credit.
         broken: Why nothing can be written any more.
     """
 
@@ -63,7 +63,7 @@ class File:
             ArchiveError: There can be no lock.
         """
         folder = self._path.absolute().parent
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # noqa: PTH112 - raises nothing
             raise ArchiveWriteError(f"no folder {shown(folder)} for {shown(self._path)}")
         with translated(self._path):
             if self._lock.acquire():

@@ -254,6 +254,8 @@ class Store:
             self._check()
         self.charged += attempt.charged
         self.maybe += attempt.maybe
+        if attempt.charged > 1:
+            self._file.prices[attempt.route] = self.price(attempt.charged, attempt.route)
         return self._writer.submit(write)
 
     def _settle(self, writes: Sequence[Write], error: BaseException | None) -> None:

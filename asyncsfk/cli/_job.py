@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 import click
 
 _SUFFIX: Final = ".sfk"
+_LISTS: Final = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class FetchOptions:
         for handle in self.handles:
             if handle == "-":
                 raise click.UsageError("say --from - to read handles from stdin")
-            if Path(handle).is_file():
+            if handle.lower().endswith(_LISTS) and os.path.isfile(handle):  # noqa: PTH113 - any name
                 raise click.UsageError(
                     f"{handle} is a file: say --from {handle} to read handles from it, or "
                     f"@{handle} for the creator of that name"

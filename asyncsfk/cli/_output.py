@@ -72,9 +72,16 @@ class LineWriter:
             self._file.close()
 
     def clear(self) -> None:
-        """Empty the file."""
+        """Empty the file.
+
+        Raises:
+            UnusableFileError: It may only grow.
+        """
         if not self._is_stdout and not self._may_block:
-            os.truncate(self._file.fileno(), 0)
+            try:
+                os.truncate(self._file.fileno(), 0)
+            except OSError as error:
+                raise UnusableFileError(self.path, error) from error
 
     @property
     def is_terminal(self) -> bool:

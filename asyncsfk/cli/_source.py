@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,7 +20,7 @@ _CHUNK: Final = 1 << 16
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes | None: ...
-    def seek(self, offset: int, /) -> int: ...
+    def seek(self, offset: int, whence: int = ..., /) -> int: ...
     def fileno(self) -> int: ...
     def close(self) -> None: ...
 
@@ -64,10 +65,12 @@ class HandleFile:
         """Count the handles; ``None`` where that would mean to wait for them, as of a pipe."""
         if not is_regular(self._file):
             return None
+        # Others may have read from stdin before us.
+        start = self._file.seek(0, os.SEEK_CUR)
         count = 0
         async for _ in self.handles():
             count += 1
-        self._file.seek(0)
+        self._file.seek(start)
         return count
 
     async def handles(self, first: Sequence[str] = ()) -> AsyncIterator[str]:

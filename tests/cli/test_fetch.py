@@ -143,6 +143,18 @@ def test_a_list_that_is_taken_for_a_handle(invoke, simulator, tmp_path):
     assert simulator.ledger.requests == 0
 
 
+def test_a_file_that_happens_to_be_named_like_a_creator(invoke, simulator, tmp_path, monkeypatch):
+    """Only what is named like a list is taken for one; a name can be of any length."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert invoke("fetch", "mr.3products", "-o", "mr.3products").exit_code == 0
+    assert invoke("fetch", "@mr.txt", "-o", "mr.txt", "--no-archive").exit_code == 0
+    assert invoke("fetch", "@mr.txt", "-o", "mr.txt", "--no-archive").exit_code == 0
+    assert "mr.txt is a file" in invoke("fetch", "mr.txt").stderr
+    assert invoke("fetch", "a" * 300 + ".txt", "b.1products").exit_code == 1
+    assert simulator.ledger.hits("b.1products") == 1
+
+
 def test_append(invoke, simulator, out):  # noqa: ARG001 - sets the environment
     """`--append` adds to what is there; without it, what is there is replaced."""
     for flags, rows in ([], 2), (["--append"], 4), ([], 2):

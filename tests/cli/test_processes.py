@@ -121,6 +121,18 @@ def test_progress_through_a_list(simulate, spawn, tmp_path):
     assert "3 complete, 1 given twice" in stderr
 
 
+def test_progress_through_the_rest_of_stdin(simulate, spawn, tmp_path):
+    """What somebody else has read of a file is not fetched, though the progress counts it first."""
+    source = tmp_path / "handles.txt"
+    source.write_text("already.3products\nb.3products\n", "utf-8")
+    with simulate() as simulator, source.open("rb", buffering=0) as stdin:
+        stdin.read(len("already.3products\n"))
+        args = ["fetch", "--from", "-", "-o", tmp_path / "out"]
+        code, _, _ = on_terminal(spawn, *args, stdin=stdin, env=TERMINAL)
+        assert code == 0
+        assert simulator.ledger.requests == simulator.ledger.hits("b.3products") == 1
+
+
 def test_an_outage_is_told(spawn):
     """Whoever looks at a fetch that cannot connect sees why, though it is tried on."""
     with socket.create_server(("127.0.0.1", 0)) as free:

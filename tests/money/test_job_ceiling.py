@@ -257,3 +257,13 @@ async def test_who_waits_for_room_is_bound_by_a_ceiling_that_comes_meanwhile(pat
         assert isinstance(waiting.exception(), BudgetReachedError)
         assert blocker.exception() is not None
     assert await spent_in(path) == (1, 0)
+
+
+async def test_a_price_is_known_to_all_clients_of_an_open_archive(path):
+    """What one client was charged is what the next one reserves in the same archive's ceiling."""
+    async with Simulator(faults=[Fault.price(5)]) as sim, job(path) as archive:
+        for ceiling, charged in ((6, 5), (9, 5), (10, 10)):
+            async with client_of(sim) as client:
+                handles = [f"c{ceiling}.5products"]
+                await run_through(client, handles, archive=archive, max_credits=ceiling)
+            assert sim.ledger.charged == charged
