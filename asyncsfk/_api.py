@@ -74,7 +74,13 @@ class Api:
         received = await self._caller.fetch(request, *terms)
         usage = self._count_page(received, len(received.data.products or ()), terms.payer)
         page = _reading.showcase_page(
-            received, usage, handle=handle, region=region, cursor=cursor, number=number
+            received,
+            usage,
+            handle=handle,
+            region=region,
+            cursor=cursor,
+            number=number,
+            key=self._caller.key,
         )
         self._tell(request, number, len(page.products), has_more=page.has_more)
         return page
@@ -167,7 +173,13 @@ class Api:
                 raise trail.judge(error) from error.__cause__
             trail.passed(kept=received.kept)
             page = _reading.showcase_page(
-                received, Usage(), handle=handle, region=region, cursor=cursor, number=number
+                received,
+                Usage(),
+                handle=handle,
+                region=region,
+                cursor=cursor,
+                number=number,
+                key=self._caller.key,
             )
             with suppress(PaginationError):
                 following = chain.advance(

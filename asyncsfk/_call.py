@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from asyncsfk._keep import Keep
     from asyncsfk._messages import Request
     from asyncsfk._payer import Payer
-    from asyncsfk.config import Config
+    from asyncsfk.config import ApiKey, Config
     from asyncsfk.events import Emitter
 
 
@@ -56,6 +56,11 @@ class Caller:
         self._quota = RetryQuota(config.retry.quota)
         self._flights: SingleFlight[Answer] = SingleFlight(config.timeout.grace)
         self._closing = False
+
+    @property
+    def key(self) -> ApiKey | None:
+        """What must be seen nowhere."""
+        return self._config.api_key
 
     def require_key(self, route: str) -> None:
         """Refuse a route that needs a key where there is none.

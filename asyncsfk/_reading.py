@@ -10,6 +10,7 @@ from asyncsfk.models import Answer, Reply, ReviewPage, ShowcasePage
 
 if TYPE_CHECKING:
     from asyncsfk._messages import Received
+    from asyncsfk.config import ApiKey
     from asyncsfk.models.reviews import ReviewData
     from asyncsfk.models.showcase import ShowcaseData
     from asyncsfk.usage import Usage
@@ -25,10 +26,14 @@ def showcase_page(
     region: str | None,
     cursor: str | None,
     number: int,
+    key: ApiKey | None = None,
 ) -> ShowcasePage:
-    """Return a page of a showcase."""
+    """Return a page of a showcase, with the ``key`` struck out of where it leads."""
     data: ShowcaseData = received.data
-    has_more = data.page.has_more
+    has_more, next_cursor = data.page.has_more, data.page.next_cursor
+    if key is not None and next_cursor is not None:
+        # Else it would be in the next URL, and in the archive.
+        next_cursor = key.redact(next_cursor)
     return ShowcasePage(
         request_id=received.meta.request_id,
         cached=received.meta.cached or False,
@@ -38,8 +43,8 @@ def showcase_page(
         cursor=cursor,
         number=number,
         products=data.products or (),
-        next_cursor=data.page.next_cursor,
-        has_more=bool(data.page.next_cursor) if has_more is None else has_more,
+        next_cursor=next_cursor,
+        has_more=bool(next_cursor) if has_more is None else has_more,
     )
 
 

@@ -153,3 +153,25 @@ async def test_the_key_of_a_simulator_is_not_kept(path):
         assert_hidden(path)
     assert_hidden(path)
     await assert_untold(path)
+
+
+async def test_a_cursor_that_echoes_the_key_leads_on_without_it(path):
+    """The key is struck out of where a page leads: it is in no URL and no file, and all agree."""
+    asked = []
+
+    def answer(head):
+        asked.append(head.split(b" ")[1].decode())
+        page = {"nextCursor": None, "hasMore": False}
+        if "cursor" not in asked[-1]:
+            page = {"nextCursor": f"2.{KEY}", "hasMore": True}
+        data = {"products": [{"id": str(len(asked))}], "page": page}
+        return http(200, json.dumps({"data": data, "meta": {"creditsCharged": 1}}).encode())
+
+    async with told(answer) as (_, client):
+        for max_pages in (1, None, None):
+            _, outcomes = await run_of(client, ["a"], archive=path, max_pages=max_pages)
+            assert KEY not in repr(outcomes)
+            assert KEY.encode() not in outcomes["a"].to_json()
+            assert_hidden(path)
+    assert [target.partition("?")[2] for target in asked] == ["", "cursor=2.%2A%2A%2A"]
+    assert outcomes["a"].pages == 2
