@@ -142,7 +142,7 @@ class Archive:
 
     @property
     def usage(self) -> Usage:
-        """What all requests have cost, those of processes that died included.
+        """What all requests have cost, those of processes that died included; counts no products.
 
         Raises:
             ArchiveError: The file cannot be read.

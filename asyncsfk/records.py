@@ -120,7 +120,7 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True):
         under_way: How many have no outcome yet.
         pages: How many answers it holds.
         undecodable: How many of them could not be decoded; see `Archive.salvage`.
-        usage: What all of it has cost.
+        usage: What all of it has cost; counts no products.
         first: When the first request ended, if there was one.
         last: When the last one did.
     """
