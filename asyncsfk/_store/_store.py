@@ -212,11 +212,13 @@ class Store:
     def cover(self, exposed: Exposed) -> None:
         """Take back what was exposed for a request that was never sent."""
         self._exposed -= exposed.credits
-        self._land(exposed)
+        self.leave(exposed)
 
     def leave(self, exposed: Exposed) -> None:
         """Wait no longer for a request; what was exposed for it stays so, unless it is kept."""
-        self._land(exposed)
+        self._in_air.discard(exposed)
+        if not self._in_air:
+            self._landed.set()
 
     # --- what is found
 
@@ -248,7 +250,7 @@ class Store:
 
     def _submit(self, write: Write, attempt: Attempt) -> asyncio.Future[Any]:
         if self._is_shut and attempt.exposed is not None:
-            self._land(attempt.exposed)
+            self.leave(attempt.exposed)
         if self._is_shut or attempt.exposed is None:
             # What is in the air is waited for, this is not.
             self._check()
@@ -270,16 +272,11 @@ class Store:
                 # What the ledger could not be told stays exposed.
                 if error is None:
                     self._exposed -= attempt.exposed.credits
-                self._land(attempt.exposed)
+                self.leave(attempt.exposed)
 
     def _tell(self, page: Page) -> None:
         if page.showcase is not None:
             self._watches.tell(*page.showcase, page.by)
-
-    def _land(self, exposed: Exposed) -> None:
-        self._in_air.discard(exposed)
-        if not self._in_air:
-            self._landed.set()
 
     def _check(self) -> None:
         """Refuse further work once a write has failed: what it would buy could not be kept."""

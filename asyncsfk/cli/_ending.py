@@ -45,20 +45,19 @@ def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: f
     else:
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
     archive = options.archive_path
-    line = "The same line"
+    line: str | None = None
     if archive is not None and (since := _since(options, began)) is not None:
         # The same line would buy afresh what this one has just bought.
         line = printable(_line(since))
     if code == ExitCode.BUDGET:
         kept = "without an archive, it would begin anew" if archive is None else _kept(archive)
-        with_more = "Run it again" if line == "The same line" else f"Run {line}"
-        click.echo(f"{with_more} with a higher --max-credits: {kept}.", err=True)
+        click.echo(f"Run {line or 'it again'} with a higher --max-credits: {kept}.", err=True)
     elif stopped is None and harvest.invalid == progress.done - progress.complete > 0:
         if not options.quiet:
             what = "is no handle" if harvest.invalid == 1 else "are no handles"
             click.echo(f"All is there but for {harvest.invalid:,} that {what}.", err=True)
     elif code != ExitCode.COMPLETE and archive is not None and not options.quiet:
-        click.echo(f"{line} goes on from here: {_kept(archive)}.", err=True)
+        click.echo(f"{line or 'The same line'} goes on from here: {_kept(archive)}.", err=True)
     if harvest.stale and not options.quiet:
         click.echo("--restart-stale starts those showcases over whose cursor is stale.", err=True)
     return code
