@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import zlib
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+try:
+    # The extra ``fast``: reads and writes the same, in a third to two thirds of the time.
+    from isal import isal_zlib
+
+    _quick: Any = isal_zlib
+except ImportError:
+    _quick = zlib
 
 GZIP: Final = "gzip"
 """The one encoding that is asked for and undone; pinned, whatever else is installed."""
@@ -20,7 +28,9 @@ class TooLargeError(Exception):
     """A body is too large once unpacked."""
 
 
-CANNOT_UNPACK: Final = (TooLargeError, zlib.error, ValueError)
+CANNOT_UNPACK: Final = (TooLargeError, _quick.error, ValueError)
+WORTH_PACKING: Final = (64 if _quick is zlib else 8) * 1024
+"""Writing a smaller body plainly takes less time than packing it."""
 
 
 def encoding_of(headers: Mapping[str, str]) -> str:
@@ -35,15 +45,16 @@ def unpack(encoding: str, body: bytes, max_body_bytes: int) -> bytes:
     Raises:
         TooLargeError: It is over ``max_body_bytes``.
         ValueError: It is packed in a way that was not asked for, or incomplete.
-        zlib.error: It is not what it says to be.
+        One of `CANNOT_UNPACK`: It is not what it says to be.
     """
     if not encoding:
         return body
     if encoding != GZIP:
         raise ValueError(f"its encoding {encoding!r} was not asked for")
-    plain, rest = b"", body
+    plain: bytes = b""
+    rest = body
     for _ in range(_MAX_MEMBERS):
-        unpacker = zlib.decompressobj(_WINDOW)
+        unpacker = _quick.decompressobj(_WINDOW)
         plain += unpacker.decompress(rest, max_body_bytes + 1 - len(plain))
         if len(plain) > max_body_bytes:
             raise TooLargeError
@@ -60,6 +71,7 @@ def unpack_some(body: bytes, most: int) -> bytes:
 
     Nothing of what is no gzip.
     """
+    # By zlib, which gives more of what is damaged.
     plain, rest = b"", body
     with suppress(zlib.error):
         while rest and len(plain) < most:
@@ -71,5 +83,6 @@ def unpack_some(body: bytes, most: int) -> bytes:
 
 def pack(body: bytes) -> bytes:
     """Return a plain body packed, quickly rather than tightly."""
-    packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW)
-    return packer.compress(body) + packer.flush()
+    packer = _quick.compressobj(_quick.Z_BEST_SPEED, zlib.DEFLATED, _WINDOW)
+    packed: bytes = packer.compress(body) + packer.flush()
+    return packed

@@ -72,6 +72,7 @@ BASE = {"aiohttp", "aiolimiter", "anyio", "msgspec"}
 FOREIGN = {  # others: BASE
     # aiohttp's own types of URLs and headers, in its signatures.
     **dict.fromkeys(AIOHTTP, BASE | {"multidict", "yarl"}),
+    "_packing": BASE | {"isal"},
     "cli": BASE | {"click", "rich", "uvloop"},
 }
 MAX_LINES = 400

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from asyncsfk._packing import GZIP, pack
+from asyncsfk._packing import GZIP, WORTH_PACKING, pack
 from asyncsfk._store._reads import Find
 from asyncsfk._store._tables import ATTEMPTS, FINISHED, OPENED, PAGES
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from asyncsfk._store._tables import Tables
     from asyncsfk._store._watch import Watch
 
-# Below this, packing a body costs more time than writing it plainly.
-_WORTH_PACKING: Final = 64 * 1024
 _MOST: Final = 1 << 40
 _NONE: Final = (None, None)
 _WORTH_KEEPING: Final = 0.8  # of its size
@@ -253,7 +251,7 @@ def _bounded(credits: int) -> int:  # noqa: A002 - the API's word
 
 def _packed(encoding: str, body: bytes) -> tuple[str, bytes]:
     """Return a plain body packed, where that pays."""
-    if encoding or len(body) < _WORTH_PACKING:
+    if encoding or len(body) < WORTH_PACKING:
         return encoding, body
     packed = pack(body)
     return (GZIP, packed) if len(packed) < len(body) * _WORTH_KEEPING else (encoding, body)
