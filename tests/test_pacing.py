@@ -402,3 +402,23 @@ async def test_a_narrowed_width_holds_for_who_waits_for_the_rate():
         # Until the first success the width stays halved.
         await anext(run)
         assert sim.ledger.max_in_flight == 10
+
+
+async def test_a_narrowed_width_holds_for_who_waits_for_the_end_of_a_pause():
+    """Requests that had a place before the width shrank again in a pause wait as well."""
+    faults = [
+        Fault.delay(Latency.fixed(0.1), requests=range(1, 17)),
+        Fault.status(503, retry_after="1", requests={1, 17}),
+        Fault.delay(Latency.fixed(30), requests=range(18, 1_000)),
+    ]
+    async with (
+        Simulator(faults=faults) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=16) as client,
+        client.showcases(sim.handles(40), max_pages=1) as run,
+    ):
+        for _ in range(16):
+            await anext(run)
+        first, second = (entry.finished for entry in sim.ledger if entry.status == 503)
+        # Halved to 8, and to some 10 by 15 successes; then halved again.
+        after = [entry for entry in sim.ledger if first < entry.started < second + 25]
+        assert len(after) == 1 + 5

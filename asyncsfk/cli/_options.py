@@ -32,6 +32,7 @@ class ClientOptions:
 
     api_key_file: str | None
     base_url: str | None
+    allow_insecure_http: bool
     timeout: float | None
     concurrency: int = 100
     rate: float | None = None
@@ -82,6 +83,11 @@ def client_options(
         help="The API's origin, instead of SOCIALFETCH_BASE_URL or the public one.",
     )
     @click.option(
+        "--allow-insecure-http",
+        is_flag=True,
+        help="Let the key go over plain http:// to other machines, for all on the way to read.",
+    )
+    @click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
@@ -123,6 +129,7 @@ def make_client(
     client = Client(
         _read_key(options.api_key_file) if options.api_key_file else None,
         base_url=options.base_url,
+        allow_insecure_http=options.allow_insecure_http,
         concurrency=options.concurrency,
         rate=options.rate,
         timeout=timeout,

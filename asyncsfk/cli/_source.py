@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from typing import TYPE_CHECKING, Final, Protocol
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 _CHUNK: Final = 1 << 16
+# As spreadsheets write "Unicode text".
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class _Readable(Protocol):
@@ -81,14 +84,17 @@ class HandleFile:
         """
         for handle in first:
             yield handle
-        rest = b""
-        while chunk := await self._read():
+        rest, chunk = b"", await self._read()
+        if chunk.startswith(_UTF16):
+            raise BrokenFileError("read", self._path, "it is in UTF-16: save it in UTF-8")
+        while chunk:
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > _CHUNK:
                 raise BrokenFileError("read", self._path, "no list of handles: a line has no end")
             for line in lines:
                 if handle := _handle(line):
                     yield handle
+            chunk = await self._read()
         if handle := _handle(rest):
             yield handle
 

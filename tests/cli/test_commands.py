@@ -175,6 +175,17 @@ def test_a_refused_key_is_the_accounts_affair(invoke, simulator, monkeypatch):
     assert simulator.ledger.charged == 0
 
 
+def test_plain_http_to_another_machine_is_insisted_on(invoke, simulator):
+    """The key goes over plain HTTP to another name than this machine's only with the flag."""
+    # Another spelling, which resolves to this machine all the same.
+    elsewhere = ["--base-url", simulator.url.replace("127.0.0.1", "127.1")]
+    result = invoke("whoami", *elsewhere)
+    assert (result.exit_code, simulator.ledger.requests) == (2, 0)
+    assert "allow_insecure_http" in result.stderr
+    result = invoke("whoami", *elsewhere, "--allow-insecure-http")
+    assert (result.exit_code, simulator.ledger.requests) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [

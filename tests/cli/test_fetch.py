@@ -70,6 +70,17 @@ def test_a_file_without_lines_is_refused(invoke, simulator, tmp_path):
     assert simulator.ledger.requests == 0
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_refused(invoke, simulator, tmp_path, encoding):
+    """A list as a spreadsheet writes it is told at once, in place of each line being no handle."""
+    source = tmp_path / "handles.txt"
+    source.write_bytes("\ufeffmrbeast\r\nzach\r\n".encode(encoding))
+    result = invoke("fetch", "--from", source)
+    assert result.exit_code == 1
+    assert "UTF-16" in result.stderr
+    assert simulator.ledger.requests == 0
+
+
 def test_a_file_that_breaks_off(invoke, simulator):
     """A file that can be opened but not read is told in one line."""
     result = invoke("fetch", "--from", "/proc/self/mem", "-q")
