@@ -48,15 +48,16 @@ def draw_overhead() -> None:
     """CPU a request beside the yardstick, at each width."""
     result = load("overhead")
     pages = list(dict.fromkeys(row["page"] for row in result["rows"]))
-    figure, axes = plt.subplots(1, len(pages), figsize=(8, 3.4), sharey=True)
+    figure, axes = plt.subplots(1, len(pages), figsize=(3 * len(pages), 3.4), sharey=True)
     for axis, page in zip(axes, pages, strict=True):
         rows = [row for row in result["rows"] if row["page"] == page]
-        names = [f"width {row['width']}" for row in rows]
+        names = [str(row["width"]) for row in rows]
         medians = [row["cpu"]["median"] for row in rows]
         bars = axis.bar(names, medians, color=OURS, yerr=errors(rows, "cpu"), ecolor=LINE)
         axis.bar_label(bars, fmt="%.2f", label_type="center", color="white")
         axis.axhline(1, color=LINE, linewidth=1)
         axis.set_title(f"pages of {page}", fontsize=10)
+        axis.set_xlabel("width")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("CPU a request / bare aiohttp")
     figure.suptitle("asyncsfk beside a hand-written aiohttp + msgspec worker pool (1.0)")

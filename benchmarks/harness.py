@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Job = Callable[[Sequence[str]], Awaitable[tuple[int, int]]]
     """Fetches the showcases of handles; gives how many requests and products that were."""
 
-LIBRARIES = ("asyncsfk", "aiohttp", "msgspec", "anyio", "aiolimiter", "yarl", "uvloop")
+LIBRARIES = ("asyncsfk", "aiohttp", "msgspec", "anyio", "aiolimiter", "yarl", "isal", "uvloop")
 
 
 class Slice(NamedTuple):
