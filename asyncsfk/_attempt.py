@@ -225,7 +225,7 @@ class Attempts:
     ) -> Attempt | None:
         """Count what an attempt cost, tell of its end, and return its line for the ledger."""
         request, seconds = this.request, self._clock() - this.started
-        if this.number > 1:
+        if this.number > 1 and usage.requests:
             usage += Usage(retries=1)
         self._meter.add(usage)
         this.cost.add(usage)

@@ -142,7 +142,7 @@ class Caller:
             answer = Answer(stopped)
         result, cost = answer.result, flight.cost.usage
         if isinstance(result, SfkError):
-            result = placed(result, request).evolve(attempts=len(failures))
+            result = placed(result, request).evolve(attempts=cost.requests)
         if result.usage != cost:
             result = priced(result, cost)
         if result is answer.result:

@@ -262,6 +262,16 @@ class Calls(ABC):
         price: int = 1,
         **keeping: Unpack[Keeping],
     ) -> Reply[T]: ...
+    @overload
+    async def get(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, Param] | None = None,
+        type: Any,  # noqa: ANN401 - a union and the like
+        price: int = 1,
+        **keeping: Unpack[Keeping],
+    ) -> Reply[Any]: ...
     async def get(
         self,
         path: str,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
+import sys
+from collections.abc import Mapping
 
 from asyncsfk.errors import InvalidArgumentError
 
@@ -37,8 +38,18 @@ def check_seconds(name: str, value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidArgumentError(f"{name} must be a number of seconds, not {value!r}")
-    if not 0 <= value < math.inf:
+    if not 0 <= value <= sys.float_info.max:
         raise InvalidArgumentError(f"{name} must be a number of seconds from 0 on: {value!r}")
+
+
+def check_mapping(name: str, value: object) -> None:
+    """Refuse what is neither ``None`` nor a mapping.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if not isinstance(value, Mapping | None):
+        raise InvalidArgumentError(f"{name} must be a mapping of names to values, not {value!r}")
 
 
 def check_token(name: str, value: object) -> None:

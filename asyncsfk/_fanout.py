@@ -139,11 +139,13 @@ class FanOut(Generic[In, Out]):
             if isinstance(item, _End):
                 self._exhausted = True
                 return
+            # Before the next worker, which may begin at once, takes the turn after it.
+            turn = self._take_turn() if self._ordered else None
             # Where there is one item there may be more; few items need few workers.
             self._hire(workers)
             try:
-                if self._ordered:
-                    await self._work_in_turn(item)
+                if turn is not None:
+                    await self._work_in_turn(item, *turn)
                 else:
                     await self._work(item, self._results.put)
             except asyncio.CancelledError as error:
@@ -152,10 +154,15 @@ class FanOut(Generic[In, Out]):
                     self._exhausted, self._error = True, _cut_short(error)
                 raise
 
-    async def _work_in_turn(self, item: In) -> None:
+    def _take_turn(self) -> tuple[asyncio.Future[None] | None, asyncio.Future[None]]:
+        """Return what ends the turn before, and what is to end this one."""
         before, mine = self._last_turn, asyncio.get_running_loop().create_future()
         self._last_turn = mine
+        return before, mine
 
+    async def _work_in_turn(
+        self, item: In, before: asyncio.Future[None] | None, mine: asyncio.Future[None]
+    ) -> None:
         async def emit(result: Out) -> None:
             if before is not None:
                 await before

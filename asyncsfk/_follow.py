@@ -89,7 +89,8 @@ class Follower:
             if page is not None and page.has_more:
                 next_cursor = page.next_cursor
         except SfkError as caught:
-            error, next_cursor = caught, caught.cursor
+            # Its traceback has frames that hold it, and whole pages.
+            error, next_cursor = caught.with_traceback(None), caught.cursor
             usage += caught.usage
         if self._options.verify_empty and error is None and not usage.products:
             try:
@@ -98,7 +99,7 @@ class Follower:
                 account_status = lookup.lookup_status
             except SfkError as caught:
                 # The showcase itself is whole, and next_cursor stays as it is.
-                error = caught
+                error = caught.with_traceback(None)
                 usage += caught.usage
         if error is not None and stops_a_run(error):
             self.stop(error)

@@ -15,16 +15,20 @@ _SHOWN = 80
 
 def _profile_url(host: str, marker: str) -> re.Pattern[str]:
     return re.compile(
-        rf"(?:https?://)?(?:[a-z0-9-]+\.)*{re.escape(host)}/{marker}([^/?#]*)(?:[/?#].*)?",
+        rf"(?:https?://)?{host}/{marker}([^/?#]*)(?:[/?#].*)?",
         re.ASCII | re.IGNORECASE,
     )
 
 
-_TIKTOK_URL = _profile_url("tiktok.com", "(?:@|%40)")
-_INSTAGRAM_URL = _profile_url("instagram.com", "@?")
+_TIKTOK_URL = _profile_url(r"(?:[a-z0-9-]+\.)*tiktok\.com", "(?:@|%40)")
+_INSTAGRAM_URL = _profile_url(r"(?:(?:www|m)\.)?instagram\.com", "(?:_u/)?@?")
 # What else begins a path there: posts, reels, stories and so on.
 _INSTAGRAM_PAGES = frozenset(
-    {"accounts", "direct", "explore", "p", "reel", "reels", "s", "share", "stories", "tv"}
+    {
+        *("_n", "_u", "about", "accounts", "api", "challenge", "developer", "direct", "directory"),
+        *("emails", "explore", "legal", "locations", "nametag", "p", "press", "privacy", "reel"),
+        *("reels", "s", "session", "share", "stories", "tags", "tv", "web"),
+    }
 )
 
 

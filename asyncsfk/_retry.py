@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _YEAR: Final = 365 * 24 * 3600.0
+# Seconds over which those return that were told to come at one time.
+_SPREAD: Final = 1.0
 
 
 class Failure(enum.Enum):
@@ -101,8 +103,11 @@ def decide(
         return Stop(
             f"asked to wait {asked:g} s, more than the {policy.max_retry_after:g} s allowed"
         )
-    # Added, not the larger of the two: calls that were refused together must not return together.
-    return Wait(asked + backoff(policy, len(failures), rng))
+    wait = backoff(policy, len(failures), rng)
+    if error.retry_after is not None:
+        # Added, and not too short: calls that were refused together must not return together.
+        wait = asked + max(wait, rng() * _SPREAD)
+    return Wait(wait)
 
 
 class RetryQuota:

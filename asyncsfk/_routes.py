@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from asyncsfk._checks import check_count, check_token
+from asyncsfk._checks import check_count, check_mapping, check_token
 from asyncsfk._messages import Envelope, Request
 from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.models import Balance, Health, InstagramLookup, TikTokLookup, Whoami
@@ -157,6 +157,7 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
         decoder = _envelope(data)
     except TypeError as error:
         raise InvalidArgumentError(f"type= cannot be decoded into: {error}") from error
+    check_mapping("params", params)
     query = _query(params or {})
     if (page := _showcase_at(path, params or {})) is not None:
         return msgspec.structs.replace(page, route=path, decoder=decoder, price=price)

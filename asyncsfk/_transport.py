@@ -5,6 +5,7 @@ The only module of the client that imports aiohttp.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
@@ -12,7 +13,7 @@ from aiohttp import hdrs
 from yarl import URL
 
 from asyncsfk._messages import Response
-from asyncsfk._watchdog import Watch, Watchdog
+from asyncsfk._watchdog import NothingSentError, Watch, Watchdog
 from asyncsfk._wire import ERROR_BYTES, OK
 from asyncsfk.errors import (
     BodyTooLargeError,
@@ -46,7 +47,11 @@ _NOTHING_SENT: Final = (
     aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
     aiohttp.NonHttpUrlClientError,
+    NothingSentError,
 )
+
+# Before the "@" of a proxy's URL, which may have come without its "http://".
+_PASSWORD: Final = re.compile(r"[^\s/'\"@]+@")
 
 
 class _DisconnectedError(Exception):
@@ -164,10 +169,15 @@ class Transport:
                     raise_for_status=False,
                     timeout=self._timeout,
                 )
-        except UnicodeError as error:
-            raise ConnectionFailedError(f"no such host: {error}") from error
         except (aiohttp.ClientError, _DisconnectedError, OSError) as error:
-            raise _translate(error) from error
+            raise _translate(error) from _presentable(error)
+        except ValueError as error:
+            # A host that is no name, or a proxy of the environment that is no URL; what else the
+            # hooks of a borrowed session raise is theirs.
+            is_ours = self._owns_session or isinstance(error, UnicodeError)
+            if not is_ours or sending.progress() is not None:
+                raise
+            raise _translate(error) from _presentable(error)
         try:
             return await self._read(response, sending)
         finally:
@@ -191,7 +201,7 @@ class Transport:
                     body = await self._read_body(response)
         except (aiohttp.ClientError, OSError) as error:
             if status == OK:
-                raise _translate(error) from error
+                raise _translate(error) from _presentable(error)
             # The status says it all; its explanation was lost.
             body = b""
         return Response(status=status, headers=response.headers, body=body)
@@ -244,7 +254,7 @@ def _make_session(config: Config) -> aiohttp.ClientSession:
 
 def _translate(error: Exception) -> SfkError:
     kind: type[TransportError]
-    if isinstance(error, _NOTHING_SENT):
+    if isinstance(error, (*_NOTHING_SENT, ValueError)):
         kind, what = ConnectionFailedError, "no connection"
     elif isinstance(error, TimeoutError):
         kind, what = RequestTimeoutError, "no whole answer in time"
@@ -252,4 +262,9 @@ def _translate(error: Exception) -> SfkError:
         kind, what = ConnectionLostError, "the connection was lost"
     # "ssl:default" says nothing, and stands there for http as well.
     reason = str(error).replace(" ssl:default", "") or type(error).__name__
-    return kind(f"{what}: {reason}")
+    return kind(f"{what}: {_PASSWORD.sub('***@', reason)}")
+
+
+def _presentable(error: Exception) -> Exception | None:
+    """Return an error as a cause that can be shown, unless a proxy's password may be in it."""
+    return None if "@" in f"{error}{error!r}" else error

@@ -16,6 +16,10 @@ _LOOKS: Final = 8
 """How often at least the dog looks within the shorter of its times."""
 
 
+class NothingSentError(TimeoutError):
+    """A deadline passed before anything was sent."""
+
+
 class Watchdog:
     """Watches requests; has a timer only while there are any.
 
@@ -33,6 +37,7 @@ class Watchdog:
         self._interval = min(total, quiet) / _LOOKS
         self._watches: set[Watch] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = 0.0
 
     def deadlines(self) -> tuple[float, float]:
         """Return when a request must be over that begins now, and when it must have received."""
@@ -43,7 +48,7 @@ class Watchdog:
         """Begin to look after a request."""
         self._watches.add(watch)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._interval, self._look)
+            self._set_timer(self._loop.time() + self._interval)
 
     def discard(self, watch: Watch) -> None:
         """Look after it no more."""
@@ -58,6 +63,11 @@ class Watchdog:
     def _look(self) -> None:
         now = self._loop.time()
         again = now + self._interval
+        late = now - self._looks_at
+        if late > self._interval:
+            # The event loop was held up; what has come meanwhile is still to be read.
+            for watch in self._watches:
+                watch.postpone(late)
         for watch in tuple(self._watches):
             until = watch.look(now + self._quiet)
             if until <= now:
@@ -65,22 +75,29 @@ class Watchdog:
                 watch.bite()
             else:
                 again = min(again, until)
-        self._timer = self._loop.call_at(again, self._look) if self._watches else None
+        self._timer = None
+        if self._watches:
+            self._set_timer(again)
+
+    def _set_timer(self, when: float) -> None:
+        self._looks_at = when
+        self._timer = self._loop.call_at(when, self._look)
 
 
 class Watch(ABC):
     """One request's deadlines, from now on; each stage of it runs in a ``with``.
 
-    That ends with a `TimeoutError` if a deadline passes meanwhile.
+    That ends with a `TimeoutError` if a deadline passes meanwhile: a `NothingSentError` if that was
+    while nothing could be received yet.
     """
 
-    __slots__ = ("_before", "_dog", "_due", "_quiet_until", "_reason", "_seen", "_task")
+    __slots__ = ("_before", "_dog", "_due", "_failure", "_quiet_until", "_seen", "_task")
 
     def __init__(self, dog: Watchdog) -> None:
         self._dog = dog
         self._due, self._quiet_until = dog.deadlines()
         self._seen: int | None = 0
-        self._reason: str | None = None
+        self._failure: TimeoutError | None = None
 
     @abstractmethod
     def progress(self) -> int | None:
@@ -103,14 +120,19 @@ class Watch(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self._dog.discard(self)
-        reason, self._reason = self._reason, None
+        failure, self._failure = self._failure, None
         # Whoever cancelled the task besides has not been served yet.
         if (
-            reason is not None
+            failure is not None
             and self._task.uncancel() <= self._before
             and kind is asyncio.CancelledError
         ):
-            raise TimeoutError(reason) from error
+            raise failure from error
+
+    def postpone(self, seconds: float) -> None:
+        """Give it so much longer."""
+        self._due += seconds
+        self._quiet_until += seconds
 
     def look(self, quiet_until: float) -> float:
         """Return when time is up if nothing more is received.
@@ -127,5 +149,6 @@ class Watch(ABC):
     def bite(self) -> None:
         """End the request."""
         silent = self._quiet_until < self._due
-        self._reason = "nothing came for too long" if silent else "it took too long"
+        kind = NothingSentError if self._seen is None else TimeoutError
+        self._failure = kind("nothing came for too long" if silent else "it took too long")
         self._task.cancel()

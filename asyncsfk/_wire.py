@@ -172,8 +172,20 @@ def _decode(request: Request, body: bytes, size: int, price: int) -> Received | 
 
 
 def _caused(error: SfkError, cause: BaseException) -> SfkError:
-    # Without the cause's traceback, whose frames hold the whole body.
-    error.__cause__ = cause.with_traceback(None)
+    error.__cause__ = _bare(cause)
+    return error
+
+
+def _bare(error: BaseException) -> BaseException:
+    """Return an error without tracebacks, whose frames hold the whole body, and perhaps the key."""
+    seen: list[BaseException] = []
+    behind: list[BaseException | None] = [error]
+    while behind:
+        one = behind.pop()
+        if one is not None and one not in seen:
+            seen.append(one)
+            one.__traceback__ = None
+            behind += [one.__cause__, one.__context__]
     return error
 
 
@@ -295,7 +307,13 @@ def _server_time(response: Response) -> datetime:
 
 
 def redacted(error: SfkError, key: ApiKey | None) -> SfkError:
-    """Return an error with the key struck out wherever the API, or a proxy, may have echoed it."""
+    """Return an error with the key struck out wherever the API, or a proxy, may have echoed it.
+
+    What caused it comes without its traceback.
+    """
+    cause = error.__cause__
+    if cause is not None:
+        _bare(cause)
     if key is None:
         return error
     known = error.details
@@ -308,7 +326,6 @@ def redacted(error: SfkError, key: ApiKey | None) -> SfkError:
     clean = type(error)(
         key.redact(error.message), msgspec.structs.replace(known, body=body, **texts)
     )
-    cause = error.__cause__
     # aiohttp quotes what it cannot read of an answer; then the cause cannot be shown.
     tells = key.redact(repr(cause)) != repr(cause) or key.redact(str(cause)) != str(cause)
     clean.__cause__ = None if tells else cause

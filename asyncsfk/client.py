@@ -27,6 +27,7 @@ from asyncsfk.config import (
     Config,
     Retry,
     Timeout,
+    check_config,
     make_config,
 )
 from asyncsfk.errors import ClientStateError, ConfigurationError, InvalidArgumentError
@@ -190,6 +191,7 @@ class Client(Runs):
         Raises:
             ConfigurationError: A setting is unusable.
         """
+        check_config(config)
         client = cls.__new__(cls)
         client._set_up(config, max_credits, session, on_event)  # noqa: SLF001 - of this class
         return client

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
 import re
+import sys
 from typing import Any, NoReturn, Self
 from urllib.parse import urlsplit
 
@@ -24,6 +24,7 @@ DEFAULT_MAX_BODY_BYTES = 16 * 1024 * 1024
 
 _HEADER_VALUE = re.compile(r"[!-~]+(?: [!-~]+)*")
 _KEY = re.compile(r"[!-~]+")
+_HOST = re.compile(r"(?:\[[^\[\]]+\]|[\w.~-]+)(?::\d+)?")
 
 
 def _refuse(message: str) -> NoReturn:
@@ -33,7 +34,7 @@ def _refuse(message: str) -> NoReturn:
 def _check_positive(name: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         _refuse(f"{name} must be a number, not {value!r}")
-    if not value > 0 or not math.isfinite(value):
+    if not 0 < value <= sys.float_info.max:
         _refuse(f"{name} must be a positive number, not {value!r}")
 
 
@@ -123,6 +124,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     def none(cls) -> Self:
         """Return a policy that never tries anything again."""
         return cls(attempts=1, server_errors=0, lost=0, quota=0)
+
+
+def _is_key(value: object) -> bool:
+    return value is None or isinstance(value, ApiKey)
 
 
 class _HeaderValue(str):
@@ -224,6 +229,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     allow_insecure_http: bool = False
 
     def __post_init__(self) -> None:
+        if not _is_key(self.api_key):
+            # It would be the key, and this is in the traceback.
+            msgspec.structs.force_setattr(self, "api_key", None)
+            _refuse("a Config takes no key that could be seen: give it to a Client")
         _check_count("concurrency", self.concurrency, least=1)
         if self.rate is not None:
             _check_positive("rate", self.rate)
@@ -249,9 +258,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             self._check_proxy(self.proxy)
 
     def _check_proxy(self, proxy: str) -> None:
-        scheme = urlsplit(proxy).scheme
-        if scheme not in {"http", "https"}:
-            _refuse("proxy must be an http:// or https:// URL")
+        if not _is_proxy(proxy):
+            # Not shown: it can hold a password.
+            _refuse("proxy must be an http:// or https:// URL with a host")
         # An https origin is reached through a tunnel; a plain one would show the proxy the key.
         if not self.is_encrypted and not self.allow_insecure_http:
             _refuse(
@@ -273,6 +282,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         # A proxy's URL can hold a password.
         return f"Config({shown}, proxy={'***' if self.proxy else None})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        proxy = "***" if self.proxy else None
+        return list((msgspec.structs.asdict(self) | {"proxy": proxy}).items())
+
 
 def make_config(key: ApiKey | None, base_url: str | None, **settings: Any) -> Config:  # noqa: ANN401 - the fields of Config
     """Return a checked config; key and origin default to the environment, then to the public API.
@@ -283,6 +296,25 @@ def make_config(key: ApiKey | None, base_url: str | None, **settings: Any) -> Co
     url = base_url or os.environ.get(URL_VARIABLE) or DEFAULT_BASE_URL
     _check_type("base_url", url, str)
     return Config(base_url=url.rstrip("/"), api_key=key or key_from_environment(), **settings)
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    host = parts.netloc.rpartition("@")[2]
+    return bool(parts.scheme in {"http", "https"} and _HOST.fullmatch(host) and url.isprintable())
+
+
+def check_config(value: object) -> None:
+    """Refuse what is no config.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    _check_type("config", value, Config)
 
 
 def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
@@ -298,6 +330,8 @@ def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
         _refuse("base_url must be an http:// or https:// URL with a host")
     if not url.isascii() or not url.isprintable() or " " in url:
         _refuse(f"base_url must be plain ASCII: {url!r}")
+    if not _HOST.fullmatch(parts.netloc):
+        _refuse(f"base_url has no proper host: {url!r}")
     if "?" in url or "#" in url:
         _refuse(f"base_url must have no query and no fragment: {url!r}")
     if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(parts.hostname):

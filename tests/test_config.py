@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import traceback
 
 import msgspec
 import pytest
@@ -67,7 +68,10 @@ REFUSED = {
     "max_body_bytes": [0, *NOT_COUNTS],
     "rate": NOT_POSITIVE,
     "user_agent": ["", " ", "a\nb", "a\r\nX: y", "caf\u00e9", "\0", "a "],
-    "proxy": ["", "proxy:3128", "socks5://proxy", "file:///x"],
+    "proxy": [
+        *("", "proxy:3128", "socks5://proxy", "file:///x", "http://", "http://[::1", "http://h\n"),
+        *("http://h:99999", "http://h:x", "http://user:word@"),
+    ],
     "base_url": [
         "api.socialfetch.dev",
         "//api.socialfetch.dev",
@@ -82,6 +86,8 @@ REFUSED = {
         "https://api.socialfetch.dev/\n",
         "https://\u00e4pi.socialfetch.dev",
         "https://[::1",
+        "https://[::1]x",
+        "https://h\\x",
         "javascript:alert(1)",
     ],
 }
@@ -112,6 +118,9 @@ def test_an_unusable_setting_is_refused(name, value):
         ("total", lambda: Timeout(total="5")),
         ("backoff", lambda: Retry(backoff=None)),
         ("backoff", lambda: Retry(backoff="5")),
+        ("rate", lambda: Client(KEY, rate=10**400)),
+        ("total", lambda: Timeout(total=10**400)),
+        ("config", lambda: Client.from_config(None)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -211,10 +220,10 @@ def test_a_client_that_could_not_be_made_can_be_shown():
     with pytest.raises(ConfigurationError) as caught:
         Client(KEY, concurrency=0)
     frames = []
-    traceback = caught.value.__traceback__
-    while traceback is not None:
-        frames.append(traceback.tb_frame)
-        traceback = traceback.tb_next
+    trace = caught.value.__traceback__
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
     (half_made,) = {
         frame.f_locals["self"]
         for frame in frames
@@ -232,6 +241,16 @@ async def test_a_run_without_a_key_is_refused_at_once():
             await client.showcase_page("a")
         assert caught.value.route.endswith("/showcase-products")
         assert server.hits == 0
+
+
+def test_a_config_takes_no_key_that_can_be_seen():
+    """A key in a plain string would be in the config's repr, and in its pickle."""
+    with pytest.raises(ConfigurationError, match="give it to a Client") as caught:
+        Config(api_key=KEY)
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    ours = [frame for frame in told.stack if frame.filename != __file__]
+    assert ours
+    assert KEY not in repr([frame.locals for frame in ours])
 
 
 def test_a_config_makes_a_client_again(monkeypatch):

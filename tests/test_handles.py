@@ -73,6 +73,8 @@ async def test_a_bad_handle_is_refused_before_anything_is_sent(given_as):
         ("@MrBeast", "mrbeast"),
         ("https://www.instagram.com/mrbeast/?hl=en", "mrbeast"),
         ("instagram.com/mr.beast_6000", "mr.beast_6000"),
+        ("https://m.instagram.com/@mrbeast", "mrbeast"),
+        ("https://instagram.com/_u/mrbeast/", "mrbeast"),
     ],
 )
 async def test_an_instagram_handle_is_sent_bare(given_as, sent):
@@ -149,12 +151,19 @@ async def stub():
         yield f"http://{host}:{port}", seen
 
 
-@pytest.mark.parametrize("page", ["p/Cxyz", "reel/abc", "stories/mrbeast/1", "explore/tags/x"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        *("www.instagram.com/p/Cxyz", "www.instagram.com/reel/abc", "instagram.com/explore/tags/x"),
+        *("www.instagram.com/stories/mrbeast/1", "instagram.com/tags/x", "instagram.com/about/"),
+        *("help.instagram.com/123", "about.instagram.com/blog", "instagram.com/_u/"),
+    ],
+)
 async def test_an_instagram_page_that_is_no_profile_is_refused(page):
-    """The URL of a post is not taken for that of an account named p."""
+    """The URL of a post or a help page is not taken for that of an account of such a name."""
     async with told(b"") as (server, client):
-        with pytest.raises(InvalidArgumentError, match="Instagram profile"):
-            await client.instagram_profile(f"https://www.instagram.com/{page}/")
+        with pytest.raises(InvalidArgumentError, match="Instagram"):
+            await client.instagram_profile(f"https://{page}/")
         assert server.hits == 0
 
 

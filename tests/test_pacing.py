@@ -370,7 +370,8 @@ async def test_a_paused_call_can_be_cancelled():
         assert client.usage.maybe == 0
 
 
-async def test_calls_refused_together_do_not_return_together():
+@pytest.mark.parametrize("retry", [Retry(), Retry(backoff=0.01)], ids=["default", "short"])
+async def test_calls_refused_together_do_not_return_together(retry):
     """After a Retry-After that many calls were told at once, they come back one by one."""
     count = 100
     async with (
@@ -378,7 +379,7 @@ async def test_calls_refused_together_do_not_return_together():
             latency=Latency.fixed(0.3),
             faults=[Fault.status(503, retry_after="2", requests=range(1, count + 1))],
         ) as sim,
-        Client(sim.api_key, base_url=sim.url, concurrency=count) as client,
+        Client(sim.api_key, base_url=sim.url, concurrency=count, retry=retry) as client,
     ):
         outcomes = await client.fetch_showcases(sim.handles(count), max_pages=1)
         assert {outcome.status for outcome in outcomes} == {"complete"}

@@ -365,6 +365,8 @@ async def test_a_bad_path_is_refused_before_sending(path):
     "arguments",
     [
         {"params": {"x": ""}},
+        {"params": [("x", "y")]},
+        {"params": "x=y"},
         {"params": {"x": 1.5}},
         {"params": {"x": ["y"]}},
         {"params": {"x": b"y"}},

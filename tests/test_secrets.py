@@ -17,10 +17,12 @@ from rich.traceback import Traceback
 
 import asyncsfk
 from asyncsfk import (
+    Archive,
     Client,
     Config,
     ConfigurationError,
     ConnectionFailedError,
+    ConnectionLostError,
     ForbiddenError,
     Retry,
     SfkError,
@@ -301,6 +303,36 @@ async def test_a_proxy_sees_no_key():
         assert proxy.heads[0].startswith(b"CONNECT api.example:443 ")
         assert not any(shows_key(head) for head in proxy.heads)
     assert_error_hidden(error)
+
+
+async def test_the_password_of_a_proxy_does_not_show(tmp_path, listener):
+    """A proxy's refusal is told without the password that is in its URL, in an archive too."""
+    async with raw_server(http(407, b"no")) as proxy:
+        url = proxy.url.replace("//", "//user:PASSWD@")
+        options = {"base_url": "https://api.example", "proxy": url, "retry": ONCE}
+        async with (
+            Client(KEY, **options, on_event=listener.events.append) as client,
+            Archive(tmp_path / "one.sfk") as archive,
+        ):
+            assert "PASSWD" not in repr(client.config) + str(client.config.__rich_repr__())
+            error = await failure(client.showcase_page(HANDLE, archive=archive))
+            await client.fetch_showcases([HANDLE], archive=archive)
+    shown = "".join(traceback.format_exception(error)) + repr(listener.events)
+    assert "***@127.0.0.1" in shown
+    assert "PASSWD" not in shown + listener.caplog.text
+    assert b"PASSWD" not in (tmp_path / "one.sfk").read_bytes()
+
+
+async def test_the_traceback_of_a_lost_answer_shows_no_key():
+    """What had come of an answer that was cut, and may echo the key, is in no frame."""
+    async with told(http(200, KEY.encode(), "Content-Length: 900", length=False)) as (_, client):
+        error = await failure(client.showcase_page(HANDLE), ConnectionLostError)
+    assert_untraced(error)
+    async with told(http(200, KEY.encode(), "Content-Length: 900", length=False)) as (_, client):
+        (outcome,) = await client.fetch_showcases([HANDLE])
+    # Else many kept outcomes keep many bodies.
+    assert outcome.error.__traceback__ is None
+    assert outcome.error.__cause__.__traceback__ is None
 
 
 async def test_an_on_event_that_raises_shows_no_key(listener):

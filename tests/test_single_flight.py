@@ -199,6 +199,8 @@ async def test_an_application_whose_tasks_begin_eagerly(tmp_path):
         assert {outcome.status for outcome in outcomes} == {"complete"}
         assert sim.ledger.charged == client.usage.charged == 1 + 4 * 3
         assert run.usage.charged == 4 * 3
+        async with client.showcases(sim.handles(30), ordered=True) as run:
+            assert [outcome.handle async for outcome in run] == list(sim.handles(30))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")

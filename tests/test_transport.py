@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -29,7 +30,18 @@ from asyncsfk import (
     Usage,
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
-from tests.support import KEY, ONCE, SHOWCASE, chunked, client_of, failure, http, raw_server, told
+from tests.support import (
+    KEY,
+    ONCE,
+    SHOWCASE,
+    chunked,
+    client_of,
+    failure,
+    http,
+    raw_server,
+    running,
+    told,
+)
 
 HANDLE = "long.90products"
 
@@ -581,6 +593,25 @@ async def test_a_silent_server_times_out_on_time(limits, seconds):
         assert error.usage.maybe == 1
 
 
+@pytest.mark.real_time
+@pytest.mark.parametrize("limits", [Timeout(read=0.3), Timeout(total=0.3)], ids=["read", "total"])
+async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_taken(limits):
+    """What lies in the socket is paid for: a program that was stopped for a while takes it."""
+    with running(latency=Latency.fixed(0.1)) as sim:
+        async with client_of(sim, timeout=limits, retry=ONCE) as client:
+            calls = [asyncio.create_task(client.showcase_page(f"x{n}")) for n in range(5)]
+            while sim.ledger.max_in_flight < len(calls):  # noqa: ASYNC110 - of another thread
+                await asyncio.sleep(0.01)
+            until = time.monotonic() + 0.6
+            while time.monotonic() < until:
+                pass
+            pages = await asyncio.gather(*calls)
+            assert sim.ledger.requests == len(pages) == client.usage.charged
+            # It still knows a silent server.
+            sim.add_fault(Fault.hang())
+            await failure(client.showcase_page("y"), RequestTimeoutError)
+
+
 @pytest.mark.parametrize("early", [-0.01, 0, 0.01], ids=["before", "with", "after"])
 async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
     """Both at the same moment: the call ends once, in either way, and the client goes on."""
@@ -598,7 +629,12 @@ async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
         assert (await client.showcase_page(HANDLE)).products
 
 
-async def test_a_connection_that_is_never_accepted_is_free(session_kind):
+@pytest.mark.parametrize(
+    "limits",
+    [Timeout(connect=2), Timeout(total=2), Timeout(read=2, total=2, connect=3)],
+    ids=["connect", "total", "both"],
+)
+async def test_a_connection_that_is_never_accepted_is_free(session_kind, limits):
     """Giving up on the connection itself costs nothing, for nothing was sent."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
         sim = SimpleNamespace(url=f"http://127.0.0.1:{deaf.getsockname()[1]}", api_key=KEY)
@@ -606,7 +642,7 @@ async def test_a_connection_that_is_never_accepted_is_free(session_kind):
             crowd = stack.enter_context(socket.socket())
             crowd.setblocking(False)
             crowd.connect_ex(deaf.getsockname())
-        async with open_client(sim, session_kind, timeout=Timeout(connect=2)) as client:
+        async with open_client(sim, session_kind, timeout=limits) as client:
             loop = asyncio.get_running_loop()
             started = loop.time()
             error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
@@ -654,6 +690,36 @@ async def test_a_host_that_cannot_be_is_no_connection(host):
     async with Client(KEY, base_url=f"https://{host}", retry=Retry.none()) as client:
         error = await failure(client.showcase_page("x"), ConnectionFailedError)
         assert error.usage.maybe == 0
+
+
+@pytest.mark.parametrize("proxy", ["http://[::1", "http://h:99999", "://", "//h:1"])
+async def test_a_proxy_of_the_environment_that_is_no_url_is_no_connection(proxy, monkeypatch):
+    """What the environment says of a proxy can be anything; nothing is sent then."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    options = {"base_url": "https://127.0.0.1:9", "trust_env": True, "retry": ONCE}
+    async with Client(KEY, **options) as client:
+        error = await failure(client.showcase_page("x"), ConnectionFailedError)
+        assert error.usage.maybe == 0
+
+
+async def test_a_session_closed_in_between_is_no_attempt():
+    """What could not even be tried again counts neither as an attempt nor as a retry."""
+    closing = None
+
+    def on_event(event):
+        nonlocal closing
+        if isinstance(event, RequestRetried):
+            closing = asyncio.create_task(session.close())
+
+    async with (
+        Simulator(faults=[Fault.status(503)]) as sim,
+        aiohttp.ClientSession() as session,
+        client_of(sim, session=session, retry=Retry(), on_event=on_event) as client,
+    ):
+        error = await failure(client.showcase_page("x"), ClientStateError)
+        await closing
+        assert sim.ledger.requests == error.attempts == client.usage.requests == 1
+        assert client.usage.retries == 0
 
 
 async def test_what_a_hook_of_a_borrowed_session_raises_is_counted():
