@@ -130,29 +130,29 @@ class Attempts:
     async def _enter(
         self, request: Request, payer: Payer, keep: Keep | None
     ) -> tuple[Reservations, Exposed | None]:
-        """Reserve the price, put it on file and get a place; return what was reserved and filed."""
+        """Reserve the price, get a place and put it on file; return what was reserved and filed."""
         least = request.price
         if keep is not None:
             least = keep.store.price(least, request.route)
         while True:
             reserved = await reserve_all(lambda: payer.budgets, least, request.route)
-            price, exposed = reserved.credits, None
+            price = reserved.credits
             try:
-                if keep is not None:
-                    exposed = await keep.store.expose(price)
                 await self._gate.enter()
             except BaseException:
                 reserved.release()
-                if keep is not None and exposed is not None:
-                    keep.store.cover(exposed)
                 raise
             if reserved.credits == price:
-                return reserved, exposed
+                try:
+                    # Last of all: the archive may have broken, or be closed, while it waited.
+                    return reserved, None if keep is None else await keep.store.expose(price)
+                except BaseException:
+                    self._gate.leave()
+                    reserved.release()
+                    raise
             # The price rose while it waited for its place, and it need not pass the ceiling.
             self._gate.leave()
             reserved.release()
-            if keep is not None and exposed is not None:
-                keep.store.cover(exposed)
 
     async def _exchange(self, this: _Try) -> tuple[Answer, Attempt | None]:
         """Send one request and settle it, whatever becomes of it."""

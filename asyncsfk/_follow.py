@@ -116,16 +116,19 @@ class Follower:
             request_ids=tuple(request_ids),
         )
 
-    async def keep(self, outcome: Outcome, known: Showcase | None) -> Outcome:
-        """Put an outcome on file before it is handed out; return it, or what it is without that.
+    async def keep(self, outcome: Outcome, known: Showcase | None) -> tuple[Outcome, bool]:
+        """Put an outcome on file before it is handed out.
 
         Args:
             outcome: What became of a creator.
             known: What was on file of it before.
+
+        Returns:
+            The outcome, or what it is without that; and whether it is on file.
         """
         keep = self.terms.keep
         if keep is None or isinstance(outcome.error, RunStoppedError):
-            return outcome
+            return outcome, False
         error = outcome.error and outcome.error.evolve(body=None, partial=())
         told = msgspec.structs.replace(outcome, products=(), error=error)
         try:
@@ -146,8 +149,9 @@ class Follower:
             failed = failed.evolve(handle=outcome.handle, cursor=outcome.next_cursor)
             status: Status = "partial" if outcome.pages else "failed"
             if outcome.error is None:
-                return msgspec.structs.replace(outcome, status=status, error=failed)
-        return outcome
+                outcome = msgspec.structs.replace(outcome, status=status, error=failed)
+            return outcome, False
+        return outcome, True
 
     def stop(self, error: SfkError) -> None:
         """Buy nothing more; the first reason counts."""

@@ -114,3 +114,7 @@ class SeenHandles:
             return False
         self._lines[bucket] = lines + line
         return True
+
+    def __contains__(self, handle: str) -> bool:
+        line = b"\n%b\n" % handle.encode()
+        return line in self._lines.get(hash(handle) % self._BUCKETS, b"\n")

@@ -307,9 +307,11 @@ class ShowcaseRun:
 
     async def _work_kept(self, handle: str, emit: Emit[Outcome | ShowcasePage]) -> None:
         """Work on a creator of whom there may be pages, or an outcome of this very run, on file."""
-        keep, dedupe = self._terms.keep, self._options.dedupe
+        keep = self._terms.keep
         assert keep is not None  # noqa: S101 - for the type checkers: it was asked for
-        if dedupe and handle in self._under_way:
+        # The archive remembers those that are finished, but for those that it could not take.
+        seen = self._seen
+        if seen is not None and (handle in self._under_way or handle in seen):
             self._counts["duplicates"] += 1
             return
         self._under_way.add(handle)
@@ -329,17 +331,20 @@ class ShowcaseRun:
         try:
             known = await trail.open()
         except ArchiveError as error:
-            self._counts["started"] += 1
+            self._is_new(handle)
             self._follower.stop(error)
             return Outcome(handle=handle, status="skipped", error=error.evolve(handle=handle))
-        if self._options.dedupe and known is not None and known.is_finished_by(self._stamp):
+        if self._seen is not None and known is not None and known.is_finished_by(self._stamp):
             self._counts["duplicates"] += 1
             return None
         self._counts["started"] += 1
         on_page = emit if self._by_page else None
         # On file before it is handed out, and before its handle can come again.
         outcome = await self._follower.follow(handle, trail, on_page)
-        return await self._follower.keep(outcome, known)
+        outcome, is_on_file = await self._follower.keep(outcome, known)
+        if self._seen is not None and not is_on_file:
+            self._seen.add(handle)
+        return outcome
 
     def _is_new(self, trace: str) -> bool:
         """Count a handle as begun, or as one that came before."""

@@ -173,7 +173,10 @@ class Runs(Calls):
             refresh=refresh,
             restart_stale=restart_stale,
         ) as run:
-            outcomes = {outcome.handle: outcome async for outcome in run}
+            outcomes: dict[str, Outcome] = {}
+            async for outcome in run:
+                # Should an archive have broken, a handle that comes again can have another.
+                outcomes.setdefault(outcome.handle, outcome)
         return [outcomes[slot] if isinstance(slot, str) else slot for slot in slots]
 
     async def plan(

@@ -136,13 +136,16 @@ def made_sense_of(path: Path) -> Generator[None]:
 def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
     """Open a database, to be used by one thread at a time; transactions are explicit."""
     flag = "&immutable=1" if immutable else ""
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}{flag}",
         uri=True,
         isolation_level=None,
         timeout=10.0,
         check_same_thread=False,
     )
+    # No files of its own elsewhere: there may be no room, no right to write, no number left.
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -65,6 +65,8 @@ class Store:
         )
         self._exposed = 0
         self._covered = 0
+        # Of what is exposed that which is counted as charged or maybe, and not on file yet.
+        self._told = 0
         self._in_air: set[Exposed] = set()
         self._landed = asyncio.Event()
         self._refusal: ArchiveError | None = None
@@ -79,8 +81,8 @@ class Store:
 
     @property
     def exposed(self) -> int:
-        """Credits that requests under way may cost."""
-        return self._exposed
+        """Credits that requests under way may cost, of which nothing has come yet."""
+        return self._exposed - self._told
 
     @property
     def notes(self) -> dict[str, str]:
@@ -187,7 +189,7 @@ class Store:
         """Put on file, before a request is sent, that it may be charged, should we die.
 
         What is on file covers some more requests than there are, so that few have to wait. Once
-        this has returned, `cover` must follow, or what is kept of the request and then `leave`.
+        this has returned, what is kept of the request must follow, or `leave`.
 
         Raises:
             ArchiveError: It could not be put on file: nothing must be sent.
@@ -205,14 +207,11 @@ class Store:
                 await self._writer.submit(Exposure(self._file.session, cover))
                 self._covered = max(self._covered, cover)
         except BaseException:
-            self.cover(exposed)
+            # It is not going to be sent.
+            self._exposed -= credits
+            self.leave(exposed)
             raise
         return exposed
-
-    def cover(self, exposed: Exposed) -> None:
-        """Take back what was exposed for a request that was never sent."""
-        self._exposed -= exposed.credits
-        self.leave(exposed)
 
     def leave(self, exposed: Exposed) -> None:
         """Wait no longer for a request; what was exposed for it stays so, unless it is kept."""
@@ -256,6 +255,8 @@ class Store:
             self._check()
         self.charged += attempt.charged
         self.maybe += attempt.maybe
+        if attempt.exposed is not None:
+            self._told += attempt.exposed.credits
         if attempt.charged > 1:
             self._file.prices[attempt.route] = self.price(attempt.charged, attempt.route)
         return self._writer.submit(write)
@@ -272,6 +273,7 @@ class Store:
                 # What the ledger could not be told stays exposed.
                 if error is None:
                     self._exposed -= attempt.exposed.credits
+                    self._told -= attempt.exposed.credits
                 self.leave(attempt.exposed)
 
     def _tell(self, page: Page) -> None:
