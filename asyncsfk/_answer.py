@@ -32,13 +32,13 @@ class Answer(msgspec.Struct, frozen=True):
     Attributes:
         result: The answer, or the error.
         response: What came over the wire, where something did.
-        store: The archive's file that holds it.
-        row: How it was kept there before the call.
+        stores: The archives' files that hold it.
+        row: How it was kept in the one of them before the call.
     """
 
     result: Received | SfkError
     response: Response | None = None
-    store: Store | None = None
+    stores: tuple[Store, ...] = ()
     row: PageRow | None = None
 
     def __repr__(self) -> str:
@@ -61,8 +61,11 @@ class Answer(msgspec.Struct, frozen=True):
         that is not the joiner's, or is too old.
         """
         if self.row is not None:
-            return keep is not None and keep.store is self.store and keep.takes(self.row)
-        return not isinstance(self.result, ArchiveError | BudgetReachedError | RunStoppedError)
+            return keep is not None and keep.store in self.stores and keep.takes(self.row)
+        if isinstance(self.result, ArchiveError):
+            # Of the beginner's archive, but there may be what it could not keep.
+            return self.paid is not None
+        return not isinstance(self.result, BudgetReachedError | RunStoppedError)
 
 
 def placed(error: SfkError, request: Request) -> SfkError:

@@ -287,7 +287,7 @@ class Attempts:
             body = None if paid is None else result.body
             known = error.evolve(body=body, status=line.status, request_id=line.request_id)
             return Answer(_wire.redacted(known, self._config.api_key), answer.response)
-        return Answer(result, answer.response, keep.store)
+        return Answer(result, answer.response, (keep.store,))
 
     def _heed(self, error: SfkError, started: float) -> None:
         """Let the gate know of a failure that concerns all calls, or of its absence."""

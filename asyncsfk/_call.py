@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import msgspec
 
 from asyncsfk import _wire
 from asyncsfk._answer import Answer, placed, priced, shared
-from asyncsfk._flight import SingleFlight
+from asyncsfk._flight import Landing, SingleFlight
 from asyncsfk._keep import line_of
 from asyncsfk._messages import Received
 from asyncsfk._retry import Failure, RetryQuota, Stop, decide, failure_of
@@ -92,28 +93,40 @@ class Caller:
         """
         if request.needs_key:
             self.require_key(request.route)
-        while True:
-            if self._closing:
-                raise placed(ClientStateError("the client is closed"), request)
-            try:
-                landing = await self._flights.do(
-                    request.target, partial(self._perform, request, payer, keep), payer
-                )
-            except (ClientStateError, RunStoppedError) as error:
-                raise placed(error, request) from None
-            answer = landing.result
-            if landing.began or landing.was_stopped or answer.serves(keep):
-                break
-            # It ended for a reason of its beginner's alone, or came from another's archive.
-        if keep is not None and not landing.began and answer.store is not keep.store:
-            await self._keep_too(request, answer, keep)
+        landing = await self._come_by(request, payer, keep)
+        answer = landing.result
         result = answer.result
         if not landing.began:
             cost = result.usage if landing.answers else Usage()
+            result = self._for_others(request, answer)
+            if keep is not None and keep.store not in answer.stores:
+                await self._keep_too(request, answer, result, keep)
             result = shared(request, result, cost, self._config.api_key)
         if isinstance(result, SfkError):
             raise result
         return result
+
+    async def _come_by(self, request: Request, payer: Payer, keep: Keep | None) -> Landing[Answer]:
+        """Return an answer that will do, by joining a call under way or beginning one."""
+        while True:
+            if self._closing:
+                raise placed(ClientStateError("the client is closed"), request)
+            if keep is not None and request.target in self._flights:
+                # Those under way may have been told to buy afresh what will do for this one.
+                answer = await self._look_up(request, keep)
+                if answer is not None:
+                    if isinstance(answer.result, SfkError):
+                        answer = Answer(placed(answer.result, request))
+                    return Landing(answer, answers=False, began=True, was_stopped=False)
+            try:
+                landing = await self._flights.do(
+                    request.target, partial(self._perform, request, payer, keep), payer, keep
+                )
+            except (ClientStateError, RunStoppedError) as error:
+                raise placed(error, request) from None
+            if landing.began or landing.was_stopped or landing.result.serves(keep):
+                return landing
+            # It ended for a reason of its beginner's alone, or came from another's archive.
 
     def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
         """End a payer's calls with an error; what has been sent may land, unless ``now``."""
@@ -129,7 +142,6 @@ class Caller:
     ) -> Answer:
         """Make a call and return what came of it, with what all its attempts cost."""
         failures: list[Failure] = []
-        flight.keeps = keep is not None
         try:
             answer = await self._find(request, keep, flight)
             if answer is None:
@@ -140,6 +152,7 @@ class Caller:
             if (stopped := flight.verdict) is None:
                 raise
             answer = Answer(stopped)
+        answer = await self._keep_for_others(request, answer, flight)
         result, cost = answer.result, flight.cost.usage
         if isinstance(result, SfkError):
             result = placed(result, request).evolve(attempts=cost.requests)
@@ -157,16 +170,21 @@ class Caller:
             return Answer(flight.verdict)
         if keep is None:
             return None
+        answer = await self._look_up(request, keep)
+        return Answer(keep.offline) if answer is None and keep.offline is not None else answer
+
+    async def _look_up(self, request: Request, keep: Keep) -> Answer | None:
+        """Return the answer that is kept, if there is one that will do."""
         row = await keep.find(request)
         if row is None:
-            return None if keep.offline is None else Answer(keep.offline)
+            return None
         # Decoded anew: what an older version could not read, this one may.
         result = _wire.read_kept(
             request, row.encoding, row.body, max_body_bytes=self._config.max_body_bytes
         )
         if isinstance(result, Received) and not row.decoded:
             keep.store.decoded_soon(row.id)
-        return Answer(result, store=keep.store, row=row)
+        return Answer(result, stores=(keep.store,), row=row)
 
     async def _try(
         self,
@@ -219,9 +237,43 @@ class Caller:
             failed = result
             await anyio.sleep(verdict.seconds)
 
-    async def _keep_too(self, request: Request, answer: Answer, keep: Keep) -> None:
-        """Keep an answer in our archive that another caller paid for."""
-        response, result = answer.paid, answer.result
+    async def _keep_for_others(
+        self, request: Request, answer: Answer, flight: Flight[Answer]
+    ) -> Answer:
+        """Keep an answer in the archives of those who joined, before any of them has it.
+
+        Until then whoever comes for it joins, too, in place of buying it again.
+        """
+        if answer.paid is None:
+            return answer
+        # There may come more meanwhile.
+        for keep in flight.keepers:
+            if keep.store not in answer.stores:
+                # Who keeps it there tries again, and is told.
+                with suppress(ArchiveError):
+                    result = self._for_others(request, answer)
+                    await self._keep_too(request, answer, result, keep)
+                    answer = msgspec.structs.replace(answer, stores=(*answer.stores, keep.store))
+        return answer
+
+    def _for_others(self, request: Request, answer: Answer) -> Received | SfkError:
+        """Return what a call came to for those whose archive was not in its way."""
+        response = answer.paid
+        if response is None or not isinstance(answer.result, ArchiveError):
+            return answer.result
+        return _wire.read(
+            request,
+            response,
+            price=0,
+            max_body_bytes=self._config.max_body_bytes,
+            key=self._config.api_key,
+        )
+
+    async def _keep_too(
+        self, request: Request, answer: Answer, result: Received | SfkError, keep: Keep
+    ) -> None:
+        """Keep an answer in an archive that another caller paid for."""
+        response = answer.paid
         if response is not None:
             await keep.put(
                 request,

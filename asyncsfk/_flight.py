@@ -14,6 +14,7 @@ from asyncsfk.usage import Meter
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
+    from asyncsfk._keep import Keep
     from asyncsfk._payer import Payer
     from asyncsfk.errors import SfkError
 
@@ -57,7 +58,8 @@ class Flight(Generic[T]):
         has_begun: Whether it runs; until then it can be told to end, but not be cancelled.
         is_buying: Whether it is, or is to be, paid for: nothing else would do.
         in_air: Whether it is being paid for just now.
-        keeps: Whether what is in the air is worth landing when nobody waits for it.
+        keepers: Where those who came for it keep what it brings: with any it is worth landing when
+            nobody waits for it.
         ended: Why it was told to end, if it was; whoever comes for it still begins anew.
         waiters: Who waits for it.
         abandoned: How often everybody has left it in the air.
@@ -72,7 +74,7 @@ class Flight(Generic[T]):
         "has_begun",
         "in_air",
         "is_buying",
-        "keeps",
+        "keepers",
         "payer",
         "stillborn",
         "task",
@@ -85,7 +87,7 @@ class Flight(Generic[T]):
         self.has_begun = False
         self.is_buying = False
         self.in_air = False
-        self.keeps = False
+        self.keepers: list[Keep] = []
         self.ended: SfkError | None = None
         self.waiters: list[_Waiter[T]] = []
         self.abandoned = 0
@@ -112,7 +114,7 @@ class Flight(Generic[T]):
     @property
     def may_land(self) -> bool:
         """Whether it is given time to land though nobody waits for it."""
-        return self.in_air and self.keeps
+        return self.in_air and bool(self.keepers)
 
     def pays(self, payer: Payer) -> bool:
         """Tell whether its cost was reserved in the budgets of a payer."""
@@ -150,11 +152,16 @@ class SingleFlight(Generic[T]):
         self._flights: dict[Hashable, Flight[T]] = {}
         self._all: set[Flight[T]] = set()
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Tell whether some work is under way that others can join."""
+        return key in self._flights
+
     async def do(
         self,
         key: Hashable,
         work: Callable[[Flight[T]], Coroutine[None, None, T]],
         payer: Payer,
+        keep: Keep | None = None,
     ) -> Landing[T]:
         """Return what comes of the work.
 
@@ -162,6 +169,7 @@ class SingleFlight(Generic[T]):
             key: What the work is for.
             work: Does it, counts its cost in the flight's, and tells when it is in the air.
             payer: Its meter gets that cost if this caller answers for it, even when cancelled.
+            keep: Where this caller keeps what comes of it.
 
         Raises:
             ClientStateError: `aclose` ended the work before it began.
@@ -172,6 +180,8 @@ class SingleFlight(Generic[T]):
             flight = self._begin(key, work, waiter)
         else:
             flight.waiters.append(waiter)
+        if keep is not None:
+            flight.keepers.append(keep)
         try:
             return await waiter.done
         except asyncio.CancelledError:

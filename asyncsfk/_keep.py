@@ -68,7 +68,8 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
 
     def takes(self, row: PageRow) -> bool:
         """Tell whether a kept page will do."""
-        return row.id >= self.floor and row.received >= self.since
+        is_part = self.alone or not row.apart
+        return is_part and row.id >= self.floor and row.received >= self.since
 
     def put(
         self,

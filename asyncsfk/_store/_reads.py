@@ -50,6 +50,7 @@ class PageRow(NamedTuple):
     decoded: int
     encoding: str
     body: bytes
+    apart: int
 
     @classmethod
     def select(cls, rest: str) -> str:
@@ -95,7 +96,7 @@ class Find(msgspec.Struct, frozen=True):
         floor: The lowest id.
         since: The earliest time.
         alone: Take those too that are no part of their showcase; else it must be a part of the
-            one that is there.
+            one that is there, or was there, from ``floor`` on.
     """
 
     key: bytes
@@ -111,10 +112,13 @@ class Find(msgspec.Struct, frozen=True):
             whose = "= (SELECT id FROM showcase WHERE handle = ? AND region = ?)"
         row = connection.execute(
             PageRow.select(
-                f"WHERE part_of {whose} AND key = ? AND id >= ? AND received >= ? "
-                "AND (? OR NOT apart) ORDER BY id DESC LIMIT 1"
+                f"WHERE part_of {whose} AND key = ? AND id >= ? AND received >= ? "  # noqa: S608 - our own words
+                "AND (? OR NOT apart AND id < "
+                # Not of a showcase that was bought afresh since.
+                "(SELECT CASE WHEN floor > ? THEN floor ELSE page.id + 1 END FROM showcase "
+                "WHERE showcase.id = part_of)) ORDER BY id DESC LIMIT 1"
             ),
-            (*names, self.key, self.floor, self.since, self.alone),
+            (*names, self.key, self.floor, self.since, self.alone, self.floor),
         ).fetchone()
         return None if row is None else PageRow(*row)
 
