@@ -11,7 +11,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from typing import Final, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 
@@ -64,7 +64,7 @@ class FanOut(Generic[In, Out]):
         self._ordered = ordered
         self._results: asyncio.Queue[Out | _End] = asyncio.Queue(width)
         self._supervisor: asyncio.Task[None] | None = None
-        self._workers = 0
+        self._workers: set[asyncio.Task[None]] = set()
         self._pulled = 0
         self._last_turn: asyncio.Future[None] | None = None
         self._exhausted = False
@@ -91,6 +91,10 @@ class FanOut(Generic[In, Out]):
         self._exhausted = True
         self._items.stop()
 
+    def employs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Tell whether a task is one of its workers, which cannot wait for their own end."""
+        return task in self._workers
+
     async def aclose(self) -> None:
         """Stop all work at once and wait for its end."""
         self._is_closing = True
@@ -114,9 +118,8 @@ class FanOut(Generic[In, Out]):
         await self._results.put(_END)
 
     def _hire(self, workers: asyncio.TaskGroup) -> None:
-        if self._workers < self._width:
-            self._workers += 1
-            workers.create_task(self._run_worker(workers))
+        if len(self._workers) < self._width:
+            self._workers.add(workers.create_task(self._run_worker(workers)))
 
     async def _run_worker(self, workers: asyncio.TaskGroup) -> None:
         while not self._exhausted:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Sized
-from typing import TYPE_CHECKING, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from asyncsfk._api import Terms
 from asyncsfk._checks import is_callback
 from asyncsfk._fanout import FanOut
 from asyncsfk._follow import Follower
 from asyncsfk._handles import SeenHandles, tiktok_handle, trace
-from asyncsfk._payer import Payer, distinct
+from asyncsfk._shield import to_the_end
 from asyncsfk._trail import Trail
-from asyncsfk.budget import Budget
 from asyncsfk.errors import (
     ArchiveError,
     ClientStateError,
@@ -34,24 +33,9 @@ if TYPE_CHECKING:
     from asyncsfk._fanout import Emit
     from asyncsfk._gate import Gate
     from asyncsfk._options import RunOptions
-    from asyncsfk.archive import Archive
+    from asyncsfk._purse import Purse
+    from asyncsfk.budget import Budget
     from asyncsfk.events import Emitter
-
-
-class Purse(NamedTuple):
-    """What a run may spend, and where what it buys is kept.
-
-    Attributes:
-        own: The budget of its client.
-        max_credits: Its ceiling, or a budget that it shares; without it, only the client's counts.
-        archive: Where its pages are kept, opened by the run unless it is open.
-        origin: Whose answers those are.
-    """
-
-    own: Budget
-    max_credits: int | Budget | None
-    archive: Archive | None
-    origin: str
 
 
 class ShowcaseRun:
@@ -89,16 +73,14 @@ class ShowcaseRun:
         self._counts: Counter[str] = Counter()
         # Within SQLite's integers.
         self._stamp = secrets.randbits(62)
-        self._payer = Payer((purse.own,), self._meter)
-        self._terms = Terms(self._payer)
+        self._terms = purse.terms(self._meter)
         self._follower = Follower(api, options, self._terms, self._stamp)
-        self._budget: Budget | None = None
-        self._owns_archive = False
         self._is_stopping = False
         self._stream: FanOut[object, Outcome | ShowcasePage] | None = None
         self._by_page = False
         self._entered_at: float | None = None
         self._left_at: float | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         progress = self.progress
@@ -120,7 +102,7 @@ class ShowcaseRun:
     @property
     def budget(self) -> Budget | None:
         """The run's own ceiling, or the one that it shares, once it is entered."""
-        return self._budget
+        return self._purse.budget
 
     @property
     def stopped(self) -> SfkError | None:
@@ -160,10 +142,13 @@ class ShowcaseRun:
         self._on_enter(self)
         self._entered_at = self._clock()
         try:
-            await self._open_purse()
+            terms = await self._purse.open(self._options, self._meter, self._stamp)
         except BaseException:
             await self.aclose()
+            # Should it have been left before there was anything to close.
+            await self._purse.close()
             raise
+        self._terms = self._follower.terms = terms
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -172,17 +157,34 @@ class ShowcaseRun:
     async def aclose(self) -> None:
         """End all work of the run; what was received is counted in `usage`.
 
-        With an archive, requests under way get `Timeout.grace` seconds to land in it.
+        With an archive, requests under way get `Timeout.grace` seconds to land in it. Who closes it
+        while another does so waits for the same end, and who is cancelled does so, too.
+
+        Raises:
+            ClientStateError: The iterator of the run's handles cannot close it; `stop` is for that.
         """
-        if self._entered_at is None or self._left_at is not None:
+        if self.employs(asyncio.current_task()):
+            raise ClientStateError("a run's handles cannot close it while it pulls them: stop() it")
+        if self._entered_at is None:
             return
-        self._left_at = self._clock()
+        if self._closing is None:
+            self._left_at = self._clock()
+            # Apart from who closes it, who may be cancelled.
+            self._closing = asyncio.create_task(self._close())
+        if not self._closing.done():
+            await to_the_end(self._closing)
+
+    def employs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Tell whether a task works for the run; not for users."""
+        return self._stream is not None and self._stream.employs(task)
+
+    async def _close(self) -> None:
         try:
             if self._stream is not None:
                 await self._stream.aclose()
         finally:
             self._on_exit(self)
-            await self._close_purse()
+            await self._purse.close()
 
     def stop(self, *, now: bool = False) -> None:
         """Start nothing new, and let the loop over the run end by itself.
@@ -197,7 +199,7 @@ class ShowcaseRun:
         error = RunStoppedError("the run was told to stop")
         self._is_stopping = True
         self._follower.stop(error)
-        self._api.stop(self._payer, error, now=now)
+        self._api.stop(self._terms.payer, error, now=now)
         if self._stream is not None:
             self._stream.stop()
 
@@ -245,47 +247,6 @@ class ShowcaseRun:
         elif self._by_page is not by_page:
             raise ClientStateError("a run streams either outcomes or pages, not both")
         return self._stream
-
-    async def _open_purse(self) -> None:
-        own, max_credits, archive, origin = self._purse
-        keep = None
-        job: list[Budget] = []
-        if archive is not None:
-            if not archive.is_open:
-                await archive.open()
-                self._owns_archive = True
-            archive.bind(origin)
-            keep = archive.keep(max_age=self._options.max_age, refresh=self._options.refresh)
-            job = archive.budgets
-        if isinstance(max_credits, Budget):
-            self._budget = max_credits
-        elif max_credits is not None:
-            # The ceiling is the job's: what earlier runs of its archive spent counts.
-            spent = (0, 0)
-            if keep is not None:
-                # Of what is under way just now nobody knows yet, and will tell this budget.
-                spent = (keep.store.charged, keep.store.maybe + keep.store.exposed)
-            self._budget = Budget(max_credits, charged=spent[0], maybe=spent[1])
-        owned = [] if self._budget is None else [self._budget]
-        if archive is not None and isinstance(max_credits, int):
-            job += owned
-            owned = []
-        if keep is not None:
-            keep.store.runs.add(self._stamp)
-        self._payer = Payer(distinct(own, *owned), self._meter, job)
-        self._terms = Terms(self._payer, keep)
-        self._follower.terms = self._terms
-
-    async def _close_purse(self) -> None:
-        archive = self._purse.archive
-        if archive is None:
-            return
-        if self._terms.keep is not None:
-            self._terms.keep.store.runs.discard(self._stamp)
-        if self._budget in archive.budgets:
-            archive.budgets.remove(self._budget)
-        if self._owns_archive:
-            await archive.aclose()
 
     async def _work(self, given: object, emit: Emit[Outcome | ShowcasePage]) -> None:
         try:

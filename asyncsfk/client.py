@@ -6,7 +6,6 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-import anyio
 from aiolimiter import AsyncLimiter
 
 from asyncsfk import _routes
@@ -16,8 +15,10 @@ from asyncsfk._call import Caller
 from asyncsfk._checks import check_seconds, is_callback
 from asyncsfk._gate import Gate
 from asyncsfk._payer import Payer
-from asyncsfk._run import Purse, ShowcaseRun
+from asyncsfk._purse import Purse
+from asyncsfk._run import ShowcaseRun
 from asyncsfk._runs import Runs
+from asyncsfk._shield import to_the_end
 from asyncsfk._transport import Transport, check_session
 from asyncsfk.budget import Budget
 from asyncsfk.config import (
@@ -103,6 +104,7 @@ class Client(Runs):
     # Of the class, so that one that could not be made can be shown.
     _open: _Open | None = None
     _closed = False
+    _closing: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -237,16 +239,32 @@ class Client(Runs):
     async def aclose(self) -> None:
         """Close the client: end its runs and calls, close the connections that it owns.
 
-        Calls under way in other tasks end with a `ClientStateError`. Closing twice is fine.
+        Calls under way in other tasks end with a `ClientStateError`. Closing twice is fine: who
+        closes it while another does so waits for the same end, and who is cancelled does so, too.
+
+        Raises:
+            ClientStateError: It was opened in another event loop, or a run's handles would close
+                it, which that run pulls.
         """
+        if (parts := self._open) is not None:
+            if parts.loop.is_running():
+                parts = self._parts
+            task = asyncio.current_task()
+            if any(run.employs(task) for run in self._runs):
+                raise ClientStateError("a run's handles cannot close its client: stop() the run")
+            self._open = None
+            # Apart from who closes it, who may be cancelled.
+            self._closing = asyncio.create_task(self._close(parts))
         self._closed = True
-        if self._open is None:
-            return
-        parts, self._open = self._open, None
-        with anyio.CancelScope(shield=True):
+        if self._closing is not None and not self._closing.done():
+            await to_the_end(self._closing)
+
+    async def _close(self, parts: _Open) -> None:
+        try:
             for run in tuple(self._runs):
                 await run.aclose()
             await parts.caller.aclose()
+        finally:
             await parts.transport.aclose()
 
     @property

@@ -9,24 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
+from asyncsfk._shield import to_the_end
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-async def to_the_end(work: asyncio.Future[R]) -> R:
-    """Wait for work even when cancelled, and return its result."""
-    with anyio.CancelScope(shield=True):
-        try:
-            await asyncio.wait({work})
-        except asyncio.CancelledError:
-            await asyncio.wait({work})
-            # Being cancelled is what counts.
-            work.exception()
-            raise
-    return work.result()
 
 
 class Batches(Generic[T]):

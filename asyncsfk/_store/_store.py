@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from asyncsfk._store._batches import Batches, to_the_end
+from asyncsfk._shield import to_the_end
+from asyncsfk._store._batches import Batches
 from asyncsfk._store._bloom import BloomFilter
 from asyncsfk._store._file import File
 from asyncsfk._store._reads import Find, FindShowcase, PageRow, Read, Showcase

@@ -1,0 +1,107 @@
+"""What a run may spend, and where what it buys is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asyncsfk._api import Terms
+from asyncsfk._payer import Payer, distinct
+from asyncsfk.budget import Budget
+from asyncsfk.errors import ClientStateError
+
+if TYPE_CHECKING:
+    from asyncsfk._keep import Keep
+    from asyncsfk._options import RunOptions
+    from asyncsfk.archive import Archive
+    from asyncsfk.usage import Meter
+
+
+class Purse:
+    """A run's budgets and its archive, which it opens, unless it is open, and closes again.
+
+    Args:
+        own: The budget of its client.
+        max_credits: The run's ceiling, or a budget that it shares; without it, only the client's
+            counts.
+        archive: Where its pages are kept.
+        origin: Whose answers those are.
+
+    Attributes:
+        budget: The run's own ceiling, or the one that it shares, once it is open.
+    """
+
+    def __init__(
+        self,
+        own: Budget,
+        max_credits: int | Budget | None,
+        archive: Archive | None,
+        origin: str,
+    ) -> None:
+        self._own = own
+        self._max_credits = max_credits
+        self._archive = archive
+        self._origin = origin
+        self._keep: Keep | None = None
+        self._stamp = 0
+        self._owns_archive = False
+        self._is_closed = False
+        self.budget: Budget | None = None
+
+    def terms(self, meter: Meter) -> Terms:
+        """Return what counts until it is open: calls in the client's budget alone."""
+        return Terms(Payer((self._own,), meter))
+
+    async def open(self, options: RunOptions, meter: Meter, stamp: int) -> Terms:
+        """Return on what terms the run's calls are made.
+
+        Args:
+            options: What the run was told.
+            meter: Counts what it costs.
+            stamp: Tells it from other runs in the archive.
+
+        Raises:
+            ArchiveError: The archive cannot be used.
+            ClientStateError: It was closed meanwhile.
+        """
+        archive, max_credits = self._archive, self._max_credits
+        job: list[Budget] = []
+        if archive is not None:
+            if not archive.is_open:
+                await archive.open()
+                self._owns_archive = True
+            if self._is_closed:
+                raise ClientStateError("the client was closed while the run was entered")
+            archive.bind(self._origin)
+            self._keep = archive.keep(max_age=options.max_age, refresh=options.refresh)
+            job = archive.budgets
+        if isinstance(max_credits, Budget):
+            self.budget = max_credits
+        elif max_credits is not None:
+            # The ceiling is the job's: what earlier runs of its archive spent counts.
+            spent = (0, 0)
+            if self._keep is not None:
+                store = self._keep.store
+                # Of what is under way just now nobody knows yet, and will tell this budget.
+                spent = (store.charged, store.maybe + store.exposed)
+            self.budget = Budget(max_credits, charged=spent[0], maybe=spent[1])
+        owned = [] if self.budget is None else [self.budget]
+        if archive is not None and isinstance(max_credits, int):
+            job += owned
+            owned = []
+        if self._keep is not None:
+            self._keep.store.runs.add(stamp)
+            self._stamp = stamp
+        return Terms(Payer(distinct(self._own, *owned), meter, job), self._keep)
+
+    async def close(self) -> None:
+        """Leave the archive, and close it if it was opened here."""
+        self._is_closed = True
+        archive = self._archive
+        if archive is None:
+            return
+        if self._keep is not None:
+            self._keep.store.runs.discard(self._stamp)
+        if self.budget in archive.budgets:
+            archive.budgets.remove(self.budget)
+        if self._owns_archive:
+            await archive.aclose()
