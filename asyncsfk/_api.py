@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asyncsfk._keep import Keep
     from asyncsfk._messages import Received, Request
     from asyncsfk._payer import Payer
+    from asyncsfk.config import ApiKey
     from asyncsfk.events import Emitter
     from asyncsfk.models import Product, Review
 
@@ -55,6 +56,11 @@ class Api:
         self._caller = caller
         self._emit = emit
         self._meter = meter
+
+    @property
+    def key(self) -> ApiKey | None:
+        """What must be seen nowhere."""
+        return self._caller.key
 
     def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
         """End a payer's calls with an error; what has been sent may land, unless ``now``."""

@@ -130,7 +130,10 @@ class Follower:
         if keep is None or isinstance(outcome.error, RunStoppedError):
             return outcome, False
         error = outcome.error and outcome.error.evolve(body=None, partial=())
-        told = msgspec.structs.replace(outcome, products=(), error=error)
+        told = msgspec.structs.replace(outcome, products=(), error=error).to_json()
+        if self._api.key is not None:
+            # The API may echo it in what it says of an account.
+            told = self._api.key.redact_bytes(told)
         try:
             await keep.store.finish(
                 Finish(
@@ -140,7 +143,7 @@ class Follower:
                     others=frozenset(keep.store.runs - {self._stamp}),
                     status=outcome.status,
                     finished=time.time(),
-                    outcome=None if _is_known(outcome, known) else told.to_json(),
+                    outcome=None if _is_known(outcome, known) else told,
                 )
             )
         except SfkError as failed:

@@ -94,15 +94,19 @@ def sql(path, statement, *parameters):
 class Editions:
     """What a `RawServer` says: a showcase of `pages` pages that is another in each edition.
 
-    Cursors are the same in all editions, and those of editions before `fresh` are stale.
+    Cursors are the same in all editions, and those of editions before `fresh` are stale. While it
+    is `failing` there is nothing but errors.
     """
 
     def __init__(self, pages=3):
         self.pages = pages
         self.edition = 1
         self.fresh = 0
+        self.failing = False
 
     def __call__(self, head):
+        if self.failing:
+            return http(500)
         query = parse_qs(urlsplit(head.split(b" ", 2)[1].decode()).query)
         edition, number = query["cursor"][0].split("/") if "cursor" in query else (None, "1")
         if edition is not None and int(edition) < self.fresh:

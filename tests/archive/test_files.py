@@ -493,15 +493,21 @@ async def test_a_read_only_mount(path, written):
 #: Prints a line for each outcome, and what the run and the file say at the end.
 FULL = """
 import asyncio, json, resource, signal, subprocess, sys
+from collections import Counter
 from asyncsfk import Archive, ArchiveWriteError, Client
 from asyncsfk.simulator import Latency, Simulator
 
 path, kind = sys.argv[1:]
-CONCURRENCY = 6
+PACE = {
+    "limit": {"concurrency": 6},
+    "mount": {"concurrency": 6},
+    # Most requests then wait for their turn when the disk is full.
+    "rate": {"concurrency": 40, "rate": 100, "burst": 1},
+}
 
 
 def fill():
-    if kind == "limit":
+    if kind != "mount":
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 
@@ -516,13 +522,15 @@ async def main():
     given, bodies, after = [], 0, None
     async with (
         Simulator(latency=Latency.uniform(0.01, 0.03)) as sim,
-        Client(sim.api_key, base_url=sim.url, concurrency=CONCURRENCY) as client,
+        Client(sim.api_key, base_url=sim.url, **PACE[kind]) as client,
     ):
         fill()
         handles = [f"c{n}.30products" for n in range(60)]
+        outcomes = Counter()
         try:
-            async with client.showcases(handles, archive=path) as run:
+            async with client.showcases(handles * 2, archive=path) as run:
                 async for outcome in run:
+                    outcomes[outcome.handle] += 1
                     given += outcome.request_ids
                     if run.stopped is not None and after is None:
                         after = sim.ledger.requests
@@ -536,12 +544,13 @@ async def main():
             "given": given,
             "bodies": bodies,
             "late": sim.ledger.requests - after,
+            "outcomes": [outcomes[handle] for handle in handles],
             "stopped": type(run.stopped).__name__,
             "charged": run.usage.charged,
             "kept": [page.request_id for page in Archive(path).pages()],
             "complete": sum(o.status == "complete" for o in Archive(path).outcomes()),
         }))
-    if kind == "limit":
+    if kind != "mount":
         # Room again: the same run goes on, and pays for nothing that is on file.
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         async with (
@@ -557,7 +566,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("kind", ["limit", "mount"])
+@pytest.mark.parametrize("kind", ["limit", "mount", "rate"])
 async def test_a_full_disk(path, kind):
     """A run whose archive cannot grow stops; what is on file stays, what is not comes as a body."""
     if not sys.platform.startswith("linux") or (kind == "mount" and not shutil.which("unshare")):
@@ -576,18 +585,53 @@ async def test_a_full_disk(path, kind):
     assert told["late"] == 0
     assert told["paid"] - len(told["kept"]) <= 6
     assert told["charged"] == told["paid"]
-    if kind == "limit":
+    assert set(told["outcomes"]) == {1}
+    if kind != "mount":
         again = json.loads(lines[1])
         assert again["statuses"] == ["complete"]
         assert again["again"] == 120 - len(told["kept"])
 
 
-async def test_what_a_full_disk_cannot_take_is_handed_out(path):
+@pytest.mark.parametrize("kind", ["limit", "rate"])
+async def test_what_a_full_disk_cannot_take_is_handed_out(path, kind):
     """Answers that were paid for and could not be kept come in error.body, each of them."""
-    with Script(FULL, path, "limit") as script:
+    with Script(FULL, path, kind) as script:
         lines = (await asyncio.to_thread(script.result)).splitlines()
     told = json.loads(lines[0])
     assert told["bodies"] == told["paid"] - len(told["kept"])
+
+
+#: Makes a run with no file to spare, once some are open; tells what was paid for and kept.
+FILES = """
+import asyncio, os, resource, sys
+from asyncsfk import Archive, Client
+from asyncsfk.simulator import Latency, Simulator
+
+async def main():
+    async with (
+        Simulator(latency=Latency.fixed(0.05)) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=30) as client,
+        client.showcases([f"c{n}.30products" for n in range(90)], archive=sys.argv[1]) as run,
+    ):
+        statuses = set()
+        async for outcome in run:
+            statuses.add(outcome.status)
+            if len(statuses) == 1:
+                open_now = max(map(int, os.listdir("/proc/self/fd")))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 1, open_now + 1))
+        print(statuses, sim.ledger.charged)
+
+asyncio.run(main())
+print(Archive(sys.argv[1]).usage.pages)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+async def test_an_archive_needs_no_file_besides(path):
+    """Writing opens nothing: there may be no number left, or nowhere to write but beside it."""
+    with Script(FILES, path) as script:
+        lines = (await asyncio.to_thread(script.result)).splitlines()
+    assert lines == ["{'complete'} 180", "180"]
 
 
 async def test_the_usage_of_a_new_file_is_nothing(path, written):

@@ -500,3 +500,80 @@ async def test_a_program_that_ends_itself_ends(tmp_path, when, ending):
         pass  # counts what was under way
     usage = await held(path, "usage")
     assert usage.charged <= int(stdout) <= usage.charged + usage.maybe
+
+
+def ours():
+    """Give the tasks of the client's that there are."""
+    return [task for task in asyncio.all_tasks() if "/asyncsfk/_" in repr(task)]
+
+
+@pytest.mark.parametrize("what", ["run", "client"])
+async def test_a_cancelled_closing_goes_on_to_its_end(sim, client, path, what):
+    """Who is cancelled while a run or a client closes leaves when that is closed, no sooner."""
+    run = await client.showcases(sim.handles(200), archive=path).__aenter__()
+    await anext(run)
+    closing = asyncio.create_task((run if what == "run" else client).aclose())
+    await asyncio.sleep(0.1)
+    assert sim.ledger.in_flight
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert sim.ledger.in_flight == 0
+    assert not ours()
+    await assert_all_landed(sim, path)
+
+
+@pytest.mark.parametrize("second", ["run", "client"])
+async def test_who_comes_second_to_a_closing_waits_for_its_end(sim, client, path, second):
+    """A run or client that another task is closing is closed for all who close it."""
+    run = await client.showcases(sim.handles(200), archive=path).__aenter__()
+    await anext(run)
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0.1)
+    assert sim.ledger.in_flight
+    await (run if second == "run" else client).aclose()
+    assert sim.ledger.in_flight == 0
+    await assert_all_landed(sim, path)
+    await closing
+    assert not ours()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 40])
+async def test_closing_the_client_while_a_run_is_entered(sim, path, turns):
+    """A run whose client is closed as it opens its archive lets go of it."""
+    async with client_of(sim) as client:
+        entering = asyncio.create_task(client.showcases(["x"], archive=path).__aenter__())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await client.aclose()
+        ended = (await asyncio.gather(entering, return_exceptions=True))[0]
+    assert isinstance(ended, ClientStateError) or ended.stopped is None
+    async with Archive(path):
+        pass
+
+
+@pytest.mark.parametrize("what", ["run", "client"])
+async def test_handles_that_close_the_run_which_pulls_them(client, what):
+    """What would wait for itself is an error, and nothing hangs."""
+
+    async def handles():
+        yield "x"
+        await (run if what == "run" else client).aclose()
+
+    async with client.showcases(handles()) as run:
+        with pytest.raises(ClientStateError, match="stop"):
+            async for _ in run:
+                pass
+
+
+async def test_closing_in_another_event_loop(client):
+    """A client is closed where it was opened, also while that goes on in another thread."""
+
+    def close():
+        asyncio.run(client.aclose())
+
+    call = asyncio.create_task(client.showcase_page("x"))
+    await asyncio.sleep(0.1)
+    with pytest.raises(ClientStateError, match="another event loop"):
+        await asyncio.to_thread(close)
+    assert (await call).usage.charged == 1

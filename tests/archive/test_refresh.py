@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from asyncsfk import Archive, Timeout
+from asyncsfk import Archive, ServerError, Timeout
 from asyncsfk.simulator import Latency, Simulator
 from tests.archive.support import Editions, held, ids, known, run_of, sql
 from tests.support import client_of, told
@@ -327,3 +327,67 @@ async def test_runs_with_an_age_at_once_buy_each_page_once(tmp_path):
             sql(archive.path, "UPDATE page SET received = received - 7200")
             await asyncio.gather(*(run(0.01 * n, max_age=3600) for n in range(4)))
             assert sim.ledger.charged == bought * len(handles)
+
+
+@pytest.mark.parametrize("reader", ["products", "listing", "pages"])
+async def test_who_is_in_the_middle_of_a_showcase_that_is_bought_afresh(
+    client, editions, archive, path, reader
+):
+    """A reader of what is on file gets to the end of the showcase that it began, of one piece."""
+    await run_of(client, ["x"], archive=archive)
+    editions.edition = 2
+    got = []
+
+    async def note(product):
+        got.append(product.id)
+        if len(got) == 1:
+            await run_of(client, ["x"], archive=archive, refresh=True)
+
+    if reader == "products":
+        products = Archive(path).products()
+        while found := await asyncio.to_thread(next, products, None):
+            await note(found[1])
+    elif reader == "listing":
+        async for product in client.showcase("x", archive=archive):
+            await note(product)
+    else:
+        async with client.showcases(["x"], archive=archive, concurrency=1) as run:
+            async for page in run.pages():
+                await note(page.products[0])
+    assert got == OLD
+    assert await on_file(path) == NEW
+
+
+async def test_what_is_on_file_needs_nothing_of_a_refresh_under_way(client, editions, archive):
+    """A run whose showcase is complete on file does not wait for, nor fail with, a refresh."""
+    await run_of(client, ["x"], archive=archive)
+    editions.failing = True
+    page = await client.showcase_page("x", archive=archive)
+    refresh = asyncio.gather(
+        client.showcase_page("x", archive=archive, refresh=True),
+        client.showcase_page("x", cursor=page.next_cursor, archive=archive, refresh=True),
+        return_exceptions=True,
+    )
+    await asyncio.sleep(0)
+    run, outcomes = await run_of(client, ["x"], archive=archive)
+    assert (outcomes["x"].status, ids(outcomes["x"])) == ("complete", OLD)
+    assert run.usage.requests == 0
+    assert {type(result) for result in await refresh} == {ServerError}
+
+
+async def test_a_joined_look_up_takes_no_page_of_another_time(client, editions, archive):
+    """A page set apart serves a call for it alone, and no run that asks at the same moment."""
+    await run_of(client, ["x"], archive=archive)
+    first = await client.showcase_page("x", archive=archive)
+    editions.edition = 2
+    cursor = first.next_cursor
+    await client.showcase_page("x", cursor=cursor, archive=archive, refresh=True)
+    for delay in range(12):
+        alone = asyncio.gather(
+            *(client.showcase_page("x", cursor=cursor, archive=archive) for _ in range(3))
+        )
+        for _ in range(delay):
+            await asyncio.sleep(0)
+        _, outcomes = await run_of(client, ["x"], archive=archive)
+        assert ids(outcomes["x"]) == OLD
+        assert {page.products[0].id for page in await alone} == {NEW[1]}

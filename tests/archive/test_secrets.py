@@ -175,3 +175,16 @@ async def test_a_cursor_that_echoes_the_key_leads_on_without_it(path):
             assert_hidden(path)
     assert [target.partition("?")[2] for target in asked] == ["", "cursor=2.%2A%2A%2A"]
     assert outcomes["a"].pages == 2
+
+
+async def test_a_key_echoed_in_a_status_is_not_kept(path):
+    """What a look-up says of an account is kept with the outcome, but for the key."""
+    empty = b'{"data": {"products": [], "page": {}}, "meta": {"creditsCharged": 1}}'
+    status = json.dumps({"data": {"lookupStatus": KEY}, "meta": {"creditsCharged": 1}}).encode()
+
+    def answer(head):
+        return http(200, empty if b"showcase" in head else status)
+
+    async with told(answer) as (_, client):
+        await run_of(client, ["x"], archive=path, verify_empty=True)
+    assert KEY.encode() not in path.read_bytes()

@@ -9,7 +9,7 @@ import pytest
 from asyncsfk import Archive, ArchiveLockedError, BodyTooLargeError, UndecodableError
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import held, known, products_of, run_of
-from tests.support import client_of, failure, http, told
+from tests.support import KEY, client_of, failure, http, told
 
 LONG = "long.90products"
 
@@ -226,3 +226,20 @@ async def test_another_type_decodes_what_one_cannot(path):
         )
         assert reply.data == body
         assert server.hits == 1
+
+
+@pytest.mark.parametrize("encoding", ["\xff\xfe", "gzip\xe9", "x" * 5000, KEY.lower()])
+async def test_an_odd_encoding_costs_the_others_nothing(path, encoding):
+    """An answer whose Content-Encoding is no text is kept, as are those that came with it."""
+    good = b'{"data": {"products": [], "page": {}}, "meta": {"creditsCharged": 1}}'
+
+    def answer(head):
+        return http(200, good, *([f"Content-Encoding: {encoding}"] if b"/odd/" in head else []))
+
+    async with told(answer) as (server, client):
+        _, outcomes = await run_of(client, ["a", "b", "odd", "c"], archive=path)
+        assert server.hits == 4
+    assert outcomes.pop("odd").status == "failed"
+    assert {outcome.status for outcome in outcomes.values()} == {"complete"}
+    assert len(await held(path, "pages")) == len(await held(path, "ledger")) == 4
+    assert KEY.lower().encode() not in path.read_bytes()

@@ -514,3 +514,29 @@ async def test_closing_the_client_tells_all(sim):
     assert all(isinstance(result, SfkError) for result in results)
     assert (client.budget.maybe, client.budget.reserved) == (1, 0)
     assert sum(result.usage.maybe for result in results) == 1
+
+
+async def test_a_page_that_is_being_kept_for_another_is_not_bought_again(sim, client, archives):
+    """Until the archive of one who joined has the page, whoever comes for it joins as well."""
+    archive, _ = archives
+    plain = asyncio.create_task(client.showcase_page(HANDLE))
+    joined = asyncio.create_task(client.showcase_page(HANDLE, archive=archive))
+    page = await plain
+    again = await client.showcase_page(HANDLE, archive=archive)
+    assert again.products == (await joined).products == page.products
+    assert sim.ledger.charged == 1
+    assert len(await pages_in(archive)) == 1
+
+
+async def test_all_leave_but_an_archive_waits(sim, client, archives):
+    """What was sent lands in the archive of one who joined, though all have left."""
+    archive, _ = archives
+    calls = [
+        asyncio.create_task(client.showcase_page(HANDLE)),
+        asyncio.create_task(client.showcase_page(HANDLE, archive=archive)),
+    ]
+    await asyncio.sleep(0.1)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    assert sim.ledger.charged == len(await pages_in(archive)) == 1
