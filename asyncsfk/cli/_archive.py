@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from asyncsfk.cli._exit import ExitCode, UnusableArchiveError
+from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -127,9 +127,7 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
 
     _stream(file, output, lines())
     left = kept.info().undecodable
-    click.echo(
-        f"{counted(decoded, 'answer')} decoded that could not be before, {left:,} left", err=True
-    )
+    tell(f"{counted(decoded, 'answer')} decoded that could not be before, {left:,} left")
     click.get_current_context().exit(ExitCode.INCOMPLETE if left else ExitCode.COMPLETE)
 
 

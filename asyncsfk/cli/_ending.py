@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import string
+import sys
+import unicodedata
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from asyncsfk.cli._age import moment
-from asyncsfk.cli._exit import ExitCode, exit_code, printable, say_error
+from asyncsfk.cli._exit import ExitCode, exit_code, printable, say_error, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from asyncsfk.cli._harvest import Harvest
     from asyncsfk.cli._job import FetchOptions
 
+_PLAIN: Final = (string.ascii_letters + string.digits + " _./-").encode()
 _ARGUMENTS: Final = "asyncsfk.cli.arguments"
 
 
@@ -44,22 +50,31 @@ def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: f
         code = exit_code(stopped)
     else:
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
+    from asyncsfk.cli._output import counted  # noqa: PLC0415 - loads more than --help needs
+
     archive = options.archive_path
     line: str | None = None
     if archive is not None and (since := _since(options, began)) is not None:
         # The same line would buy afresh what this one has just bought.
-        line = printable(_line(since))
+        line = _line(since)
     if code == ExitCode.BUDGET:
         kept = "without an archive, it would begin anew" if archive is None else _kept(archive)
-        click.echo(f"Run {line or 'it again'} with a higher --max-credits: {kept}.", err=True)
+        tell(f"Run {line or 'it again'} with a higher --max-credits: {kept}.")
     elif stopped is None and harvest.invalid == progress.done - progress.complete > 0:
         if not options.quiet:
             what = "is no handle" if harvest.invalid == 1 else "are no handles"
-            click.echo(f"All is there but for {harvest.invalid:,} that {what}.", err=True)
+            tell(f"All is there but for {harvest.invalid:,} that {what}.")
     elif code != ExitCode.COMPLETE and archive is not None and not options.quiet:
-        click.echo(f"{line or 'The same line'} goes on from here: {_kept(archive)}.", err=True)
+        if progress.complete + harvest.invalid + harvest.undecodable < progress.done:
+            tell(f"{line or 'The same line'} goes on from here: {_kept(archive)}.")
+        if harvest.undecodable:
+            tell(
+                f"{counted(harvest.undecodable, 'creator')} with an answer that cannot be decoded: "
+                f"it is kept, and not bought again. asyncsfk archive salvage {_quoted(archive)} "
+                "tries once more; --refresh buys those that are named afresh."
+            )
     if harvest.stale and not options.quiet:
-        click.echo("--restart-stale starts those showcases over whose cursor is stale.", err=True)
+        tell("--restart-stale starts those showcases over whose cursor is stale.")
     return code
 
 
@@ -75,15 +90,14 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, began: float) -> 
 
     if run.stopped is not None and not isinstance(run.stopped, RunStoppedError):
         say_error(run.stopped)
-    click.echo("Interrupted.", err=True)
+    tell("Interrupted.")
     if options.archive_path is None:
-        click.echo(
+        tell(
             "There is no archive to go on from: -o FILE keeps one beside the output, "
-            "--archive FILE anywhere.",
-            err=True,
+            "--archive FILE anywhere."
         )
     else:
-        click.echo(f"Go on with: {printable(_line(_since(options, began)))}", err=True)
+        tell(f"Go on with: {_line(_since(options, began))}")
     return ExitCode.INTERRUPTED
 
 
@@ -104,7 +118,22 @@ def _line(since: float | None) -> str:
     arguments: Sequence[str] = click.get_current_context().meta[_ARGUMENTS]
     if since is not None:
         arguments = ["--max-age", moment(since), *_without_age(arguments)]
-    return shlex.join(["asyncsfk", "fetch", *arguments])
+    return " ".join(["asyncsfk", "fetch", *map(_quoted, arguments)])
+
+
+def _quoted(argument: str) -> str:
+    """Return an argument as a shell takes it, whatever a file's name has in it."""
+    # Spaces of other kinds are no danger to a terminal.
+    shown = all(char.isprintable() or unicodedata.category(char) == "Zs" for char in argument)
+    with suppress(UnicodeEncodeError):
+        argument.encode(getattr(sys.stderr, "encoding", None) or "ascii")
+        if shown:
+            return shlex.quote(argument)
+    # As bash and zsh have it, byte by byte.
+    escaped = "".join(
+        chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in os.fsencode(argument)
+    )
+    return f"$'{escaped}'"
 
 
 def _without_age(arguments: Sequence[str]) -> list[str]:

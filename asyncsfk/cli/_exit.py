@@ -67,7 +67,7 @@ Exit codes:
   2    usage: flags, arguments, the key, or a file that cannot be opened
   3    the account stopped us: 401, 402 or 403
   4    the ceiling of credits, --max-credits, was reached
-  130  interrupted by Ctrl-C or SIGTERM; what was received is written
+  130  interrupted by Ctrl-C, SIGTERM or SIGHUP; what was received is written
   141  the reader of our output went away
 """
 
@@ -85,7 +85,7 @@ class App(click.Group):
             say_error(error)
             ctx.exit(exit_code(error))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            click.echo("Interrupted.", err=True)
+            tell("Interrupted.")
             ctx.exit(ExitCode.INTERRUPTED)
         except BrokenPipeError:
             _silence_stdout()
@@ -145,7 +145,14 @@ def exit_code(error: SfkError) -> ExitCode:
 
 def say_error(error: SfkError) -> None:
     """Tell an error in one line on stderr."""
-    click.echo(f"Error: {printable(str(error))}", err=True)
+    tell(f"Error: {printable(str(error))}")
+
+
+def tell(text: str) -> None:
+    """Tell something on stderr, if anybody is there to be told."""
+    # The terminal may have gone, and what is bought is worth more.
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def printable(text: str) -> str:

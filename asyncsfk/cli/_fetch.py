@@ -12,7 +12,7 @@ import click
 from asyncsfk.cli._age import age
 from asyncsfk.cli._dry_run import dry_run
 from asyncsfk.cli._ending import Repeatable, tell_end, tell_interruption
-from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, printable, run
+from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, printable, run, tell
 from asyncsfk.cli._job import FetchOptions
 from asyncsfk.cli._options import (
     ClientOptions,
@@ -38,12 +38,21 @@ if TYPE_CHECKING:
 _FILE = click.Path(dir_okay=False, allow_dash=True)
 
 
+def _only(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the one value of an option; of two, click would take the last without a word."""
+    if len(values) > 1:
+        raise click.BadParameter("it can be given once; join the lists", param=option)
+    return values[0] if values else None
+
+
 @click.command(cls=Repeatable)
 @click.argument("handles", nargs=-1, metavar="[HANDLE]...")
 @click.option(
     "--from",
     "source",
     type=_FILE,
+    multiple=True,
+    callback=_only,
     metavar="FILE",
     help="Read further handles from FILE, one a line; - is stdin. Blank lines and # comments are "
     "skipped.",
@@ -143,7 +152,9 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
     async with AsyncExitStack() as stack:
         # Whatever may be refused, before a file is emptied and before anything is sent.
         client = await stack.enter_async_context(make_client(client_options, on_event=watch))
-        source = stack.enter_context(HandleFile(options.source)) if options.source else None
+        source = None
+        if options.source is not None:
+            source = stack.enter_context(HandleFile(options.source))
         handles = source.handles(options.handles) if source else options.handles
         showcases = await _enter_run(stack, client, handles, options)
 
@@ -222,12 +233,12 @@ async def _gather(
 
     shown = is_shown(quiet=options.quiet or is_verbose(), to_terminal=harvest.is_watched)
 
-    def tell(notice: str) -> None:
+    def notify(notice: str) -> None:
         if not shown and not options.quiet:
-            click.echo(notice, err=True)
+            tell(notice)
 
-    watch.on_outage = lambda reason: tell(f"{printable(reason)}; trying on.")
-    with Interruption(showcases, on_first=lambda: tell(NOTICE)) as interruption:
+    watch.on_outage = lambda reason: notify(f"{printable(reason)}; trying on.")
+    with Interruption(showcases, on_first=lambda: notify(NOTICE)) as interruption:
         try:
             async with AsyncExitStack() as stack:
                 if shown:

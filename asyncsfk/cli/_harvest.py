@@ -16,9 +16,10 @@ from asyncsfk import (
     InvalidArgumentError,
     Outcome,
     StaleCursorError,
+    UndecodableError,
     Usage,
 )
-from asyncsfk.cli._exit import printable
+from asyncsfk.cli._exit import printable, tell
 from asyncsfk.cli._output import cost, counted, outcome_line, page_lines
 from asyncsfk.errors import stops_a_run
 
@@ -68,6 +69,7 @@ class Harvest:
         self._told: list[str] = []
         self._stale = 0
         self._invalid = 0
+        self._undecodable = 0
 
     @property
     def is_watched(self) -> bool:
@@ -78,6 +80,11 @@ class Harvest:
     def stale(self) -> int:
         """How many creators the API no longer takes the archive's cursor of."""
         return self._stale
+
+    @property
+    def undecodable(self) -> int:
+        """How many creators have an answer in the archive that cannot be decoded."""
+        return self._undecodable
 
     @property
     def invalid(self) -> int:
@@ -122,6 +129,7 @@ class Harvest:
         self._write_outcome(outcome)
         self._stale += isinstance(outcome.error, StaleCursorError)
         self._invalid += isinstance(outcome.error, InvalidArgumentError)
+        self._undecodable += isinstance(outcome.error, UndecodableError)
         if outcome.error is None or stops_a_run(outcome.error):
             # The end of the run tells of that; each creator need not.
             return
@@ -157,12 +165,12 @@ class Harvest:
     def report(self, progress: Progress, watch: Watch, *, quiet: bool) -> None:
         """Tell on stderr what it came to."""
         for line in self._told:
-            click.echo(printable(line), err=True)
+            tell(printable(line))
         if self._untold:
-            click.echo(f"... and {self._untold:,} more; --errors FILE keeps them all", err=True)
+            tell(f"... and {self._untold:,} more; --errors FILE keeps them all")
         if not quiet:
             for line in self._summary(progress, watch):
-                click.echo(printable(line), err=True)
+                tell(printable(line))
 
     def _summary(self, progress: Progress, watch: Watch) -> list[str]:
         usage = progress.usage

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a fetch: first an orderly end, then a quick one."""
+"""Ctrl-C, SIGTERM and SIGHUP during a fetch: first an orderly end, then a quick one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from asyncsfk import ShowcaseRun
 
 NOTICE: Final = "Stopping: what has been asked for will land. Ctrl-C again leaves at once."
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+# What a terminal sends when it is closed, or its connection lost, is an interruption, too.
+_SIGNALS: Final = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 _PATIENCE: Final = 0.3
+# Seconds within which a second signal is the first once more: a shell or wrapper passes on what the
+# terminal has sent to all of us.
+_ECHO: Final = 0.3
 
 
 class Interruption:
@@ -44,6 +50,7 @@ class Interruption:
         self._sigint = signal.getsignal(signal.SIGINT)
         self._timer: asyncio.TimerHandle | None = None
         self._is_over = False
+        self._first = 0.0
         self.signals = 0
 
     def __enter__(self) -> Self:
@@ -77,8 +84,12 @@ class Interruption:
             self._timer.cancel()
 
     def _take(self) -> None:
+        now = self._loop.time()
+        if self.signals == 1 and now < self._first + _ECHO:
+            return
         self.signals += 1
         if self.signals == 1:
+            self._first = now
             self._run.stop()
             self._on_first()
         elif self.signals == 2:  # noqa: PLR2004 - the second

@@ -10,7 +10,10 @@ from typing import Final
 import click
 
 _SUFFIX: Final = ".sfk"
-_LISTS: Final = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
+_LISTS: Final = (
+    *(".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl"),
+    *(".gz", ".zip", ".xlsx"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +45,19 @@ class FetchOptions:
     @property
     def archive_path(self) -> str | None:
         """Where the archive is: beside the output, unless the flags say otherwise."""
+        from asyncsfk.cli._output import is_descriptor  # noqa: PLC0415 - more than --help needs
+
         if self.no_archive or self.archive is not None:
             return self.archive
         output = Path(self.output)
         # Nothing lies beside stdout, a pipe or a device.
-        if self.output == "-" or (output.exists() and not output.is_file()):
+        if self.output == "-" or is_descriptor(self.output):
             return None
-        return str(output.with_suffix(_SUFFIX))
+        if output.exists() and not output.is_file():
+            return None
+        # A date or a number at the end is a part of the name, and no suffix.
+        kept = output if any(map(str.isdigit, output.suffix)) else output.with_suffix("")
+        return f"{kept}{_SUFFIX}"
 
     def max_age_seconds(self, now: float) -> float | None:
         """Return the same as an age; to be asked just before it is used."""
@@ -113,6 +122,8 @@ class FetchOptions:
             "the archive": self.archive_path,
         }
         for flag, path in named.items():
+            if path == "-" and flag in ("--errors", "--outcomes"):
+                raise click.UsageError(f"{flag} names a file: stdout is for the products")
             if path is None or path == "-":
                 continue
             for other_path, other_flag in used.items():

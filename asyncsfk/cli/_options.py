@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from asyncsfk.cli._exit import UnusableFileError
+from asyncsfk.cli._exit import UnusableFileError, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ R = TypeVar("R")
 
 _LONGEST_KEY = 4096
 _LONGEST_CONNECT = 10.0
+_CODE_LETTERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,19 @@ class ClientOptions:
     rate: float | None = None
 
 
+def _region(text: str) -> str:
+    """Return a country code in the one form that an archive knows it by."""
+    code = text.strip().upper()
+    if not (code.isascii() and code.isalpha() and len(code) == _CODE_LETTERS):
+        raise click.BadParameter(f"{text!r} is no country code of two letters, e.g. US")
+    return code
+
+
 region_option = click.option(
-    "--region", metavar="CC", help="A country code, e.g. US, to see prices and products as there."
+    "--region",
+    type=_region,
+    metavar="CC",
+    help="A country code, e.g. US, to see prices and products as there.",
 )
 max_pages_option = click.option(
     "--max-pages",
@@ -162,9 +174,9 @@ def _read_key(path: str) -> str:
     if data.startswith(b"SOCIALFETCH_API_KEY="):
         raise UnusableFileError(path, "it must hold the key alone, without the variable's name")
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-        click.echo(f"Warning: others can read {path}: chmod 600 {path}", err=True)
+        tell(f"Warning: others can read {path}: chmod 600 {path}")
     # Not a word of it goes into an error; the client checks it.
-    return data.decode("utf-8", "replace").rstrip("\r\n")
+    return data.decode("utf-8-sig", "replace").strip()
 
 
 def _log(context: click.Context, _: click.Parameter, verbosity: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import stat
 import sys
 from functools import partial
@@ -77,7 +78,8 @@ class LineWriter:
         Raises:
             UnusableFileError: It may only grow.
         """
-        if not self._is_stdout and not self._may_block:
+        # What the shell has opened is the shell's: it may be there to be added to.
+        if not self._is_stdout and not self._may_block and not is_descriptor(self.path):
             try:
                 os.truncate(self._file.fileno(), 0)
             except OSError as error:
@@ -218,6 +220,11 @@ def cost(usage: Usage) -> str:
 def counted(number: int, thing: str) -> str:
     """Return a number of things in words."""
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def is_descriptor(path: str) -> bool:
+    """Tell whether a name is that of something which is open already, such as ``/dev/stdout``."""
+    return re.match(r"/dev/(stdout|stderr|fd/)|/proc/[^/]+/fd/", os.path.normpath(path)) is not None
 
 
 def is_same_file(one: str, other: str) -> bool:

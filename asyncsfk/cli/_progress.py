@@ -15,6 +15,7 @@ from asyncsfk.events import Paused, PriceRaised, log_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+    from typing import TextIO
 
     from rich.console import RenderableType
 
@@ -91,9 +92,11 @@ async def live_progress(
     ) as live:
 
         async def draw() -> None:
-            while True:
-                await asyncio.sleep(_SECONDS_BETWEEN_FRAMES)
-                live.update(frame(), refresh=True)
+            # Until the terminal is gone, if it goes.
+            with suppress(OSError):
+                while True:
+                    await asyncio.sleep(_SECONDS_BETWEEN_FRAMES)
+                    live.update(frame(), refresh=True)
 
         drawing = asyncio.create_task(draw())
         try:
@@ -106,7 +109,9 @@ async def live_progress(
 
 def is_shown(*, quiet: bool, to_terminal: bool) -> bool:
     """Tell whether to show progress: on a terminal, unless the output itself goes there."""
-    return sys.stderr.isatty() and not quiet and not to_terminal
+    # There is none where the shell has closed it.
+    stderr: TextIO | None = sys.stderr
+    return stderr is not None and stderr.isatty() and not quiet and not to_terminal
 
 
 def _frame(run: ShowcaseRun, watch: Watch, total: int | None) -> RenderableType:

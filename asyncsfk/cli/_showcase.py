@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsfk.cli._exit import ExitCode, exit_code, run, say_error
+from asyncsfk.cli._exit import ExitCode, exit_code, run, say_error, tell
 from asyncsfk.cli._options import (
     ClientOptions,
     client_options,
@@ -74,6 +74,7 @@ async def _showcase(
     watch = Watch()
     page: ShowcasePage | None = None
     left = max_items
+    cut = 0
     code = ExitCode.COMPLETE
     async with make_client(options, on_event=watch) as client:
         listing = client.showcase(
@@ -84,6 +85,7 @@ async def _showcase(
             async for page in listing.pages():
                 await output.write(product.to_json() + b"\n" for product in page.products[:left])
                 if left is not None:
+                    cut = max(0, len(page.products) - left)
                     left -= min(left, len(page.products))
         except SfkError as error:
             say_error(error)
@@ -92,7 +94,7 @@ async def _showcase(
             # Taken note of: what was bought is told before we leave.
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()
-            click.echo("Interrupted.", err=True)
+            tell("Interrupted.")
             code = ExitCode.INTERRUPTED
             cursor = cursor if page is None else page.next_cursor
         else:
@@ -100,9 +102,27 @@ async def _showcase(
         usage = client.usage
     if quiet:
         return code
-    if cursor is not None:
-        click.echo(f"There is more: --cursor {shlex.quote(cursor)}", err=True)
-    click.echo(cost(usage), err=True)
+    if whereto := _whereto(cursor, page, cut):
+        tell(whereto)
+    tell(cost(usage))
     if watch.rise is not None:
-        click.echo(watch.rise, err=True)
+        tell(watch.rise)
     return code
+
+
+def _whereto(cursor: str | None, last: ShowcasePage | None, cut: int) -> str:
+    """Return where to go on.
+
+    Args:
+        cursor: What leads to the next page.
+        last: The last page that came.
+        cut: How many of its products were not printed: behind them they would be left out.
+    """
+    from asyncsfk.cli._output import counted  # noqa: PLC0415 - see above
+
+    if cut and last is not None:
+        begins = (
+            "" if last.cursor is None else f"; it begins at --cursor {shlex.quote(last.cursor)}"
+        )
+        return f"{counted(cut, 'product')} of the last page not printed{begins}"
+    return "" if cursor is None else f"There is more: --cursor {shlex.quote(cursor)}"

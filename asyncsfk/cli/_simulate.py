@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsfk.cli._exit import ExitCode, run
+from asyncsfk.cli._exit import ExitCode, run, tell
 
 if TYPE_CHECKING:
     from asyncsfk.simulator import Simulator
@@ -80,7 +80,7 @@ async def _serve(simulator: Simulator) -> ExitCode:
                 f"export SOCIALFETCH_BASE_URL={simulator.url} "
                 f"SOCIALFETCH_API_KEY={simulator.api_key}"
             )
-            click.echo(f"Creators are, for example, {some}. Ctrl-C ends this.", err=True)
+            tell(f"Creators are, for example, {some}. Ctrl-C ends this.")
             await asyncio.Event().wait()
     except BrokenPipeError:
         raise
@@ -89,9 +89,8 @@ async def _serve(simulator: Simulator) -> ExitCode:
     except asyncio.CancelledError:
         # Not an accident: this is how it ends.
         ledger = simulator.ledger
-        click.echo(
+        tell(
             f"{ledger.requests:,} requests, {ledger.charged:,} credits charged, at most "
-            f"{ledger.max_in_flight:,} at once",
-            err=True,
+            f"{ledger.max_in_flight:,} at once"
         )
     return ExitCode.COMPLETE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 _CHUNK: Final = 1 << 16
+# How files begin that gzip, zip (and spreadsheets), bzip2, zstd and xz make.
+_PACKED: Final = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ")
 # As spreadsheets write "Unicode text".
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -35,7 +38,7 @@ class HandleFile:
         path: Its name; ``-`` is stdin.
 
     Raises:
-        UnusableFileError: It cannot be opened.
+        UnusableFileError: It cannot be opened, or is no list.
     """
 
     def __init__(self, path: str) -> None:
@@ -51,6 +54,7 @@ class HandleFile:
                 self._file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115 - see __exit__
             except OSError as error:
                 raise UnusableFileError(path, error) from error
+        self._look_in()
 
     def __enter__(self) -> Self:
         return self
@@ -63,6 +67,18 @@ class HandleFile:
     ) -> None:
         if self._path != "-":
             self._file.close()
+
+    def _look_in(self) -> None:
+        """Refuse what is no list, where that can be told before anything is done."""
+        if not is_regular(self._file):
+            return
+        with suppress(OSError):
+            start = self._file.seek(0, os.SEEK_CUR)
+            chunk = self._read_now()
+            self._file.seek(start)
+            if objection := _objection(chunk):
+                self.__exit__(None, None, None)
+                raise UnusableFileError(self._path, objection)
 
     async def count(self) -> int | None:
         """Count the handles; ``None`` where that would mean to wait for them, as of a pipe."""
@@ -85,10 +101,11 @@ class HandleFile:
         for handle in first:
             yield handle
         rest, chunk = b"", await self._read()
-        if chunk.startswith(_UTF16):
-            raise BrokenFileError("read", self._path, "it is in UTF-16: save it in UTF-8")
+        if objection := _objection(chunk):
+            raise BrokenFileError("read", self._path, objection)
         while chunk:
-            *lines, rest = (rest + chunk).split(b"\n")
+            # Some programs end lines by a carriage return alone.
+            *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
             if len(rest) > _CHUNK:
                 raise BrokenFileError("read", self._path, "no list of handles: a line has no end")
             for line in lines:
@@ -107,6 +124,15 @@ class HandleFile:
 
     def _read_now(self) -> bytes:
         return self._file.read(_CHUNK) or b""
+
+
+def _objection(chunk: bytes) -> str | None:
+    """Return why a file that begins so can be no list of handles, if that is so."""
+    if chunk.startswith(_UTF16):
+        return "it is in UTF-16: save it as UTF-8"
+    if b"\0" in chunk or chunk.startswith(_PACKED):
+        return "it is no text: unpack it, or save it as text"
+    return None
 
 
 def _handle(line: bytes) -> str:

@@ -1,5 +1,6 @@
 """`asyncsfk fetch`, in this process: what is read, written and told."""
 
+import gzip
 import json
 
 import pytest
@@ -63,22 +64,42 @@ def test_a_handle_cut_by_a_chunk(invoke, simulator, tmp_path):
 def test_a_file_without_lines_is_refused(invoke, simulator, tmp_path):
     """A file whose line does not end is not read into memory."""
     source = tmp_path / "handles.txt"
-    source.write_bytes(b"\0" * 10_000_000)
+    source.write_bytes(b"x" * 10_000_000)
     result = invoke("fetch", "--from", source)
     assert result.exit_code == 1
     assert "a line has no end" in result.stderr
     assert simulator.ledger.requests == 0
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_a_file_in_utf_16_is_refused(invoke, simulator, tmp_path, encoding):
+NO_LISTS = {
+    "UTF-16, little": ("\ufeffmrbeast\r\nzach\r\n".encode("utf-16-le"), "UTF-16"),
+    "UTF-16, big": ("\ufeffmrbeast\r\nzach\r\n".encode("utf-16-be"), "UTF-16"),
+    "gzip": (gzip.compress(b"mrbeast\nzach\n"), "no text"),
+    "a spreadsheet": (b"PK\x03\x04rest", "no text"),
+    "zeros": (b"mrbeast\n\0\0\0\n", "no text"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LISTS)
+def test_a_file_that_is_no_list_is_refused(invoke, simulator, tmp_path, kind):
     """A list as a spreadsheet writes it is told at once, in place of each line being no handle."""
-    source = tmp_path / "handles.txt"
-    source.write_bytes("\ufeffmrbeast\r\nzach\r\n".encode(encoding))
-    result = invoke("fetch", "--from", source)
-    assert result.exit_code == 1
-    assert "UTF-16" in result.stderr
+    content, told = NO_LISTS[kind]
+    source, out = tmp_path / "handles.txt", tmp_path / "out.jsonl"
+    source.write_bytes(content)
+    out.write_text("before\n")
+    result = invoke("fetch", "--from", source, "-o", out)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert out.read_text() == "before\n"
     assert simulator.ledger.requests == 0
+
+
+def test_lines_that_end_by_a_carriage_return(invoke, simulator, tmp_path):
+    """A list from an old Macintosh, or some spreadsheets, has its lines as well."""
+    source = tmp_path / "handles.txt"
+    source.write_bytes(b"empty_one\rempty_two\r")
+    assert invoke("fetch", "--from", source).exit_code == 0
+    assert {entry.handle for entry in simulator.ledger} == {"empty_one", "empty_two"}
 
 
 def test_a_file_that_breaks_off(invoke, simulator):
