@@ -17,7 +17,7 @@ from asyncsfk._keep import key_of
 from asyncsfk._store._reads import FindShowcase
 from asyncsfk._store._schema import reading
 from asyncsfk._store._sums import Past
-from asyncsfk.errors import InvalidArgumentError
+from asyncsfk.errors import InvalidArgumentError, UndecodableError
 from asyncsfk.plan import Plan
 from asyncsfk.usage import Usage
 
@@ -39,6 +39,13 @@ class _Told(msgspec.Struct, rename="camel"):
     next_cursor: str | None = None
     account_status: str | None = None
     usage: Usage = Usage()
+    error: _Error | None = None
+
+
+class _Error(msgspec.Struct):
+    """What is of use in its error."""
+
+    type: str
 
 
 async def make_plan(
@@ -115,6 +122,7 @@ class _Forecast:
         self._complete = 0
         self._to_start = 0
         self._to_verify = 0
+        self._undecodable = 0
         self._pages_had: list[int] = []
 
     def add(self, handles: Sequence[str]) -> None:
@@ -174,6 +182,7 @@ class _Forecast:
             complete=self._complete,
             to_continue=begun,
             to_start=self._to_start,
+            undecodable=self._undecodable,
             least=least,
             likely=likely,
             most=most,
@@ -188,6 +197,9 @@ class _Forecast:
             told = msgspec.json.decode(showcase.outcome, type=_Told)
         most = self._options.max_pages
         is_whole = told.next_cursor is None or (most is not None and told.pages >= most)
+        if told.error is not None and told.error.type == UndecodableError.__name__:
+            self._undecodable += 1
+            return
         if showcase.status != "complete" or not is_whole:
             self._pages_had.append(max(1, told.pages))
             return

@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
+
 from asyncsfk._calls import Calls
 from asyncsfk._checks import check_limit
 from asyncsfk._handles import tiktok_handle
@@ -229,6 +231,10 @@ class Runs(Calls):
         )
         kept = as_archive(archive)
         path = None if kept is None else kept.path
+        if path is not None:
+            from asyncsfk.archive import check_origin_of  # noqa: PLC0415 - see `as_archive`
+
+            await anyio.to_thread.run_sync(check_origin_of, path, self.config.base_url)
         return await make_plan(options, path, self.config.rate, handles, self.balance)
 
     def _options(

@@ -18,7 +18,7 @@ from asyncsfk._store import _scans
 from asyncsfk._store._file import writing
 from asyncsfk._store._schema import reading, shown
 from asyncsfk._store._store import Store
-from asyncsfk._store._sums import Summary, Totals
+from asyncsfk._store._sums import Summary, Totals, note
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
@@ -301,12 +301,9 @@ class Archive:
         """
         store, origin = self._store, _origin(base_url)
         known = store.notes.get(_ORIGIN)
+        check_origin(self._path, known, base_url)
         if known is None:
             store.note_soon(_ORIGIN, origin)
-        elif known != origin:
-            raise ArchiveError(
-                f"{shown(self._path)} holds answers of {known}, not of {origin}: use another file"
-            )
 
 
 def check_archive(value: object) -> None:
@@ -318,6 +315,30 @@ def check_archive(value: object) -> None:
     if not isinstance(value, Archive):
         raise InvalidArgumentError(
             f"a call alone needs an Archive opened with `async with`, not {value!r}"
+        )
+
+
+def check_origin_of(path: Path, base_url: str) -> None:
+    """Refuse a file, if there is one, that holds the answers of another origin; blocks.
+
+    Raises:
+        ArchiveError: It does, or cannot be read.
+    """
+    if path.exists():
+        with reading(path) as connection:
+            check_origin(path, note(connection, _ORIGIN), base_url)
+
+
+def check_origin(path: Path, known: str | None, base_url: str) -> None:
+    """Refuse a file whose answers are of another origin than those to come.
+
+    Raises:
+        ArchiveError: They are.
+    """
+    origin = _origin(base_url)
+    if known not in (None, origin):
+        raise ArchiveError(
+            f"{shown(path)} holds answers of {known}, not of {origin}: use another file"
         )
 
 

@@ -20,6 +20,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         complete: Creators whose showcase is complete in the archive: free.
         to_continue: Creators whose showcase is there in part.
         to_start: Creators of whom nothing is there that will do.
+        undecodable: Creators whose next page is there, but cannot be decoded, and is not bought
+            again: free.
         least: Credits that it costs at least.
         likely: Credits that it likely costs, going by the showcases in the archive; ``None`` where
             there are none.
@@ -42,11 +44,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     balance: int
     concurrency: int
     seconds: float | None
+    undecodable: int = 0
 
     @property
     def distinct(self) -> int:
         """How many creators it is about."""
-        return self.complete + self.to_continue + self.to_start
+        return self.complete + self.to_continue + self.to_start + self.undecodable
 
     @property
     def covered(self) -> Literal["certain", "likely", "perhaps", "no"]:

@@ -2,8 +2,16 @@
 
 import pytest
 
-from asyncsfk import Archive, ArchiveFormatError, Client, InvalidArgumentError, UnauthorizedError
+from asyncsfk import (
+    Archive,
+    ArchiveError,
+    ArchiveFormatError,
+    Client,
+    InvalidArgumentError,
+    UnauthorizedError,
+)
 from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.support import KEY
 
 
 @pytest.fixture
@@ -107,6 +115,25 @@ async def test_a_showcase_cut_by_a_killed_process_is_to_continue(client, path):
         await client.showcase_page("a.90products", archive=archive)
     plan = await client.plan(["a.90products"], archive=path, max_pages=5)
     assert (plan.to_continue, plan.least, plan.most) == (1, 1, 4)
+
+
+async def test_what_cannot_be_decoded_is_not_bought_again(sim, client, path):
+    """A creator whose page is on file and cannot be decoded costs nothing, as long as it is so."""
+    sim.add_fault(Fault.not_json(handles={"odd"}))
+    await client.fetch_showcases(["odd", "even.5products"], archive=path)
+    plan = await client.plan(["odd", "even.5products", "new"], archive=path)
+    assert (plan.complete, plan.undecodable, plan.to_continue, plan.to_start) == (1, 1, 0, 1)
+    assert (plan.distinct, plan.least) == (3, 1)
+    plan = await client.plan(["odd"], archive=path, refresh=True)
+    assert (plan.undecodable, plan.to_start, plan.least) == (0, 1, 1)
+
+
+async def test_an_archive_of_another_origin(client, path):
+    """A plan is refused where the run would be."""
+    await client.fetch_showcases(["x"], archive=path)
+    async with Client(KEY, base_url="https://other.test") as other:
+        with pytest.raises(ArchiveError, match="use another file"):
+            await other.plan(["x"], archive=path)
 
 
 async def test_verify_empty_costs_a_look_up(client, path):

@@ -8,6 +8,12 @@ if TYPE_CHECKING:
     import sqlite3
 
 
+def note(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return a fact about the whole file, if it is known."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return None if row is None else row[0]
+
+
 class Totals(NamedTuple):
     """What the ledger adds up to."""
 

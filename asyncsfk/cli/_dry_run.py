@@ -79,6 +79,7 @@ def _told(plan: Plan) -> list[str]:
         "complete in the archive": plan.complete,
         "to go on with": plan.to_continue,
         "to start": plan.to_start,
+        "with an answer that cannot be decoded": plan.undecodable,
     }
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     lines = [f"{counted(plan.distinct, 'creator')}: {told}" if told else "No creators."]

@@ -8,7 +8,7 @@ import signal
 import sys
 from contextlib import suppress
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from asyncsfk.errors import ArchiveError, SfkError
+
+
+# What a terminal sends when it is closed, or its connection lost, is an interruption, too.
+INTERRUPTIONS: Final[list[signal.Signals]] = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 class ExitCode(IntEnum):
@@ -95,7 +101,7 @@ class App(click.Group):
 def run(work: Coroutine[Any, Any, ExitCode]) -> None:
     """Run a command's work and leave with its exit code.
 
-    SIGINT and SIGTERM cancel the work, which then closes what it has open.
+    SIGINT, SIGTERM and SIGHUP cancel the work, which then closes what it has open.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(_terminable(work))
@@ -118,10 +124,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _terminable(work: Coroutine[Any, Any, ExitCode]) -> ExitCode:
     # The runner sees to SIGINT alone.
     task = asyncio.current_task()
-    if task is not None:
+    for signum in INTERRUPTIONS:
+        if task is None or signum == signal.SIGINT or signal.getsignal(signum) is signal.SIG_IGN:
+            continue
         # Windows has no such handlers, and only a main thread can have them.
         with suppress(NotImplementedError, ValueError, RuntimeError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
     return await work
 
 

@@ -7,6 +7,8 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
+from asyncsfk.cli._exit import INTERRUPTIONS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -14,10 +16,6 @@ if TYPE_CHECKING:
     from asyncsfk import ShowcaseRun
 
 NOTICE: Final = "Stopping: what has been asked for will land. Ctrl-C again leaves at once."
-# What a terminal sends when it is closed, or its connection lost, is an interruption, too.
-_SIGNALS: Final = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
 _PATIENCE: Final = 0.3
 # Seconds within which a second signal is the first once more: a shell or wrapper passes on what the
 # terminal has sent to all of us.
@@ -54,7 +52,7 @@ class Interruption:
         self.signals = 0
 
     def __enter__(self) -> Self:
-        for signum in _SIGNALS:
+        for signum in INTERRUPTIONS:
             if signal.getsignal(signum) is signal.SIG_IGN:
                 # As the shell has it for jobs in the background.
                 continue

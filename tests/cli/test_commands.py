@@ -243,6 +243,11 @@ def test_showcase_limits_and_cursor(invoke, simulator):
     few = invoke("showcase", "some.45products", "--region", "GB", "--max-items", "21")
     assert lines(few.stdout) == truth[:21]
     assert simulator.ledger.charged == 1 + 2 + 2
+    # Behind the last page, 19 products that were paid for would be left out.
+    told = re.search(r"^19 products .* begins at --cursor (.*)$", few.stderr, re.MULTILINE)
+    assert told[1] == cursor
+    fewer = invoke("showcase", "some.15products", "--max-items", "5")
+    assert "10 products of the last page not printed\n" in fewer.stderr
 
 
 def test_showcase_that_breaks_off(invoke, simulate):

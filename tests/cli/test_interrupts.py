@@ -36,7 +36,7 @@ from asyncsfk.cli import main
 main()
 """,
 )
-BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
 def handles(count, products=900):
@@ -60,8 +60,8 @@ def go_on(stderr):
 
 @BOTH
 def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
-    """Ctrl-C and SIGTERM write what was paid for, and tell the line that goes on at no loss."""
-    out, errors = tmp_path / "out put.jsonl", tmp_path / "errors.jsonl"
+    """Ctrl-C, SIGTERM and SIGHUP write what was paid for, and tell the line that goes on."""
+    out, errors = tmp_path / "out\u202fput 'it'.jsonl", tmp_path / "errors.jsonl"
     with simulate(latency=Latency.fixed(0.05)) as simulator:
         process = spawn("fetch", *handles(20), "-o", out, "--errors", errors)
         wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 1000)
@@ -88,6 +88,38 @@ def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
         assert read(errors) == []
         assert simulator.ledger.charged == 20 * 45
         assert simulator.ledger.paid_twice() == {}
+
+
+def test_one_interruption_that_comes_twice(simulate, spawn, out):
+    """A wrapper passes on the Ctrl-C that the whole terminal has got: it is one all the same."""
+    with simulate(latency=Latency.fixed(0.3)) as simulator:
+        process = spawn("fetch", *handles(20), "-o", out)
+        wait_for(lambda: simulator.ledger.charged >= 40)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert b"maybe" not in stderr
+        assert go_on(stderr).returncode == 0
+        assert simulator.ledger.paid_twice() == {}
+
+
+def test_a_terminal_that_is_gone(simulate, spawn, out):
+    """Where nobody can be told, what is bought is written, and the exit code says how it ended."""
+    with simulate(), Path("/dev/full").open("wb") as full:
+        process = spawn("fetch", *handles(5, 45), "-o", out, stderr=full)
+        assert process.wait(20) == 0
+    assert len(read(out)) == 5 * 45
+
+
+def test_no_stderr_at_all(simulate, spawn, out):
+    """A shell may close stderr: the same."""
+    line = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", ASYNCSFK]
+    with simulate():
+        process = spawn("fetch", *handles(2, 45), "-o", out, command=line)
+        assert process.wait(20) == 0
+    assert len(read(out)) == 2 * 45
 
 
 def test_interrupted_as_on_windows(simulate, spawn, tmp_path, out):
@@ -249,6 +281,7 @@ def test_an_interrupted_max_age_goes_on(simulate, spawn, out, flags):
         wait_for(lambda: simulator.ledger.requests == 1)
         process.send_signal(signal.SIGINT)
         assert process.stderr.readline() == NOTICE
+        time.sleep(0.4)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
         told = shlex.split(stderr.decode().splitlines()[-1])
@@ -270,6 +303,7 @@ def test_interrupted_after_the_account_stopped_it(simulate, spawn, out):
         process.send_signal(signal.SIGINT)
         while process.stderr.readline() != NOTICE:
             pass
+        time.sleep(0.4)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 130

@@ -131,6 +131,62 @@ def test_beside_a_device_or_a_pipe_there_is_no_archive(invoke, simulator, tmp_pa
     assert simulator.ledger.charged == 2
 
 
+def test_what_the_shell_has_opened_is_left_as_it_is(spawn, simulator, tmp_path):
+    """/dev/stdout and its like are added to, as they may be with >>, and have no archive."""
+    out = tmp_path / "out.jsonl"
+    out.write_bytes(b"precious\n")
+    for name in "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1":
+        with out.open("ab") as file:
+            assert spawn("fetch", "a.1products", "-o", name, stdout=file).wait(20) == 0
+    assert out.read_bytes().startswith(b"precious\n")
+    assert len(out.read_bytes().splitlines()) == 4
+    assert list(tmp_path.iterdir()) == [out]
+    assert not os.path.exists("/dev/stdout.sfk")  # noqa: PTH110 - a name, no path
+    assert simulator.ledger.charged == 3
+
+
+def test_each_dated_output_has_an_archive_of_its_own(invoke, simulator, tmp_path, monkeypatch):
+    """What follows the last dot of a name is kept where it is a date or a number."""
+    monkeypatch.chdir(tmp_path)
+    for name in "out.2026-10-01", "out.2026-10-02", "v1.2", "plain", "a.jsonl":
+        assert invoke("fetch", "a.1products", "-o", name).exit_code == 0
+    kept = {path.name for path in tmp_path.iterdir() if path.suffix == ".sfk"}
+    assert kept == {"out.2026-10-01.sfk", "out.2026-10-02.sfk", "v1.2.sfk", "plain.sfk", "a.sfk"}
+    assert simulator.ledger.charged == 5
+
+
+def test_a_region_has_one_form(invoke, simulator, out):
+    """However it is written, a country's showcases are bought once."""
+    for region in "US", "us", " Us ":
+        assert invoke("fetch", "a.5products", "--region", region, "-o", out).exit_code == 0
+    assert simulator.ledger.charged == 1
+
+
+def test_a_list_without_a_name(invoke, simulator, out):
+    """A variable of the shell that is empty is no list that is empty."""
+    out.write_text("before\n")
+    for flags in [], ["--dry-run"]:
+        assert invoke("fetch", "--from", "", "-o", out, *flags).exit_code == 2
+    assert out.read_text() == "before\n"
+    assert simulator.ledger.requests == 0
+
+
+def test_what_cannot_be_decoded_is_told_apart(invoke, simulate, out):
+    """The same line does not get what is on file and cannot be decoded; what does is told."""
+    with simulate(faults=[Fault.not_json(handles={"odd"})]) as simulator:
+        assert invoke("fetch", "odd", "a.1products", "-o", out).exit_code == 1
+        simulator.faults = []
+        result = invoke("fetch", "odd", "a.1products", "-o", out)
+        assert result.exit_code == 1
+        assert "goes on from here" not in result.stderr
+        assert "1 creator with an answer that cannot be decoded" in result.stderr
+        assert "archive salvage" in result.stderr
+        plan = invoke("fetch", "odd", "a.1products", "-o", out, "--dry-run")
+        assert "Nothing is left to buy" in plan.stdout
+        assert invoke("fetch", "odd", "-o", out, "--refresh").exit_code == 0
+        assert simulator.ledger.charged == 3
+
+
 def test_a_ceiling(invoke, simulator, out):
     """At the ceiling what was had is written, the exit code is 4, and a higher one goes on."""
     args = ["fetch", *(f"a{number}.45products" for number in range(4)), "-o", out]
@@ -337,6 +393,11 @@ def test_a_disk_that_fills_up(simulator, spawn, tmp_path):
         (["--archive", "."], "is a directory"),
         (["--archive", ""], "an archive needs the path of a file"),
         (["--max-credits", "0"], "0 is not in the range"),
+        (["--from", "handles.txt"], "it can be given once"),
+        (["--errors", "-"], "--errors names a file"),
+        (["-o", "out", "--outcomes", "-"], "--outcomes names a file"),
+        (["--region", "Germany"], "no country code"),
+        (["--region", ""], "no country code"),
     ],
 )
 def test_usage_errors(invoke, simulator, tmp_path, monkeypatch, case):
