@@ -152,7 +152,8 @@ class Caller:
             if (stopped := flight.verdict) is None:
                 raise
             answer = Answer(stopped)
-        answer = await self._keep_for_others(request, answer, flight)
+        if len(flight.keepers) > (keep is not None):
+            answer = await self._keep_for_others(request, answer, flight)
         result, cost = answer.result, flight.cost.usage
         if isinstance(result, SfkError):
             result = placed(result, request).evolve(attempts=cost.requests)
@@ -170,7 +171,7 @@ class Caller:
             return Answer(flight.verdict)
         if keep is None:
             return None
-        answer = await self._look_up(request, keep)
+        answer = await self._look_up(request, keep) if keep.look else None
         return Answer(keep.offline) if answer is None and keep.offline is not None else answer
 
     async def _look_up(self, request: Request, keep: Keep) -> Answer | None:

@@ -22,7 +22,8 @@ GZIP: Final = "gzip"
 """The one encoding that is asked for and undone; pinned, whatever else is installed."""
 
 _WINDOW: Final = 31  # zlib's number for "gzip, largest window"
-_CODING: Final = re.compile(r"[a-z-]{0,10}(?:, ?[a-z-]{1,10})*", re.ASCII)
+_CODINGS: Final = {"": "", "identity": "", GZIP: GZIP, "x-gzip": GZIP}
+_CODING: Final = re.compile(r"[a-z-]{1,10}(?:, ?[a-z-]{1,10})*", re.ASCII)
 _MAX_MEMBERS: Final = 16  # of a gzip body; RFC 1952 allows several, and servers send one
 
 
@@ -38,10 +39,10 @@ WORTH_PACKING: Final = (64 if _quick is zlib else 8) * 1024
 def encoding_of(headers: Mapping[str, str]) -> str:
     """Return how a body is packed; nothing for a plain one."""
     encoding = headers.get("Content-Encoding", "").strip().lower()
-    if not _CODING.fullmatch(encoding):
-        # It can be anything, no text or the key even, and gets into errors and archives.
-        return "unknown"
-    return {"identity": "", "x-gzip": GZIP}.get(encoding, encoding)
+    if (known := _CODINGS.get(encoding)) is not None:
+        return known
+    # It can be anything, no text or the key even, and gets into errors and archives.
+    return encoding if _CODING.fullmatch(encoding) else "unknown"
 
 
 def unpack(encoding: str, body: bytes, max_body_bytes: int) -> bytes:
