@@ -267,3 +267,18 @@ async def test_a_price_is_known_to_all_clients_of_an_open_archive(path):
                 handles = [f"c{ceiling}.5products"]
                 await run_through(client, handles, archive=archive, max_credits=ceiling)
             assert sim.ledger.charged == charged
+
+
+async def test_what_is_just_being_kept_counts_once(sim, client, path):
+    """A run that is entered while others' pages are being written counts each of them once."""
+    seen = []
+    async with job(path) as archive:
+        calls = asyncio.gather(
+            *(client.showcase_page(handle, archive=archive) for handle in creators(40))
+        )
+        while not calls.done():
+            await asyncio.sleep(0.005)
+            async with client.showcases([], archive=archive, max_credits=100) as run:
+                seen.append(run.budget.charged + run.budget.maybe)
+        await calls
+    assert max(seen) == sim.ledger.charged == 40
