@@ -18,6 +18,7 @@ from asyncsfk.models import Answer, Health, Reply, ReviewPage, ShowcasePage
 from asyncsfk.usage import Meter, Usage
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from asyncsfk._call import Caller
@@ -61,6 +62,10 @@ class Api:
     def key(self) -> ApiKey | None:
         """What must be seen nowhere."""
         return self._caller.key
+
+    def employs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Tell whether a task makes a call, which cannot wait for its own end."""
+        return self._caller.employs(task)
 
     def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
         """End a payer's calls with an error; what has been sent may land, unless ``now``."""

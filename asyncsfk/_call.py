@@ -6,7 +6,7 @@ import asyncio
 import random
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
@@ -41,6 +41,14 @@ if TYPE_CHECKING:
     from asyncsfk.events import Emitter
 
 
+class _Looking:
+    """A call that looks into its archive before it joins another's; why it is to end, if it is."""
+
+    def __init__(self, payer: Payer) -> None:
+        self.payer = payer
+        self.verdict: SfkError | None = None
+
+
 class Caller:
     """Makes calls: the one place where requests are joined, looked up and tried again.
 
@@ -56,6 +64,7 @@ class Caller:
         self._emit = emit
         self._quota = RetryQuota(config.retry.quota)
         self._flights: SingleFlight[Answer] = SingleFlight(config.timeout.grace)
+        self._looking: set[_Looking] = set()
         self._closing = False
 
     @property
@@ -100,7 +109,11 @@ class Caller:
             cost = result.usage if landing.answers else Usage()
             result = self._for_others(request, answer)
             if keep is not None and keep.store not in answer.stores:
-                await self._keep_too(request, answer, result, keep)
+                try:
+                    await self._keep_too(request, answer, result, keep)
+                except ArchiveError as error:
+                    # Whoever answers for its cost gets it, though not from the archive.
+                    result = _wire.redacted(error.evolve(body=result.body), self._config.api_key)
             result = shared(request, result, cost, self._config.api_key)
         if isinstance(result, SfkError):
             raise result
@@ -109,15 +122,13 @@ class Caller:
     async def _come_by(self, request: Request, payer: Payer, keep: Keep | None) -> Landing[Answer]:
         """Return an answer that will do, by joining a call under way or beginning one."""
         while True:
-            if self._closing:
-                raise placed(ClientStateError("the client is closed"), request)
             if keep is not None and request.target in self._flights:
                 # Those under way may have been told to buy afresh what will do for this one.
-                answer = await self._look_up(request, keep)
+                answer = await self._look_up_first(request, payer, keep)
                 if answer is not None:
-                    if isinstance(answer.result, SfkError):
-                        answer = Answer(placed(answer.result, request))
                     return Landing(answer, answers=False, began=True, was_stopped=False)
+            if self._closing:
+                raise placed(ClientStateError("the client is closed"), request)
             try:
                 landing = await self._flights.do(
                     request.target, partial(self._perform, request, payer, keep), payer, keep
@@ -131,6 +142,13 @@ class Caller:
     def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
         """End a payer's calls with an error; what has been sent may land, unless ``now``."""
         self._flights.stop(payer, error, now=now)
+        for looking in self._looking:
+            if looking.payer.meter is payer.meter:
+                looking.verdict = error
+
+    def employs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Tell whether a task makes a call, which cannot wait for its own end."""
+        return self._flights.employs(task)
 
     async def aclose(self) -> None:
         """End all calls under way; their callers get a `ClientStateError`."""
@@ -173,6 +191,21 @@ class Caller:
             return None
         answer = await self._look_up(request, keep) if keep.look else None
         return Answer(keep.offline) if answer is None and keep.offline is not None else answer
+
+    async def _look_up_first(self, request: Request, payer: Payer, keep: Keep) -> Answer | None:
+        """Return the answer that is kept, or the error of a payer that is stopped meanwhile."""
+        looking = _Looking(payer)
+        self._looking.add(looking)
+        try:
+            answer = await self._look_up(request, keep)
+        finally:
+            self._looking.discard(looking)
+        verdict = looking.verdict or keep.offline
+        if answer is None and verdict is not None:
+            answer = Answer(verdict.evolve())
+        if answer is not None and isinstance(answer.result, SfkError):
+            answer = Answer(placed(answer.result, request))
+        return answer
 
     async def _look_up(self, request: Request, keep: Keep) -> Answer | None:
         """Return the answer that is kept, if there is one that will do."""
@@ -247,14 +280,19 @@ class Caller:
         """
         if answer.paid is None:
             return answer
-        # There may come more meanwhile.
-        for keep in flight.keepers:
-            if keep.store not in answer.stores:
-                # Who keeps it there tries again, and is told.
-                with suppress(ArchiveError):
-                    result = self._for_others(request, answer)
-                    await self._keep_too(request, answer, result, keep)
-                    answer = msgspec.structs.replace(answer, stores=(*answer.stores, keep.store))
+        # It is paid for: nobody ends it now, and whoever tries gets it.
+        flight.in_air = True
+        with suppress(asyncio.CancelledError):
+            # There may come more meanwhile.
+            for keep in flight.keepers:
+                if keep.store not in answer.stores:
+                    # Who keeps it there tries again, and is told.
+                    with suppress(ArchiveError):
+                        result = self._for_others(request, answer)
+                        await self._keep_too(request, answer, result, keep)
+                        stores = (*answer.stores, keep.store)
+                        answer = msgspec.structs.replace(answer, stores=stores)
+        flight.in_air = False
         return answer
 
     def _for_others(self, request: Request, answer: Answer) -> Received | SfkError:

@@ -152,6 +152,10 @@ class SingleFlight(Generic[T]):
         self._flights: dict[Hashable, Flight[T]] = {}
         self._all: set[Flight[T]] = set()
 
+    def employs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Tell whether a task does some of the work."""
+        return any(flight.task is task for flight in self._all)
+
     def __contains__(self, key: Hashable) -> bool:
         """Tell whether some work is under way that others can join."""
         return key in self._flights

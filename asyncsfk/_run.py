@@ -12,7 +12,7 @@ from asyncsfk._checks import is_callback
 from asyncsfk._fanout import FanOut
 from asyncsfk._follow import Follower
 from asyncsfk._handles import SeenHandles, tiktok_handle, trace
-from asyncsfk._shield import to_the_end
+from asyncsfk._shield import Closing
 from asyncsfk._trail import Trail
 from asyncsfk.errors import (
     ArchiveError,
@@ -80,7 +80,7 @@ class ShowcaseRun:
         self._by_page = False
         self._entered_at: float | None = None
         self._left_at: float | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._closing = Closing(self._close)
 
     def __repr__(self) -> str:
         progress = self.progress
@@ -164,19 +164,17 @@ class ShowcaseRun:
             ClientStateError: The iterator of the run's handles cannot close it; `stop` is for that.
         """
         if self.employs(asyncio.current_task()):
-            raise ClientStateError("a run's handles cannot close it while it pulls them: stop() it")
+            raise ClientStateError("what a run waits for, such as its handles, can only stop() it")
         if self._entered_at is None:
             return
-        if self._closing is None:
+        if self._left_at is None:
             self._left_at = self._clock()
-            # Apart from who closes it, who may be cancelled.
-            self._closing = asyncio.create_task(self._close())
-        if not self._closing.done():
-            await to_the_end(self._closing)
+        await self._closing()
 
     def employs(self, task: asyncio.Task[Any] | None) -> bool:
         """Tell whether a task works for the run; not for users."""
-        return self._stream is not None and self._stream.employs(task)
+        pulls = self._stream is not None and self._stream.employs(task)
+        return pulls or self._api.employs(task)
 
     async def _close(self) -> None:
         try:

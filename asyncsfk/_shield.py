@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+
+from asyncsfk.errors import ClientStateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 R = TypeVar("R")
 
@@ -21,3 +26,66 @@ async def to_the_end(work: asyncio.Future[R]) -> R:
             work.exception()
             raise
     return work.result()
+
+
+class Closing:
+    """Closes something once, to the end, for all who want it closed.
+
+    It is done in a task of its own, apart from those who wait for it: who is cancelled waits all
+    the same, and leaves it to itself when cancelled again.
+
+    Args:
+        close: Does it; what it raises is raised to those who wait.
+    """
+
+    def __init__(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._close = close
+        self._task: asyncio.Task[None] | None = None
+        self._is_over = False
+        self._error: BaseException | None = None
+
+    async def __call__(self) -> None:
+        """Wait for its end, having begun it if nobody has; where it is over, nothing is done.
+
+        Raises:
+            ClientStateError: It goes on in another event loop.
+        """
+        if self._is_over or self._was_left_elsewhere():
+            return
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not self._is_over:
+                try:
+                    await asyncio.wait({self._begun()})
+                except asyncio.CancelledError as error:
+                    if cancelled is not None:
+                        raise
+                    cancelled = error
+        # Being cancelled is what counts.
+        if (reason := cancelled or self._error) is not None:
+            raise reason
+
+    def _was_left_elsewhere(self) -> bool:
+        """Tell whether it was begun in an event loop that will not end it."""
+        loop = None if self._task is None else self._task.get_loop()
+        if loop is None or loop is asyncio.get_running_loop():
+            return False
+        if loop.is_running():
+            raise ClientStateError("it is being closed in another event loop")
+        return True
+
+    def _begun(self) -> asyncio.Task[None]:
+        # A task that was cancelled before its first step has run no code at all.
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        return self._task
+
+    async def _run(self) -> None:
+        try:
+            await self._close()
+        except BaseException as error:
+            self._error = error
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._is_over = True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from aiolimiter import AsyncLimiter
@@ -18,7 +20,7 @@ from asyncsfk._payer import Payer
 from asyncsfk._purse import Purse
 from asyncsfk._run import ShowcaseRun
 from asyncsfk._runs import Runs
-from asyncsfk._shield import to_the_end
+from asyncsfk._shield import Closing
 from asyncsfk._transport import Transport, check_session
 from asyncsfk.budget import Budget
 from asyncsfk.config import (
@@ -104,7 +106,7 @@ class Client(Runs):
     # Of the class, so that one that could not be made can be shown.
     _open: _Open | None = None
     _closed = False
-    _closing: asyncio.Task[None] | None = None
+    _closing: Closing | None = None
 
     def __init__(
         self,
@@ -250,22 +252,23 @@ class Client(Runs):
             if parts.loop.is_running():
                 parts = self._parts
             task = asyncio.current_task()
-            if any(run.employs(task) for run in self._runs):
-                raise ClientStateError("a run's handles cannot close its client: stop() the run")
+            if parts.api.employs(task) or any(run.employs(task) for run in self._runs):
+                raise ClientStateError(
+                    "what a client waits for cannot close it; a run's handles can stop() the run"
+                )
             self._open = None
-            # Apart from who closes it, who may be cancelled.
-            self._closing = asyncio.create_task(self._close(parts))
+            self._closing = Closing(partial(self._close, parts))
         self._closed = True
-        if self._closing is not None and not self._closing.done():
-            await to_the_end(self._closing)
+        if self._closing is not None:
+            await self._closing()
 
     async def _close(self, parts: _Open) -> None:
-        try:
-            for run in tuple(self._runs):
-                await run.aclose()
-            await parts.caller.aclose()
-        finally:
-            await parts.transport.aclose()
+        # All of it, whatever fails.
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(parts.transport.aclose)
+            stack.push_async_callback(parts.caller.aclose)
+            for run in self._runs:
+                stack.push_async_callback(run.aclose)
 
     @property
     def _parts(self) -> _Open:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from asyncsfk._shield import to_the_end
+from asyncsfk._shield import Closing
 from asyncsfk._store._batches import Batches
 from asyncsfk._store._bloom import BloomFilter
 from asyncsfk._store._file import File
@@ -72,6 +72,7 @@ class Store:
         self._landed = asyncio.Event()
         self._refusal: ArchiveError | None = None
         self._is_shut = False
+        self._closing = Closing(self._close_in_order)
         self._watches = Watches()
         # Of a file that was empty we know what it cannot hold: only we write it.
         self._may_be_there: BloomFilter | None = None
@@ -113,7 +114,7 @@ class Store:
             self.charged, self.maybe = spent.charged, spent.maybe
             self._may_be_there = BloomFilter() if self._file.was_empty else None
         except BaseException:
-            await self._close_all()
+            await self._closing()
             raise
 
     async def aclose(self) -> None:
@@ -129,7 +130,7 @@ class Store:
                     self._landed.clear()
                     await self._landed.wait()
         finally:
-            await self._close_all()
+            await self._closing()
 
     # --- what is kept: committed once the future is done
 
@@ -291,9 +292,6 @@ class Store:
     def _check_open(self) -> None:
         if self._refusal is not None:
             raise self._refusal.evolve()
-
-    async def _close_all(self) -> None:
-        await to_the_end(asyncio.create_task(self._close_in_order()))
 
     async def _close_in_order(self) -> None:
         with anyio.CancelScope(shield=True):

@@ -219,7 +219,9 @@ class Exposure(msgspec.Struct, frozen=True):
     def apply(self, tables: Tables) -> None:
         """Write it."""
         tables.flush().execute(
-            "UPDATE session SET exposed = ? WHERE id = ?", (_bounded(self.credits), self.session)
+            # Of two that were begun at once the smaller may come last.
+            "UPDATE session SET exposed = max(exposed, ?) WHERE id = ?",
+            (_bounded(self.credits), self.session),
         )
 
 

@@ -6,12 +6,13 @@ import sys
 import threading
 import time
 
+import aiohttp
 import anyio
 import pytest
 
 from asyncsfk import Archive, ArchiveError, ClientStateError, Retry, Timeout
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import beside, held, run_of
+from tests.archive.support import beside, held, run_of, sql
 from tests.support import client_of, failure
 
 GRACE = 5
@@ -577,3 +578,81 @@ async def test_closing_in_another_event_loop(client):
     with pytest.raises(ClientStateError, match="another event loop"):
         await asyncio.to_thread(close)
     assert (await call).usage.charged == 1
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 10])
+def test_a_program_that_ends_while_a_client_closes(tmp_path, turns):
+    """All is closed, though asyncio.run cancels what closes it, perhaps before it has begun."""
+    path = tmp_path / "job.sfk"
+
+    async def work(sim, client):
+        async with client, client.showcases(sim.handles(3), archive=path) as run:
+            async for _ in run:
+                pass
+
+    async def main():
+        sim = Simulator(latency=Latency.fixed(0.1))
+        await sim.__aenter__()
+        client = client_of(sim)
+        working = asyncio.create_task(work(sim, client))
+        await asyncio.sleep(0.05)
+        working.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return client
+
+    client = asyncio.run(main())
+    assert "closed" in repr(client)
+    assert beside(path) == []
+
+    async def again():
+        async with Archive(path):
+            pass
+
+    asyncio.run(again())
+
+
+async def test_a_hook_of_a_borrowed_session_that_closes_the_client(sim):
+    """What a call waits for cannot wait for that call's end: it is told so, and nothing hangs."""
+    trace, caught = aiohttp.TraceConfig(), []
+
+    async def hook(*_):
+        for closed in client, run:
+            try:
+                await closed.aclose()
+            except ClientStateError as error:
+                caught.append(error)
+
+    trace.on_request_start.append(hook)
+    async with (
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        client_of(sim, session=session) as client,
+        client.showcases(["x.5products"]) as run,
+    ):
+        outcome = await anext(run)
+    assert outcome.status == "complete"
+    assert len(caught) == 2
+
+
+async def test_one_archive_that_cannot_be_closed_leaves_the_others_their_grace(sim, tmp_path):
+    """Whatever fails as a client closes, its other runs and calls land all the same."""
+    good, bad = tmp_path / "good.sfk", tmp_path / "bad.sfk"
+    async with aiohttp.ClientSession() as session, client_of(sim, session=session) as client:
+        runs = [
+            await client.showcases(names, archive=path).__aenter__()
+            for path, names in ((bad, ["a", "b"]), (good, ["c", "d", "e"]))
+        ]
+        pulling = [asyncio.ensure_future(anext(run)) for run in runs]
+        call = asyncio.create_task(client.showcase_page("x"))
+        while sim.ledger.requests < 6:
+            await asyncio.sleep(0.01)
+        # No plain file that can be written any more.
+        sql(bad, "DROP TABLE session")
+        with pytest.raises(ArchiveError):
+            await client.aclose()
+        await asyncio.gather(*pulling, call, return_exceptions=True)
+        assert not ours()
+    usage = await held(good, "usage")
+    paid = [entry.charged for entry in sim.ledger if entry.handle in {"c", "d", "e"}]
+    assert len(paid) >= 3
+    assert (usage.charged, usage.maybe) == (sum(paid), 0)

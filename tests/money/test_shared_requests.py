@@ -11,6 +11,7 @@ from asyncsfk import (
     Budget,
     BudgetReachedError,
     ClientStateError,
+    RequestFinished,
     Retry,
     RunStoppedError,
     SfkError,
@@ -540,3 +541,56 @@ async def test_all_leave_but_an_archive_waits(sim, client, archives):
         call.cancel()
     await asyncio.wait(calls)
     assert sim.ledger.charged == len(await pages_in(archive)) == 1
+
+
+@pytest.mark.parametrize("end", ["stop", "close"])
+async def test_a_paid_answer_that_is_being_kept_for_another_is_handed_out(sim, archives, end):
+    """Until a joiner's archive has it nobody gets the answer, but nothing takes it away either."""
+    archive, _ = archives
+    loop = asyncio.get_running_loop()
+    closing = []
+
+    def finish():
+        if end == "stop":
+            run.stop()
+        else:
+            closing.append(asyncio.create_task(client.aclose()))
+
+    def on_event(event):
+        if isinstance(event, RequestFinished):
+            loop.call_soon(finish)
+
+    async with (
+        client_of(sim, on_event=on_event) as client,
+        client.showcases([HANDLE]) as run,
+    ):
+        first = begin(anext(run))
+        await asyncio.sleep(0.1)
+        page = await client.showcase_page(HANDLE, archive=archive)
+        (outcome,) = await asyncio.gather(first, return_exceptions=True)
+        if end == "stop":
+            assert (outcome.status, outcome.pages) == ("complete", 1)
+        await asyncio.gather(*closing)
+    assert page.products
+    assert sim.ledger.charged == client.usage.charged == len(await pages_in(archive)) == 1
+
+
+async def test_a_stopped_run_does_not_join_after_its_look_up(client, archives):
+    """A call that looks into its archive first, while another buys, is stopped as any other."""
+    archive, _ = archives
+    await client.fetch_showcases(["long.45products"], archive=archive, max_pages=1)
+    page = await client.showcase_page("long.45products", archive=archive)
+    other = asyncio.create_task(
+        client.showcase_page("long.45products", cursor=page.next_cursor, archive=archive)
+    )
+    async with client.showcases(["long.45products"], archive=archive) as run:
+        first = asyncio.ensure_future(anext(run))
+        for _ in range(400):
+            await asyncio.sleep(0)
+            if first.done():
+                break
+        run.stop(now=True)
+        async with asyncio.timeout(0.5):
+            outcome = await first
+    assert outcome.status == "partial"
+    assert (await other).usage.charged == 1
