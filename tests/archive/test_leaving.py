@@ -13,7 +13,7 @@ import pytest
 from asyncsfk import Archive, ArchiveError, ClientStateError, Retry, Timeout
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import beside, held, run_of, sql
-from tests.support import client_of, failure
+from tests.support import client_of, failure, running
 
 GRACE = 5
 
@@ -590,9 +590,7 @@ def test_a_program_that_ends_while_a_client_closes(tmp_path, turns):
             async for _ in run:
                 pass
 
-    async def main():
-        sim = Simulator(latency=Latency.fixed(0.1))
-        await sim.__aenter__()
+    async def main(sim):
         client = client_of(sim)
         working = asyncio.create_task(work(sim, client))
         await asyncio.sleep(0.05)
@@ -601,7 +599,8 @@ def test_a_program_that_ends_while_a_client_closes(tmp_path, turns):
             await asyncio.sleep(0)
         return client
 
-    client = asyncio.run(main())
+    with running(latency=Latency.fixed(0.1)) as sim:
+        client = asyncio.run(main(sim))
     assert "closed" in repr(client)
     assert beside(path) == []
 
@@ -644,7 +643,7 @@ async def test_one_archive_that_cannot_be_closed_leaves_the_others_their_grace(s
         ]
         pulling = [asyncio.ensure_future(anext(run)) for run in runs]
         call = asyncio.create_task(client.showcase_page("x"))
-        while sim.ledger.requests < 6:
+        while sim.ledger.requests < 6:  # noqa: ASYNC110 - it has none
             await asyncio.sleep(0.01)
         # No plain file that can be written any more.
         sql(bad, "DROP TABLE session")
