@@ -33,7 +33,7 @@ class Answer(msgspec.Struct, frozen=True):
         result: The answer, or the error.
         response: What came over the wire, where something did.
         stores: The archives' files that hold it.
-        row: How it was kept in the one of them before the call.
+        row: How it was kept in the one of them before the call, if it was.
     """
 
     result: Received | SfkError

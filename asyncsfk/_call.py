@@ -284,11 +284,11 @@ class Caller:
         flight.in_air = True
         with suppress(asyncio.CancelledError):
             # There may come more meanwhile.
+            result = self._for_others(request, answer)
             for keep in flight.keepers:
                 if keep.store not in answer.stores:
                     # Who keeps it there tries again, and is told.
                     with suppress(ArchiveError):
-                        result = self._for_others(request, answer)
                         await self._keep_too(request, answer, result, keep)
                         stores = (*answer.stores, keep.store)
                         answer = msgspec.structs.replace(answer, stores=stores)
@@ -303,6 +303,7 @@ class Caller:
         return _wire.read(
             request,
             response,
+            # Who answers for it tells what it cost.
             price=0,
             max_body_bytes=self._config.max_body_bytes,
             key=self._config.api_key,

@@ -49,7 +49,7 @@ def check_mapping(name: str, value: object) -> None:
         InvalidArgumentError: It is not.
     """
     if not isinstance(value, Mapping | None):
-        raise InvalidArgumentError(f"{name} must be a mapping of names to values, not {value!r}")
+        raise InvalidArgumentError(f"{name} must be a mapping of names, not {value!r:.80}")
 
 
 def check_token(name: str, value: object) -> None:

@@ -17,7 +17,7 @@ from asyncsfk._keep import key_of
 from asyncsfk._store._reads import FindShowcase
 from asyncsfk._store._schema import reading
 from asyncsfk._store._sums import Past
-from asyncsfk.errors import InvalidArgumentError, UndecodableError
+from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.plan import Plan
 from asyncsfk.usage import Usage
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asyncsfk._options import RunOptions
-    from asyncsfk._store._reads import Showcase
+    from asyncsfk._store._reads import Begun
     from asyncsfk.models import Balance
 
 _CHUNK: Final = 500
@@ -39,13 +39,6 @@ class _Told(msgspec.Struct, rename="camel"):
     next_cursor: str | None = None
     account_status: str | None = None
     usage: Usage = Usage()
-    error: _Error | None = None
-
-
-class _Error(msgspec.Struct):
-    """What is of use in its error."""
-
-    type: str
 
 
 async def make_plan(
@@ -145,10 +138,10 @@ class _Forecast:
                 for handle in handles
             ]
             for found in FindShowcase.read(connection, asked):
-                if found is None or found[1] is None or found[1] < self._since:
+                if found is None or found.received is None or found.received < self._since:
                     self._to_start += 1
                 else:
-                    self._sort(found[0])
+                    self._sort(found)
 
     def plan(self, *, given: int, duplicates: int, invalid: int, balance: int) -> Plan:
         """Add up.
@@ -191,13 +184,14 @@ class _Forecast:
             seconds=seconds,
         )
 
-    def _sort(self, showcase: Showcase) -> None:
+    def _sort(self, begun: Begun) -> None:
+        showcase = begun.showcase
         told = _Told()
         if showcase.outcome is not None:
             told = msgspec.json.decode(showcase.outcome, type=_Told)
         most = self._options.max_pages
         is_whole = told.next_cursor is None or (most is not None and told.pages >= most)
-        if told.error is not None and told.error.type == UndecodableError.__name__:
+        if begun.is_blocked and not (most is not None and told.pages >= most):
             self._undecodable += 1
             return
         if showcase.status != "complete" or not is_whole:

@@ -31,6 +31,7 @@ class TooLargeError(Exception):
     """A body is too large once unpacked."""
 
 
+# isal's error is no zlib.error.
 CANNOT_UNPACK: Final = (TooLargeError, _quick.error, ValueError)
 WORTH_PACKING: Final = (64 if _quick is zlib else 8) * 1024
 """Writing a smaller body plainly takes less time than packing it."""
@@ -51,7 +52,7 @@ def unpack(encoding: str, body: bytes, max_body_bytes: int) -> bytes:
     Raises:
         TooLargeError: It is over ``max_body_bytes``.
         ValueError: It is packed in a way that was not asked for, or incomplete.
-        One of `CANNOT_UNPACK`: It is not what it says to be.
+        Exception: One of `CANNOT_UNPACK`: it is not what it says to be.
     """
     if not encoding:
         return body

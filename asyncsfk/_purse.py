@@ -70,7 +70,7 @@ class Purse:
                 await archive.open()
                 self._owns_archive = True
             if self._is_closed:
-                raise ClientStateError("the client was closed while the run was entered")
+                raise ClientStateError("the run was closed while it was entered")
             archive.bind(self._origin)
             self._keep = archive.keep(max_age=options.max_age, refresh=options.refresh)
             job = archive.budgets

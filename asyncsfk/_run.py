@@ -158,7 +158,7 @@ class ShowcaseRun:
         """End all work of the run; what was received is counted in `usage`.
 
         With an archive, requests under way get `Timeout.grace` seconds to land in it. Who closes it
-        while another does so waits for the same end, and who is cancelled does so, too.
+        while another does so waits for the same end, and so does who is cancelled, once.
 
         Raises:
             ClientStateError: The iterator of the run's handles cannot close it; `stop` is for that.

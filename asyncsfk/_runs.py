@@ -214,7 +214,7 @@ class Runs(Calls):
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
-            ArchiveError: The archive cannot be read.
+            ArchiveError: The archive cannot be read, or holds answers of another origin.
             SfkError: The balance could not be had.
         """
         from asyncsfk._forecast import make_plan  # noqa: PLC0415 - see `as_archive`
@@ -232,9 +232,9 @@ class Runs(Calls):
         kept = as_archive(archive)
         path = None if kept is None else kept.path
         if path is not None:
-            from asyncsfk.archive import check_origin_of  # noqa: PLC0415 - see `as_archive`
+            from asyncsfk.archive import check_file_origin  # noqa: PLC0415 - see `as_archive`
 
-            await anyio.to_thread.run_sync(check_origin_of, path, self.config.base_url)
+            await anyio.to_thread.run_sync(check_file_origin, path, self.config.base_url)
         return await make_plan(options, path, self.config.rate, handles, self.balance)
 
     def _options(

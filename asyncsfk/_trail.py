@@ -62,8 +62,8 @@ class Trail:
         self._bought_from = None
         if found is None:
             return None
-        showcase, received = found
-        if received is not None and received < self._keep.since:
+        showcase = found.showcase
+        if found.received is not None and found.received < self._keep.since:
             self._begin_at(following)
         elif showcase.floor >= self._keep.floor:
             self._floor = showcase.floor

@@ -301,7 +301,7 @@ class Archive:
         """
         store, origin = self._store, _origin(base_url)
         known = store.notes.get(_ORIGIN)
-        check_origin(self._path, known, base_url)
+        _check_origin(self._path, known, base_url)
         if known is None:
             store.note_soon(_ORIGIN, origin)
 
@@ -318,7 +318,7 @@ def check_archive(value: object) -> None:
         )
 
 
-def check_origin_of(path: Path, base_url: str) -> None:
+def check_file_origin(path: Path, base_url: str) -> None:
     """Refuse a file, if there is one, that holds the answers of another origin; blocks.
 
     Raises:
@@ -326,10 +326,10 @@ def check_origin_of(path: Path, base_url: str) -> None:
     """
     if path.exists():
         with reading(path) as connection:
-            check_origin(path, note(connection, _ORIGIN), base_url)
+            _check_origin(path, note(connection, _ORIGIN), base_url)
 
 
-def check_origin(path: Path, known: str | None, base_url: str) -> None:
+def _check_origin(path: Path, known: str | None, base_url: str) -> None:
     """Refuse a file whose answers are of another origin than those to come.
 
     Raises:

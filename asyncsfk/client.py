@@ -242,15 +242,16 @@ class Client(Runs):
         """Close the client: end its runs and calls, close the connections that it owns.
 
         Calls under way in other tasks end with a `ClientStateError`. Closing twice is fine: who
-        closes it while another does so waits for the same end, and who is cancelled does so, too.
+        closes it while another does so waits for the same end, and so does who is cancelled, once.
 
         Raises:
             ClientStateError: It was opened in another event loop, or a run's handles would close
                 it, which that run pulls.
         """
         if (parts := self._open) is not None:
-            if parts.loop.is_running():
-                parts = self._parts
+            if parts.loop is not asyncio.get_running_loop() and parts.loop.is_running():
+                # One that has ended closes nothing any more: then any other may.
+                raise ClientStateError("the client was opened in another event loop")
             task = asyncio.current_task()
             if parts.api.employs(task) or any(run.employs(task) for run in self._runs):
                 raise ClientStateError(

@@ -20,7 +20,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         complete: Creators whose showcase is complete in the archive: free.
         to_continue: Creators whose showcase is there in part.
         to_start: Creators of whom nothing is there that will do.
-        undecodable: Creators whose next page is there, but cannot be decoded, and is not bought
+        undecodable: Creators with a page that is there but could not be decoded, and is not bought
             again: free.
         least: Credits that it costs at least.
         likely: Credits that it likely costs, going by the showcases in the archive; ``None`` where

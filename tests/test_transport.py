@@ -722,6 +722,24 @@ async def test_a_session_closed_in_between_is_no_attempt():
         assert client.usage.retries == 0
 
 
+async def test_a_hook_that_raises_before_anything_is_sent():
+    """It is no failure to connect either: it arrives as itself."""
+    trace = aiohttp.TraceConfig()
+
+    async def hook(*_):
+        raise ValueError("of the hook")
+
+    trace.on_request_start.append(hook)
+    async with (
+        Simulator() as sim,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        Client(sim.api_key, base_url=sim.url, session=session) as client,
+    ):
+        with pytest.raises(ValueError, match="of the hook"):
+            await client.showcase_page("x")
+        assert sim.ledger.requests == 0
+
+
 async def test_what_a_hook_of_a_borrowed_session_raises_is_counted():
     """An exception that is not the client's own arrives as itself, its request as maybe charged."""
     trace = aiohttp.TraceConfig()

@@ -113,18 +113,32 @@ class Find(msgspec.Struct, frozen=True):
         row = connection.execute(
             PageRow.select(
                 f"WHERE part_of {whose} AND key = ? AND id >= ? AND received >= ? "  # noqa: S608 - our own words
-                "AND (? OR NOT apart AND id < "
+                "AND (? OR NOT apart AND NOT EXISTS "
                 # Not of a showcase that was bought afresh since.
-                "(SELECT CASE WHEN floor > ? THEN floor ELSE page.id + 1 END FROM showcase "
-                "WHERE showcase.id = part_of)) ORDER BY id DESC LIMIT 1"
+                "(SELECT 1 FROM showcase WHERE showcase.id = part_of AND floor > ? AND "
+                "page.id >= floor)) ORDER BY id DESC LIMIT 1"
             ),
             (*names, self.key, self.floor, self.since, self.alone, self.floor),
         ).fetchone()
         return None if row is None else PageRow(*row)
 
 
+class Begun(NamedTuple):
+    """A showcase that is there, as far as that goes.
+
+    Attributes:
+        showcase: What is known of it.
+        received: When its first page was received, if that is there.
+        is_blocked: Whether there is a page of it that could not be decoded.
+    """
+
+    showcase: Showcase
+    received: float | None
+    is_blocked: bool
+
+
 class FindShowcase(NamedTuple):
-    """Look how far a showcase has come, and when its first page was received."""
+    """Look how far a showcase has come."""
 
     handle: str
     region: str
@@ -133,22 +147,24 @@ class FindShowcase(NamedTuple):
     @classmethod
     def read(
         cls, connection: sqlite3.Connection, asked: Sequence[FindShowcase]
-    ) -> list[tuple[Showcase, float | None] | None]:
+    ) -> list[Begun | None]:
         """Find some together."""
         columns = ", ".join(Showcase._fields)
-        found: dict[int, tuple[Showcase, float | None]] = {}
+        found: dict[int, Begun] = {}
         for start in range(0, len(asked), _MOST_ASKED):
             some = asked[start : start + _MOST_ASKED]
             rows = ", ".join(["(?, ?, ?, ?)"] * len(some))
             given = [value for at, one in enumerate(some, start) for value in (at, *one)]
-            for at, received, *values in connection.execute(
+            for at, received, is_blocked, *values in connection.execute(
                 f"WITH asked (at, wanted, part, first) AS (VALUES {rows}) "  # noqa: S608 - our own words
                 "SELECT at, (SELECT received FROM page WHERE part_of = showcase.id AND key = first "
-                f"AND page.id >= floor AND NOT apart ORDER BY id DESC LIMIT 1), {columns} "
+                "AND page.id >= floor AND NOT apart ORDER BY id DESC LIMIT 1), EXISTS (SELECT 1 "
+                "FROM page WHERE part_of = showcase.id AND page.id >= floor AND NOT apart AND NOT "
+                f"decoded), {columns} "
                 "FROM asked JOIN showcase ON handle = wanted AND region = part",
                 given,
             ):
-                found[at] = Showcase(*values), received
+                found[at] = Begun(Showcase(*values), received, bool(is_blocked))
         return [found.get(at) for at in range(len(asked))]
 
 

@@ -14,7 +14,7 @@ from asyncsfk._shield import Closing
 from asyncsfk._store._batches import Batches
 from asyncsfk._store._bloom import BloomFilter
 from asyncsfk._store._file import File
-from asyncsfk._store._reads import Find, FindShowcase, PageRow, Read, Showcase
+from asyncsfk._store._reads import Begun, Find, FindShowcase, PageRow, Read
 from asyncsfk._store._schema import shown
 from asyncsfk._store._watch import Watches
 from asyncsfk._store._writes import Attempt, Decoded, Exposed, Exposure, Finish, Note, Page, Write
@@ -233,10 +233,8 @@ class Store:
         found: PageRow | None = await self._reader.submit(wanted)
         return found
 
-    async def find_showcase(
-        self, handle: str, region: str, first: bytes
-    ) -> tuple[Showcase, float | None] | None:
-        """Return a showcase and when its first page, of the key ``first``, was received.
+    async def find_showcase(self, handle: str, region: str, first: bytes) -> Begun | None:
+        """Return how far a showcase has come whose first page has the key ``first``.
 
         Raises:
             ArchiveError: The file cannot be read.
@@ -244,9 +242,7 @@ class Store:
         self._check_open()
         if self._may_be_there is not None and not self._may_be_there.may_have(handle, region):
             return None
-        found: tuple[Showcase, float | None] | None = await self._reader.submit(
-            FindShowcase(handle, region, first)
-        )
+        found: Begun | None = await self._reader.submit(FindShowcase(handle, region, first))
         return found
 
     def _submit(self, write: Write, attempt: Attempt) -> asyncio.Future[Any]:

@@ -39,8 +39,8 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
 
     path = options.archive_path
     async with make_client(client_options) as client:
-        handles = options.source
-        with nullcontext() if handles is None else HandleFile(handles) as source:
+        listed = options.source
+        with nullcontext() if listed is None else HandleFile(listed) as source:
             try:
                 plan = await client.plan(
                     source.handles(options.handles) if source else options.handles,

@@ -69,8 +69,8 @@ def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: f
             tell(f"{line or 'The same line'} goes on from here: {_kept(archive)}.")
         if harvest.undecodable:
             tell(
-                f"{counted(harvest.undecodable, 'creator')} with an answer that cannot be decoded: "
-                f"it is kept, and not bought again. asyncsfk archive salvage {_quoted(archive)} "
+                f"{counted(harvest.undecodable, 'creator')} with answers that cannot be decoded: "
+                f"they are kept, and not bought again. asyncsfk archive salvage {_quoted(archive)} "
                 "tries once more; --refresh buys those that are named afresh."
             )
     if harvest.stale and not options.quiet:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from asyncsfk.errors import ArchiveError, SfkError
 
 
-# What a terminal sends when it is closed, or its connection lost, is an interruption, too.
-INTERRUPTIONS: Final[list[signal.Signals]] = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
+# SIGHUP is what a terminal sends when it is closed, or its connection lost.
+INTERRUPTIONS: Final = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class ExitCode(IntEnum):

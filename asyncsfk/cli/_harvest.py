@@ -83,7 +83,7 @@ class Harvest:
 
     @property
     def undecodable(self) -> int:
-        """How many creators have an answer in the archive that cannot be decoded."""
+        """How many creators have an answer that cannot be decoded."""
         return self._undecodable
 
     @property

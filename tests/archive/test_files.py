@@ -613,12 +613,16 @@ async def main():
         Client(sim.api_key, base_url=sim.url, concurrency=30) as client,
         client.showcases([f"c{n}.30products" for n in range(90)], archive=sys.argv[1]) as run,
     ):
-        statuses = set()
+        statuses, full = set(), []
         async for outcome in run:
             statuses.add(outcome.status)
-            if len(statuses) == 1:
-                open_now = max(map(int, os.listdir("/proc/self/fd")))
-                resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 1, open_now + 1))
+            if not full:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
+                while True:
+                    try:
+                        full.append(os.open("/dev/null", os.O_RDONLY))
+                    except OSError:
+                        break
         print(statuses, sim.ledger.charged)
 
 asyncio.run(main())

@@ -377,17 +377,19 @@ async def test_what_is_on_file_needs_nothing_of_a_refresh_under_way(client, edit
 
 async def test_a_joined_look_up_takes_no_page_of_another_time(client, editions, archive):
     """A page set apart serves a call for it alone, and no run that asks at the same moment."""
-    await run_of(client, ["x"], archive=archive)
-    first = await client.showcase_page("x", archive=archive)
-    editions.edition = 2
-    cursor = first.next_cursor
-    await client.showcase_page("x", cursor=cursor, archive=archive, refresh=True)
-    for delay in range(12):
+    for number in range(12):
+        handle = f"x{number}"
+        await run_of(client, [handle], archive=archive)
+        first = await client.showcase_page(handle, archive=archive)
+        editions.edition = 2
+        cursor = first.next_cursor
+        await client.showcase_page(handle, cursor=cursor, archive=archive, refresh=True)
+        editions.edition = 1
         alone = asyncio.gather(
-            *(client.showcase_page("x", cursor=cursor, archive=archive) for _ in range(3))
+            *(client.showcase_page(handle, cursor=cursor, archive=archive) for _ in range(3))
         )
-        for _ in range(delay):
+        for _ in range(number):
             await asyncio.sleep(0)
-        _, outcomes = await run_of(client, ["x"], archive=archive)
-        assert ids(outcomes["x"]) == OLD
+        _, outcomes = await run_of(client, [handle], archive=archive)
+        assert ids(outcomes[handle]) == OLD
         assert {page.products[0].id for page in await alone} == {NEW[1]}

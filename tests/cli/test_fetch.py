@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import subprocess
 
 import pytest
 
@@ -91,6 +92,15 @@ def test_a_file_that_is_no_list_is_refused(invoke, simulator, tmp_path, kind):
     assert result.exit_code == 2
     assert told in result.stderr
     assert out.read_text() == "before\n"
+    assert simulator.ledger.requests == 0
+
+
+def test_a_pipe_that_brings_no_list(simulator, spawn):
+    """What cannot be looked into before is refused as it comes."""
+    process = spawn("fetch", "--from", "-", stdin=subprocess.PIPE)
+    _, stderr = process.communicate("\ufeffmrbeast\n".encode("utf-16-le"), timeout=20)
+    assert process.returncode == 1
+    assert b"UTF-16" in stderr
     assert simulator.ledger.requests == 0
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from asyncsfk import (
     Archive,
+    ArchiveError,
     Budget,
     BudgetReachedError,
     ClientStateError,
@@ -594,3 +595,23 @@ async def test_a_stopped_run_does_not_join_after_its_look_up(client, archives):
             outcome = await first
     assert outcome.status == "partial"
     assert (await other).usage.charged == 1
+
+
+async def test_the_archive_of_the_one_that_began_is_its_own_affair(sim, client, archives):
+    """What an archive that is closed cannot take is handed to who joined, not bought again."""
+    archive, other = archives
+    calls = [
+        begin(client.showcase_page(HANDLE, archive=archive)),
+        begin(client.showcase_page(HANDLE)),
+        begin(client.showcase_page(HANDLE, archive=other)),
+        begin(client.showcase_page(HANDLE, archive=other)),
+    ]
+    await asyncio.sleep(0.1)
+    closing = begin(archive.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    first, *joined = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(first, ArchiveError)
+    assert len({page.products for page in joined}) == 1
+    assert sim.ledger.requests == 1
+    assert len(await pages_in(other)) == 1
