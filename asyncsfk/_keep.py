@@ -68,8 +68,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
 
     def takes(self, row: PageRow) -> bool:
         """Tell whether a kept page will do."""
-        is_part = self.alone or not row.apart
-        return is_part and row.id >= self.floor and row.received >= self.since
+        return row.id >= self.floor and row.received >= self.since
 
     def put(
         self,

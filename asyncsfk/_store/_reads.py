@@ -50,7 +50,6 @@ class PageRow(NamedTuple):
     decoded: int
     encoding: str
     body: bytes
-    apart: int
 
     @classmethod
     def select(cls, rest: str) -> str:

@@ -601,17 +601,29 @@ async def test_what_a_full_disk_cannot_take_is_handed_out(path, kind):
     assert told["bodies"] == told["paid"] - len(told["kept"])
 
 
-#: Makes a run with no file to spare, once some are open; tells what was paid for and kept.
+#: Makes a run into a large file with no number to spare, once some are open; tells what was kept.
 FILES = """
-import asyncio, os, resource, sys
+import asyncio, hashlib, os, resource, sqlite3, sys
 from asyncsfk import Archive, Client
 from asyncsfk.simulator import Latency, Simulator
 
+def name(number):
+    # In no order: then each new creator changes another part of the file.
+    return hashlib.md5(str(number).encode()).hexdigest()[:20]
+
 async def main():
+    async with Archive(sys.argv[1]):
+        pass
+    with sqlite3.connect(sys.argv[1]) as connection:
+        connection.executemany(
+            "INSERT INTO showcase (handle, region) VALUES (?, '')",
+            [(name(-number),) for number in range(1, 20_000)],
+        )
+    connection.close()
     async with (
         Simulator(latency=Latency.fixed(0.05)) as sim,
-        Client(sim.api_key, base_url=sim.url, concurrency=30) as client,
-        client.showcases([f"c{n}.30products" for n in range(90)], archive=sys.argv[1]) as run,
+        Client(sim.api_key, base_url=sim.url, concurrency=100) as client,
+        client.showcases([f"{name(n)}.30products" for n in range(400)], archive=sys.argv[1]) as run,
     ):
         statuses, full = set(), []
         async for outcome in run:
@@ -635,7 +647,7 @@ async def test_an_archive_needs_no_file_besides(path):
     """Writing opens nothing: there may be no number left, or nowhere to write but beside it."""
     with Script(FILES, path) as script:
         lines = (await asyncio.to_thread(script.result)).splitlines()
-    assert lines == ["{'complete'} 180", "180"]
+    assert lines == ["{'complete'} 800", "800"]
 
 
 async def test_the_usage_of_a_new_file_is_nothing(path, written):
