@@ -95,11 +95,16 @@ class FanOut(Generic[In, Out]):
         """Tell whether a task is one of its workers, which cannot wait for their own end."""
         return task in self._workers
 
+    def cancel(self) -> None:
+        """Begin to stop all work; `aclose` must follow."""
+        if self._supervisor is not None and not self._is_closing:
+            self._supervisor.cancel()
+        self._is_closing = True
+
     async def aclose(self) -> None:
         """Stop all work at once and wait for its end."""
-        self._is_closing = True
+        self.cancel()
         if self._supervisor is not None:
-            self._supervisor.cancel()
             with anyio.CancelScope(shield=True):
                 await asyncio.wait({self._supervisor})
         # Who still waits for a result, or asks for another, is told.

@@ -169,6 +169,9 @@ class ShowcaseRun:
             return
         if self._left_at is None:
             self._left_at = self._clock()
+            if self._stream is not None:
+                # At once: what a turn of the event loop more would bring is handed to nobody.
+                self._stream.cancel()
         await self._closing()
 
     def employs(self, task: asyncio.Task[Any] | None) -> bool:
