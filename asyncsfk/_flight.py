@@ -27,7 +27,7 @@ class Landing(msgspec.Struct, Generic[T], frozen=True):
     Attributes:
         result: What the work returned.
         answers: Whether this caller answers for its cost.
-        began: Whether this caller began it.
+        began: Whether this caller began it, or needed none.
         was_stopped: Whether this caller has been stopped, and waited only for what was in the air.
     """
 

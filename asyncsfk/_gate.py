@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from asyncsfk._retry import SPREAD
 from asyncsfk._turns import Turns
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ class Gate:
     _GROW = 0.2
     _FIRST_PAUSE = 0.5
     _LONGEST_PAUSE = 30.0
-    # After a pause the waiting requests start at random moments of so many seconds.
-    _SPREAD = 1.0
 
     def __init__(
         self,
@@ -175,7 +174,7 @@ class Gate:
         while True:
             # A deadline that may move while asleep; an event would have to be set by somebody.
             while (wait := self._resume_at - self._clock()) > 0:  # noqa: ASYNC110
-                await anyio.sleep(wait + self._rng() * self._SPREAD)
+                await anyio.sleep(wait + self._rng() * SPREAD)
             if self._active > int(self._width):
                 return False
             if self._limiter is None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 try:
-    # The extra ``fast``: reads and writes the same, in a third to two thirds of the time.
+    # The extra ``fast``: reads and writes the same formats, sooner.
     from isal import isal_zlib
 
     _quick: Any = isal_zlib

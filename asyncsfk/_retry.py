@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _YEAR: Final = 365 * 24 * 3600.0
-# Seconds over which those return that were told to come at one time.
-_SPREAD: Final = 1.0
+SPREAD: Final = 1.0
+"""Seconds over which those return that were told to come at one time, or waited for a pause."""
 
 
 class Failure(enum.Enum):
@@ -106,7 +106,7 @@ def decide(
     wait = backoff(policy, len(failures), rng)
     if error.retry_after is not None:
         # Added, and not too short: calls that were refused together must not return together.
-        wait = asked + max(wait, rng() * _SPREAD)
+        wait = asked + max(wait, rng() * SPREAD)
     return Wait(wait)
 
 

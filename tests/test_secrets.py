@@ -330,9 +330,26 @@ async def test_the_traceback_of_a_lost_answer_shows_no_key():
     assert_untraced(error)
     async with told(http(200, KEY.encode(), "Content-Length: 900", length=False)) as (_, client):
         (outcome,) = await client.fetch_showcases([HANDLE])
-    # Else many kept outcomes keep many bodies.
-    assert outcome.error.__traceback__ is None
-    assert outcome.error.__cause__.__traceback__ is None
+    assert_bare(outcome.error)
+
+
+async def test_the_traceback_of_a_lost_look_up_is_not_kept():
+    """Nor does an outcome keep that of the look-up which was to explain an empty showcase."""
+    empty = b'{"data": {"products": [], "page": {}}, "meta": {"creditsCharged": 1}}'
+    cut = http(200, KEY.encode(), "Content-Length: 900", length=False)
+    async with told(lambda head: http(200, empty) if b"showcase" in head else cut) as (_, client):
+        (outcome,) = await client.fetch_showcases([HANDLE], verify_empty=True)
+    assert isinstance(outcome.error, ConnectionLostError)
+    assert_bare(outcome.error)
+
+
+def assert_bare(error):
+    """Fail if an error, or one behind it, has a traceback: its frames hold whole bodies."""
+    behind = [error]
+    while behind:
+        one = behind.pop()
+        assert one.__traceback__ is None
+        behind += [other for other in (one.__cause__, one.__context__) if other is not None]
 
 
 async def test_an_on_event_that_raises_shows_no_key(listener):

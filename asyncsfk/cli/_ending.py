@@ -44,14 +44,14 @@ def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: f
         options: What it was told.
         began: When that was, in seconds since 1970.
     """
+    from asyncsfk.cli._output import counted  # noqa: PLC0415 - loads more than --help needs
+
     stopped, progress = run.stopped, run.progress
     if stopped is not None:
         say_error(stopped)
         code = exit_code(stopped)
     else:
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
-    from asyncsfk.cli._output import counted  # noqa: PLC0415 - loads more than --help needs
-
     archive = options.archive_path
     line: str | None = None
     if archive is not None and (since := _since(options, began)) is not None:

@@ -112,11 +112,12 @@ def test_health_needs_no_key(invoke, simulator, monkeypatch):
     assert simulator.ledger.requests == 1
 
 
-def test_key_from_a_file(invoke, simulator, monkeypatch, tmp_path):
-    """The key can come from a file, whose line end does not matter and whose mode does."""
+@pytest.mark.parametrize("around", ["{}", "{}\r\n", "\ufeff{}\n", " {} \n\n"])
+def test_key_from_a_file(invoke, simulator, monkeypatch, tmp_path, around):
+    """The key can come from a file: what editors put around it does not matter, its mode does."""
     monkeypatch.setenv("SOCIALFETCH_API_KEY", "sfk_wrong")
     key = tmp_path / "key"
-    key.write_text(simulator.api_key + "\r\n", "utf-8")
+    key.write_text(around.format(simulator.api_key), "utf-8")
     key.chmod(0o600)
     result = invoke("whoami", "--api-key-file", key)
     assert (result.exit_code, result.stderr) == (0, "")
