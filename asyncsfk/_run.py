@@ -163,7 +163,8 @@ class ShowcaseRun:
         Raises:
             ClientStateError: The iterator of the run's handles cannot close it; `stop` is for that.
         """
-        if self.employs(asyncio.current_task()):
+        task = asyncio.current_task()
+        if self.employs(task) or self._api.employs(task):
             raise ClientStateError("what a run waits for, such as its handles, can only stop() it")
         if self._entered_at is None:
             return
@@ -175,9 +176,8 @@ class ShowcaseRun:
         await self._closing()
 
     def employs(self, task: asyncio.Task[Any] | None) -> bool:
-        """Tell whether a task works for the run; not for users."""
-        pulls = self._stream is not None and self._stream.employs(task)
-        return pulls or self._api.employs(task)
+        """Tell whether a task pulls the run's handles; not for users."""
+        return self._stream is not None and self._stream.employs(task)
 
     async def _close(self) -> None:
         try:
