@@ -11,10 +11,8 @@ from asyncsfk import _wire
 from asyncsfk._answer import Answer
 from asyncsfk._keep import line_of
 from asyncsfk._outage import Outage
-from asyncsfk._packing import GZIP
 from asyncsfk._retry import Failure, failure_of
 from asyncsfk._turns import Turns
-from asyncsfk._version import __version__
 from asyncsfk.budget import reserve_all
 from asyncsfk.errors import (
     ArchiveError,
@@ -26,7 +24,7 @@ from asyncsfk.events import Paused, PriceRaised, RequestFinished, RequestStarted
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from asyncsfk._flight import Flight
     from asyncsfk._gate import Gate
@@ -83,8 +81,6 @@ class Attempts:
         self._clock = clock
         self._turns = Turns()
         self._outage = Outage(config.retry.outage, clock)
-        self._headers = _headers(config, with_key=True)
-        self._open_headers = _headers(config, with_key=False)
 
     async def send(
         self,
@@ -163,9 +159,7 @@ class Attempts:
             )
         response = None
         try:
-            response = await self._transport.get(
-                request.target, self._headers if request.needs_key else self._open_headers
-            )
+            response = await self._transport.get(request.target, with_key=request.needs_key)
             if not self._turns.take():
                 await self._wait_for_turn()
         except SfkError as error:
@@ -317,14 +311,3 @@ def _cost_of_loss(price: int, error: SfkError) -> Usage:
         return Usage()
     free = isinstance(error, ConnectionFailedError)
     return error.usage + Usage(requests=1, maybe=0 if free else price)
-
-
-def _headers(config: Config, *, with_key: bool) -> Mapping[str, str]:
-    headers = {
-        "Accept": "application/json",
-        "Accept-Encoding": GZIP,
-        "User-Agent": config.user_agent or f"asyncsfk/{__version__}",
-    }
-    if with_key and config.api_key is not None:
-        headers["x-api-key"] = config.api_key.header_value()
-    return headers

@@ -1,19 +1,19 @@
-"""aiohttp, and nothing else: one request in, one answer or one typed error out.
-
-The only module of the client that imports aiohttp.
-"""
+"""aiohttp, and nothing else: one request in, one answer or one typed error out."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
-from aiohttp import hdrs
 from yarl import URL
 
 from asyncsfk._messages import Response
-from asyncsfk._watchdog import NothingSentError, Watch, Watchdog
+from asyncsfk._packing import GZIP
+from asyncsfk._pool import Pool, is_enough
+from asyncsfk._session import DisconnectedError, Session
+from asyncsfk._version import __version__
+from asyncsfk._watchdog import NothingSentError, Watchdog
 from asyncsfk._wire import ERROR_BYTES, OK
 from asyncsfk.errors import (
     BodyTooLargeError,
@@ -31,8 +31,7 @@ from asyncsfk.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiohttp.client_middlewares import ClientHandlerType
-
+    from asyncsfk._exchange import Exchange, Head
     from asyncsfk.config import Config
 
 _DNS_SECONDS: Final = 300
@@ -54,55 +53,6 @@ _NOTHING_SENT: Final = (
 _PASSWORD: Final = re.compile(r"[^\s/'\"@]+@")
 
 
-class _DisconnectedError(Exception):
-    """The connection dropped. Raised through aiohttp in place of what makes it send again."""
-
-
-class _Sending(Watch):
-    """One request on its way; the client middleware that lets one call be one request.
-
-    aiohttp silently repeats a GET whose connection drops. A middleware runs for each attempt,
-    inside of that repetition, which knows only aiohttp's own errors. A borrowed session's cookies
-    stay at home, too.
-
-    Args:
-        dog: Keeps its deadlines.
-        headers: Put in here: the session would take them one by one, twice, and tell its traces.
-    """
-
-    __slots__ = ("_headers", "_request")
-
-    def __init__(self, dog: Watchdog, headers: Mapping[str, str]) -> None:
-        super().__init__(dog)
-        self._headers = headers
-        self._request: aiohttp.ClientRequest | None = None
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Send it."""
-        self._request = request
-        request.headers.popall(hdrs.COOKIE, None)
-        request.headers.update(self._headers)
-        try:
-            return await handler(request)
-        except _NOTHING_SENT:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            raise _DisconnectedError(str(error)) from error
-
-    def progress(self) -> int | None:
-        """Return a number that grows from 0 as an answer comes; ``None`` until it can come."""
-        if self._request is None:
-            return None
-        response: aiohttp.ClientResponse | None = self._request.response
-        if response is None:
-            return None
-        # aiohttp declares it as never missing.
-        content = cast("aiohttp.StreamReader | None", response.content)
-        return 0 if content is None else 1 + content.total_bytes
-
-
 class Transport:
     """Sends requests through an aiohttp session that it owns or borrows.
 
@@ -112,17 +62,9 @@ class Transport:
     def __init__(self, config: Config, session: aiohttp.ClientSession | None) -> None:
         self._owns_session = session is None
         self._session = session or _make_session(config)
-        base = URL(config.base_url, encoded=True)
-        self._scheme = base.scheme
-        self._authority = base.raw_authority
-        self._prefix = base.raw_path.rstrip("/")
-        self._proxy = config.proxy
         self._max_body_bytes = config.max_body_bytes
-        # aiohttp keeps the time only of connections, which are few.
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, connect=config.timeout.connect, sock_connect=config.timeout.connect
-        )
         self._watchdog = Watchdog(total=config.timeout.total, quiet=config.timeout.read)
+        self._way = self._find_way(config)
 
     @property
     def width(self) -> int | None:
@@ -133,12 +75,12 @@ class Transport:
         limits = [limit for limit in (connector.limit, connector.limit_per_host) if limit]
         return min(limits, default=None)
 
-    async def get(self, target: str, headers: Mapping[str, str]) -> Response:
+    async def get(self, target: str, *, with_key: bool) -> Response:
         """Send one GET, once, and read the answer.
 
         Args:
             target: Path and query, percent-encoded; sent byte for byte.
-            headers: Sent as they are.
+            with_key: Whether to send the key.
 
         Raises:
             ConnectionFailedError: Nothing was sent.
@@ -149,41 +91,26 @@ class Transport:
         """
         if self._session.closed:
             raise ClientStateError("the borrowed aiohttp session is closed")
-        path, _, query = target.partition("?")
-        sending = _Sending(self._watchdog, headers)
+        exchange = self._way.begin(target, with_key=with_key)
         try:
-            with sending:
-                response = await self._session.get(
-                    # Of its parts: to take a URL apart takes twice as long.
-                    URL.build(
-                        scheme=self._scheme,
-                        authority=self._authority,
-                        path=self._prefix + path,
-                        query_string=query,
-                        encoded=True,
-                    ),
-                    allow_redirects=False,
-                    auto_decompress=False,
-                    middlewares=(sending,),
-                    proxy=self._proxy,
-                    raise_for_status=False,
-                    timeout=self._timeout,
-                )
-        except (aiohttp.ClientError, _DisconnectedError, OSError) as error:
-            raise _translate(error) from _presentable(error)
+            with exchange:
+                head = await exchange.send()
+                body = await self._read(exchange, head)
+        except (aiohttp.ClientError, DisconnectedError, OSError) as error:
+            if exchange.head is None or exchange.head.status == OK:
+                raise _translate(error) from _presentable(error)
+            # The status says it all; its explanation was lost.
+            head, body = exchange.head, b""
         except ValueError as error:
             # A host that is no name, or a proxy of the environment that is no URL; what else the
             # hooks of a borrowed session raise is theirs.
             is_ours = self._owns_session or isinstance(error, UnicodeError)
-            if not is_ours or sending.progress() is not None:
+            if not is_ours or exchange.is_sent():
                 raise
             raise _translate(error) from _presentable(error)
-        try:
-            return await self._read(response, sending)
         finally:
-            # It is closed already if the body was read to its end, and its connection free.
-            if not response.closed:
-                response.close()
+            exchange.close()
+        return Response(status=head.status, headers=head.headers, body=body)
 
     async def aclose(self) -> None:
         """Close the session, if it is ours."""
@@ -191,39 +118,29 @@ class Transport:
         if self._owns_session:
             await self._session.close()
 
-    async def _read(self, response: aiohttp.ClientResponse, sending: Watch) -> Response:
-        status = response.status
-        try:
-            if response.closed:  # it has come whole
-                body = await self._read_body(response)
-            else:
-                with sending:
-                    body = await self._read_body(response)
-        except (aiohttp.ClientError, OSError) as error:
-            if status == OK:
-                raise _translate(error) from _presentable(error)
-            # The status says it all; its explanation was lost.
-            body = b""
-        return Response(status=status, headers=response.headers, body=body)
+    def _find_way(self, config: Config) -> Pool | Session:
+        base = URL(config.base_url, encoded=True)
+        headers = {with_key: _headers(config, with_key=with_key) for with_key in (False, True)}
+        # aiohttp keeps the time only of connections, which are few.
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=config.timeout.connect, sock_connect=config.timeout.connect
+        )
+        session, proxy, connector = self._session, config.proxy, self._session.connector
+        has_proxy = config.trust_env or proxy is not None
+        if self._owns_session and connector is not None and not has_proxy and is_enough(session):
+            return Pool(connector, base, headers, timeout=timeout, dog=self._watchdog)
+        return Session(session, base, headers, proxy=proxy, timeout=timeout, dog=self._watchdog)
 
-    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
-        ok = response.status == OK
-        limit = self._max_body_bytes if ok else ERROR_BYTES
-        length = response.content_length
-        if length is not None and length <= limit:
-            # aiohttp holds the server to the length that it gave.
-            return await response.read()
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                if ok:
-                    raise BodyTooLargeError(
-                        f"the body is over {limit} bytes",
-                        Details(status=response.status, usage=Usage(bytes=len(body))),
-                    )
-                break
-        return bytes(body[:limit])
+    async def _read(self, exchange: Exchange, head: Head) -> bytes:
+        if head.status != OK:
+            return (await exchange.read(head, ERROR_BYTES))[:ERROR_BYTES]
+        body = await exchange.read(head, self._max_body_bytes)
+        if len(body) > self._max_body_bytes:
+            raise BodyTooLargeError(
+                f"the body is over {self._max_body_bytes} bytes",
+                Details(status=OK, usage=Usage(bytes=len(body))),
+            )
+        return body
 
 
 def check_session(session: object) -> None:
@@ -250,6 +167,17 @@ def _make_session(config: Config) -> aiohttp.ClientSession:
         # Over plain http a proxy would see the key; `Config` refuses an explicit one.
         trust_env=config.trust_env and (config.is_encrypted or config.allow_insecure_http),
     )
+
+
+def _headers(config: Config, *, with_key: bool) -> Mapping[str, str]:
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": GZIP,
+        "User-Agent": config.user_agent or f"asyncsfk/{__version__}",
+    }
+    if with_key and config.api_key is not None:
+        headers["x-api-key"] = config.api_key.header_value()
+    return headers
 
 
 def _translate(error: Exception) -> SfkError:

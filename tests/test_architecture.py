@@ -41,6 +41,9 @@ LAYERS = [
     "_gate",
     "_flight",
     "_watchdog",
+    "_exchange",
+    "_pool",
+    "_session",
     "_transport",
     "_attempt",
     "_call",
@@ -69,7 +72,7 @@ LAYERS = [
 #: Those that import nothing of ours but themselves, wherever they stand.
 APART = {"simulator"}
 
-AIOHTTP = {"_transport", "simulator"}
+AIOHTTP = {"_exchange", "_pool", "_session", "_transport", "simulator"}
 BASE = {"aiohttp", "aiolimiter", "anyio", "msgspec"}
 FOREIGN = {  # others: BASE
     # aiohttp's own types of URLs and headers, in its signatures.

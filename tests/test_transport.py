@@ -75,8 +75,12 @@ LOSSES = {
 POLICIES = {"once": (ONCE, 1), "default": (Retry(), 2), "never_lost": (Retry(lost=0), 1)}
 
 
-@pytest.fixture(params=["owned", "borrowed"])
-def session_kind(request):
+@pytest.fixture(params=["pool", "session", "borrowed"])
+def session_kind(request, monkeypatch):
+    """How requests are sent: by a pool's connections, by a session around them, or one of ours."""
+    if request.param == "session":
+        # What it is not known to do without a session is done with one.
+        monkeypatch.setattr(aiohttp, "__version__", "3.999.0")
     return request.param
 
 
