@@ -16,11 +16,13 @@ from asyncsfk._exchange import Exchange, Head
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiohttp.connector import Connection
     from yarl import URL
 
     from asyncsfk._watchdog import Watchdog
 
-# What is called of aiohttp here has been the same for years, but no document promises it.
+# What is called of aiohttp here has been the same for years, but no document promises it: a version
+# that it was not tried with gets its session.
 _TRIED: Final = ("3.14.",)
 _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING_PROTOCOLS: Final = 101
@@ -53,8 +55,8 @@ class Pool:
         timeout: aiohttp.ClientTimeout,
         dog: Watchdog,
     ) -> None:
-        self.connector = connector
-        self.timeout = timeout
+        self._connector = connector
+        self._timeout = timeout
         # Never sent; it tells the connector where to.
         self.origin = aiohttp.ClientRequest("GET", base)
         self._dog = dog
@@ -74,10 +76,25 @@ class Pool:
         """
         return _Exchange(self._dog, self, self._start + target.encode() + self._ends[with_key])
 
+    async def connect(self) -> Connection:
+        """Return a connection that is free, or was made."""
+        while True:
+            try:
+                connection = await self._connector.connect(
+                    self.origin, traces=[], timeout=self._timeout
+                )
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError("it took too long") from error
+            # An answer that nobody asked for would be taken for that to the next request.
+            if connection.protocol is None or len(connection.protocol) == 0:
+                return connection
+            connection.close()
+
 
 def _end(headers: Mapping[str, str]) -> bytes:
-    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f" HTTP/1.1\r\n{fields}\r\n".encode()
+    lines = (f"{name}: {value}" for name, value in headers.items())
+    # In no variable, which a traceback may show: the key is in it.
+    return "\r\n".join((" HTTP/1.1", *lines, "", "")).encode()
 
 
 class _Exchange(Exchange):
@@ -95,18 +112,14 @@ class _Exchange(Exchange):
         super().__init__(dog)
         self._pool = pool
         self._data = data
-        self._connection: aiohttp.connector.Connection | None = None
+        self._connection: Connection | None = None
 
     async def send(self) -> Head:
         """Send it, and wait for the answer's head."""
-        pool = self._pool
-        try:
-            connection = await pool.connector.connect(pool.origin, traces=[], timeout=pool.timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(str(error) or "it took too long") from error
+        connection = await self._pool.connect()
         self._connection = connection
         protocol, transport = connection.protocol, connection.transport
-        # For the type checkers: a connection that was closed was not given out.
+        # For the type checkers: one that is closed is not given out.
         assert protocol is not None  # noqa: S101
         assert transport is not None  # noqa: S101
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
@@ -116,8 +129,9 @@ class _Exchange(Exchange):
             while message.code in _INFORMATIONAL and message.code != _SWITCHING_PROTOCOLS:
                 message, content = await protocol.read()
         except HttpProcessingError as error:
+            # What the session makes of it.
             raise aiohttp.ClientResponseError(
-                pool.origin.request_info,
+                self._pool.origin.request_info,
                 (),
                 status=error.code,
                 message=error.message,

@@ -14,6 +14,7 @@ import logging
 import os
 import random
 
+import aiohttp
 import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
@@ -53,6 +54,25 @@ def pytest_collection_finish():
     # What is loaded by now stays: the collections after each test need not look at it again.
     gc.collect()
     gc.freeze()
+
+
+#: A version of aiohttp that its pool alone was not tried with.
+UNTRIED = "3.999.0"
+
+
+@pytest.fixture(params=["pool", "session"])
+def either_way(request, monkeypatch):
+    """A client of its own sends on a pool's connections, or by a session around it."""
+    if request.param == "session":
+        monkeypatch.setattr(aiohttp, "__version__", UNTRIED)
+
+
+@pytest.fixture(params=["pool", "session", "borrowed"])
+def session_kind(request, monkeypatch):
+    """As `either_way`, or by a session of ours."""
+    if request.param == "session":
+        monkeypatch.setattr(aiohttp, "__version__", UNTRIED)
+    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,9 @@
 import asyncio
 import inspect
 import threading
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
+import aiohttp
 import pytest
 
 from asyncsfk import Client, Retry, SfkError
@@ -22,6 +23,15 @@ ONCE = Retry.none()
 def client_of(sim, **options):
     """Make a client of a simulator; each call is one attempt unless told otherwise."""
     return Client(sim.api_key, base_url=sim.url, **{"retry": ONCE, **options})
+
+
+@asynccontextmanager
+async def open_client(sim, session_kind, **options):
+    """Open a client that sends by what the fixture `session_kind` says."""
+    async with AsyncExitStack() as stack:
+        if session_kind == "borrowed":
+            options["session"] = await stack.enter_async_context(aiohttp.ClientSession())
+        yield await stack.enter_async_context(client_of(sim, **options))
 
 
 async def failure(awaitable, kind=SfkError):

@@ -44,6 +44,7 @@ def js(value):
 # Too large
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize(
     "fault",
     [
@@ -76,6 +77,7 @@ async def test_a_body_over_the_cap_is_refused(fault):
     assert error.gave_up is None
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("lines", [(), ("Transfer-Encoding: chunked",)], ids=["length", "chunked"])
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 async def test_the_cap_is_exact(lines, packed):
@@ -97,12 +99,14 @@ async def test_the_cap_is_exact(lines, packed):
         assert server.hits == 1
 
 
-async def test_an_endless_body_is_cut_off():
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 131072000\r\n"], ids=["unknown", "told"])
+async def test_an_endless_body_is_cut_off(length):
     """A server that never stops sending is stopped at the cap, the connection closed."""
     sent = []
 
     async def pour(_, writer):
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n" % length)
         try:
             while len(sent) < 2000:
                 writer.write(b" " * 65536)
@@ -123,6 +127,7 @@ async def test_an_endless_body_is_cut_off():
 # Slow
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_dripping_body_within_the_total_is_read():
     """A slow body is good as long as it ends within the total."""
     async with (
@@ -133,6 +138,7 @@ async def test_a_dripping_body_within_the_total_is_read():
         assert len(page.products) == 3
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_dripping_body_beyond_the_total_times_out():
     """A server that keeps dripping, never silent for long, is given up at the total."""
     async with (
@@ -147,6 +153,7 @@ async def test_a_dripping_body_beyond_the_total_times_out():
         assert error.usage.maybe == sim.ledger.charged == 1
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_silence_is_counted_anew_with_each_piece():
     """A body that pauses again and again, each time for less than `read`, is waited for."""
 
@@ -163,6 +170,7 @@ async def test_silence_is_counted_anew_with_each_piece():
         assert server.hits == 1
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_body_that_stalls_times_out():
     """A body that stops coming is given up after `read`."""
     async with (
@@ -498,6 +506,7 @@ async def test_an_error_status_is_its_own_error(status, body):
     assert len(error.message) < 300
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("status", [201, 202, 204, 206])
 async def test_another_success_is_no_answer(status):
     """The API answers with 200; another 2xx is an error rather than data."""
@@ -507,6 +516,7 @@ async def test_another_success_is_no_answer(status):
         assert (server.hits, error.status, error.usage.maybe) == (1, status, 1)
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_an_error_page_that_stalls_is_still_its_status():
     """The status of an error is not forgotten while waiting for its explanation."""
 
@@ -536,6 +546,7 @@ EXPLANATIONS = {
 }
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("status", [400, 503])
 @pytest.mark.parametrize("what", EXPLANATIONS)
 async def test_any_explanation_makes_a_short_message(what, status):

@@ -208,7 +208,6 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("session_kind", ["owned", "borrowed"])
 @pytest.mark.parametrize("name", FAILURES)
 async def test_no_failure_shows_the_key(name, listener, session_kind):
     """No error raised for real shows the key, nor do its traceback, pickle, events and logs."""

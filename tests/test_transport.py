@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -38,6 +38,7 @@ from tests.support import (
     client_of,
     failure,
     http,
+    open_client,
     raw_server,
     running,
     told,
@@ -73,24 +74,6 @@ LOSSES = {
 }
 
 POLICIES = {"once": (ONCE, 1), "default": (Retry(), 2), "never_lost": (Retry(lost=0), 1)}
-
-
-@pytest.fixture(params=["pool", "session", "borrowed"])
-def session_kind(request, monkeypatch):
-    """How requests are sent: by a pool's connections, by a session around them, or one of ours."""
-    if request.param == "session":
-        # What it is not known to do without a session is done with one.
-        monkeypatch.setattr(aiohttp, "__version__", "3.999.0")
-    return request.param
-
-
-@asynccontextmanager
-async def open_client(sim, session_kind, **options):
-    """Open a client with a session of its own or of ours."""
-    async with AsyncExitStack() as stack:
-        if session_kind == "borrowed":
-            options["session"] = await stack.enter_async_context(aiohttp.ClientSession())
-        yield await stack.enter_async_context(client_of(sim, **options))
 
 
 async def second_cursor(sim):

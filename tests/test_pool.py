@@ -1,0 +1,208 @@
+"""A client of its own sends on the pool's connections: as a session would, or with more care."""
+
+import asyncio
+import ssl
+import sys
+
+import aiohttp
+import pytest
+import trustme
+
+from asyncsfk import APIError, Client, Timeout
+from asyncsfk.simulator import Latency, Simulator
+from tests.support import KEY, client_of, failure, http, open_client, raw_server, told
+
+USER = http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')
+OTHER = USER.replace(b'"u"', b'"v"')
+
+
+@pytest.fixture
+def gets(monkeypatch):
+    """Count what goes through a session's `get`."""
+    calls, get = [], aiohttp.ClientSession.get
+
+    def counted(session, url, **options):
+        calls.append(url)
+        return get(session, url, **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "get", counted)
+    return calls
+
+
+async def test_only_who_needs_a_session_has_one_between(session_kind, gets):
+    """With this aiohttp a client of its own sends without a session; others send the same by it."""
+    async with raw_server(USER) as server:
+        server.api_key = KEY
+        async with open_client(server, session_kind, user_agent="ours/1") as client:
+            await client.whoami()
+        assert len(gets) == (session_kind != "pool")
+        assert server.targets == ["/v1/whoami"]
+        assert server.headers() == {
+            "host": server.url.removeprefix("http://"),
+            "accept": "application/json",
+            "accept-encoding": "gzip",
+            "user-agent": "ours/1",
+            "x-api-key": KEY,
+        }
+
+
+async def test_a_proxy_or_the_environment_needs_a_session(gets):
+    """What only a session knows of is left to it."""
+    async with Simulator() as sim, client_of(sim, trust_env=True) as client:
+        await client.whoami()
+        assert len(gets) == 1
+    async with raw_server(USER) as proxy:
+        options = {"base_url": "http://any.test", "allow_insecure_http": True}
+        async with Client(KEY, proxy=proxy.url, **options) as client:
+            await client.whoami()
+        assert proxy.targets == ["http://any.test/v1/whoami"]
+
+
+async def test_tracing_that_others_add_sees_every_request(monkeypatch):
+    """Tools that trace a program do so by adding to each session that is made."""
+    seen, make = [], aiohttp.ClientSession.__init__
+
+    async def on_end(_session, _context, params):
+        seen.append(params.response.status)
+
+    def traced(session, **options):
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(on_end)
+        make(session, trace_configs=[trace], **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", traced)
+    async with Simulator() as sim, client_of(sim) as client:
+        await client.whoami()
+        await client.balance()
+    assert seen == [200, 200]
+
+
+async def test_informational_answers_are_passed_over(session_kind):
+    """What comes before the answer is none (RFC 9110, section 15.2)."""
+    early = [http(100, length=False), http(103, b"", "Link: </x>", length=False)]
+    async with raw_server(b"".join(early) + USER) as server:
+        server.api_key = KEY
+        async with open_client(server, session_kind) as client:
+            assert (await client.whoami()).user.id == "u"
+
+
+async def test_another_protocol_is_no_answer(session_kind):
+    """Nobody asked for an upgrade: an error, and the connection is not used again."""
+    upgrade = http(101, b"", "Upgrade: x", "Connection: Upgrade", length=False)
+    async with raw_server(lambda _: upgrade if server.hits == 1 else USER, keep=True) as server:
+        server.api_key = KEY
+        async with open_client(server, session_kind, timeout=Timeout(read=3)) as client:
+            assert (await failure(client.whoami(), APIError)).status == 101
+            assert (await client.whoami()).user.id == "u"
+        assert (server.connections, server.hits) == (2, 2)
+
+
+async def test_a_connection_is_kept_only_if_the_server_keeps_it(session_kind):
+    """One that the server is about to close is not used again."""
+    answer = USER.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+    async with raw_server(answer, keep=True) as server:
+        server.api_key = KEY
+        async with open_client(server, session_kind) as client:
+            await client.whoami()
+            await client.whoami()
+        assert (server.connections, server.hits) == (2, 2)
+
+
+@pytest.mark.parametrize("late", [0, 1], ids=["with it", "later"])
+async def test_an_answer_that_nobody_asked_for_is_nobodys(late):
+    """A second answer to one request is not taken for that to the next one."""
+
+    async def answer(_head, writer):
+        if server.hits > 1:
+            writer.write(USER)
+            return
+        writer.write(USER)
+        await asyncio.sleep(late)
+        writer.write(OTHER)
+
+    async with told(answer, keep=True) as (server, client):
+        assert (await client.whoami()).user.id == "u"
+        await asyncio.sleep(2)
+        assert (await client.whoami()).user.id == "u"
+        assert (server.connections, server.hits) == (2, 2)
+
+
+async def test_a_greeting_before_the_request_ends():
+    """A server that speaks first is no HTTP server; the call ends, and asks once."""
+
+    async def greet(reader, writer):
+        writer.write(b"220 mail ready\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, client_of(type("", (), {"url": url, "api_key": KEY})) as client:
+        error = await failure(client.whoami())
+        assert error.attempts == 1
+
+
+async def test_a_call_that_is_cancelled_gives_no_connection_back(session_kind):
+    """Its answer would be taken for that to the next request."""
+    async with (
+        Simulator(latency=Latency.fixed(5)) as sim,
+        open_client(sim, session_kind, concurrency=1) as client,
+    ):
+        call = asyncio.create_task(client.tiktok_profile("one"))
+        await asyncio.sleep(1)
+        call.cancel()
+        await asyncio.wait({call})
+        lookup = await client.tiktok_profile("two")
+        assert lookup.profile is not None
+        assert lookup.profile.handle == "two"
+        assert sim.ledger.requests == 2
+
+
+TLS_PROGRAM = """
+import asyncio, sys
+from asyncsfk import Client, ConnectionFailedError, Retry
+
+async def main():
+    good, bad = sys.argv[1:]
+    async with Client("sfk_x", base_url=good) as client:
+        print([(await client.whoami()).user.id for _ in range(3)])
+    async with Client("sfk_x", base_url=bad, retry=Retry.none()) as client:
+        try:
+            await client.whoami()
+        except ConnectionFailedError as error:
+            print("refused", error.usage.maybe)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.real_time
+async def test_the_servers_certificate_is_checked(tmp_path):
+    """Over TLS connections are kept, and a certificate of another host's is refused, for free."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    connections = 0
+
+    async def serve(reader, writer):
+        nonlocal connections
+        connections += 1
+        while await reader.readline():
+            while (await reader.readline()).strip():
+                pass
+            writer.write(USER)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        urls = [f"https://localhost:{port}", f"https://127.0.0.1:{port}"]
+        program = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-c", TLS_PROGRAM, *urls],
+            env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        told, _ = await asyncio.wait_for(program.communicate(), 60)
+    assert told.decode().splitlines() == ["['u', 'u', 'u']", "refused 0"]
+    assert connections == 1
