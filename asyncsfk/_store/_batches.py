@@ -30,6 +30,7 @@ class Batches(Generic[T]):
             who wait for its items.
         gather: Seconds to wait for company after the first item of a batch.
         enough: So many items do not wait.
+        expects: Tells whether company may come; without, nothing waits.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Batches(Generic[T]):
         after: Callable[[Sequence[T], BaseException | None], None] | None = None,
         gather: float = 0.0,
         enough: int = 50,
+        expects: Callable[[], bool] = lambda: True,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -47,6 +49,7 @@ class Batches(Generic[T]):
         self._after = after
         self._gather = gather
         self._enough = enough
+        self._expects = expects
         self._waiting: list[tuple[T, asyncio.Future[Any]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._running: asyncio.Future[Sequence[Any]] | None = None
@@ -78,7 +81,7 @@ class Batches(Generic[T]):
     def _schedule(self) -> None:
         if self._running is not None:
             return
-        if len(self._waiting) >= self._enough:
+        if len(self._waiting) >= self._enough or not self._expects():
             self._start()
         elif self._timer is None:
             self._timer = self._loop.call_later(self._gather, self._start)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from asyncsfk._store._file import Durability
 
 # A commit waits so long for further pages: a group costs little more than a page does alone.
-_GATHER: Final = 0.005
+_GATHER: Final = 0.01
 _ENOUGH: Final = 50
 _GATHER_READS: Final = 0.002
 _LEAST_EXPOSURE: Final = 16
@@ -60,6 +60,7 @@ class Store:
             after=self._settle,
             gather=_GATHER,
             enough=_ENOUGH,
+            expects=self._expects_more,
         )
         self._reader: Batches[Read] = Batches(
             self._file.read, name="asyncsfk-archive-reader", gather=_GATHER_READS
@@ -273,6 +274,11 @@ class Store:
                     self._exposed -= attempt.exposed.credits
                     self._told -= attempt.exposed.credits
                 self.leave(attempt.exposed)
+
+    def _expects_more(self) -> bool:
+        """Tell whether a commit may wait: not for all that was under way, nor to send something."""
+        have_all_come = 0 < self._exposed <= self._told
+        return not have_all_come and self._exposed <= self._covered
 
     def _tell(self, page: Page) -> None:
         if page.showcase is not None:

@@ -51,6 +51,21 @@ async def test_a_page_is_on_file_when_it_is_handed_out(client, path, durability)
             assert count[0][0] >= 1
 
 
+async def test_who_comes_alone_waits_for_no_company(path):
+    """A commit waits for further pages only while there are requests that may bring some."""
+    loop = asyncio.get_running_loop()
+    async with (
+        Simulator(latency=Latency.fixed(0.1)) as sim,
+        client_of(sim) as client,
+        Archive(path) as archive,
+    ):
+        started = loop.time()
+        for number in range(10):
+            await client.tiktok_profile(f"creator{number}", archive=archive)
+        # To look for what is kept may take some, too.
+        assert loop.time() - started < 10 * 0.105
+
+
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_an_outcome_is_on_file_when_it_is_handed_out(sim, client, path, ordered):
     """At the very moment a run gives an outcome, others see it and all its pages in the file."""
