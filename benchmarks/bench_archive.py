@@ -112,7 +112,7 @@ def main() -> None:
         "--folder", type=Path, help="where the archives go, to measure another disk"
     )
     options = parser.parse_args()
-    seconds, least, a_place = (2.0, 250, 1) if options.quick else (25.0, 800, 3)
+    seconds, least, a_place = (2.0, 250, 1) if options.quick else (30.0, 2000, 4)
     pages = (PAGES[0], GZIPPED[0]) if options.quick else PAGES + GZIPPED
     widths = WIDTHS[:1] if options.quick else WIDTHS
     allow_many_sockets()

@@ -7,6 +7,7 @@ import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
 from harness import Slice, allow_many_sockets, alternate, options_of, ratio, tell_machine, write
 from server import GZIPPED, PAGES, PRODUCTS_A_PAGE, creators_with, serving
 from yardstick import Yardstick
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 WIDTHS: Final = (10, 50, 500)
 KEY: Final = "sfk_benchmark"
 ASYNCSFK, YARDSTICK, AGAIN = "asyncsfk", "yardstick", "yardstick again"
+BORROWED = "asyncsfk, borrowed session"
 
 
 class Contender:
@@ -62,11 +64,14 @@ async def compare(
     handles, pages = creators_with(requests)
     async with (
         both(url, width=width, rate=rate) as (contender, one),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        Client(KEY, base_url=url, concurrency=width, rate=rate, session=session) as borrower,
         Yardstick(url, key=KEY, width=width) as other,
     ):
         return await alternate(
             {
                 ASYNCSFK: contender.fetch,
+                BORROWED: Contender(borrower, width=width).fetch,
                 YARDSTICK: one.fetch,
                 AGAIN: other.fetch,
             },
@@ -82,6 +87,7 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> dict[str, A
     spreads: dict[str, Spread] = {
         "cpu": ratio(ours, theirs, lambda one: one.cpu_a_request),
         "rate": ratio(ours, theirs, lambda one: one.rate),
+        "cpu_borrowed": ratio(slices[BORROWED], theirs, lambda one: one.cpu_a_request),
         "cpu_noise": ratio(again, theirs, lambda one: one.cpu_a_request),
         "rate_noise": ratio(again, theirs, lambda one: one.rate),
     }
@@ -113,15 +119,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="asyncsfk's rate limiter; above the load")
     options = parser.parse_args()
     # Seconds for each line of the table, and requests a slice for each place of the width.
-    seconds, least, a_place = (1.2, 250, 1) if options.quick else (23.0, 800, 6)
+    seconds, least, a_place = (1.5, 250, 1) if options.quick else (30.0, 800, 4)
     allow_many_sockets()
     about = tell_machine()
     print(
         "\nasyncsfk / yardstick: median (quartiles) of the ratios of paired slices; noise is the "
         "yardstick / itself.\n\n"
-        "| page | width | pairs | CPU a request | requests/s | CPU, noise | requests/s, noise "
-        "| best us a request | best requests/s |\n"
-        "|---|---|---|---|---|---|---|---|---|",
+        "| page | width | pairs | CPU a request | requests/s | CPU, borrowed session | CPU, noise "
+        "| requests/s, noise | best us a request | best requests/s |\n"
+        "|---|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
     rows = []
