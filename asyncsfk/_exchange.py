@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import msgspec
-
-from asyncsfk._watchdog import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import aiohttp
-
-    from asyncsfk._watchdog import Watchdog
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -38,8 +34,8 @@ class Head(msgspec.Struct, frozen=True):
         return [("status", self.status)]
 
 
-class Exchange(Watch):
-    """One request under way, which is sent once; keeps its deadlines.
+class Exchange(ABC):
+    """One request, which is sent once, and its answer.
 
     Attributes:
         head: What has come of the answer.
@@ -47,8 +43,7 @@ class Exchange(Watch):
 
     __slots__ = ("head",)
 
-    def __init__(self, dog: Watchdog) -> None:
-        super().__init__(dog)
+    def __init__(self) -> None:
         self.head: Head | None = None
 
     @abstractmethod
@@ -63,12 +58,14 @@ class Exchange(Watch):
     def close(self) -> None:
         """Give the connection back if all of the answer was read, and close it if not."""
 
-    async def read(self, head: Head, limit: int) -> bytes:
+    async def read(self, limit: int) -> bytes:
         """Read the body; of one that is longer than the limit only a little more than that."""
+        assert self.head is not None  # noqa: S101 - for the type checkers
+        content, size = self.head.content, 0
         pieces: list[bytes] = []
-        while limit >= 0 and (piece := await head.content.readany()):
+        while size <= limit and (piece := await content.readany()):
             pieces.append(piece)
-            limit -= len(piece)
+            size += len(piece)
         return b"".join(pieces)
 
     def progress(self) -> int | None:
@@ -76,3 +73,15 @@ class Exchange(Watch):
         if self.head is not None:
             return 1 + self.head.content.total_bytes
         return 0 if self.is_sent() else None
+
+
+class Sender(ABC):
+    """Sends requests to one origin, all with the same headers."""
+
+    @abstractmethod
+    def begin(self, target: str) -> Exchange:
+        """Return a request that is about to be sent.
+
+        Args:
+            target: Path and query, percent-encoded; sent byte for byte after the path of the base.
+        """

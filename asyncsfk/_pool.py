@@ -1,25 +1,26 @@
 """Requests on the connections of aiohttp's pool, without its session between.
 
-Most of what a session does for a request none of ours may have: redirects, cookies, passwords of
-other sources, another try. It takes more CPU than all else that a request does.
+Most of what a session does for a request none of ours may have: redirects, cookies, passwords from
+``.netrc``, another try. See docs/design.md.
 """
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+import aiohttp.client
 from aiohttp.http import HttpProcessingError
 
-from asyncsfk._exchange import Exchange, Head
+from asyncsfk._exchange import Exchange, Head, Sender
+from asyncsfk._watchdog import NothingSentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aiohttp.connector import Connection
     from yarl import URL
-
-    from asyncsfk._watchdog import Watchdog
 
 # What is called of aiohttp here has been the same for years, but no document promises it: a version
 # that it was not tried with gets its session.
@@ -28,98 +29,93 @@ _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING_PROTOCOLS: Final = 101
 
 
-def is_enough(session: aiohttp.ClientSession) -> bool:
-    """Tell whether a session's connections will do without it, and nobody would miss it."""
-    return aiohttp.__version__.startswith(_TRIED) and not session.trace_configs
+def can_do_without(session: aiohttp.ClientSession) -> bool:
+    """Tell whether aiohttp's version is one of those, and nobody else sees what a session sends."""
+    is_tried = aiohttp.__version__.startswith(_TRIED)
+    return is_tried and not session.trace_configs and _is_as_it_came(session)
 
 
-class Pool:
-    """Sends requests to one origin by a connector's connections.
+def _is_as_it_came(session: aiohttp.ClientSession) -> bool:
+    """Tell whether nothing stands in for the method that sends, as mocks and tracers do."""
+    method: object = getattr(session, "_request", None)
+    # By its code: a stand-in bears the name of what it stands for, and says to be of its class.
+    code = method.__func__.__code__ if type(method) is MethodType else None
+    return code is not None and code.co_filename == aiohttp.client.__file__
+
+
+class PoolSender(Sender):
+    """Sends requests on a connector's connections.
 
     Must be made and used inside one running event loop.
 
     Args:
         connector: Has the connections.
-        base: The origin, and the path before all targets.
-        headers: What to send with a request, by whether the key is among it.
+        base: The origin, and the path before all targets, without a slash at its end.
+        headers: What to send with each request.
         timeout: Of connecting.
-        dog: Keeps the deadlines.
     """
 
     def __init__(
         self,
         connector: aiohttp.BaseConnector,
         base: URL,
-        headers: Mapping[bool, Mapping[str, str]],
-        *,
+        headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
-        dog: Watchdog,
     ) -> None:
         self._connector = connector
         self._timeout = timeout
         # Never sent; it tells the connector where to.
-        self.origin = aiohttp.ClientRequest("GET", base)
-        self._dog = dog
+        self._origin = aiohttp.ClientRequest("GET", base)
         # RFC 9112, section 3: what is before a target on the wire, and what is after it.
         self._start = f"GET {base.raw_path.rstrip('/')}".encode()
-        self._ends = {
-            with_key: _end({"Host": self.origin.headers["Host"], **lines})
-            for with_key, lines in headers.items()
-        }
+        lines = {"Host": self._origin.headers["Host"], **headers}.items()
+        self._end = "\r\n".join(
+            (" HTTP/1.1", *(f"{name}: {value}" for name, value in lines), "", "")
+        ).encode()
 
-    def begin(self, target: str, *, with_key: bool) -> Exchange:
-        """Return a request that is about to be sent.
-
-        Args:
-            target: Path and query, percent-encoded; sent byte for byte.
-            with_key: Whether to send the key.
-        """
-        return _Exchange(self._dog, self, self._start + target.encode() + self._ends[with_key])
+    def begin(self, target: str) -> Exchange:
+        """Return a request that is about to be sent."""
+        return PooledExchange(self, self._start + target.encode() + self._end)
 
     async def connect(self) -> Connection:
         """Return a connection that is free, or was made."""
         while True:
             try:
                 connection = await self._connector.connect(
-                    self.origin, traces=[], timeout=self._timeout
+                    self._origin, traces=[], timeout=self._timeout
                 )
             except TimeoutError as error:
-                raise aiohttp.ConnectionTimeoutError("it took too long") from error
-            # An answer that nobody asked for would be taken for that to the next request.
-            if connection.protocol is None or len(connection.protocol) == 0:
+                raise NothingSentError("it took too long to connect") from error
+            protocol = connection.protocol
+            # For the type checkers: one that is closed is not given out.
+            assert protocol is not None  # noqa: S101
+            # The answers on it that nobody has read: the next request would take them for its own.
+            if len(protocol) == 0:
                 return connection
             connection.close()
 
 
-def _end(headers: Mapping[str, str]) -> bytes:
-    lines = (f"{name}: {value}" for name, value in headers.items())
-    # In no variable, which a traceback may show: the key is in it.
-    return "\r\n".join((" HTTP/1.1", *lines, "", "")).encode()
-
-
-class _Exchange(Exchange):
+class PooledExchange(Exchange):
     """A request on a connection of the pool.
 
     Args:
-        dog: Keeps its deadlines.
-        pool: Whose connections.
+        sender: Whose connections.
         data: What to send.
     """
 
-    __slots__ = ("_connection", "_data", "_pool")
+    __slots__ = ("_connection", "_data", "_sender")
 
-    def __init__(self, dog: Watchdog, pool: Pool, data: bytes) -> None:
-        super().__init__(dog)
-        self._pool = pool
+    def __init__(self, sender: PoolSender, data: bytes) -> None:
+        super().__init__()
+        self._sender = sender
         self._data = data
         self._connection: Connection | None = None
 
     async def send(self) -> Head:
         """Send it, and wait for the answer's head."""
-        connection = await self._pool.connect()
-        self._connection = connection
+        self._connection = connection = await self._sender.connect()
         protocol, transport = connection.protocol, connection.transport
-        # For the type checkers: one that is closed is not given out.
+        # For the type checkers: as above.
         assert protocol is not None  # noqa: S101
         assert transport is not None  # noqa: S101
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
@@ -129,14 +125,7 @@ class _Exchange(Exchange):
             while message.code in _INFORMATIONAL and message.code != _SWITCHING_PROTOCOLS:
                 message, content = await protocol.read()
         except HttpProcessingError as error:
-            # What the session makes of it.
-            raise aiohttp.ClientResponseError(
-                self._pool.origin.request_info,
-                (),
-                status=error.code,
-                message=error.message,
-                headers=error.headers,
-            ) from error
+            raise aiohttp.ClientConnectionError(error.message) from error
         self.head = Head(message.code, message.headers, content)
         return self.head
 

@@ -2,83 +2,68 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from asyncsfk._exchange import Exchange, Head
+from asyncsfk._exchange import Exchange, Head, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aiohttp.client_middlewares import ClientHandlerType
 
-    from asyncsfk._watchdog import Watchdog
-
 
 class DisconnectedError(Exception):
     """The connection dropped. Raised through aiohttp in place of what makes it send again."""
 
 
-class Session:
-    """Sends requests to one origin by a session.
+class SessionSender(Sender):
+    """Sends requests by a session.
 
     Must be made and used inside one running event loop.
 
     Args:
         session: Sends them.
-        base: The origin, and the path before all targets.
-        headers: What to send with a request, by whether the key is among it.
-        proxy: The proxy's URL, if there is one.
+        base: The origin, and the path before all targets, without a slash at its end.
+        headers: What to send with each request.
         timeout: Of connecting.
-        dog: Keeps the deadlines.
+        proxy: The proxy's URL, if there is one.
     """
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
         base: URL,
-        headers: Mapping[bool, Mapping[str, str]],
-        *,
-        proxy: str | None,
+        headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
-        dog: Watchdog,
+        proxy: str | None,
     ) -> None:
         self.session = session
-        # What goes through its own middleware is one attempt, and never repeated by aiohttp.
-        self.options: dict[str, Any] = {
-            "allow_redirects": False,
-            "auto_decompress": False,
-            "proxy": proxy,
-            "raise_for_status": False,
-            "timeout": timeout,
-        }
-        self._base = base
-        self._headers = headers
-        self._dog = dog
+        self.headers = headers
+        self.timeout = timeout
+        self.proxy = proxy
+        self._scheme = base.scheme
+        self._authority = base.raw_authority
+        self._prefix = base.raw_path.rstrip("/")
 
-    def begin(self, target: str, *, with_key: bool) -> Exchange:
-        """Return a request that is about to be sent.
-
-        Args:
-            target: Path and query, percent-encoded; sent byte for byte.
-            with_key: Whether to send the key.
-        """
+    def begin(self, target: str) -> Exchange:
+        """Return a request that is about to be sent."""
         path, _, query = target.partition("?")
+        # Of its parts: to take a URL apart takes twice as long.
         url = URL.build(
-            # Of its parts: to take a URL apart takes twice as long.
-            scheme=self._base.scheme,
-            authority=self._base.raw_authority,
-            path=self._base.raw_path.rstrip("/") + path,
+            scheme=self._scheme,
+            authority=self._authority,
+            path=self._prefix + path,
             query_string=query,
             encoded=True,
         )
-        return _Exchange(self._dog, self, url, self._headers[with_key])
+        return SessionExchange(self, url)
 
 
-class _Exchange(Exchange):
+class SessionExchange(Exchange):
     """A request by a session; the client middleware that lets one call be one request.
 
     aiohttp silently repeats a GET whose connection drops. A middleware runs for each attempt,
@@ -86,19 +71,16 @@ class _Exchange(Exchange):
     stay at home, too.
 
     Args:
-        dog: Keeps its deadlines.
-        by: The session, and how.
+        sender: Whose session.
         url: What to ask for.
-        headers: Put in here: the session would take them one by one, twice, and tell its traces.
     """
 
-    __slots__ = ("_by", "_headers", "_request", "_response", "_url")
+    __slots__ = ("_request", "_response", "_sender", "_url")
 
-    def __init__(self, dog: Watchdog, by: Session, url: URL, headers: Mapping[str, str]) -> None:
-        super().__init__(dog)
-        self._by = by
+    def __init__(self, sender: SessionSender, url: URL) -> None:
+        super().__init__()
+        self._sender = sender
         self._url = url
-        self._headers = headers
         self._request: aiohttp.ClientRequest | None = None
         self._response: aiohttp.ClientResponse | None = None
 
@@ -108,27 +90,37 @@ class _Exchange(Exchange):
         """Send it."""
         self._request = request
         request.headers.popall(hdrs.COOKIE, None)
-        request.headers.update(self._headers)
+        # Here, since the session would take them one by one, twice, and tell its traces.
+        request.headers.update(self._sender.headers)
         try:
             return await handler(request)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        except aiohttp.ClientConnectorError:
+            # One of those below, but nothing was sent.
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             raise DisconnectedError(str(error)) from error
 
     async def send(self) -> Head:
         """Send it, and wait for the answer's head."""
-        self._response = response = await self._by.session.get(
-            self._url, middlewares=(self,), **self._by.options
+        sender = self._sender
+        self._response = response = await sender.session.get(
+            self._url,
+            allow_redirects=False,
+            auto_decompress=False,
+            middlewares=(self,),
+            proxy=sender.proxy,
+            raise_for_status=False,
+            timeout=sender.timeout,
         )
         self.head = Head(response.status, response.headers, response.content)
         return self.head
 
-    async def read(self, head: Head, limit: int) -> bytes:
+    async def read(self, limit: int) -> bytes:
         """Read the body, by the response where its length is told, so that traces hear of it."""
         response = self._response
-        if response is None or response.content_length is None or response.content_length > limit:
-            return await super().read(head, limit)
+        assert response is not None  # noqa: S101 - for the type checkers
+        if response.content_length is None or response.content_length > limit:
+            return await super().read(limit)
         return await response.read()
 
     def is_sent(self) -> bool:

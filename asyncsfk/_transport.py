@@ -1,4 +1,4 @@
-"""aiohttp, and nothing else: one request in, one answer or one typed error out."""
+"""One request in, one answer or one typed error out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from yarl import URL
 
 from asyncsfk._messages import Response
 from asyncsfk._packing import GZIP
-from asyncsfk._pool import Pool, is_enough
-from asyncsfk._session import DisconnectedError, Session
+from asyncsfk._pool import PoolSender, can_do_without
+from asyncsfk._session import DisconnectedError, SessionSender
 from asyncsfk._version import __version__
-from asyncsfk._watchdog import NothingSentError, Watchdog
+from asyncsfk._watchdog import NothingSentError, Watch, Watchdog
 from asyncsfk._wire import ERROR_BYTES, OK
 from asyncsfk.errors import (
     BodyTooLargeError,
@@ -31,7 +31,7 @@ from asyncsfk.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from asyncsfk._exchange import Exchange, Head
+    from asyncsfk._exchange import Exchange, Sender
     from asyncsfk.config import Config
 
 _DNS_SECONDS: Final = 300
@@ -54,7 +54,7 @@ _PASSWORD: Final = re.compile(r"[^\s/'\"@]+@")
 
 
 class Transport:
-    """Sends requests through an aiohttp session that it owns or borrows.
+    """Sends requests by a session of aiohttp that it borrows, or on connections of its own.
 
     Must be made and used inside one running event loop.
     """
@@ -64,7 +64,8 @@ class Transport:
         self._session = session or _make_session(config)
         self._max_body_bytes = config.max_body_bytes
         self._watchdog = Watchdog(total=config.timeout.total, quiet=config.timeout.read)
-        self._way = self._find_way(config)
+        # By whether to send the key.
+        self._senders = {key: self._make_sender(config, with_key=key) for key in (False, True)}
 
     @property
     def width(self) -> int | None:
@@ -91,11 +92,11 @@ class Transport:
         """
         if self._session.closed:
             raise ClientStateError("the borrowed aiohttp session is closed")
-        exchange = self._way.begin(target, with_key=with_key)
+        exchange = self._senders[with_key].begin(target)
         try:
-            with exchange:
+            with Watch(self._watchdog, exchange.progress):
                 head = await exchange.send()
-                body = await self._read(exchange, head)
+                body = await self._read(exchange, head.status)
         except (aiohttp.ClientError, DisconnectedError, OSError) as error:
             if exchange.head is None or exchange.head.status == OK:
                 raise _translate(error) from _presentable(error)
@@ -118,23 +119,24 @@ class Transport:
         if self._owns_session:
             await self._session.close()
 
-    def _find_way(self, config: Config) -> Pool | Session:
+    def _make_sender(self, config: Config, *, with_key: bool) -> Sender:
         base = URL(config.base_url, encoded=True)
-        headers = {with_key: _headers(config, with_key=with_key) for with_key in (False, True)}
+        headers = _headers(config, with_key=with_key)
         # aiohttp keeps the time only of connections, which are few.
         timeout = aiohttp.ClientTimeout(
             total=None, connect=config.timeout.connect, sock_connect=config.timeout.connect
         )
-        session, proxy, connector = self._session, config.proxy, self._session.connector
-        has_proxy = config.trust_env or proxy is not None
-        if self._owns_session and connector is not None and not has_proxy and is_enough(session):
-            return Pool(connector, base, headers, timeout=timeout, dog=self._watchdog)
-        return Session(session, base, headers, proxy=proxy, timeout=timeout, dog=self._watchdog)
+        # Even where it is done without, a session is made: what traces a program adds to each.
+        session, connector = self._session, self._session.connector
+        needs_session = not self._owns_session or config.trust_env or config.proxy is not None
+        if connector is None or needs_session or not can_do_without(session):
+            return SessionSender(session, base, headers, timeout, config.proxy)
+        return PoolSender(connector, base, headers, timeout)
 
-    async def _read(self, exchange: Exchange, head: Head) -> bytes:
-        if head.status != OK:
-            return (await exchange.read(head, ERROR_BYTES))[:ERROR_BYTES]
-        body = await exchange.read(head, self._max_body_bytes)
+    async def _read(self, exchange: Exchange, status: int) -> bytes:
+        if status != OK:
+            return (await exchange.read(ERROR_BYTES))[:ERROR_BYTES]
+        body = await exchange.read(self._max_body_bytes)
         if len(body) > self._max_body_bytes:
             raise BodyTooLargeError(
                 f"the body is over {self._max_body_bytes} bytes",

@@ -6,10 +6,10 @@ Two timers a request, made and cancelled, would be a large part of what a reques
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 _LOOKS: Final = 8
@@ -84,27 +84,35 @@ class Watchdog:
         self._timer = self._loop.call_at(when, self._look)
 
 
-class Watch(ABC):
-    """One request's deadlines, from now on; each stage of it runs in a ``with``.
+class Watch:
+    """One request's deadlines, from now on; it runs in a ``with``.
 
     That ends with a `TimeoutError` if a deadline passes meanwhile: a `NothingSentError` if that was
     while nothing could be received yet.
+
+    Args:
+        dog: Watches it.
+        progress: Returns a number that grows from 0 with what is received; ``None`` while nothing
+            can be: the connection has a timeout of its own.
     """
 
-    __slots__ = ("_before", "_dog", "_due", "_failure", "_quiet_until", "_seen", "_task")
+    __slots__ = (
+        "_before",
+        "_dog",
+        "_due",
+        "_failure",
+        "_progress",
+        "_quiet_until",
+        "_seen",
+        "_task",
+    )
 
-    def __init__(self, dog: Watchdog) -> None:
+    def __init__(self, dog: Watchdog, progress: Callable[[], int | None]) -> None:
         self._dog = dog
+        self._progress = progress
         self._due, self._quiet_until = dog.deadlines()
         self._seen: int | None = 0
         self._failure: TimeoutError | None = None
-
-    @abstractmethod
-    def progress(self) -> int | None:
-        """Return a number that grows from 0 with what is received.
-
-        ``None`` while nothing can be received: the connection has a timeout of its own.
-        """
 
     def __enter__(self) -> None:
         task = asyncio.current_task()
@@ -140,7 +148,7 @@ class Watch(ABC):
         Args:
             quiet_until: When it is if something has been received just now.
         """
-        seen = self.progress()
+        seen = self._progress()
         if seen is None or seen != self._seen:
             self._quiet_until = quiet_until
         self._seen = seen

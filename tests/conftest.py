@@ -56,23 +56,23 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-#: A version of aiohttp that its pool alone was not tried with.
-UNTRIED = "3.999.0"
+def send_by(way, monkeypatch):
+    if way == "session":
+        # A version of aiohttp that its connections alone were not tried with.
+        monkeypatch.setattr(aiohttp, "__version__", "3.999.0")
+    return way
 
 
 @pytest.fixture(params=["pool", "session"])
 def either_way(request, monkeypatch):
     """A client of its own sends on a pool's connections, or by a session around it."""
-    if request.param == "session":
-        monkeypatch.setattr(aiohttp, "__version__", UNTRIED)
+    return send_by(request.param, monkeypatch)
 
 
 @pytest.fixture(params=["pool", "session", "borrowed"])
-def session_kind(request, monkeypatch):
-    """As `either_way`, or by a session of ours."""
-    if request.param == "session":
-        monkeypatch.setattr(aiohttp, "__version__", UNTRIED)
-    return request.param
+def sending(request, monkeypatch):
+    """As `either_way`, or by a session that the test lends it; see `open_client`."""
+    return send_by(request.param, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -26,10 +26,10 @@ def client_of(sim, **options):
 
 
 @asynccontextmanager
-async def open_client(sim, session_kind, **options):
-    """Open a client that sends by what the fixture `session_kind` says."""
+async def open_client(sim, sending, **options):
+    """Open a client that sends as the fixture `sending` says."""
     async with AsyncExitStack() as stack:
-        if session_kind == "borrowed":
+        if sending == "borrowed":
             options["session"] = await stack.enter_async_context(aiohttp.ClientSession())
         yield await stack.enter_async_context(client_of(sim, **options))
 

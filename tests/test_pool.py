@@ -1,14 +1,17 @@
 """A client of its own sends on the pool's connections: as a session would, or with more care."""
 
 import asyncio
+import functools
 import ssl
 import sys
+from types import SimpleNamespace
+from unittest import mock
 
 import aiohttp
 import pytest
 import trustme
 
-from asyncsfk import APIError, Client, Timeout
+from asyncsfk import APIError, Client, ConnectionLostError, Timeout
 from asyncsfk.simulator import Latency, Simulator
 from tests.support import KEY, client_of, failure, http, open_client, raw_server, told
 
@@ -29,13 +32,13 @@ def gets(monkeypatch):
     return calls
 
 
-async def test_only_who_needs_a_session_has_one_between(session_kind, gets):
+async def test_only_who_needs_a_session_has_one_between(sending, gets):
     """With this aiohttp a client of its own sends without a session; others send the same by it."""
     async with raw_server(USER) as server:
         server.api_key = KEY
-        async with open_client(server, session_kind, user_agent="ours/1") as client:
+        async with open_client(server, sending, user_agent="ours/1") as client:
             await client.whoami()
-        assert len(gets) == (session_kind != "pool")
+        assert len(gets) == (sending != "pool")
         assert server.targets == ["/v1/whoami"]
         assert server.headers() == {
             "host": server.url.removeprefix("http://"),
@@ -77,32 +80,80 @@ async def test_tracing_that_others_add_sees_every_request(monkeypatch):
     assert seen == [200, 200]
 
 
-async def test_informational_answers_are_passed_over(session_kind):
+def by_wraps(original, seen):
+    @functools.wraps(original)
+    async def request(*args, **options):
+        seen.append(args[1:])
+        return await original(*args, **options)
+
+    return request
+
+
+def by_mock(original, seen):
+    stand_in = mock.create_autospec(original)
+    stand_in.side_effect = by_wraps(original, seen)
+    return stand_in
+
+
+class Proxy:
+    """A stand-in that says to be what it stands for, as some tools make them."""
+
+    def __init__(self, original, seen):
+        self._original, self._seen = original, seen
+
+    def __get__(self, session, owner=None):
+        return self if session is None else Proxy(self._original.__get__(session), self._seen)
+
+    def __getattr__(self, name):
+        return getattr(self._original, name)
+
+    @property
+    def __class__(self):
+        return type(self._original)
+
+    def __call__(self, *args, **options):
+        self._seen.append(args)
+        return self._original(*args, **options)
+
+
+@pytest.mark.parametrize("stand_in", [by_wraps, by_mock, Proxy])
+async def test_what_stands_in_for_a_session_sees_every_request(stand_in, monkeypatch):
+    """A mock that did not would let a test send real requests, and pay for them."""
+    seen = []
+    request = stand_in(aiohttp.ClientSession._request, seen)
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", request)
+    async with Simulator() as sim, client_of(sim) as client:
+        await client.whoami()
+        await client.balance()
+    assert len(seen) == 2
+
+
+async def test_informational_answers_are_passed_over(sending):
     """What comes before the answer is none (RFC 9110, section 15.2)."""
     early = [http(100, length=False), http(103, b"", "Link: </x>", length=False)]
     async with raw_server(b"".join(early) + USER) as server:
         server.api_key = KEY
-        async with open_client(server, session_kind) as client:
+        async with open_client(server, sending) as client:
             assert (await client.whoami()).user.id == "u"
 
 
-async def test_another_protocol_is_no_answer(session_kind):
+async def test_another_protocol_is_no_answer(sending):
     """Nobody asked for an upgrade: an error, and the connection is not used again."""
     upgrade = http(101, b"", "Upgrade: x", "Connection: Upgrade", length=False)
     async with raw_server(lambda _: upgrade if server.hits == 1 else USER, keep=True) as server:
         server.api_key = KEY
-        async with open_client(server, session_kind, timeout=Timeout(read=3)) as client:
+        async with open_client(server, sending, timeout=Timeout(read=3)) as client:
             assert (await failure(client.whoami(), APIError)).status == 101
             assert (await client.whoami()).user.id == "u"
         assert (server.connections, server.hits) == (2, 2)
 
 
-async def test_a_connection_is_kept_only_if_the_server_keeps_it(session_kind):
+async def test_a_connection_is_kept_only_if_the_server_keeps_it(sending):
     """One that the server is about to close is not used again."""
     answer = USER.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
     async with raw_server(answer, keep=True) as server:
         server.api_key = KEY
-        async with open_client(server, session_kind) as client:
+        async with open_client(server, sending) as client:
             await client.whoami()
             await client.whoami()
         assert (server.connections, server.hits) == (2, 2)
@@ -113,8 +164,8 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(late):
     """A second answer to one request is not taken for that to the next one."""
 
     async def answer(_head, writer):
-        if server.hits > 1:
-            writer.write(USER)
+        if server.hits > 1 or late == 0:
+            writer.write(USER if server.hits > 1 else USER + OTHER)
             return
         writer.write(USER)
         await asyncio.sleep(late)
@@ -127,26 +178,30 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(late):
         assert (server.connections, server.hits) == (2, 2)
 
 
-async def test_a_greeting_before_the_request_ends():
-    """A server that speaks first is no HTTP server; the call ends, and asks once."""
+async def test_a_server_that_speaks_first_is_refused(sending):
+    """It is no HTTP server; the request may have reached it all the same."""
+    connections = 0
 
     async def greet(reader, writer):
+        nonlocal connections
+        connections += 1
         writer.write(b"220 mail ready\r\n")
         await reader.read()
         writer.close()
 
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, client_of(type("", (), {"url": url, "api_key": KEY})) as client:
-        error = await failure(client.whoami())
-        assert error.attempts == 1
+    port = server.sockets[0].getsockname()[1]
+    there = SimpleNamespace(url=f"http://127.0.0.1:{port}", api_key=KEY)
+    async with server, open_client(there, sending) as client:
+        error = await failure(client.showcase_page("x"), ConnectionLostError)
+    assert connections == error.usage.maybe == 1
 
 
-async def test_a_call_that_is_cancelled_gives_no_connection_back(session_kind):
+async def test_a_call_that_is_cancelled_gives_no_connection_back(sending):
     """Its answer would be taken for that to the next request."""
     async with (
         Simulator(latency=Latency.fixed(5)) as sim,
-        open_client(sim, session_kind, concurrency=1) as client,
+        open_client(sim, sending, concurrency=1) as client,
     ):
         call = asyncio.create_task(client.tiktok_profile("one"))
         await asyncio.sleep(1)
@@ -203,6 +258,6 @@ async def test_the_servers_certificate_is_checked(tmp_path):
             env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")},
             stdout=asyncio.subprocess.PIPE,
         )
-        told, _ = await asyncio.wait_for(program.communicate(), 60)
-    assert told.decode().splitlines() == ["['u', 'u', 'u']", "refused 0"]
+        output, _ = await asyncio.wait_for(program.communicate(), 60)
+    assert output.decode().splitlines() == ["['u', 'u', 'u']", "refused 0"]
     assert connections == 1

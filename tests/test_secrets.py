@@ -209,12 +209,12 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-async def test_no_failure_shows_the_key(name, listener, session_kind):
+async def test_no_failure_shows_the_key(name, listener, sending):
     """No error raised for real shows the key, nor do its traceback, pickle, events and logs."""
     async with AsyncExitStack() as stack:
         sim = await stack.enter_async_context(Simulator(api_key=KEY, faults=[FAILURES[name]]))
         session = None
-        if session_kind == "borrowed":
+        if sending == "borrowed":
             session = await stack.enter_async_context(aiohttp.ClientSession())
         client = await stack.enter_async_context(
             secret_client(sim, listener, session=session, max_body_bytes=2**17, retry=Retry())

@@ -85,13 +85,13 @@ async def second_cursor(sim):
 @pytest.mark.parametrize("reused", [False, True], ids=["fresh", "reused"])
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("loss", LOSSES)
-async def test_an_attempt_is_one_hit(loss, policy, reused, session_kind):
+async def test_an_attempt_is_one_hit(loss, policy, reused, sending):
     """However a connection is lost, each attempt is one request, and the error covers its cost."""
     loss, (retry, hits) = LOSSES[loss], POLICIES[policy]
     timeout = Timeout(total=20, read=10)
     async with Simulator(faults=[loss.at(pages=[1])]) as sim:
         cursor = await second_cursor(sim)
-        async with open_client(sim, session_kind, retry=retry, timeout=timeout) as client:
+        async with open_client(sim, sending, retry=retry, timeout=timeout) as client:
             if reused:
                 await client.balance()
             error = await failure(client.showcase_page(f"@{HANDLE}", cursor=cursor))
@@ -126,7 +126,7 @@ async def test_a_lost_answer_is_fetched_again(loss):
         assert client.usage == usage
 
 
-async def test_a_kept_connection_that_drops_is_one_hit(session_kind):
+async def test_a_kept_connection_that_drops_is_one_hit(sending):
     """A request on a kept connection that the server drops is not silently sent on a new one."""
     answers = [http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')]
 
@@ -139,7 +139,7 @@ async def test_a_kept_connection_that_drops_is_one_hit(session_kind):
 
     async with raw_server(answer, keep=True) as server:
         server.api_key = KEY
-        async with open_client(server, session_kind) as client:
+        async with open_client(server, sending) as client:
             await client.whoami()
             assert server.connections == 1
             await failure(client.showcase_page(HANDLE), ConnectionLostError)
@@ -236,12 +236,12 @@ async def test_mixed_failures_are_limited_together():
         assert error.usage.maybe == 3
 
 
-async def test_a_refused_connection_is_tried_five_times_for_free(session_kind):
+async def test_a_refused_connection_is_tried_five_times_for_free(sending):
     """Where nobody listens nothing is sent: five attempts, no credit at risk."""
     async with raw_server(b"") as server:
         server.api_key = KEY
     events = []
-    async with open_client(server, session_kind, retry=Retry(), on_event=events.append) as client:
+    async with open_client(server, sending, retry=Retry(), on_event=events.append) as client:
         error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
     assert error.attempts == error.usage.requests == 5
     assert (error.usage.charged, error.usage.maybe) == (0, 0)
@@ -296,11 +296,11 @@ BROKEN = {
 
 @pytest.mark.parametrize("answer", BROKEN)
 @pytest.mark.parametrize("retry", [ONCE, Retry()], ids=["once", "default"])
-async def test_broken_http_is_a_lost_answer(answer, retry, session_kind):
+async def test_broken_http_is_a_lost_answer(answer, retry, sending):
     """Whatever is not HTTP, or stops within it, may be charged: one hit an attempt."""
     async with raw_server(BROKEN[answer]) as server:
         server.api_key = KEY
-        async with open_client(server, session_kind, retry=retry) as client:
+        async with open_client(server, sending, retry=retry) as client:
             error = await failure(client.showcase_page(HANDLE), ConnectionLostError)
         assert server.hits == error.attempts == retry.lost + 1
     assert error.usage.maybe == server.hits
@@ -319,13 +319,13 @@ async def test_a_half_error_page_is_still_its_status():
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_reaches_no_other_origin(status, session_kind):
+async def test_a_redirect_reaches_no_other_origin(status, sending):
     """A redirect is an error that names its target, which is never asked."""
     async with raw_server(http(200, b"{}")) as other:
         target = f"{other.url}/v1/steal?x=1"
         async with (
             Simulator(faults=[Fault.redirect(target, status)]) as sim,
-            open_client(sim, session_kind, retry=Retry()) as client,
+            open_client(sim, sending, retry=Retry()) as client,
         ):
             error = await failure(client.showcase_page(HANDLE), RedirectError)
             assert sim.ledger.requests == 1
@@ -354,11 +354,11 @@ async def test_a_redirect_to_nowhere_is_refused():
         assert (error.location, server.hits) == (None, 1)
 
 
-async def test_cookies_are_not_sent_back(session_kind):
+async def test_cookies_are_not_sent_back(sending):
     """A cookie that the server sets never comes back."""
     async with (
         Simulator(faults=[Fault.set_cookie()]) as sim,
-        open_client(sim, session_kind) as client,
+        open_client(sim, sending) as client,
     ):
         await client.showcase(HANDLE).collect()
         assert sim.ledger.requests > 2
@@ -621,7 +621,7 @@ async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
     [Timeout(connect=2), Timeout(total=2), Timeout(read=2, total=2, connect=3)],
     ids=["connect", "total", "both"],
 )
-async def test_a_connection_that_is_never_accepted_is_free(session_kind, limits):
+async def test_a_connection_that_is_never_accepted_is_free(sending, limits):
     """Giving up on the connection itself costs nothing, for nothing was sent."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
         sim = SimpleNamespace(url=f"http://127.0.0.1:{deaf.getsockname()[1]}", api_key=KEY)
@@ -629,7 +629,7 @@ async def test_a_connection_that_is_never_accepted_is_free(session_kind, limits)
             crowd = stack.enter_context(socket.socket())
             crowd.setblocking(False)
             crowd.connect_ex(deaf.getsockname())
-        async with open_client(sim, session_kind, timeout=limits) as client:
+        async with open_client(sim, sending, timeout=limits) as client:
             loop = asyncio.get_running_loop()
             started = loop.time()
             error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)

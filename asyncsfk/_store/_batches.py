@@ -30,7 +30,7 @@ class Batches(Generic[T]):
             who wait for its items.
         gather: Seconds to wait for company after the first item of a batch.
         enough: So many items do not wait.
-        expects: Tells whether company may come; without, nothing waits.
+        expects: Asked at each item whether more may come: if not, the batch does not wait.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Batches(Generic[T]):
         after: Callable[[Sequence[T], BaseException | None], None] | None = None,
         gather: float = 0.0,
         enough: int = 50,
-        expects: Callable[[], bool] = lambda: True,
+        expects: Callable[[], bool] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -81,7 +81,8 @@ class Batches(Generic[T]):
     def _schedule(self) -> None:
         if self._running is not None:
             return
-        if len(self._waiting) >= self._enough or not self._expects():
+        is_alone = self._expects is not None and not self._expects()
+        if is_alone or len(self._waiting) >= self._enough:
             self._start()
         elif self._timer is None:
             self._timer = self._loop.call_later(self._gather, self._start)

@@ -70,6 +70,8 @@ class Store:
         # Of what is exposed that which is counted as charged or maybe, and not on file yet.
         self._told = 0
         self._in_air: set[Exposed] = set()
+        # How many of those have come, and are not on file yet.
+        self._landing = 0
         self._landed = asyncio.Event()
         self._refusal: ArchiveError | None = None
         self._is_shut = False
@@ -256,6 +258,7 @@ class Store:
         self.maybe += attempt.maybe
         if attempt.exposed is not None:
             self._told += attempt.exposed.credits
+            self._landing += 1
         if attempt.charged > 1:
             self._file.prices[attempt.route] = self.price(attempt.charged, attempt.route)
         return self._writer.submit(write)
@@ -273,12 +276,16 @@ class Store:
                 if error is None:
                     self._exposed -= attempt.exposed.credits
                     self._told -= attempt.exposed.credits
+                self._landing -= 1
                 self.leave(attempt.exposed)
 
     def _expects_more(self) -> bool:
-        """Tell whether a commit may wait: not for all that was under way, nor to send something."""
-        have_all_come = 0 < self._exposed <= self._told
-        return not have_all_come and self._exposed <= self._covered
+        """Tell whether a commit may wait for company."""
+        if self._exposed > self._covered:
+            # Requests wait for this very commit before they are sent.
+            return False
+        # Where nothing is under way, it is from a run that finds all on file, and goes on.
+        return not self._in_air or self._landing < len(self._in_air)
 
     def _tell(self, page: Page) -> None:
         if page.showcase is not None:
