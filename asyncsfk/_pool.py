@@ -30,7 +30,7 @@ _SWITCHING_PROTOCOLS: Final = 101
 
 
 def can_do_without(session: aiohttp.ClientSession) -> bool:
-    """Tell whether aiohttp's version is one of those, and nobody else sees what a session sends."""
+    """Tell whether aiohttp's version was tried, and nobody else looks at what the session sends."""
     is_tried = aiohttp.__version__.startswith(_TRIED)
     return is_tried and not session.trace_configs and _is_as_it_came(session)
 
@@ -39,7 +39,7 @@ def _is_as_it_came(session: aiohttp.ClientSession) -> bool:
     """Tell whether nothing stands in for the method that sends, as mocks and tracers do."""
     method: object = getattr(session, "_request", None)
     # By its code: a stand-in bears the name of what it stands for, and says to be of its class.
-    code = method.__func__.__code__ if type(method) is MethodType else None
+    code = getattr(method.__func__, "__code__", None) if type(method) is MethodType else None
     return code is not None and code.co_filename == aiohttp.client.__file__
 
 
@@ -50,7 +50,7 @@ class PoolSender(Sender):
 
     Args:
         connector: Has the connections.
-        base: The origin, and the path before all targets, without a slash at its end.
+        base: The origin, and the path before all targets.
         headers: What to send with each request.
         timeout: Of connecting.
     """

@@ -27,7 +27,7 @@ class SessionSender(Sender):
 
     Args:
         session: Sends them.
-        base: The origin, and the path before all targets, without a slash at its end.
+        base: The origin, and the path before all targets.
         headers: What to send with each request.
         timeout: Of connecting.
         proxy: The proxy's URL, if there is one.
