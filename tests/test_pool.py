@@ -164,12 +164,11 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(late):
     """A second answer to one request is not taken for that to the next one."""
 
     async def answer(_head, writer):
-        if server.hits > 1 or late == 0:
-            writer.write(USER if server.hits > 1 else USER + OTHER)
-            return
-        writer.write(USER)
-        await asyncio.sleep(late)
-        writer.write(OTHER)
+        is_first = server.hits == 1
+        writer.write(USER + OTHER if is_first and not late else USER)
+        if is_first and late:
+            await asyncio.sleep(late)
+            writer.write(OTHER)
 
     async with told(answer, keep=True) as (server, client):
         assert (await client.whoami()).user.id == "u"
