@@ -51,7 +51,7 @@ async def test_a_page_is_on_file_when_it_is_handed_out(client, path, durability)
             assert count[0][0] >= 1
 
 
-async def test_who_comes_alone_waits_for_no_company(path):
+async def test_only_who_does_not_come_alone_waits_for_company(path):
     """A commit waits 10 ms for others only where there are requests that may bring some."""
     latency, look = 0.1, 0.002
     loop = asyncio.get_running_loop()
@@ -65,6 +65,14 @@ async def test_who_comes_alone_waits_for_no_company(path):
             await client.tiktok_profile(f"creator{number}", archive=archive)
         # Nor does the first, which has to be on file before it is sent.
         assert loop.time() - started < 10 * (latency + look) + 0.005
+        # With another under way it does.
+        started = loop.time()
+        first = asyncio.create_task(client.tiktok_profile("first", archive=archive))
+        await asyncio.sleep(latency / 2)
+        second = asyncio.create_task(client.tiktok_profile("second", archive=archive))
+        await first
+        assert loop.time() - started > latency + 0.01
+        await second
 
 
 @pytest.mark.parametrize("ordered", [False, True])
