@@ -142,7 +142,10 @@ class Archive:
 
     @property
     def usage(self) -> Usage:
-        """What all requests have cost, those of processes that died included; counts no products.
+        """What the ledger adds up to; counts no products.
+
+        What a process that died had on its way is in it from the next opening on, and in
+        `ArchiveInfo.unsettled` until then.
 
         Raises:
             ArchiveError: The file cannot be read.
@@ -166,6 +169,7 @@ class Archive:
             pages=totals.pages,
             undecodable=summary.undecodable,
             usage=usage_of(totals),
+            unsettled=summary.exposed,
             first=when(summary.first),
             last=when(summary.last),
         )

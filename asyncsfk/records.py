@@ -121,6 +121,8 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True):
         pages: How many answers it holds.
         undecodable: How many of them could not be decoded; see `Archive.salvage`.
         usage: What all of it has cost; counts no products.
+        unsettled: Credits that may be charged on top: at most so many for requests that are under
+            way just now, or were when a process died.
         first: When the first request ended, if there was one.
         last: When the last one did.
     """
@@ -136,6 +138,7 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True):
     pages: int
     undecodable: int
     usage: Usage
+    unsettled: int
     first: datetime | None
     last: datetime | None
 

@@ -51,6 +51,7 @@ class Summary(NamedTuple):
         notes: Facts about the whole file.
         statuses: How many showcases are of each status, or ``under_way``.
         undecodable: How many pages could not be decoded.
+        exposed: Credits that requests under way, or those of a process that died, may cost.
         first: When the first request ended.
         last: When the last one did.
     """
@@ -58,6 +59,7 @@ class Summary(NamedTuple):
     notes: dict[str, str]
     statuses: dict[str, int]
     undecodable: int
+    exposed: int
     first: float | None
     last: float | None
 
@@ -69,8 +71,11 @@ class Summary(NamedTuple):
             "SELECT ifnull(status, 'under_way'), count(*) FROM showcase GROUP BY 1"
         ).fetchall()
         undecodable = connection.execute("SELECT count(*) FROM page WHERE NOT decoded").fetchone()
+        exposed = connection.execute(
+            "SELECT ifnull(sum(exposed), 0) FROM session WHERE ended IS NULL"
+        ).fetchone()
         times = connection.execute("SELECT min(at), max(at) FROM attempt").fetchone()
-        return cls(notes, dict(statuses), undecodable[0], *times)
+        return cls(notes, dict(statuses), undecodable[0], exposed[0], *times)
 
 
 class Past(NamedTuple):

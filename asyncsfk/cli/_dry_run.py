@@ -68,8 +68,8 @@ def _spent(path: str | None) -> int:
 
     if path is None or not Path(path).exists():
         return 0
-    usage = Archive(path).usage
-    return usage.charged + usage.maybe
+    known = Archive(path).info()
+    return known.usage.charged + known.usage.maybe + known.unsettled
 
 
 def _told(plan: Plan) -> list[str]:

@@ -282,6 +282,7 @@ async def test_info_adds_it_all_up(sim, path):
         pages=5,
         undecodable=1,
         usage=info.usage,
+        unsettled=0,
         first=info.first,
         last=info.last,
     )

@@ -96,10 +96,13 @@ async def test_after_a_crash_the_truth_lies_between(path, tmp_path):
         crashing.cancel()
     assert max(in_flight for _, _, in_flight in crashes) >= 20
     for copy, truth, _ in crashes:
+        before = await asyncio.to_thread(Archive(copy).info)
+        assert truth <= before.usage.charged + before.usage.maybe + before.unsettled
         async with Archive(copy):
             pass
         usage = await held(copy, "usage")
         assert usage.charged <= truth <= usage.charged + usage.maybe
+        assert usage.maybe == before.usage.maybe + before.unsettled
         # At most as many as were ever under way at once, rounded up to a power of two.
         assert usage.maybe <= 3 + 32
 
@@ -129,6 +132,7 @@ async def test_nothing_under_way_is_nothing_at_risk(path, tmp_path):
     async with Archive(copy):
         pass
     assert known(await held(copy, "usage")) == known(run.usage)
+    assert (await asyncio.to_thread(Archive(copy).info)).unsettled == 0
 
 
 async def test_many_crashes_in_a_row(path, tmp_path):

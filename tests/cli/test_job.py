@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncsfk import Archive
 from asyncsfk.simulator import Fault
 from tests.cli.support import by_handle, lines, read, wait_for
 
@@ -447,6 +448,12 @@ def test_a_killed_fetch_goes_on(simulate, spawn, invoke, out):
         wait_for(lambda: simulator.ledger.charged > 40)
         process.kill()
         process.wait(20)
+        known = Archive(out.with_suffix(".sfk")).info()
+        spent = known.usage.charged + known.unsettled
+        assert known.usage.charged <= simulator.ledger.charged <= spent
+        assert dry_run(invoke, *handles, "-o", out, "--max-credits", "1000")[-1] == (
+            f"--max-credits leaves {1000 - spent} credits for it."
+        )
         assert invoke("fetch", *handles, "-o", out).exit_code == 0
         assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles}
         assert len(simulator.ledger.paid_twice()) <= 4
