@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Purse:
-    """A run's budgets and its archive, which it opens, unless it is open, and closes again.
+    """A run's budgets and its archive, which is open as long as a run needs it.
 
     Args:
         own: The budget of its client.
@@ -43,7 +43,7 @@ class Purse:
         self._origin = origin
         self._keep: Keep | None = None
         self._stamp = 0
-        self._owns_archive = False
+        self._has_entered = False
         self._is_closed = False
         self.budget: Budget | None = None
 
@@ -66,9 +66,8 @@ class Purse:
         archive, max_credits = self._archive, self._max_credits
         job: list[Budget] = []
         if archive is not None:
-            if not archive.is_open:
-                await archive.open()
-                self._owns_archive = True
+            await archive.enter()
+            self._has_entered = True
             if self._is_closed:
                 raise ClientStateError("the run was closed while it was entered")
             archive.bind(self._origin)
@@ -94,7 +93,7 @@ class Purse:
         return Terms(Payer(distinct(self._own, *owned), meter, job), self._keep)
 
     async def close(self) -> None:
-        """Leave the archive, and close it if it was opened here."""
+        """Leave the archive, which the last of the runs that opened it closes."""
         self._is_closed = True
         archive = self._archive
         if archive is None:
@@ -103,5 +102,6 @@ class Purse:
             self._keep.store.runs.discard(self._stamp)
         if self.budget in archive.budgets:
             archive.budgets.remove(self.budget)
-        if self._owns_archive:
-            await archive.aclose()
+        if self._has_entered:
+            self._has_entered = False
+            await archive.leave()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
+import anyio
 import msgspec
 
 from asyncsfk import _kept
@@ -59,9 +60,9 @@ class Archive:
         for handle, product in Archive("brands.sfk").products():   # needs no client
             ...
 
-    Open it with ``async with`` to let calls write to it; a run opens and closes by itself one
-    that is not open, or a path. The reading methods open the file for themselves, at any time,
-    also while another process is writing it. They block, as files do.
+    Open it with ``async with`` to let calls write to it; one that is not open, or a path, is opened
+    by a run, and closed by the last run at its end. The reading methods open the file for
+    themselves, at any time, also while another process is writing it. They block, as files do.
 
     The file is an SQLite database. While it is open there are ``-wal``, ``-shm`` and ``-lock``
     beside it; once it is closed it is a single file. It must lie on a local disk.
@@ -96,6 +97,9 @@ class Archive:
         self._opened: Store | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._budgets: list[Budget] = []
+        self._entering = anyio.Lock()
+        self._runs = 0
+        self._is_opened_by_runs = False
 
     def __repr__(self) -> str:
         return f"<Archive {str(self._path)!r}, {'open' if self.is_open else 'not open'}>"
@@ -135,6 +139,7 @@ class Archive:
     async def aclose(self) -> None:
         """Write what is left, and close the file. Closing twice is fine."""
         store, self._opened = self._opened, None
+        self._is_opened_by_runs = False
         if store is not None:
             await store.aclose()
 
@@ -268,6 +273,25 @@ class Archive:
                 yield msgspec.structs.replace(page, decoded=True)
 
     # --- for the calls that use it
+
+    async def enter(self) -> None:
+        """Open it for a run, unless it is open; not for users.
+
+        Raises:
+            ArchiveError: It cannot be opened.
+        """
+        async with self._entering:
+            if self._opened is None:
+                await self.open()
+                self._is_opened_by_runs = True
+            self._runs += 1
+
+    async def leave(self) -> None:
+        """Close it after the last run, if it was opened for one; not for users."""
+        async with self._entering:
+            self._runs -= 1
+            if self._is_opened_by_runs and not self._runs:
+                await self.aclose()
 
     @property
     def budgets(self) -> list[Budget]:

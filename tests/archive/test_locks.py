@@ -108,6 +108,66 @@ async def test_one_archive_opened_twice_at_once(path):
     assert beside(path) == []
 
 
+async def test_runs_that_share_an_archive_that_is_not_open(sim, client, path):
+    """The first of them opens it, the last one closes it, in whatever order they come and go."""
+    archive = Archive(path)
+    first = client.showcases(["a.45products"], archive=archive)
+    second = client.showcases(["b.45products"], archive=archive)
+    await asyncio.gather(first.__aenter__(), second.__aenter__())
+    assert [outcome.status async for outcome in first] == ["complete"]
+    await first.aclose()
+    assert archive.is_open
+    async with client.showcases(["c.5products"], archive=archive) as third:
+        await asyncio.gather(second.aclose(), anext(third))
+        assert archive.is_open
+    assert not archive.is_open
+    assert beside(path) == []
+    _, outcomes = await run_of(client, [f"{name}.45products" for name in "ab"], archive=archive)
+    assert {outcome.status for outcome in outcomes.values()} == {"complete"}
+    assert not archive.is_open
+    assert sim.ledger.paid_twice() == {}
+
+
+async def test_a_run_that_comes_while_the_last_one_closes(client, path):
+    """It waits until the file is closed, and opens it again."""
+    archive = Archive(path)
+    async with client.showcases(["a.5products"], archive=archive) as run:
+        assert (await anext(run)).status == "complete"
+        closing = asyncio.create_task(run.aclose())
+        # Until it has begun to close the file, which takes a thread some time.
+        while archive.is_open:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
+        assert not closing.done()
+        _, outcomes = await run_of(client, ["a.5products"], archive=archive)
+        assert outcomes["a.5products"].usage.charged == 0
+        await closing
+    assert not archive.is_open
+
+
+async def test_runs_do_not_close_what_they_did_not_open(client, path):
+    """An archive that was open stays so, and whoever closes it under a run has closed it."""
+    async with Archive(path) as archive:
+        await run_of(client, ["a.5products"], archive=archive)
+        assert archive.is_open
+    archive = Archive(path)
+    async with client.showcases(["b.5products"], archive=archive) as run:
+        assert (await anext(run)).status == "complete"
+        await archive.aclose()
+        await archive.open()
+    assert archive.is_open
+    await archive.aclose()
+
+
+async def test_a_run_that_could_not_open_its_archive_has_no_part_in_it(client, path):
+    """It does not keep the others from closing it."""
+    archive = Archive(path)
+    async with Archive(path):
+        await failure(client.showcases(["a"], archive=archive).__aenter__(), ArchiveLockedError)
+    await run_of(client, ["a.5products"], archive=archive)
+    assert not archive.is_open
+    assert beside(path) == []
+
+
 @pytest.mark.parametrize("kind", ["relative", "with dots", "symlink", "linked folder"])
 async def test_other_names_of_the_file_are_no_way_round(path, monkeypatch, kind):
     """Whatever leads to the file, it has one writer."""
