@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _PLAIN: Final = (string.ascii_letters + string.digits + " _./-").encode()
 _ARGUMENTS: Final = "asyncsfk.cli.arguments"
+_NO_ARCHIVE: Final = (
+    "There is no archive to go on from: -o FILE keeps one beside the output, --archive FILE "
+    "anywhere."
+)
 
 
 class Repeatable(click.Command):
@@ -44,38 +48,50 @@ def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: f
         options: What it was told.
         began: When that was, in seconds since 1970.
     """
-    from asyncsfk.cli._output import counted  # noqa: PLC0415 - loads more than --help needs
-
     stopped, progress = run.stopped, run.progress
     if stopped is not None:
         say_error(stopped)
         code = exit_code(stopped)
     else:
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
-    archive = options.archive_path
-    line: str | None = None
-    if archive is not None and (since := _since(options, began)) is not None:
-        # The same line would buy afresh what this one has just bought.
-        line = _line(since)
     if code == ExitCode.BUDGET:
-        kept = "without an archive, it would begin anew" if archive is None else _kept(archive)
-        tell(f"Run {line or 'it again'} with a higher --max-credits: {kept}.")
-    elif stopped is None and harvest.invalid == progress.done - progress.complete > 0:
-        if not options.quiet:
-            what = "is no handle" if harvest.invalid == 1 else "are no handles"
-            tell(f"All is there but for {harvest.invalid:,} that {what}.")
-    elif code != ExitCode.COMPLETE and archive is not None and not options.quiet:
-        if progress.complete + harvest.invalid + harvest.undecodable < progress.done:
-            tell(f"{line or 'The same line'} goes on from here: {_kept(archive)}.")
-        if harvest.undecodable:
-            tell(
-                f"{counted(harvest.undecodable, 'creator')} with answers that cannot be decoded: "
-                f"they are kept, and not bought again. asyncsfk archive salvage {_quoted(archive)} "
-                "tries once more; --refresh buys those that are named afresh."
-            )
+        _tell_of_ceiling(options, began)
+    elif code != ExitCode.COMPLETE and not options.quiet:
+        _tell_what_is_left(run, harvest, options, began)
     if harvest.stale and not options.quiet:
         tell("--restart-stale starts those showcases over whose cursor is stale.")
     return code
+
+
+def _tell_of_ceiling(options: FetchOptions, began: float) -> None:
+    archive = options.archive_path
+    kept = "without an archive, it would begin anew" if archive is None else _kept(archive)
+    tell(f"Run {_other_line(options, began) or 'it again'} with a higher --max-credits: {kept}.")
+
+
+def _tell_what_is_left(
+    run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: float
+) -> None:
+    from asyncsfk.cli._output import counted  # noqa: PLC0415 - loads more than --help needs
+
+    missing = run.progress.done - run.progress.complete
+    if run.stopped is None and missing == harvest.invalid:
+        what = "is no handle" if harvest.invalid == 1 else "are no handles"
+        tell(f"All is there but for {harvest.invalid:,} that {what}.")
+        return
+    archive = options.archive_path
+    if missing > harvest.invalid + harvest.undecodable:
+        if archive is None:
+            tell(_NO_ARCHIVE)
+        else:
+            line = _other_line(options, began) or "The same line"
+            tell(f"{line} goes on from here: {_kept(archive)}.")
+    if archive is not None and harvest.undecodable:
+        tell(
+            f"{counted(harvest.undecodable, 'creator')} with answers that cannot be decoded: "
+            f"they are kept, and not bought again. asyncsfk archive salvage {_quoted(archive)} "
+            "tries once more; --refresh buys those that are named afresh."
+        )
 
 
 def tell_interruption(run: ShowcaseRun, options: FetchOptions, began: float) -> ExitCode:
@@ -92,10 +108,7 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, began: float) -> 
         say_error(run.stopped)
     tell("Interrupted.")
     if options.archive_path is None:
-        tell(
-            "There is no archive to go on from: -o FILE keeps one beside the output, "
-            "--archive FILE anywhere."
-        )
+        tell(_NO_ARCHIVE)
     else:
         tell(f"Go on with: {_line(_since(options, began))}")
     return ExitCode.INTERRUPTED
@@ -107,6 +120,12 @@ def _since(options: FetchOptions, began: float) -> float | None:
     What this run took for fresh is, however much later: hence a point in time.
     """
     return began if options.refresh else options.max_age
+
+
+def _other_line(options: FetchOptions, began: float) -> str | None:
+    """Return the line that goes on, where the same one would buy afresh what was just bought."""
+    since = _since(options, began)
+    return None if since is None or options.archive_path is None else _line(since)
 
 
 def _kept(archive: str) -> str:

@@ -45,6 +45,16 @@ def test_the_same_line_costs_nothing_again(invoke, simulator, tmp_path, out):
     ]
 
 
+def test_without_an_archive_nothing_goes_on(invoke, simulate):
+    """Where something is missing that is told, and where nothing is it is not."""
+    none = "There is no archive to go on from: -o FILE keeps one beside the output"
+    with simulate(faults=[Fault.status(500, pages=[1], handles=["a.45products"])]):
+        for handle, told in ("a.45products", True), ("b.3products", False), ("no good", False):
+            result = invoke("fetch", handle)
+            assert (none in result.stderr) == told
+            assert none not in invoke("fetch", handle, "-q").stderr
+
+
 def test_the_same_line_goes_on(invoke, simulate, out):
     """What broke off goes on from the archive with the next page, as the first run tells."""
     with simulate(faults=[Fault.status(500, pages=[1], handles=["a.45products"])]) as simulator:
