@@ -112,7 +112,8 @@ class Api:
 
         Args:
             handle: Whose.
-            terms: Those of each page; where they keep, the showcase's ``trail`` is followed.
+            terms: Those of each page; where they keep, the showcase's ``trail`` is followed, but not
+                from a cursor on: such pages are bought one by one, and go by their own age.
             region: A country code.
             cursor: Where to begin.
             max_pages: How many pages to fetch at most.
@@ -120,7 +121,7 @@ class Api:
             trail: Where the caller has opened it before.
             admit: Asked before each page: why nothing must be sent any more, if so.
         """
-        if trail is None and terms.keep is not None:
+        if trail is None and terms.keep is not None and cursor is None:
             trail = Trail(terms.keep, handle, region)
 
         async def fetch(cursor: str | None, number: int) -> ShowcasePage:

@@ -138,7 +138,7 @@ class Attempts:
             except BaseException:
                 reserved.release()
                 raise
-            if reserved.credits == price:
+            if reserved.credits == price and reserved.covers(payer.budgets):
                 try:
                     # Last of all: the archive may have broken, or be closed, while it waited.
                     return reserved, None if keep is None else await keep.store.expose(price)
@@ -146,7 +146,8 @@ class Attempts:
                     self._gate.leave()
                     reserved.release()
                     raise
-            # The price rose while it waited for its place, and it need not pass the ceiling.
+            # While it waited for its place the price rose, or a run with a ceiling entered the
+            # archive: it need not pass that.
             self._gate.leave()
             reserved.release()
 

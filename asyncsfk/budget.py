@@ -254,12 +254,13 @@ class Reservation:
 
 
 class Reservations:
-    """One request's reservations in several budgets."""
+    """One request's reservations, one in each of several budgets."""
 
-    __slots__ = ("_reservations",)
+    __slots__ = ("_budgets", "_reservations")
 
-    def __init__(self, reservations: Sequence[Reservation]) -> None:
+    def __init__(self, reservations: Sequence[Reservation], budgets: Sequence[Budget]) -> None:
         self._reservations = reservations
+        self._budgets = budgets
 
     @property
     def credits(self) -> int:
@@ -268,6 +269,10 @@ class Reservations:
         if len(self._reservations) == 1:
             return self._reservations[0].credits
         return max(reservation.credits for reservation in self._reservations)
+
+    def covers(self, budgets: Sequence[Budget]) -> bool:
+        """Tell whether all of some budgets are among those reserved in."""
+        return budgets == self._budgets or set(budgets) <= set(self._budgets)
 
     def settle(self, charged: int, maybe: int = 0) -> bool:
         """Count in all of the budgets; tell if the price is new to any."""
@@ -314,11 +319,11 @@ async def reserve_all(
                     break
                 taken.append(reservation)
         except BaseException:
-            Reservations(taken).release()
+            Reservations(taken, budgets).release()
             raise
         if full is None:
-            return Reservations(taken)
-        Reservations(taken).release()
+            return Reservations(taken, budgets)
+        Reservations(taken, budgets).release()
         await full.room(price, route=route)
 
 

@@ -211,6 +211,39 @@ async def test_a_page_that_is_refreshed_alone_does_not_mix(client, editions, pat
 
 
 @pytest.mark.parametrize("options", [{"refresh": True}, {"max_age": 3600}], ids=str)
+async def test_a_listing_that_is_refreshed_from_its_midst_does_not_mix(
+    client, editions, path, options
+):
+    """It buys its pages afresh, and the showcase that is there stays of one edition."""
+    async with Archive(path) as archive:
+        await run_of(client, ["x"], archive=archive)
+        grow_old(path)
+        editions.edition = 2
+        for charged in (2, 0) if "max_age" in options else (2, 2):
+            before = client.usage.charged
+            listing = client.showcase("x", cursor="0/2", archive=archive, **options)
+            assert [product.id for product in await listing.collect()] == NEW[1:]
+            assert client.usage.charged - before == charged
+        assert await on_file(path) == OLD
+        _, outcomes = await run_of(client, ["x"], archive=archive)
+        assert ids(outcomes["x"]) == OLD
+
+
+async def test_a_listing_from_the_midst_of_what_is_not_there_goes_by_age(client, editions, path):
+    """It takes a page that is young enough, and buys one that is not."""
+    async with Archive(path) as archive:
+        for edition, found, charged in ((1, OLD, 2), (2, OLD, 0)):
+            editions.edition = edition
+            listing = client.showcase("x", cursor="0/2", archive=archive, max_age=3600)
+            pages = [page async for page in listing.pages()]
+            assert [page.products[0].id for page in pages] == found[1:]
+            assert sum(page.usage.charged for page in pages) == charged
+        grow_old(path)
+        listing = client.showcase("x", cursor="0/2", archive=archive, max_age=3600)
+        assert [product.id for product in await listing.collect()] == NEW[1:]
+
+
+@pytest.mark.parametrize("options", [{"refresh": True}, {"max_age": 3600}], ids=str)
 async def test_a_later_page_bought_afresh_for_the_first_time_is_kept_for_runs(
     server, client, path, options
 ):

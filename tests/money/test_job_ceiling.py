@@ -282,3 +282,20 @@ async def test_what_is_just_being_kept_counts_once(sim, client, path):
                 seen.append(run.budget.charged + run.budget.maybe)
         await calls
     assert max(seen) == sim.ledger.charged == 40
+
+
+async def test_who_waits_for_a_place_is_bound_by_a_ceiling_that_comes_meanwhile(path):
+    """A run's ceiling binds the requests into its archive that wait for the rate or a pause."""
+    async with (
+        Simulator() as sim,
+        job(path) as archive,
+        client_of(sim, rate=50, burst=1) as client,
+        client.showcases(creators(60, most=1), archive=archive) as unbound,
+    ):
+        waiting = asyncio.create_task(outcomes_of(unbound))
+        await asyncio.sleep(0.2)
+        async with client.showcases([], archive=archive, max_credits=20) as bound:
+            outcomes = await waiting
+            assert bound.budget.charged == 20
+    assert sim.ledger.charged == 20
+    assert Counter(outcome.status for outcome in outcomes)["complete"] == 20
