@@ -112,8 +112,8 @@ class Api:
 
         Args:
             handle: Whose.
-            terms: Those of each page; where they keep, the showcase's ``trail`` is followed, but not
-                from a cursor on: such pages are bought one by one, and go by their own age.
+            terms: Those of each page; where they keep, the showcase's ``trail`` is followed, but
+                not from a cursor on: such pages stand alone, each of its own age.
             region: A country code.
             cursor: Where to begin.
             max_pages: How many pages to fetch at most.

@@ -75,4 +75,6 @@ def is_path(value: object) -> bool:
 
 def is_callback(value: object) -> bool:
     """Tell if something can be called back without being awaited."""
-    return callable(value) and not inspect.iscoroutinefunction(value)
+    return callable(value) and not any(
+        inspect.iscoroutinefunction(one) for one in (value, type(value).__call__)
+    )

@@ -53,7 +53,9 @@ class Gate:
         self._limiter = limiter
         self._clock = clock
         self._rng = rng
+        # Places taken, by those too who still wait for the rate or the end of a pause.
         self._active = 0
+        self._in_flight = 0
         self._turns = Turns()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._resume_at = 0.0
@@ -61,9 +63,9 @@ class Gate:
         self._strikes = 0
 
     @property
-    def active(self) -> int:
-        """How many requests are inside."""
-        return self._active
+    def in_flight(self) -> int:
+        """How many requests were let through, and have not left."""
+        return self._in_flight
 
     @property
     def width(self) -> int:
@@ -93,21 +95,20 @@ class Gate:
             try:
                 if not self._turns.take():
                     await self._turns.wait()
-                if self._limiter is None and self._clock() >= self._resume_at:
-                    return
-                if await self._wait_for_start():
+                is_free = self._limiter is None and self._clock() >= self._resume_at
+                if is_free or await self._wait_for_start():
+                    self._in_flight += 1
                     return
             except BaseException:
-                self.leave()
+                self._give_place()
                 raise
             # The width shrank meanwhile, and others go first.
-            self.leave()
+            self._give_place()
 
     def leave(self) -> None:
         """Give the place to the next."""
-        self._active -= 1
-        if self._waiters:
-            self._admit()
+        self._in_flight -= 1
+        self._give_place()
 
     def succeeded(self) -> None:
         """Take note of an answer that was no pushback: the width may grow."""
@@ -158,8 +159,13 @@ class Gate:
                     self._waiters.remove(place)
             else:
                 # The place was given in the same moment; pass it on.
-                self.leave()
+                self._give_place()
             raise
+
+    def _give_place(self) -> None:
+        self._active -= 1
+        if self._waiters:
+            self._admit()
 
     def _admit(self) -> None:
         while self._waiters and self._has_room:

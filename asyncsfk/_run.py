@@ -129,7 +129,7 @@ class ShowcaseRun:
             failed=counts["failed"],
             skipped=counts["skipped"],
             duplicates=counts["duplicates"],
-            in_flight=self._gate.active,
+            in_flight=self._gate.in_flight,
             width=self._gate.width,
             paused_for=self._gate.paused_for,
             elapsed=elapsed,

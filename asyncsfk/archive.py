@@ -22,7 +22,7 @@ from asyncsfk._store._store import Store
 from asyncsfk._store._sums import Summary, Totals, note
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
-from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
+from asyncsfk.config import DEFAULT_MAX_BODY_BYTES, is_loopback
 from asyncsfk.errors import ArchiveError, ClientStateError, InvalidArgumentError
 from asyncsfk.records import (
     ArchivedPage,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from asyncsfk.usage import Usage
 
 _ORIGIN: Final = "origin"
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _STATUSES: Final = ("complete", "partial", "failed", "skipped", "under_way")
 
 
@@ -372,8 +371,13 @@ def _check_origin(path: Path, known: str | None, base_url: str) -> None:
 
 def _origin(base_url: str) -> str:
     parts = urlsplit(base_url)
-    # A simulator has another port at each start.
-    return "this machine" if parts.hostname in _LOOPBACK else f"{parts.scheme}://{parts.netloc}"
+    host = parts.hostname or ""
+    if is_loopback(host):
+        # A simulator has another port at each start.
+        return "this machine"
+    default = 443 if parts.scheme == "https" else 80
+    port = "" if parts.port in {None, default} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 # Users know it by its public name, in tracebacks too.

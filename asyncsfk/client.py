@@ -169,7 +169,7 @@ class Client(Runs):
         if self._open is None:
             state = "closed" if self._closed else "not opened"
         else:
-            state = f"open, {self._open.gate.active} requests in flight"
+            state = f"open, {self._open.gate.in_flight} requests in flight"
         return f"<asyncsfk.Client {state}>"
 
     def __reduce__(self) -> str:

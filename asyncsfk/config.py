@@ -334,14 +334,15 @@ def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
         _refuse(f"base_url has no proper host: {url!r}")
     if "?" in url or "#" in url:
         _refuse(f"base_url must have no query and no fragment: {url!r}")
-    if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not allow_insecure_http and not is_loopback(parts.hostname):
         _refuse(
             f"base_url {url!r} would send the key unencrypted; use https://, or insist with "
             "allow_insecure_http=True"
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -85,6 +85,13 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     partial: tuple[Any, ...] = ()
 
 
+class _Described(msgspec.Struct):
+    """What `SfkError.to_dict` says besides the details."""
+
+    type: str
+    message: str
+
+
 class SfkError(Exception):
     """Base of every error of asyncsfk.
 
@@ -179,10 +186,13 @@ class SfkError(Exception):
 
         Args:
             data: What `to_dict` returned, perhaps by way of JSON.
+
+        Raises:
+            msgspec.ValidationError: It is something else.
         """
-        known = {key: value for key, value in data.items() if key not in {"type", "message"}}
-        kind = cls._by_name.get(data["type"], SfkError)
-        return kind(data["message"], msgspec.convert(known, Details))
+        error = msgspec.convert(data, _Described)
+        kind = cls._by_name.get(error.type, SfkError)
+        return kind(error.message, msgspec.convert(data, Details))
 
 
 class ConfigurationError(SfkError, ValueError):

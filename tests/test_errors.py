@@ -22,6 +22,7 @@ from asyncsfk import (
     ConnectionLostError,
     Details,
     InvalidArgumentError,
+    Outcome,
     RedirectError,
     RequestTimeoutError,
     SfkError,
@@ -362,6 +363,24 @@ async def test_no_foreign_error_of_a_body_gets_through(kind):
         assert error.usage.maybe == sim.ledger.charged == 1
     lost = RequestTimeoutError if issubclass(kind, TimeoutError) else ConnectionLostError
     assert type(error) is lost
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        5,
+        {},
+        {"type": "SfkError"},
+        {"type": [], "message": "x"},
+        {"type": "SfkError", "message": 1},
+        {"type": "SfkError", "message": "x", "usage": 5},
+    ],
+    ids=str,
+)
+def test_an_outcome_whose_error_is_none_is_refused(error):
+    """What `from_json` cannot read is told by its one error."""
+    with pytest.raises(UndecodableError):
+        Outcome.from_json(json.dumps({"handle": "x", "status": "failed", "error": error}))
 
 
 async def test_any_location_can_be_written_down():

@@ -284,7 +284,11 @@ async def test_callbacks_that_would_have_to_be_awaited_are_refused():
     async def callback(_):
         raise AssertionError
 
-    for wrong in (callback, 3):
+    class Callback:
+        async def __call__(self, _):
+            raise AssertionError
+
+    for wrong in (callback, Callback(), 3):
         with pytest.raises(ConfigurationError, match="on_event"):
             Client(on_event=wrong)
     with pytest.raises(ConfigurationError, match="aiohttp"):

@@ -388,6 +388,26 @@ async def test_calls_refused_together_do_not_return_together(retry):
             assert len([other for other in starts if start <= other < start + 0.05]) <= 25
 
 
+async def test_who_waits_for_the_rate_or_a_pause_is_not_in_flight():
+    """Progress counts the requests that are on their way."""
+    async with (
+        Simulator(latency=Latency.fixed(0.05)) as sim,
+        Client(sim.api_key, base_url=sim.url, rate=10, burst=1) as client,
+        client.showcases(f"c{n}.1products" for n in range(30)) as run,
+    ):
+        first = asyncio.create_task(anext(run))
+        await asyncio.sleep(0.02)
+        assert run.progress.in_flight == sim.ledger.in_flight == 1
+        await first
+        assert run.progress.started == 30
+        assert run.progress.in_flight == sim.ledger.in_flight == 0
+        sim.faults = [Fault.status(503, retry_after="10", times=1)]
+        await asyncio.sleep(1)
+        assert run.progress.paused_for > 0
+        assert run.progress.in_flight == sim.ledger.in_flight == 0
+        assert "0 requests in flight" in repr(client)
+
+
 async def test_a_narrowed_width_holds_for_who_waits_for_the_rate():
     """Requests that had a place before the width shrank wait until there is one again."""
     faults = [

@@ -101,25 +101,25 @@ def shown(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def translate(error: sqlite3.Error, path: Path) -> ArchiveError:
-    """Return our error for one of SQLite's."""
+def translate(
+    error: sqlite3.Error, path: Path, kind: type[ArchiveError] = ArchiveWriteError
+) -> ArchiveError:
+    """Return our error for one of SQLite's: of that kind, unless the file is damaged."""
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
         return ArchiveFormatError(f"{shown(path)} is damaged, or no archive: {error}")
-    return ArchiveWriteError(f"{shown(path)} cannot be used: {error}")
+    return kind(f"{shown(path)} cannot be used: {error}")
 
 
 @contextmanager
-def translated(path: Path) -> Generator[None]:
+def translated(path: Path, kind: type[ArchiveError] = ArchiveWriteError) -> Generator[None]:
     """Turn SQLite's errors, and the operating system's, into ours."""
     try:
         yield
     except sqlite3.Error as error:
-        raise translate(error, path) from error
+        raise translate(error, path, kind) from error
     except OSError as error:
-        raise ArchiveWriteError(
-            f"{shown(path)} cannot be used: {error.strerror or error}"
-        ) from error
+        raise kind(f"{shown(path)} cannot be used: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -198,11 +198,11 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
     Raises:
         ArchiveError: There is none, or it cannot be read.
     """
-    with translated(path):
+    with translated(path, ArchiveError):
         if not path.exists():
             raise ArchiveError(f"there is no archive {shown(path)}")
         connection = _connect_to_read(path)
-    with closing(connection), translated(path), made_sense_of(path):
+    with closing(connection), translated(path, ArchiveError), made_sense_of(path):
         if check(connection, path) < VERSION:
             raise ArchiveFormatError(
                 f"{shown(path)} is of an older version: open it once with "

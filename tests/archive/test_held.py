@@ -328,6 +328,29 @@ async def test_an_archive_holds_one_origin(sim, path):
     assert again.ledger.requests == 0
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://api.example.test", "https://API.Example.test:443/", True),
+        ("https://api.example.test/v9", "https://api.example.test", True),
+        ("http://127.0.0.2:8001", "http://localhost:8002", True),
+        ("https://api.example.test", "https://api.example.test:444", False),
+        ("https://api.example.test", "https://example.test", False),
+    ],
+)
+async def test_an_origin_is_one_however_it_is_written(path, one, other, same):
+    """Scheme, host and port tell (RFC 6454), and all of this machine is one."""
+    for url in (one, other):
+        async with Client(KEY, base_url=url) as client:
+            run = client.showcases([], archive=path)
+            if url == one or same:
+                async with run:
+                    pass
+            else:
+                with pytest.raises(ArchiveError, match="holds answers of"):
+                    await run.__aenter__()
+
+
 async def test_another_origin_is_known_even_where_nothing_was_kept_yet(path):
     """The first client to use a file decides whose it is."""
     async with (

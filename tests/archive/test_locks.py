@@ -293,6 +293,9 @@ async def test_processes_hammering_one_file(tmp_path):
     counts = [tuple(map(int, result.split())) for result in results]
     assert sum(opened for opened, _ in counts) > 5
     assert sum(refused for _, refused in counts) > 5
+    # Who was refused as the last one closed was reading, to tell by whom.
+    async with Archive(path):
+        pass
     assert [found.name for found in tmp_path.iterdir()] == ["job.sfk"]
 
 
