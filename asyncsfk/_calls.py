@@ -97,7 +97,7 @@ class Calls(ABC):
             handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
             region: A country code, e.g. ``US``.
             cursor: Where to begin: the ``cursor`` of an error, the ``next_cursor`` of a page.
-            max_pages: Credits to spend at most.
+            max_pages: Pages to fetch at most; each costs a credit, and a retry can cost another.
             max_items: Products to hand out at most.
             keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`. With an archive an
                 iteration goes on where an earlier one ended.
@@ -193,7 +193,7 @@ class Calls(ABC):
             url: The product's URL, at most 4096 characters.
             region: A country code, e.g. ``US``.
             page: The number of the page to begin with.
-            max_pages: Credits to spend at most.
+            max_pages: Pages to fetch at most; each costs a credit, and a retry can cost another.
             max_items: Reviews to hand out at most.
             keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
 

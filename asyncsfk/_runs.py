@@ -81,7 +81,8 @@ class Runs(Calls):
             handles: The creators, each as ``mrbeast``, ``@MrBeast`` or a profile's URL.
             region: A country code, e.g. ``US``.
             concurrency: How many creators to work on at once; the client's own without it.
-            max_pages: Credits to spend on a creator at most.
+            max_pages: Pages of a creator to fetch at most; each costs a credit that is not on file,
+                and a retry can cost another. ``max_credits`` is what bounds the credits.
             verify_empty: Where a showcase is empty, spend one more credit on the creator's
                 profile and put found, private or not_found in `Outcome.account_status`.
             ordered: Hand outcomes out in the order of the handles. Keeps workers waiting behind a

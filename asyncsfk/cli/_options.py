@@ -57,7 +57,7 @@ max_pages_option = click.option(
     "--max-pages",
     type=click.IntRange(1),
     metavar="N",
-    help="Fetch at most N pages of a creator, and spend at most N credits on them.",
+    help="Fetch at most N pages of a creator.",
 )
 concurrency_option = click.option(
     "--concurrency",
