@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asyncsfk.usage import Usage
 
 
-class Answer(msgspec.Struct, frozen=True):
+class CallResult(msgspec.Struct, frozen=True):
     """What came of a call.
 
     Attributes:
@@ -83,7 +83,7 @@ def priced(result: Received | SfkError, usage: Usage) -> Received | SfkError:
 
 
 def shared(
-    request: Request, result: Received | SfkError, usage: Usage, key: ApiKey | None
+    request: Request, result: Received | SfkError, usage: Usage, api_key: ApiKey | None
 ) -> Received | SfkError:
     """Return another call's result as this call's, which answers for such a cost.
 
@@ -91,16 +91,16 @@ def shared(
         request: What this call asks for.
         result: What came of the other.
         usage: What this one answers for.
-        key: Struck out of what is decoded anew.
+        api_key: Struck out of what is decoded anew.
     """
     # The same path may be decoded into another type, even where the other's was wrong.
     if isinstance(result, Received):
         if result.decoder is not request.decoder:
-            kept, result = result.kept, _wire.reread(request, result.body, key)
+            kept, result = result.kept, _wire.reread(request, result.body, api_key)
             if isinstance(result, Received):
                 result = msgspec.structs.replace(result, kept=kept)
     elif isinstance(result, UndecodableError) and result.body is not None:
-        result = _wire.reread(request, result.body, key)
+        result = _wire.reread(request, result.body, api_key)
     if isinstance(result, SfkError):
         result = placed(result, request)
     return priced(result, usage)

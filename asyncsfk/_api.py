@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 
 from asyncsfk import _reading, _routes
+from asyncsfk._answer import placed
 from asyncsfk._listing import Listing
 from asyncsfk._paging import Chain
 from asyncsfk._trail import Trail
@@ -59,9 +60,9 @@ class Api:
         self._meter = meter
 
     @property
-    def key(self) -> ApiKey | None:
+    def api_key(self) -> ApiKey | None:
         """What must be seen nowhere."""
-        return self._caller.key
+        return self._caller.api_key
 
     def employs(self, task: asyncio.Task[Any] | None) -> bool:
         """Tell whether a task makes a call, which cannot wait for its own end."""
@@ -72,29 +73,12 @@ class Api:
         self._caller.stop(payer, error, now=now)
 
     async def showcase_page(
-        self,
-        handle: str,
-        terms: Terms,
-        *,
-        cursor: str | None,
-        region: str | None,
-        number: int = 1,
+        self, handle: str, terms: Terms, *, cursor: str | None, region: str | None
     ) -> ShowcasePage:
         """Fetch one page of a (normalised) creator's showcase."""
         request = _routes.showcase(handle, cursor=cursor, region=region)
         received = await self._caller.fetch(request, *terms)
-        usage = self._count_page(received, len(received.data.products or ()), terms.payer)
-        page = _reading.showcase_page(
-            received,
-            usage,
-            handle=handle,
-            region=region,
-            cursor=cursor,
-            number=number,
-            key=self._caller.key,
-        )
-        self._tell(request, number, len(page.products), has_more=page.has_more)
-        return page
+        return self._take_page(request, received, terms.payer, 1)
 
     def showcase(
         self,
@@ -125,24 +109,17 @@ class Api:
             trail = Trail(terms.keep, handle, region)
 
         async def fetch(cursor: str | None, number: int) -> ShowcasePage:
+            request = _routes.showcase(handle, cursor=cursor, region=region)
             refusal = None if admit is None else admit()
-            page_terms = terms
             if trail is not None:
-                keep = await trail.keep(cursor, number, offline=refusal)
-                page_terms = Terms(terms.payer, keep)
-            elif refusal is not None:
-                raise refusal.evolve(handle=handle, route=_routes.SHOWCASE, cursor=cursor)
-            try:
-                page = await self.showcase_page(
-                    handle, page_terms, cursor=cursor, region=region, number=number
+                received = await self._fetch_on(
+                    trail, request, terms.payer, number, offline=refusal
                 )
-            except BadRequestError as error:
-                if trail is None:
-                    raise
-                raise trail.judge(error) from error.__cause__
-            if trail is not None:
-                trail.passed(kept=bool(page.usage.archived))
-            return page
+            elif refusal is not None:
+                raise placed(refusal, request)
+            else:
+                received = await self._caller.fetch(request, *terms)
+            return self._take_page(request, received, terms.payer, number)
 
         return Listing(
             fetch,
@@ -178,21 +155,8 @@ class Api:
         number = 1
         while True:
             request = _routes.showcase(handle, cursor=cursor, region=region)
-            keep = await trail.keep(cursor, number)
-            try:
-                received = await self._caller.fetch(request, terms.payer, keep)
-            except BadRequestError as error:
-                raise trail.judge(error) from error.__cause__
-            trail.passed(kept=received.kept)
-            page = _reading.showcase_page(
-                received,
-                Usage(),
-                handle=handle,
-                region=region,
-                cursor=cursor,
-                number=number,
-                key=self._caller.key,
-            )
+            received = await self._fetch_on(trail, request, terms.payer, number)
+            page = self._read_page(request, received, Usage(), number)
             with suppress(PaginationError):
                 following = chain.advance(
                     page.next_cursor, has_more=page.has_more, empty=not page.products
@@ -253,6 +217,46 @@ class Api:
         """Fetch the API's word on itself."""
         health: Health = (await self._caller.fetch(_routes.health(), *terms)).data
         return health
+
+    async def _fetch_on(
+        self,
+        trail: Trail,
+        request: Request,
+        payer: Payer,
+        number: int,
+        *,
+        offline: SfkError | None = None,
+    ) -> Received:
+        """Fetch a page of a showcase by way of what an archive holds of it."""
+        keep = await trail.keep(request.cursor, number, offline=offline)
+        try:
+            received = await self._caller.fetch(request, payer, keep)
+        except BadRequestError as error:
+            raise trail.judge(error) from error.__cause__
+        trail.passed(kept=received.kept)
+        return received
+
+    def _take_page(
+        self, request: Request, received: Received, payer: Payer, number: int
+    ) -> ShowcasePage:
+        """Return a page of a showcase that is handed out: counted, and told of."""
+        usage = self._count_page(received, len(received.data.products or ()), payer)
+        page = self._read_page(request, received, usage, number)
+        self._tell(request, number, len(page.products), has_more=page.has_more)
+        return page
+
+    def _read_page(
+        self, request: Request, received: Received, usage: Usage, number: int
+    ) -> ShowcasePage:
+        return _reading.showcase_page(
+            received,
+            usage,
+            handle=request.handle or "",
+            region=request.region,
+            cursor=request.cursor,
+            number=number,
+            api_key=self._caller.api_key,
+        )
 
     def _count_page(self, received: Received, products: int, payer: Payer) -> Usage:
         usage = Usage(pages=1, products=products, archived=int(received.kept))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from asyncsfk import _wire
-from asyncsfk._answer import Answer
+from asyncsfk._answer import CallResult
 from asyncsfk._keep import line_of
 from asyncsfk._outage import Outage
 from asyncsfk._retry import Failure, failure_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from asyncsfk._keep import Keep
     from asyncsfk._messages import Meta, Received, Request, Response
     from asyncsfk._payer import Payer
-    from asyncsfk._store._writes import Attempt, Exposed
+    from asyncsfk._store._writes import Exposed, LedgerLine
     from asyncsfk._transport import Transport
     from asyncsfk.budget import Reservations
     from asyncsfk.config import Config
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from asyncsfk.usage import Meter
 
 
-class _Try(msgspec.Struct, frozen=True):
+class _Attempt(msgspec.Struct, frozen=True):
     """One attempt, once it has a place and its price is reserved."""
 
     request: Request
@@ -88,8 +88,8 @@ class Attempts:
         number: int,
         payer: Payer,
         keep: Keep | None,
-        flight: Flight[Answer],
-    ) -> Answer:
+        flight: Flight[CallResult],
+    ) -> CallResult:
         """Reserve the price, wait for a place, send, settle, and keep what came.
 
         Args:
@@ -106,7 +106,7 @@ class Attempts:
         reserved, exposed = await self._enter(request, payer, keep)
         flight.in_air = True
         try:
-            this = _Try(request, number, reserved, flight.cost, keep, exposed, self._clock())
+            this = _Attempt(request, number, reserved, flight.cost, keep, exposed, self._clock())
             try:
                 answer, line = await self._exchange(this)
             finally:
@@ -151,7 +151,7 @@ class Attempts:
             self._gate.leave()
             reserved.release()
 
-    async def _exchange(self, this: _Try) -> tuple[Answer, Attempt | None]:
+    async def _exchange(self, this: _Attempt) -> tuple[CallResult, LedgerLine | None]:
         """Send one request and settle it, whatever becomes of it."""
         request = this.request
         if self._emit.wants_detail:
@@ -186,7 +186,7 @@ class Attempts:
                 response,
                 price=this.reserved.credits,
                 max_body_bytes=self._config.max_body_bytes,
-                key=self._config.api_key,
+                api_key=self._config.api_key,
             )
         if isinstance(result, SfkError):
             line = self._settle(
@@ -196,7 +196,7 @@ class Attempts:
         else:
             line = self._settle(this, result.usage, answer=result.meta, response=response)
             self._gate.succeeded()
-        return Answer(result, response), line
+        return CallResult(result, response), line
 
     async def _wait_for_turn(self) -> None:
         """Wait until an answer may be read; it is paid for, so no cancellation is to lose it."""
@@ -211,13 +211,13 @@ class Attempts:
 
     def _settle(
         self,
-        this: _Try,
+        this: _Attempt,
         usage: Usage,
         *,
         failure: str | None = None,
         answer: SfkError | Meta | None = None,
         response: Response | None = None,
-    ) -> Attempt | None:
+    ) -> LedgerLine | None:
         """Count what an attempt cost, tell of its end, and return its line for the ledger."""
         request, seconds = this.request, self._clock() - this.started
         if this.number > 1 and usage.requests:
@@ -262,7 +262,9 @@ class Attempts:
             exposed=this.exposed,
         )
 
-    async def _keep(self, this: _Try, keep: Keep, answer: Answer, line: Attempt) -> Answer:
+    async def _keep(
+        self, this: _Attempt, keep: Keep, answer: CallResult, line: LedgerLine
+    ) -> CallResult:
         """Keep a paid answer and the ledger's line before anybody sees them."""
         result, paid = answer.result, answer.paid
         try:
@@ -272,7 +274,7 @@ class Attempts:
                     paid,
                     result,
                     line,
-                    key=self._config.api_key,
+                    api_key=self._config.api_key,
                     max_body_bytes=self._config.max_body_bytes,
                 )
             else:
@@ -281,8 +283,8 @@ class Attempts:
             # It is paid for: whoever asked gets it, though not from the archive.
             body = None if paid is None else result.body
             known = error.evolve(body=body, status=line.status, request_id=line.request_id)
-            return Answer(_wire.redacted(known, self._config.api_key), answer.response)
-        return Answer(result, answer.response, (keep.store,))
+            return CallResult(_wire.redacted(known, self._config.api_key), answer.response)
+        return CallResult(result, answer.response, (keep.store,))
 
     def _heed(self, error: SfkError, started: float) -> None:
         """Let the gate know of a failure that concerns all calls, or of its absence."""

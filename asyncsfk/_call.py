@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from asyncsfk import _wire
-from asyncsfk._answer import Answer, placed, priced, shared
+from asyncsfk._answer import CallResult, placed, priced, shared
 from asyncsfk._flight import Landing, SingleFlight
 from asyncsfk._keep import line_of
 from asyncsfk._messages import Received
@@ -63,12 +63,12 @@ class Caller:
         self._attempts = attempts
         self._emit = emit
         self._quota = RetryQuota(config.retry.quota)
-        self._flights: SingleFlight[Answer] = SingleFlight(config.timeout.grace)
+        self._flights: SingleFlight[CallResult] = SingleFlight(config.timeout.grace)
         self._looking: set[_Looking] = set()
         self._closing = False
 
     @property
-    def key(self) -> ApiKey | None:
+    def api_key(self) -> ApiKey | None:
         """What must be seen nowhere."""
         return self._config.api_key
 
@@ -119,7 +119,9 @@ class Caller:
             raise result
         return result
 
-    async def _come_by(self, request: Request, payer: Payer, keep: Keep | None) -> Landing[Answer]:
+    async def _come_by(
+        self, request: Request, payer: Payer, keep: Keep | None
+    ) -> Landing[CallResult]:
         """Return an answer that will do, by joining a call under way or beginning one."""
         while True:
             if keep is not None and request.target in self._flights:
@@ -156,8 +158,8 @@ class Caller:
         await self._flights.aclose(ClientStateError("the client was closed under the call"))
 
     async def _perform(
-        self, request: Request, payer: Payer, keep: Keep | None, flight: Flight[Answer]
-    ) -> Answer:
+        self, request: Request, payer: Payer, keep: Keep | None, flight: Flight[CallResult]
+    ) -> CallResult:
         """Make a call and return what came of it, with what all its attempts cost."""
         failures: list[Failure] = []
         try:
@@ -165,11 +167,11 @@ class Caller:
             if answer is None:
                 answer = await self._try(request, payer, keep, failures, flight)
         except (BudgetReachedError, ArchiveError) as error:
-            answer = Answer(error)
+            answer = CallResult(error)
         except asyncio.CancelledError:
             if (stopped := flight.verdict) is None:
                 raise
-            answer = Answer(stopped)
+            answer = CallResult(stopped)
         if len(flight.keepers) > (keep is not None):
             answer = await self._keep_for_others(request, answer, flight)
         result, cost = answer.result, flight.cost.usage
@@ -182,17 +184,17 @@ class Caller:
         return msgspec.structs.replace(answer, result=result)
 
     async def _find(
-        self, request: Request, keep: Keep | None, flight: Flight[Answer]
-    ) -> Answer | None:
+        self, request: Request, keep: Keep | None, flight: Flight[CallResult]
+    ) -> CallResult | None:
         """Return an answer for which nothing need, or must, be sent."""
         if flight.verdict is not None:
-            return Answer(flight.verdict)
+            return CallResult(flight.verdict)
         if keep is None:
             return None
         answer = await self._look_up(request, keep) if keep.look else None
-        return Answer(keep.offline) if answer is None and keep.offline is not None else answer
+        return CallResult(keep.offline) if answer is None and keep.offline is not None else answer
 
-    async def _look_up_first(self, request: Request, payer: Payer, keep: Keep) -> Answer | None:
+    async def _look_up_first(self, request: Request, payer: Payer, keep: Keep) -> CallResult | None:
         """Return the answer that is kept, or the error of a payer that is stopped meanwhile."""
         looking = _Looking(payer)
         self._looking.add(looking)
@@ -202,12 +204,12 @@ class Caller:
             self._looking.discard(looking)
         verdict = looking.verdict or keep.offline
         if answer is None and verdict is not None:
-            answer = Answer(verdict.evolve())
+            answer = CallResult(verdict.evolve())
         if answer is not None and isinstance(answer.result, SfkError):
-            answer = Answer(placed(answer.result, request))
+            answer = CallResult(placed(answer.result, request))
         return answer
 
-    async def _look_up(self, request: Request, keep: Keep) -> Answer | None:
+    async def _look_up(self, request: Request, keep: Keep) -> CallResult | None:
         """Return the answer that is kept, if there is one that will do."""
         row = await keep.find(request)
         if row is None:
@@ -218,7 +220,7 @@ class Caller:
         )
         if isinstance(result, Received) and not row.decoded:
             keep.store.decoded_soon(row.id)
-        return Answer(result, stores=(keep.store,), row=row)
+        return CallResult(result, stores=(keep.store,), row=row)
 
     async def _try(
         self,
@@ -226,8 +228,8 @@ class Caller:
         payer: Payer,
         keep: Keep | None,
         failures: list[Failure],
-        flight: Flight[Answer],
-    ) -> Answer:
+        flight: Flight[CallResult],
+    ) -> CallResult:
         """Send a request until it is answered, or until trying again would not do."""
         failed: SfkError | None = None
         flight.is_buying = True
@@ -272,8 +274,8 @@ class Caller:
             await anyio.sleep(verdict.seconds)
 
     async def _keep_for_others(
-        self, request: Request, answer: Answer, flight: Flight[Answer]
-    ) -> Answer:
+        self, request: Request, answer: CallResult, flight: Flight[CallResult]
+    ) -> CallResult:
         """Keep an answer in the archives of those who joined, before any of them has it.
 
         Until then whoever comes for it joins, too, in place of buying it again.
@@ -295,7 +297,7 @@ class Caller:
         flight.in_air = False
         return answer
 
-    def _for_others(self, request: Request, answer: Answer) -> Received | SfkError:
+    def _for_others(self, request: Request, answer: CallResult) -> Received | SfkError:
         """Return what a call came to for those whose archive was not in its way."""
         response = answer.paid
         if response is None or not isinstance(answer.result, ArchiveError):
@@ -306,11 +308,11 @@ class Caller:
             # Who answers for it tells what it cost.
             price=0,
             max_body_bytes=self._config.max_body_bytes,
-            key=self._config.api_key,
+            api_key=self._config.api_key,
         )
 
     async def _keep_too(
-        self, request: Request, answer: Answer, result: Received | SfkError, keep: Keep
+        self, request: Request, answer: CallResult, result: Received | SfkError, keep: Keep
     ) -> None:
         """Keep an answer in an archive that another caller paid for."""
         response = answer.paid
@@ -326,7 +328,7 @@ class Caller:
                     status=response.status,
                     answer=result if isinstance(result, SfkError) else result.meta,
                 ),
-                key=self._config.api_key,
+                api_key=self._config.api_key,
                 max_body_bytes=self._config.max_body_bytes,
                 once=True,
             )

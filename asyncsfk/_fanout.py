@@ -20,7 +20,7 @@ from asyncsfk.errors import ClientStateError
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-Emit: TypeAlias = Callable[[Out], Awaitable[None]]
+Put: TypeAlias = Callable[[Out], Awaitable[None]]
 """Hands one result to the consumer; waits while the consumer is behind."""
 
 
@@ -45,15 +45,15 @@ class FanOut(Generic[In, Out]):
     Args:
         items: Where the items come from. What they raise is raised after the results of the items
             before.
-        work: Works on an item and emits its results.
+        work: Works on an item and puts its results.
         width: How many items to work on at once.
-        ordered: Emit in the order of the items; a worker that is done early waits for its turn.
+        ordered: Put them in the order of the items; a worker that is done early waits for its turn.
     """
 
     def __init__(
         self,
         items: Iterable[In] | AsyncIterable[In],
-        work: Callable[[In, Emit[Out]], Awaitable[None]],
+        work: Callable[[In, Put[Out]], Awaitable[None]],
         *,
         width: int,
         ordered: bool = False,
@@ -171,13 +171,13 @@ class FanOut(Generic[In, Out]):
     async def _work_in_turn(
         self, item: In, before: asyncio.Future[None] | None, mine: asyncio.Future[None]
     ) -> None:
-        async def emit(result: Out) -> None:
+        async def put(result: Out) -> None:
             if before is not None:
                 await before
             await self._results.put(result)
 
         try:
-            await self._work(item, emit)
+            await self._work(item, put)
             if before is not None:
                 await before
         finally:

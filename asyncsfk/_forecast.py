@@ -12,7 +12,7 @@ import anyio.to_thread
 import msgspec
 
 from asyncsfk import _routes
-from asyncsfk._handles import SeenHandles, tiktok_handle, trace
+from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
 from asyncsfk._keep import key_of
 from asyncsfk._store._reads import FindShowcase
 from asyncsfk._store._schema import reading
@@ -70,7 +70,7 @@ async def make_plan(
         try:
             handle, valid = tiktok_handle(given), True
         except InvalidArgumentError:
-            handle, valid = trace(given), False
+            handle, valid = fingerprint(given), False
         if not seen.add(handle):
             counts["duplicates"] += 1
         elif not valid:

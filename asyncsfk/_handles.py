@@ -71,7 +71,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def trace(given: object) -> str:
+def fingerprint(given: object) -> str:
     """Return what tells an invalid handle from others, in few characters, and from valid ones."""
     text = given if isinstance(given, str) else shown(given)
     return "!" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

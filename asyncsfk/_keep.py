@@ -10,7 +10,7 @@ import msgspec
 
 from asyncsfk._packing import CANNOT_UNPACK, encoding_of, unpack, unpack_some
 from asyncsfk._store._reads import Find
-from asyncsfk._store._writes import Attempt, Page
+from asyncsfk._store._writes import LedgerLine, Page
 from asyncsfk.errors import SfkError
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         request: Request,
         response: Response,
         result: Received | SfkError,
-        attempt: Attempt,
+        attempt: LedgerLine,
         *,
-        key: ApiKey | None,
+        api_key: ApiKey | None,
         max_body_bytes: int,
         once: bool = False,
     ) -> Awaitable[None]:
@@ -88,7 +88,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
             response: What came.
             result: What was made of it.
             attempt: The ledger's line on it.
-            key: Struck out of the body, should it have been echoed.
+            api_key: Struck out of the body, should it have been echoed.
             max_body_bytes: The largest body, once unpacked.
             once: Keep it only if there is none yet that will do.
 
@@ -101,7 +101,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 anew = self.store.last_page + 1
             else:
                 apart = True
-        encoding, body = _without_key(response, result, key, max_body_bytes)
+        encoding, body = _without_key(response, result, api_key, max_body_bytes)
         return self.store.keep(
             Page(
                 key=key_of(request),
@@ -142,9 +142,9 @@ def line_of(
     failure: str | None = None,
     answer: SfkError | Meta | None = None,
     exposed: Exposed | None = None,
-) -> Attempt:
+) -> LedgerLine:
     """Return the ledger's line on an attempt that has just ended."""
-    return Attempt(
+    return LedgerLine(
         at=time.time(),
         seconds=seconds,
         route=request.route,
@@ -161,11 +161,11 @@ def line_of(
 
 
 def _without_key(
-    response: Response, result: Received | SfkError, key: ApiKey | None, max_body_bytes: int
+    response: Response, result: Received | SfkError, api_key: ApiKey | None, max_body_bytes: int
 ) -> tuple[str, bytes]:
     """Return how a body is packed and the body: as it came, unless the key is in it."""
     encoding = encoding_of(response.headers)
-    if key is None:
+    if api_key is None:
         return encoding, response.body
     if isinstance(result, SfkError):
         try:
@@ -174,7 +174,7 @@ def _without_key(
             plain = unpack_some(response.body, _SEARCHED * max_body_bytes)
     else:
         plain = result.body
-    clean = key.redact_bytes(plain)
+    clean = api_key.redact_bytes(plain)
     if clean is not plain:
         return "", clean
-    return encoding, plain if plain is response.body else key.redact_bytes(response.body)
+    return encoding, plain if plain is response.body else api_key.redact_bytes(response.body)

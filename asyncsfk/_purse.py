@@ -42,7 +42,7 @@ class Purse:
         self._archive = archive
         self._origin = origin
         self._keep: Keep | None = None
-        self._stamp = 0
+        self._run_id = 0
         self._has_entered = False
         self._is_closed = False
         self.budget: Budget | None = None
@@ -51,13 +51,13 @@ class Purse:
         """Return what counts until it is open: calls in the client's budget alone."""
         return Terms(Payer((self._own,), meter))
 
-    async def open(self, options: RunOptions, meter: Meter, stamp: int) -> Terms:
+    async def open(self, options: RunOptions, meter: Meter, run_id: int) -> Terms:
         """Return on what terms the run's calls are made.
 
         Args:
             options: What the run was told.
             meter: Counts what it costs.
-            stamp: Tells it from other runs in the archive.
+            run_id: Tells it from other runs in the archive.
 
         Raises:
             ArchiveError: The archive cannot be used.
@@ -73,24 +73,25 @@ class Purse:
             archive.bind(self._origin)
             self._keep = archive.keep(max_age=options.max_age, refresh=options.refresh)
             job = archive.budgets
+        own = [self._own]
         if isinstance(max_credits, Budget):
             self.budget = max_credits
+            own.append(max_credits)
+        elif max_credits is not None and self._keep is not None:
+            store = self._keep.store
+            # The ceiling is the job's: what earlier runs of its archive spent counts. Of what is
+            # under way just now nobody knows yet, and will tell this budget.
+            maybe = store.maybe + store.exposed
+            self.budget = Budget(max_credits, charged=store.charged, maybe=maybe)
+            # It binds all who write to the archive.
+            job.append(self.budget)
         elif max_credits is not None:
-            # The ceiling is the job's: what earlier runs of its archive spent counts.
-            spent = (0, 0)
-            if self._keep is not None:
-                store = self._keep.store
-                # Of what is under way just now nobody knows yet, and will tell this budget.
-                spent = (store.charged, store.maybe + store.exposed)
-            self.budget = Budget(max_credits, charged=spent[0], maybe=spent[1])
-        owned = [] if self.budget is None else [self.budget]
-        if archive is not None and isinstance(max_credits, int):
-            job += owned
-            owned = []
+            self.budget = Budget(max_credits)
+            own.append(self.budget)
         if self._keep is not None:
-            self._keep.store.runs.add(stamp)
-            self._stamp = stamp
-        return Terms(Payer(distinct(self._own, *owned), meter, job), self._keep)
+            self._keep.store.runs.add(run_id)
+            self._run_id = run_id
+        return Terms(Payer(distinct(*own), meter, job), self._keep)
 
     async def close(self) -> None:
         """Leave the archive, which the last of the runs that opened it closes."""
@@ -99,7 +100,7 @@ class Purse:
         if archive is None:
             return
         if self._keep is not None:
-            self._keep.store.runs.discard(self._stamp)
+            self._keep.store.runs.discard(self._run_id)
         if self.budget in archive.budgets:
             archive.budgets.remove(self.budget)
         if self._has_entered:

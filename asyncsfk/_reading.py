@@ -26,14 +26,14 @@ def showcase_page(
     region: str | None,
     cursor: str | None,
     number: int,
-    key: ApiKey | None = None,
+    api_key: ApiKey | None = None,
 ) -> ShowcasePage:
     """Return a page of a showcase, with the ``key`` struck out of where it leads."""
     data: ShowcaseData = received.data
     has_more, next_cursor = data.page.has_more, data.page.next_cursor
-    if key is not None and next_cursor is not None:
+    if api_key is not None and next_cursor is not None:
         # Else it would be in the next URL, and in the archive.
-        next_cursor = key.redact(next_cursor)
+        next_cursor = api_key.redact(next_cursor)
     return ShowcasePage(
         request_id=received.meta.request_id,
         cached=received.meta.cached or False,

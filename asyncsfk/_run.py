@@ -9,9 +9,9 @@ from collections.abc import AsyncIterable, Iterable, Sized
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from asyncsfk._checks import is_callback
+from asyncsfk._creator import CreatorFetcher
 from asyncsfk._fanout import FanOut
-from asyncsfk._follow import Follower
-from asyncsfk._handles import SeenHandles, tiktok_handle, trace
+from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
 from asyncsfk._shield import Closing
 from asyncsfk._trail import Trail
 from asyncsfk.errors import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from asyncsfk._api import Api
-    from asyncsfk._fanout import Emit
+    from asyncsfk._fanout import Put
     from asyncsfk._gate import Gate
     from asyncsfk._options import RunOptions
     from asyncsfk._purse import Purse
@@ -72,9 +72,9 @@ class ShowcaseRun:
         self._meter = Meter()
         self._counts: Counter[str] = Counter()
         # Within SQLite's integers.
-        self._stamp = secrets.randbits(62)
+        self._run_id = secrets.randbits(62)
         self._terms = purse.terms(self._meter)
-        self._follower = Follower(api, options, self._terms, self._stamp)
+        self._fetcher = CreatorFetcher(api, options, self._terms, self._run_id)
         self._is_stopping = False
         self._stream: FanOut[object, Outcome | ShowcasePage] | None = None
         self._by_page = False
@@ -111,7 +111,7 @@ class ShowcaseRun:
         That is an error of the account (401, 402, 403), of a ceiling of credits or of the
         archive, or a `RunStoppedError` after `stop`.
         """
-        return self._follower.stopped
+        return self._fetcher.stopped
 
     @property
     def progress(self) -> Progress:
@@ -142,13 +142,13 @@ class ShowcaseRun:
         self._on_enter(self)
         self._entered_at = self._clock()
         try:
-            terms = await self._purse.open(self._options, self._meter, self._stamp)
+            terms = await self._purse.open(self._options, self._meter, self._run_id)
         except BaseException:
             await self.aclose()
             # Should it have been left before there was anything to close.
             await self._purse.close()
             raise
-        self._terms = self._follower.terms = terms
+        self._terms = self._fetcher.terms = terms
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -199,7 +199,7 @@ class ShowcaseRun:
         """
         error = RunStoppedError("the run was told to stop")
         self._is_stopping = True
-        self._follower.stop(error)
+        self._fetcher.stop(error)
         self._api.stop(self._terms.payer, error, now=now)
         if self._stream is not None:
             self._stream.stop()
@@ -249,25 +249,25 @@ class ShowcaseRun:
             raise ClientStateError("a run streams either outcomes or pages, not both")
         return self._stream
 
-    async def _work(self, given: object, emit: Emit[Outcome | ShowcasePage]) -> None:
+    async def _work(self, given: object, put: Put[Outcome | ShowcasePage]) -> None:
         try:
             handle = tiktok_handle(given)
         except InvalidArgumentError as error:
-            if self._is_new(trace(given)):
-                await self._finish(invalid_handle(error), emit)
+            if self._is_new(fingerprint(given)):
+                await self._finish(invalid_handle(error), put)
             return
         if self._terms.keep is not None:
-            await self._work_kept(handle, emit)
+            await self._work_kept(handle, put)
         elif self._is_new(handle):
-            stopped = self._follower.stopped
+            stopped = self._fetcher.stopped
             if stopped is None:
-                on_page = emit if self._by_page else None
-                outcome = await self._follower.follow(handle, None, on_page)
+                on_page = put if self._by_page else None
+                outcome = await self._fetcher.fetch(handle, None, on_page)
             else:
                 outcome = Outcome(handle=handle, status="skipped", error=stopped)
-            await self._finish(outcome, emit)
+            await self._finish(outcome, put)
 
-    async def _work_kept(self, handle: str, emit: Emit[Outcome | ShowcasePage]) -> None:
+    async def _work_kept(self, handle: str, put: Put[Outcome | ShowcasePage]) -> None:
         """Work on a creator of whom there may be pages, or an outcome of this very run, on file."""
         keep = self._terms.keep
         assert keep is not None  # noqa: S101 - for the type checkers: it was asked for
@@ -280,41 +280,41 @@ class ShowcaseRun:
         try:
             with keep.store.watching(handle, self._options.region or "") as watch:
                 trail = Trail(keep, handle, self._options.region, watch)
-                outcome = await self._follow_kept(handle, trail, emit)
+                outcome = await self._fetch_kept(handle, trail, put)
         finally:
             self._under_way.discard(handle)
         if outcome is not None:
-            await self._finish(outcome, emit)
+            await self._finish(outcome, put)
 
-    async def _follow_kept(
-        self, handle: str, trail: Trail, emit: Emit[Outcome | ShowcasePage]
+    async def _fetch_kept(
+        self, handle: str, trail: Trail, put: Put[Outcome | ShowcasePage]
     ) -> Outcome | None:
         """Return what became of a creator; nothing if this run had finished it before."""
         try:
             known = await trail.open()
         except ArchiveError as error:
             self._is_new(handle)
-            self._follower.stop(error)
+            self._fetcher.stop(error)
             return Outcome(handle=handle, status="skipped", error=error.evolve(handle=handle))
-        if self._seen is not None and known is not None and known.is_finished_by(self._stamp):
+        if self._seen is not None and known is not None and known.is_finished_by(self._run_id):
             self._counts["duplicates"] += 1
             return None
         self._counts["started"] += 1
-        on_page = emit if self._by_page else None
+        on_page = put if self._by_page else None
         # On file before it is handed out, and before its handle can come again.
-        outcome = await self._follower.follow(handle, trail, on_page)
-        outcome, is_on_file = await self._follower.keep(outcome, known)
+        outcome = await self._fetcher.fetch(handle, trail, on_page)
+        outcome, is_on_file = await self._fetcher.keep(outcome, known)
         if self._seen is not None and not is_on_file:
             self._seen.add(handle)
         return outcome
 
-    def _is_new(self, trace: str) -> bool:
+    def _is_new(self, identity: str) -> bool:
         """Count a handle as begun, or as one that came before."""
-        new = self._seen is None or self._seen.add(trace)
+        new = self._seen is None or self._seen.add(identity)
         self._counts["started" if new else "duplicates"] += 1
         return new
 
-    async def _finish(self, outcome: Outcome, emit: Emit[Outcome | ShowcasePage]) -> None:
+    async def _finish(self, outcome: Outcome, put: Put[Outcome | ShowcasePage]) -> None:
         self._counts[outcome.status] += 1
         if self._emit.wants_detail:
             self._emit(
@@ -326,7 +326,7 @@ class ShowcaseRun:
                     error=type(outcome.error).__name__ if outcome.error else None,
                 )
             )
-        await emit(outcome)
+        await put(outcome)
 
 
 def invalid_handle(error: InvalidArgumentError) -> Outcome:

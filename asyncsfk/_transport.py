@@ -13,7 +13,7 @@ from asyncsfk._packing import GZIP
 from asyncsfk._pool import PoolSender, can_do_without
 from asyncsfk._session import DisconnectedError, SessionSender
 from asyncsfk._version import __version__
-from asyncsfk._watchdog import NothingSentError, Watch, Watchdog
+from asyncsfk._watchdog import Deadline, NothingSentError, Watchdog
 from asyncsfk._wire import ERROR_BYTES, OK
 from asyncsfk.errors import (
     BodyTooLargeError,
@@ -94,7 +94,7 @@ class Transport:
             raise ClientStateError("the borrowed aiohttp session is closed")
         exchange = self._senders[with_key].begin(target)
         try:
-            with Watch(self._watchdog, exchange.progress):
+            with Deadline(self._watchdog, exchange.progress):
                 head = await exchange.send()
                 body = await self._read(exchange, head.status)
         except (aiohttp.ClientError, DisconnectedError, OSError) as error:

@@ -35,7 +35,7 @@ class Watchdog:
         self._total = total
         self._quiet = quiet
         self._interval = min(total, quiet) / _LOOKS
-        self._watches: set[Watch] = set()
+        self._watches: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = 0.0
 
@@ -44,13 +44,13 @@ class Watchdog:
         now = self._loop.time()
         return now + self._total, now + self._quiet
 
-    def add(self, watch: Watch) -> None:
+    def add(self, watch: Deadline) -> None:
         """Begin to look after a request."""
         self._watches.add(watch)
         if self._timer is None:
             self._set_timer(self._loop.time() + self._interval)
 
-    def discard(self, watch: Watch) -> None:
+    def discard(self, watch: Deadline) -> None:
         """Look after it no more."""
         self._watches.discard(watch)
 
@@ -72,7 +72,7 @@ class Watchdog:
             until = watch.look(now + self._quiet)
             if until <= now:
                 self._watches.discard(watch)
-                watch.bite()
+                watch.expire()
             else:
                 again = min(again, until)
         self._timer = None
@@ -84,7 +84,7 @@ class Watchdog:
         self._timer = self._loop.call_at(when, self._look)
 
 
-class Watch:
+class Deadline:
     """One request's deadlines, from now on; it runs in a ``with``.
 
     That ends with a `TimeoutError` if a deadline passes meanwhile: a `NothingSentError` if that was
@@ -154,7 +154,7 @@ class Watch:
         self._seen = seen
         return min(self._due, self._quiet_until)
 
-    def bite(self) -> None:
+    def expire(self) -> None:
         """End the request."""
         silent = self._quiet_until < self._due
         kind = NothingSentError if self._seen is None else TimeoutError

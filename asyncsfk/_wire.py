@@ -71,7 +71,7 @@ _meta_decoder = msgspec.json.Decoder(Meta)
 
 
 def read(
-    request: Request, response: Response, *, price: int, max_body_bytes: int, key: ApiKey | None
+    request: Request, response: Response, *, price: int, max_body_bytes: int, api_key: ApiKey | None
 ) -> Received | SfkError:
     """Return what a response holds, or the error that it stands for, with what it cost.
 
@@ -80,20 +80,20 @@ def read(
         response: What came.
         price: Credits that it cost at most, as far as is known.
         max_body_bytes: The largest body, once unpacked.
-        key: Struck out of errors.
+        api_key: Struck out of errors.
     """
     if response.status == OK:
         result = _read_success(request, response, price, max_body_bytes)
     elif response.status in _REDIRECTS:
         result = _read_redirect(response, price)
     else:
-        result = _read_failure(response, price, key)
-    return _without_key(result, key)
+        result = _read_failure(response, price, api_key)
+    return _without_key(result, api_key)
 
 
-def reread(request: Request, body: bytes, key: ApiKey | None) -> Received | SfkError:
+def reread(request: Request, body: bytes, api_key: ApiKey | None) -> Received | SfkError:
     """Return an answer's (plain) body, decoded as another request wants it."""
-    return _without_key(_decode(request, body, len(body), 0), key)
+    return _without_key(_decode(request, body, len(body), 0), api_key)
 
 
 def read_kept(
@@ -111,14 +111,14 @@ def read_kept(
     return msgspec.structs.replace(result, usage=Usage(), kept=True)
 
 
-def _without_key(result: Received | SfkError, key: ApiKey | None) -> Received | SfkError:
+def _without_key(result: Received | SfkError, api_key: ApiKey | None) -> Received | SfkError:
     """Return a result with the key struck out of its error, or out of what it says of itself."""
     if isinstance(result, SfkError):
-        return redacted(result, key)
+        return redacted(result, api_key)
     request_id = result.meta.request_id
-    if key is None or request_id is None:
+    if api_key is None or request_id is None:
         return result
-    if (clean := key.redact(request_id)) is not request_id:
+    if (clean := api_key.redact(request_id)) is not request_id:
         meta = msgspec.structs.replace(result.meta, request_id=clean)
         return msgspec.structs.replace(result, meta=meta)
     return result
@@ -204,16 +204,16 @@ def _read_redirect(response: Response, price: int) -> RedirectError:
     )
 
 
-def _read_failure(response: Response, price: int, key: ApiKey | None) -> APIError:
+def _read_failure(response: Response, price: int, api_key: ApiKey | None) -> APIError:
     status = response.status
     fallback = ServerError if status in _SERVER_ERRORS else APIError
     try:
         body = unpack(encoding_of(response.headers), response.body, ERROR_BYTES)
     except CANNOT_UNPACK:
         body = b""
-    if key is not None:
+    if api_key is not None:
         # Before anything is cut: half a key could not be found any more.
-        body = key.redact_bytes(body)
+        body = api_key.redact_bytes(body)
     told = _read_error_body(body)
     code, message = told.get("code"), told.get("message")
     return _BY_STATUS.get(status, fallback)(
@@ -306,7 +306,7 @@ def _server_time(response: Response) -> datetime:
     return date.replace(tzinfo=date.tzinfo or UTC)
 
 
-def redacted(error: SfkError, key: ApiKey | None) -> SfkError:
+def redacted(error: SfkError, api_key: ApiKey | None) -> SfkError:
     """Return an error with the key struck out wherever the API, or a proxy, may have echoed it.
 
     What caused it comes without its traceback.
@@ -314,19 +314,19 @@ def redacted(error: SfkError, key: ApiKey | None) -> SfkError:
     cause = error.__cause__
     if cause is not None:
         _bare(cause)
-    if key is None:
+    if api_key is None:
         return error
     known = error.details
     texts = {
-        name: key.redact(text)
+        name: api_key.redact(text)
         for name in ("code", "request_id", "checkout_url", "location")
         if (text := getattr(known, name)) is not None
     }
-    body = None if known.body is None else key.redact_bytes(known.body)
+    body = None if known.body is None else api_key.redact_bytes(known.body)
     clean = type(error)(
-        key.redact(error.message), msgspec.structs.replace(known, body=body, **texts)
+        api_key.redact(error.message), msgspec.structs.replace(known, body=body, **texts)
     )
     # aiohttp quotes what it cannot read of an answer; then the cause cannot be shown.
-    tells = key.redact(repr(cause)) != repr(cause) or key.redact(str(cause)) != str(cause)
+    tells = api_key.redact(repr(cause)) != repr(cause) or api_key.redact(str(cause)) != str(cause)
     clean.__cause__ = None if tells else cause
     return clean

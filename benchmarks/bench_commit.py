@@ -21,7 +21,7 @@ from harness import options_of, tell_machine, write
 from server import PAGES, body_of, pages_of
 
 from asyncsfk._store._file import File
-from asyncsfk._store._writes import Attempt, Finish, Page
+from asyncsfk._store._writes import Finish, LedgerLine, Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def writes(body: bytes, encoding: str) -> Iterator[list[Write]]:
                 decoded=True,
                 encoding=encoding,
                 body=body,
-                attempt=Attempt(
+                attempt=LedgerLine(
                     at=time.time(),
                     seconds=0.2,
                     route=ROUTE,
@@ -80,7 +80,7 @@ def writes(body: bytes, encoding: str) -> Iterator[list[Write]]:
                 Finish(
                     handle=handle,
                     region="",
-                    stamp=1,
+                    run_id=1,
                     others=frozenset(),
                     status="complete",
                     finished=time.time(),

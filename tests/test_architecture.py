@@ -58,7 +58,7 @@ LAYERS = [
     "_fanout",
     "_options",
     "_forecast",
-    "_follow",
+    "_creator",
     "_purse",
     "_run",
     "_runs",

@@ -14,7 +14,7 @@ from asyncsfk._store._reads import Read, read_all
 from asyncsfk._store._schema import connect, made_sense_of, prepare, shown, translate, translated
 from asyncsfk._store._sums import Totals, prices
 from asyncsfk._store._tables import Tables
-from asyncsfk._store._writes import Attempt, Write
+from asyncsfk._store._writes import LedgerLine, Write
 from asyncsfk._version import __version__
 from asyncsfk.errors import ArchiveError, ArchiveLockedError, ArchiveWriteError
 
@@ -212,7 +212,7 @@ def _bury_the_dead(connection: sqlite3.Connection, now: float) -> None:
         "SELECT id, exposed FROM session WHERE ended IS NULL"
     ).fetchall():
         if exposed:
-            Attempt(
+            LedgerLine(
                 at=now,
                 seconds=None,
                 route="",

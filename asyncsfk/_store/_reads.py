@@ -81,9 +81,9 @@ class Showcase(NamedTuple):
         """Return the SQL that finds showcases."""
         return f"SELECT {', '.join(cls._fields)} FROM showcase {rest}"  # noqa: S608 - our own words
 
-    def is_finished_by(self, stamp: int) -> bool:
+    def is_finished_by(self, run_id: int) -> bool:
         """Tell whether a run has finished it."""
-        return str(stamp) in self.stamps.split()
+        return str(run_id) in self.stamps.split()
 
 
 class Find(msgspec.Struct, frozen=True):

@@ -17,7 +17,16 @@ from asyncsfk._store._file import File
 from asyncsfk._store._reads import Begun, Find, FindShowcase, PageRow, Read
 from asyncsfk._store._schema import shown
 from asyncsfk._store._watch import Watches
-from asyncsfk._store._writes import Attempt, Decoded, Exposed, Exposure, Finish, Note, Page, Write
+from asyncsfk._store._writes import (
+    Decoded,
+    Exposed,
+    Exposure,
+    Finish,
+    LedgerLine,
+    Note,
+    Page,
+    Write,
+)
 from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -150,7 +159,7 @@ class Store:
             self._may_be_there.add(*page.showcase)
         return self._submit(page, page.attempt)
 
-    def record(self, attempt: Attempt) -> asyncio.Future[Any]:
+    def record(self, attempt: LedgerLine) -> asyncio.Future[Any]:
         """Enter an attempt into the ledger.
 
         Raises:
@@ -158,7 +167,7 @@ class Store:
         """
         return self._submit(attempt, attempt)
 
-    def record_soon(self, attempt: Attempt) -> None:
+    def record_soon(self, attempt: LedgerLine) -> None:
         """Enter an attempt into the ledger, at the latest when the file is closed."""
         with suppress(ArchiveError):
             _ = self._submit(attempt, attempt)
@@ -248,7 +257,7 @@ class Store:
         found: Begun | None = await self._reader.submit(FindShowcase(handle, region, first))
         return found
 
-    def _submit(self, write: Write, attempt: Attempt) -> asyncio.Future[Any]:
+    def _submit(self, write: Write, attempt: LedgerLine) -> asyncio.Future[Any]:
         if self._is_shut and attempt.exposed is not None:
             self.leave(attempt.exposed)
         if self._is_shut or attempt.exposed is None:
@@ -271,7 +280,7 @@ class Store:
                 attempt = write.attempt
                 # Once more: who looked in before the commit may watch only since we told.
                 self._tell(write)
-            if isinstance(attempt, Attempt) and attempt.exposed is not None:
+            if isinstance(attempt, LedgerLine) and attempt.exposed is not None:
                 # What the ledger could not be told stays exposed.
                 if error is None:
                     self._exposed -= attempt.exposed.credits

@@ -37,7 +37,7 @@ class Exposed:
         self.credits = credits
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     """One request, as the ledger keeps it.
 
     Attributes:
@@ -109,7 +109,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     decoded: bool
     encoding: str
     body: bytes
-    attempt: Attempt
+    attempt: LedgerLine
     showcase: tuple[str, str] | None = None
     opens: bool = False
     floor: int | None = None
@@ -169,14 +169,14 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """That a run has finished a showcase, and with what outcome.
 
     Attributes:
-        stamp: Which run.
+        run_id: Which run.
         others: Which others are under way: what they have finished stays noted.
         outcome: As JSON, without its products; ``None`` leaves the one that is there.
     """
 
     handle: str
     region: str
-    stamp: int
+    run_id: int
     others: frozenset[int]
     status: str
     finished: float
@@ -184,7 +184,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
 
     def apply(self, tables: Tables) -> None:
         """Write it."""
-        stamps = [str(self.stamp)]
+        stamps = [str(self.run_id)]
         if self.others:
             row = (
                 tables.flush()
@@ -195,7 +195,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
                 .fetchone()
             )
             noted: list[str] = [] if row is None else row[0].split()
-            stamps += [stamp for stamp in noted if int(stamp) in self.others]
+            stamps += [run_id for run_id in noted if int(run_id) in self.others]
         known = self.outcome is None
         tables.add(
             FINISHED,

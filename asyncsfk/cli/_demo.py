@@ -60,12 +60,12 @@ def weather(chance: float) -> tuple[Fault, ...]:
 
 async def _demo(creators: int, seed: int, *, quiet: bool) -> ExitCode:
     from asyncsfk import Client, Timeout  # noqa: PLC0415 - loads aiohttp
-    from asyncsfk.cli._progress import Watch, is_shown, live_progress  # noqa: PLC0415
+    from asyncsfk.cli._progress import EventSummary, is_shown, live_progress  # noqa: PLC0415
     from asyncsfk.cli._proof import Proof  # noqa: PLC0415
     from asyncsfk.cli._tables import show  # noqa: PLC0415 - loads rich
     from asyncsfk.simulator import Latency, Simulator  # noqa: PLC0415
 
-    watch = Watch()
+    watch = EventSummary()
     async with AsyncExitStack() as stack:
         simulator = await stack.enter_async_context(
             Simulator(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from asyncsfk import Client, ShowcaseRun
     from asyncsfk.cli._harvest import Harvest
     from asyncsfk.cli._interrupt import Interruption
-    from asyncsfk.cli._progress import Watch
+    from asyncsfk.cli._progress import EventSummary
     from asyncsfk.cli._source import HandleFile
 
 _FILE = click.Path(dir_okay=False, allow_dash=True)
@@ -144,11 +144,11 @@ def fetch(client: ClientOptions, /, **flags: Any) -> None:  # noqa: ANN401 - tho
 async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCode:
     from asyncsfk.cli._harvest import Harvest  # noqa: PLC0415 - loads more than --help needs
     from asyncsfk.cli._output import LineWriter  # noqa: PLC0415
-    from asyncsfk.cli._progress import Watch  # noqa: PLC0415
+    from asyncsfk.cli._progress import EventSummary  # noqa: PLC0415
     from asyncsfk.cli._source import HandleFile  # noqa: PLC0415
 
     began = time.time()
-    watch = Watch()
+    watch = EventSummary()
     async with AsyncExitStack() as stack:
         # Whatever may be refused, before a file is emptied and before anything is sent.
         client = await stack.enter_async_context(make_client(client_options, on_event=watch))
@@ -220,7 +220,7 @@ async def _enter_run(
 async def _gather(
     showcases: ShowcaseRun,
     harvest: Harvest,
-    watch: Watch,
+    watch: EventSummary,
     options: FetchOptions,
     source: HandleFile | None,
 ) -> bool:

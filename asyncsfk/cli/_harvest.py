@@ -26,7 +26,7 @@ from asyncsfk.errors import stops_a_run
 if TYPE_CHECKING:
     from asyncsfk import Progress, ShowcasePage, ShowcaseRun
     from asyncsfk.cli._output import LineWriter
-    from asyncsfk.cli._progress import Watch
+    from asyncsfk.cli._progress import EventSummary
 
 _TOLD: Final = 5
 
@@ -162,7 +162,7 @@ class Harvest:
                     )
                 )
 
-    def report(self, progress: Progress, watch: Watch, *, quiet: bool) -> None:
+    def report(self, progress: Progress, watch: EventSummary, *, quiet: bool) -> None:
         """Tell on stderr what it came to."""
         for line in self._told:
             tell(printable(line))
@@ -172,7 +172,7 @@ class Harvest:
             for line in self._summary(progress, watch):
                 tell(printable(line))
 
-    def _summary(self, progress: Progress, watch: Watch) -> list[str]:
+    def _summary(self, progress: Progress, watch: EventSummary) -> list[str]:
         usage = progress.usage
         counts = {
             "complete": progress.complete,

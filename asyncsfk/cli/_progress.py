@@ -26,7 +26,7 @@ _SECONDS_BETWEEN_FRAMES = 0.1
 _BAR_WIDTH = 40
 
 
-class Watch:
+class EventSummary:
     """An ``on_event`` that remembers what a summary tells of, and logs the rest as without it.
 
     Attributes:
@@ -66,7 +66,7 @@ class Watch:
 
 @asynccontextmanager
 async def live_progress(
-    run: ShowcaseRun, watch: Watch, *, total: int | None
+    run: ShowcaseRun, watch: EventSummary, *, total: int | None
 ) -> AsyncGenerator[None]:
     """Show on stderr, while the body runs, where a run stands; leave nothing behind.
 
@@ -114,7 +114,7 @@ def is_shown(*, quiet: bool, to_terminal: bool) -> bool:
     return stderr is not None and stderr.isatty() and not quiet and not to_terminal
 
 
-def _frame(run: ShowcaseRun, watch: Watch, total: int | None) -> RenderableType:
+def _frame(run: ShowcaseRun, watch: EventSummary, total: int | None) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415 - see above
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415

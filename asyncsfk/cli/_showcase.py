@@ -69,9 +69,9 @@ async def _showcase(
 ) -> ExitCode:
     from asyncsfk import SfkError  # noqa: PLC0415 - --help gets by without
     from asyncsfk.cli._output import LineWriter, cost  # noqa: PLC0415
-    from asyncsfk.cli._progress import Watch  # noqa: PLC0415
+    from asyncsfk.cli._progress import EventSummary  # noqa: PLC0415
 
-    watch = Watch()
+    watch = EventSummary()
     page: ShowcasePage | None = None
     left = max_items
     cut = 0

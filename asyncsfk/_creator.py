@@ -33,28 +33,28 @@ if TYPE_CHECKING:
     from asyncsfk.outcomes import Status
 
 
-class Follower:
+class CreatorFetcher:
     """Follows the showcases of one run's creators.
 
     Args:
         api: Fetches.
         options: What the run was told.
         terms: Who pays, and where the pages are kept.
-        stamp: Tells this run from others in the archive.
+        run_id: Tells this run from others in the archive.
 
     Attributes:
         terms: Those given, until the run has opened its archive.
         stopped: Why nothing more must be bought, once that is so.
     """
 
-    def __init__(self, api: Api, options: RunOptions, terms: Terms, stamp: int) -> None:
+    def __init__(self, api: Api, options: RunOptions, terms: Terms, run_id: int) -> None:
         self._api = api
         self._options = options
         self.terms = terms
-        self._stamp = stamp
+        self._run_id = run_id
         self.stopped: SfkError | None = None
 
-    async def follow(
+    async def fetch(
         self,
         handle: str,
         trail: Trail | None,
@@ -131,16 +131,16 @@ class Follower:
             return outcome, False
         error = outcome.error and outcome.error.evolve(body=None, partial=())
         told = msgspec.structs.replace(outcome, products=(), error=error).to_json()
-        if self._api.key is not None:
+        if self._api.api_key is not None:
             # The API may echo it in what it says of an account.
-            told = self._api.key.redact_bytes(told)
+            told = self._api.api_key.redact_bytes(told)
         try:
             await keep.store.finish(
                 Finish(
                     handle=outcome.handle,
                     region=outcome.region or "",
-                    stamp=self._stamp,
-                    others=frozenset(keep.store.runs - {self._stamp}),
+                    run_id=self._run_id,
+                    others=frozenset(keep.store.runs - {self._run_id}),
                     status=outcome.status,
                     finished=time.time(),
                     outcome=None if _is_known(outcome, known) else told,
