@@ -65,6 +65,7 @@ class FanOut(Generic[In, Out]):
         self._results: asyncio.Queue[Out | _End] = asyncio.Queue(width)
         self._supervisor: asyncio.Task[None] | None = None
         self._workers: set[asyncio.Task[None]] = set()
+        self._hired = 0
         self._pulled = 0
         self._last_turn: asyncio.Future[None] | None = None
         self._exhausted = False
@@ -99,6 +100,8 @@ class FanOut(Generic[In, Out]):
         """Begin to stop all work; `aclose` must follow."""
         if self._supervisor is not None and not self._is_closing:
             self._supervisor.cancel()
+            # Again and again, if the iterator keeps cancellations to itself.
+            self._items.stop()
         self._is_closing = True
 
     async def aclose(self) -> None:
@@ -120,30 +123,22 @@ class FanOut(Generic[In, Out]):
         except BaseExceptionGroup as group:
             # A bug of ours, or of a hook in a borrowed session: it ends the stream.
             self._error = group.exceptions[0]
+        except asyncio.CancelledError as error:
+            if self._is_closing:
+                raise
+            # By somebody who cancels all tasks but the consumer's, which is to hear of it.
+            self._error = self._error or _cut_short(error)
         await self._results.put(_END)
 
     def _hire(self, workers: asyncio.TaskGroup) -> None:
-        if len(self._workers) < self._width:
+        if self._hired < self._width:
+            # First: where tasks begin eagerly the new one hires the next at once.
+            self._hired += 1
             self._workers.add(workers.create_task(self._run_worker(workers)))
 
     async def _run_worker(self, workers: asyncio.TaskGroup) -> None:
         while not self._exhausted:
-            self._pulled += 1
-            if self._pulled % _BREATH == 0:
-                # Items that need no waiting at all must not keep the event loop to themselves.
-                await asyncio.sleep(0)
-            try:
-                item = await self._items.pull()
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                # Not us but something that the iterator awaits was cancelled.
-                self._exhausted, self._error = True, error
-                return
-            except Exception as error:  # noqa: BLE001 - the consumer's own, raised to it later
-                self._exhausted, self._error = True, error
-                return
+            item = await self._pull()
             if isinstance(item, _End):
                 self._exhausted = True
                 return
@@ -161,6 +156,28 @@ class FanOut(Generic[In, Out]):
                     # Work that was cut short like that must not be missing without a word.
                     self._exhausted, self._error = True, _cut_short(error)
                 raise
+
+    async def _pull(self) -> In | _End:
+        """Return the next item, or the end, which an error of the iterator is, too."""
+        self._pulled += 1
+        if self._pulled % _BREATH == 0:
+            # Items that need no waiting at all must not keep the event loop to themselves.
+            await asyncio.sleep(0)
+        item: In | _End = _END
+        try:
+            item = await self._items.pull()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not us but something that the iterator awaits was cancelled.
+            self._error = error
+        except Exception as error:  # noqa: BLE001 - the consumer's own, raised to it later
+            self._error = error
+        if self._is_closing:
+            # The iterator kept our cancellation to itself, as `wait_for` can until 3.12.
+            raise asyncio.CancelledError
+        return item
 
     def _take_turn(self) -> tuple[asyncio.Future[None] | None, asyncio.Future[None]]:
         """Return what ends the turn before, and what is to end this one."""

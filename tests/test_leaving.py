@@ -132,6 +132,47 @@ async def test_by_cancelling_a_task_group(sim, client):
     await assert_nothing_is_left(sim, client)
 
 
+@pytest.mark.parametrize("keeps", ["the first", "all"])
+@pytest.mark.parametrize("width", [1, 3, 20])
+async def test_a_source_that_keeps_cancellations_to_itself(sim, client, keeps, width):
+    """Some `wait_for`s and careless code do; nothing more is bought all the same."""
+    found = asyncio.Queue()
+    for handle in sim.handles(5):
+        found.put_nowait(handle)
+
+    async def handles():
+        kept = 0
+        while True:
+            try:
+                yield await found.get()
+            except asyncio.CancelledError:
+                kept += 1
+                if keeps == "the first" and kept > 1:
+                    raise
+                yield f"kept{kept}.5products"
+
+    async with client.showcases(handles(), concurrency=width) as run:
+        async for _ in run:
+            if run.progress.done == 5:
+                break
+        before = client.usage.requests
+    assert client.usage.requests == before
+    await assert_nothing_is_left(sim, client)
+
+
+async def test_by_cancelling_all_tasks_but_the_consumers(sim, client):
+    """Who shuts down like that hears of it in the loop over the run, which ends."""
+    async with client.showcases(sim.handles(100)) as run:
+        async with asyncio.timeout(5):
+            with pytest.raises(ClientStateError, match="cancelled from outside"):
+                async for _ in run:
+                    for task in asyncio.all_tasks():
+                        if is_ours(task):
+                            task.cancel()
+    assert run.usage == client.usage
+    await assert_nothing_is_left(sim, client)
+
+
 async def test_by_forgetting_the_iterator(sim, client):
     """A pages() iterator that is dropped, collected or not, takes nothing with it."""
     async with client.showcases(sim.handles(1000)) as run:

@@ -201,6 +201,13 @@ async def test_an_application_whose_tasks_begin_eagerly(tmp_path):
         assert run.usage.charged == 4 * 3
         async with client.showcases(sim.handles(30), ordered=True) as run:
             assert [outcome.handle async for outcome in run] == list(sim.handles(30))
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+        client.showcases(sim.handles(100), concurrency=2) as run,
+    ):
+        assert len([outcome async for outcome in run]) == 100
+        assert sim.ledger.max_in_flight == 2
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")
