@@ -5,7 +5,9 @@ None of them holds the key or a body.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -127,11 +129,12 @@ def log_event(event: Event) -> None:
 class Emitter:
     """Hands events to a callback, or to `log_event`.
 
-    A callback that raises does not harm the call: the error is logged, for the page is paid for.
+    One that raises does not harm the call: the error is logged, for the page is paid for.
     """
 
     def __init__(self, on_event: Callable[[Event], None] | None) -> None:
         self._on_event = on_event
+        self._tell = on_event or log_event
 
     @property
     def wants_detail(self) -> bool:
@@ -140,10 +143,9 @@ class Emitter:
 
     def __call__(self, event: Event) -> None:
         """Tell of an event."""
-        if self._on_event is None:
-            log_event(event)
-            return
         try:
-            self._on_event(event)
-        except Exception:
-            logger.exception("on_event raised at %s", event)
+            self._tell(event)
+        except (Exception, asyncio.CancelledError):
+            # That of something else: nobody cancels us in the middle of a plain function.
+            with suppress(Exception):
+                logger.exception("on_event raised at %s", event)

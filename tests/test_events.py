@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from asyncsfk import (
+    Archive,
     Client,
     ConfigurationError,
     HandleFinished,
@@ -170,7 +171,9 @@ async def test_events_are_frozen_plain_values():
         assert msgspec.json.decode(msgspec.json.encode(event), type=type(event)) == event
 
 
-@pytest.mark.parametrize("error", [RuntimeError("callback"), KeyError("k"), StopIteration()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("callback"), KeyError("k"), StopIteration(), asyncio.CancelledError()]
+)
 async def test_a_callback_that_raises_harms_nothing(error, caplog):
     """A callback's failure is logged, and the page that was paid for is handed out."""
 
@@ -191,6 +194,27 @@ async def test_a_callback_that_raises_harms_nothing(error, caplog):
     assert {record.levelno for record in records} == {logging.ERROR}
     assert all(record.exc_info[1] is error for record in records)
     assert "RequestStarted" in records[0].getMessage()
+
+
+async def test_a_log_that_raises_harms_nothing(tmp_path):
+    """A filter may be written for others' records; what was paid for is kept and handed out."""
+
+    def broken(_):
+        raise AttributeError
+
+    logger = logging.getLogger("asyncsfk")
+    logger.addFilter(broken)
+    try:
+        async with (
+            Simulator(faults=[Fault.price(2)]) as sim,
+            client_of(sim) as client,
+            Archive(tmp_path / "job.sfk") as archive,
+        ):
+            page = await client.showcase_page(HANDLE, archive=archive)
+            assert page.usage.charged == sim.ledger.charged == 2
+            assert (await asyncio.to_thread(archive.info)).pages == 1
+    finally:
+        logger.removeFilter(broken)
 
 
 # Default logging
