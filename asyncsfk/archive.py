@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
@@ -94,6 +95,7 @@ class Archive:
         self._durability: Durability = durability
         self._wait = wait
         self._opened: Store | None = None
+        self._leaving: Store | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._budgets: list[Budget] = []
         self._entering = anyio.Lock()
@@ -131,16 +133,34 @@ class Archive:
         """
         if self._opened is not None:
             raise ClientStateError("the archive is open already")
+        if self._leaving is not None:
+            with suppress(ArchiveError):
+                await self.aclose()
         store = Store(self._path, durability=self._durability, wait=self._wait)
         await store.open()
         self._opened, self._loop = store, asyncio.get_running_loop()
 
     async def aclose(self) -> None:
-        """Write what is left, and close the file. Closing twice is fine."""
-        store, self._opened = self._opened, None
-        self._is_opened_by_runs = False
-        if store is not None:
-            await store.aclose()
+        """Write what is left, and close the file.
+
+        Closing twice is fine: who closes it while another does so waits for the same end.
+
+        Raises:
+            ArchiveError: The end could not be written; what was committed is there.
+            ClientStateError: It was opened in another event loop, which is running.
+        """
+        if self._opened is not None:
+            loop = self._loop
+            if loop is not None and loop is not asyncio.get_running_loop() and loop.is_running():
+                raise ClientStateError("the archive was opened in another event loop")
+            self._leaving, self._opened = self._opened, None
+            self._is_opened_by_runs = False
+        if (store := self._leaving) is not None:
+            try:
+                await store.aclose()
+            finally:
+                if self._leaving is store:
+                    self._leaving = None
 
     # --- reading, with neither client nor network
 

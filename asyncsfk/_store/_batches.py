@@ -63,16 +63,26 @@ class Batches(Generic[T]):
 
     async def run(self, function: Callable[[], R]) -> R:
         """Call a function in the thread; waits for its end even when cancelled."""
-        return await to_the_end(self._loop.run_in_executor(self._executor, function))
+        # In whatever event loop: the one that it was made in may have ended.
+        loop = asyncio.get_running_loop()
+        return await to_the_end(loop.run_in_executor(self._executor, function))
 
     async def flush(self) -> None:
-        """Wait until all that was submitted is done."""
+        """Wait until all that was submitted is done; who is cancelled waits all the same, once."""
+        cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
             while self._waiting or self._running is not None:
                 if self._running is None:
                     self._start()
-                if self._running is not None:
-                    await asyncio.wait({self._running})
+                try:
+                    if self._running is not None:
+                        await asyncio.wait({self._running})
+                except asyncio.CancelledError as error:
+                    if cancelled is not None:
+                        raise
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def close(self) -> None:
         """End the thread, once it has done what it was given."""

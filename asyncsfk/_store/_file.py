@@ -174,11 +174,13 @@ class File:
                         "UPDATE session SET ended = ?, exposed = 0 WHERE id = ?",
                         (time.time(), self.session),
                     )
-                # One plain file, that can be copied, or read where nothing can be written; it
-                # stays in WAL mode while somebody is reading it.
-                writer.execute("PRAGMA busy_timeout = 0")
+                # One plain file, that can be copied. Who reads it is done with a query soon.
                 with suppress(sqlite3.Error):
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                # And read where nothing can be written; but it stays in WAL mode while somebody
+                # has it open.
+                writer.execute("PRAGMA busy_timeout = 0")
+                with suppress(sqlite3.Error):
                     writer.execute("PRAGMA journal_mode = DELETE")
         finally:
             writer.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,6 +62,7 @@ class Store:
     def __init__(self, path: Path, *, durability: Durability, wait: float) -> None:
         self._path = path
         self._wait = wait
+        self._loop = asyncio.get_running_loop()
         self._file = File(path, durability)
         self._writer: Batches[Write] = Batches(
             self._file.write,
@@ -138,7 +139,7 @@ class Store:
         self._refusal = ArchiveError(f"{shown(self._path)} is closed")
         try:
             with anyio.CancelScope(shield=True):
-                while self._in_air:
+                while self._in_air and self._is_at_home:
                     self._landed.clear()
                     await self._landed.wait()
         finally:
@@ -311,14 +312,24 @@ class Store:
         if self._refusal is not None:
             raise self._refusal.evolve()
 
+    @property
+    def _is_at_home(self) -> bool:
+        """Whether this is the event loop that it was opened in; another one may close it."""
+        return self._loop is asyncio.get_running_loop()
+
     async def _close_in_order(self) -> None:
         with anyio.CancelScope(shield=True):
-            await self._reader.flush()
-            await self._writer.flush()
-            self._is_shut = True
-            is_landed = not self._exposed
-            try:
-                await self._writer.run(partial(self._file.close, is_landed=is_landed))
-            finally:
-                self._reader.close()
-                self._writer.close()
+            # All of it, whatever fails.
+            async with AsyncExitStack() as stack:
+                stack.push_async_callback(self._close_file)
+                if self._is_at_home:
+                    stack.push_async_callback(self._writer.flush)
+                    stack.push_async_callback(self._reader.flush)
+
+    async def _close_file(self) -> None:
+        self._is_shut = True
+        try:
+            await self._writer.run(partial(self._file.close, is_landed=not self._exposed))
+        finally:
+            self._reader.close()
+            self._writer.close()

@@ -1,10 +1,12 @@
 """Leaving with an archive: what was sent lands in it, for a while; nothing is left behind."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing, suppress
 
 import aiohttp
 import anyio
@@ -12,7 +14,7 @@ import pytest
 
 from asyncsfk import Archive, ArchiveError, ClientStateError, Retry, Timeout
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import beside, held, run_of, sql
+from tests.archive.support import beside, copied, held, run_of, sql
 from tests.support import client_of, failure, running
 
 GRACE = 5
@@ -360,6 +362,99 @@ async def test_closing_twice_at_once(client, path):
     await asyncio.gather(archive.aclose(), archive.aclose())
     assert (await call).usage.charged == 1
     await archive.aclose()
+
+
+async def test_who_comes_second_to_a_closing_of_an_archive(sim, client, path, tmp_path):
+    """It waits for the end of it, be it to copy the file or to open it again."""
+    archive = Archive(path)
+    for number, second in enumerate((archive.aclose, archive.open), 1):
+        await archive.open()
+        call = asyncio.create_task(client.showcase_page(f"x{number}", archive=archive))
+        await asyncio.sleep(0.1)
+        first = asyncio.create_task(archive.aclose())
+        await asyncio.sleep(0)
+        assert not archive.is_open
+        await second()
+        assert first.done()
+        assert len(await held(copied(path, tmp_path / str(number)), "pages")) == number
+        assert (await call).usage.charged == 1
+    await archive.aclose()
+    assert beside(path) == []
+    assert sim.ledger.charged == 2
+
+
+async def test_closing_while_somebody_reads(client, path, tmp_path):
+    """What is in the log goes into the file all the same, once they are done with their query."""
+    with closing(sqlite3.connect(path, check_same_thread=False, isolation_level=None)) as reader:
+
+        def read_for_a_while():
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM page").fetchone()
+            reading.set()
+            time.sleep(0.2)
+            reader.execute("COMMIT")
+
+        reading = threading.Event()
+        async with Archive(path) as archive:
+            await client.showcase_page("a", archive=archive)
+            read = asyncio.create_task(asyncio.to_thread(read_for_a_while))
+            await asyncio.to_thread(reading.wait)
+            await client.showcase_page("b", archive=archive)
+        # Without the log.
+        copy = tmp_path / "copy.sfk"
+        copy.write_bytes(path.read_bytes())
+        await read
+    assert len(await held(copy, "pages")) == 2
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+async def test_a_program_that_ends_while_an_archive_closes(client, path, turns):
+    """All of its tasks are cancelled, those that close it, too: it closes, and can be opened."""
+    archive = Archive(path)
+    await archive.open()
+    calls = [asyncio.create_task(client.showcase_page(f"x{n}", archive=archive)) for n in range(3)]
+    # Then the last of the pages waits for its commit.
+    while client.usage.charged < 3:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.001)
+    end = asyncio.create_task(archive.aclose())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for task in [end, *ours()]:
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        await end
+    await asyncio.gather(*calls, return_exceptions=True)
+    async with Archive(path):
+        pass
+    assert beside(path) == []
+    usage = await held(path, "usage")
+    assert usage.charged <= 3 <= usage.charged + usage.maybe
+
+
+def test_an_archive_whose_event_loop_has_ended(path):
+    """It can be closed in another one, and opened again."""
+    archive = Archive(path)
+
+    async def leave_open():
+        await archive.open()
+
+    async def close():
+        await archive.aclose()
+        assert beside(path) == []
+        async with archive:
+            pass
+
+    asyncio.run(leave_open())
+    asyncio.run(close())
+    assert beside(path) == []
+
+
+async def test_closing_an_archive_in_another_event_loop(path):
+    """While its own one runs that is refused."""
+    async with Archive(path) as archive:
+        with pytest.raises(ClientStateError, match="another event loop"):
+            await asyncio.to_thread(lambda: asyncio.run(archive.aclose()))
+        assert archive.is_open
 
 
 async def test_a_closing_that_is_cancelled_closes(sim, client, path):
