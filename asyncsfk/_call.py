@@ -102,11 +102,14 @@ class Caller:
         """
         if request.needs_key:
             self.require_key(request.route)
-        landing = await self._come_by(request, payer, keep)
+        landing, inherited = await self._come_by(request, payer, keep)
         answer = landing.result
         result = answer.result
-        if not landing.began:
-            cost = result.usage if landing.answers else Usage()
+        if landing.began:
+            if inherited.requests:
+                result = priced(result, result.usage + inherited)
+        else:
+            cost = inherited + result.usage if landing.answers else inherited
             result = self._for_others(request, answer)
             if keep is not None and keep.store not in answer.stores:
                 try:
@@ -121,25 +124,34 @@ class Caller:
 
     async def _come_by(
         self, request: Request, payer: Payer, keep: Keep | None
-    ) -> Landing[CallResult]:
-        """Return an answer that will do, by joining a call under way or beginning one."""
+    ) -> tuple[Landing[CallResult], Usage]:
+        """Return an answer that will do, by joining a call under way or beginning one.
+
+        And what others cost before, that this call came to answer for and that did not do.
+        """
+        inherited = Usage()
         while True:
             if keep is not None and request.target in self._flights:
                 # Those under way may have been told to buy afresh what will do for this one.
                 answer = await self._look_up_first(request, payer, keep)
                 if answer is not None:
-                    return Landing(answer, answers=False, began=True, was_stopped=False)
+                    landing = Landing(answer, answers=False, began=True, was_stopped=False)
+                    return landing, inherited
             if self._closing:
-                raise placed(ClientStateError("the client is closed"), request)
+                closed = ClientStateError("the client is closed", Details(usage=inherited))
+                raise placed(closed, request)
             try:
                 landing = await self._flights.do(
                     request.target, partial(self._perform, request, payer, keep), payer, keep
                 )
             except (ClientStateError, RunStoppedError) as error:
-                raise placed(error, request) from None
+                cost = error.usage + inherited
+                raise placed(error, request).evolve(usage=cost) from None
             if landing.began or landing.was_stopped or landing.result.serves(keep):
-                return landing
+                return landing, inherited
             # It ended for a reason of its beginner's alone, or came from another's archive.
+            if landing.answers:
+                inherited += landing.result.result.usage
 
     def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
         """End a payer's calls with an error; what has been sent may land, unless ``now``."""
@@ -204,7 +216,7 @@ class Caller:
             self._looking.discard(looking)
         verdict = looking.verdict or keep.offline
         if answer is None and verdict is not None:
-            answer = CallResult(verdict.evolve())
+            answer = CallResult(verdict.evolve(usage=Usage()))
         if answer is not None and isinstance(answer.result, SfkError):
             answer = CallResult(placed(answer.result, request))
         return answer

@@ -323,7 +323,10 @@ class SingleFlight(Generic[T]):
         self._forget(key, flight)
         # Those cancelled in this very moment are still among them.
         waiters = [waiter for waiter in flight.waiters if not waiter.done.done()]
-        heir = next((waiter for waiter in waiters if flight.pays(waiter.payer)), None)
+        # Who began it first: other budgets may be the caller's by now than those reserved in.
+        heir = next(
+            (waiter for waiter in waiters if waiter.began or flight.pays(waiter.payer)), None
+        )
         meter = (heir.payer if heir is not None else flight.payer).meter
         if meter is not None:
             meter.add(flight.cost.usage)

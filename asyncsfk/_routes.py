@@ -112,7 +112,9 @@ def reviews(
         raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
     if page is not None:
         check_count("page", page, least=1)
-    query = _query({"productId": product_id, "url": url, "region": region, "page": page})
+    # Without a number it is the first page: one name for one page.
+    number = None if page == 1 else page
+    query = _query({"productId": product_id, "url": url, "region": region, "page": number})
     return Request(
         route=REVIEWS,
         target=REVIEWS + query,

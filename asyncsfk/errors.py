@@ -338,5 +338,6 @@ def is_account_wide(error: SfkError) -> bool:
 def stops_a_run(error: SfkError) -> bool:
     """Tell whether an error would meet, or should keep us from, every further request of a run."""
     return is_account_wide(error) or isinstance(
-        error, BudgetReachedError | RunStoppedError | ArchiveError | UnreachableError
+        error,
+        BudgetReachedError | RunStoppedError | ArchiveError | UnreachableError | ClientStateError,
     )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from asyncsfk import (
+    Archive,
     BadRequestError,
     Client,
     ConfigurationError,
@@ -298,6 +299,21 @@ class Videos(msgspec.Struct):
     """A caller's own answer."""
 
     videos: list[int]
+
+
+async def test_page_one_of_reviews_is_the_first_however_it_is_asked_for(tmp_path):
+    """With a number or without, it is paid once."""
+    async with (
+        Simulator() as sim,
+        client_of(sim) as client,
+        Archive(tmp_path / "job.sfk") as archive,
+    ):
+        ask = {"product_id": "1729", "archive": archive}
+        first = await client.product_reviews(**ask)
+        again = await client.product_reviews(page=1, **ask)
+        listed = await client.reviews(max_pages=1, **ask).collect()
+        assert first.reviews == again.reviews == tuple(listed)
+        assert sim.ledger.charged == 1
 
 
 async def test_get_decodes_into_the_callers_type():

@@ -444,6 +444,22 @@ async def test_a_closed_borrowed_session_is_told_apart():
         assert sim.ledger.requests == 1
 
 
+async def test_a_borrowed_session_closed_under_a_run_stops_it():
+    """Nothing more is tried: the rest is skipped, with the reason."""
+    async with Simulator() as sim, aiohttp.ClientSession() as session:
+        async with (
+            client_of(sim, session=session, concurrency=5) as client,
+            client.showcases(f"c{n}.5products" for n in range(100)) as run,
+        ):
+            assert (await anext(run)).status == "complete"
+            await session.close()
+            rest = [outcome async for outcome in run]
+            assert isinstance(run.stopped, ClientStateError)
+        assert len(rest) == 99
+        assert sum(outcome.status == "skipped" for outcome in rest) >= 89
+        assert run.usage.charged <= sim.ledger.charged <= run.usage.charged + run.usage.maybe
+
+
 async def test_a_borrowed_sessions_defaults_do_not_leak_in():
     """Its base URL, decompression and middlewares do not change what is asked and understood."""
     calls = []

@@ -19,6 +19,7 @@ from asyncsfk import (
     ShowcasePage,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.archive.support import known
 from tests.money.accounts import Guard, outcomes_of, plain, run_through, stepping
 from tests.support import client_of, failure
 
@@ -615,3 +616,56 @@ async def test_the_archive_of_the_one_that_began_is_its_own_affair(sim, client, 
     assert len({page.products for page in joined}) == 1
     assert sim.ledger.requests == 1
     assert len(await pages_in(other)) == 1
+
+
+async def test_who_began_a_call_answers_for_it_whatever_ceiling_comes(sim, client, archives):
+    """Others that pay alike came and went, and its budgets are no longer those reserved in."""
+    one, _ = archives
+    async with client.showcases([HANDLE], archive=one) as run:
+        outcome = asyncio.create_task(anext(run))
+        await asyncio.sleep(0.3)
+        joiner = asyncio.create_task(client.showcase_page(HANDLE))
+        await asyncio.sleep(0.1)
+        joiner.cancel()
+        await asyncio.sleep(0.1)
+        async with client.showcases(["x"], archive=one, max_credits=50):
+            assert (await outcome).usage.charged == run.usage.charged == 1
+    assert client.usage.charged == sim.ledger.charged == 1
+
+
+async def test_what_was_inherited_is_told(sim, client, archives):
+    """Who comes to answer for a failed attempt, and may not go on, says what it may have cost."""
+    one, _ = archives
+    sim.faults = [Fault.status(502, charge=1, times=1)]
+    async with client.showcases([], archive=one, max_credits=1):
+        beginner = asyncio.create_task(client.showcase_page(HANDLE, archive=one))
+        await asyncio.sleep(0.3)
+        heir = asyncio.create_task(client.showcase_page(HANDLE, archive=one))
+        await asyncio.sleep(0.1)
+        beginner.cancel()
+        error = await failure(heir, BudgetReachedError)
+    assert known(error.usage) == known(client.usage)
+    assert error.usage.maybe == sim.ledger.charged == 1
+
+
+async def test_what_a_probe_cost_is_counted_once(sim, client, archives):
+    """The page after those on file fails, while others ask for it as well."""
+    one, _ = archives
+    handle = "long.60products"
+    _, (before,) = await run_through(client, [handle], archive=one, max_pages=1)
+    sim.faults = [Fault.status(502, charge=1, pages=[1])]
+    spent = client.usage
+
+    async def ask():
+        while client.usage.requests < 12:
+            await failure(client.showcase_page(handle, cursor=before.next_cursor))
+
+    async with client.showcases([handle], archive=one, restart_stale=True) as run:
+        outcome = asyncio.create_task(anext(run))
+        await asyncio.sleep(0.5)
+        asking = asyncio.create_task(ask())
+        ended = await outcome
+        await asking
+    assert known(ended.usage) == known(run.usage)
+    assert run.usage.maybe > 0
+    assert client.usage.maybe - spent.maybe == sim.ledger.charged - spent.charged
