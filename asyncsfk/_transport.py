@@ -122,9 +122,11 @@ class Transport:
     def _make_sender(self, config: Config, *, with_key: bool) -> Sender:
         base = URL(config.base_url, encoded=True)
         headers = _headers(config, with_key=with_key)
-        # aiohttp keeps the time only of connections, which are few.
+        # aiohttp keeps the time only of connections, which are few. In a borrowed pool others may
+        # have all the places: to wait for one is no sign of an API out of reach.
+        seconds = config.timeout.connect
         timeout = aiohttp.ClientTimeout(
-            total=None, connect=config.timeout.connect, sock_connect=config.timeout.connect
+            total=None, connect=seconds if self._owns_session else None, sock_connect=seconds
         )
         # Even where it is done without, a session is made: what traces a program adds to each.
         session, connector = self._session, self._session.connector

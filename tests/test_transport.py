@@ -444,6 +444,21 @@ async def test_a_closed_borrowed_session_is_told_apart():
         assert sim.ledger.requests == 1
 
 
+async def test_a_borrowed_pool_that_others_use_is_no_outage():
+    """To wait for a place in it is not to wait for a connection."""
+    connector = aiohttp.TCPConnector(limit=1)
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        aiohttp.ClientSession(connector=connector) as session,
+        client_of(sim, session=session, timeout=Timeout(connect=0.1)) as one,
+        client_of(sim, session=session, timeout=Timeout(connect=0.1)) as other,
+    ):
+        calls = [client.showcase_page(f"c{n}") for n in range(4) for client in (one, other)]
+        pages = await asyncio.gather(*calls)
+        assert len(pages) == sim.ledger.charged == 8
+        assert one.usage.requests == other.usage.requests == 4
+
+
 async def test_a_borrowed_session_closed_under_a_run_stops_it():
     """Nothing more is tried: the rest is skipped, with the reason."""
     async with Simulator() as sim, aiohttp.ClientSession() as session:
