@@ -48,6 +48,8 @@ class File:
         self._durability: Durability = durability
         self._lock = FileLock(path)
         self._connections: dict[str, sqlite3.Connection] = {}
+        self._place = path
+        self._identity: tuple[int, int] | None = None
         self.session = 0
         self.notes: dict[str, str] = {}
         self.last_page = 0
@@ -103,6 +105,9 @@ class File:
             except BaseException:
                 connection.rollback()
                 raise
+            # Whatever directory the process goes to.
+            self._place = self._path.absolute()
+            self._identity = self._identify()
             self.session = session or 0
             self.notes = dict(connection.execute("SELECT name, value FROM meta"))
             self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
@@ -118,6 +123,11 @@ class File:
         Raises:
             ArchiveError: None of them was committed, and none will be any more.
         """
+        if self.broken is None and self._identify() != self._identity:
+            # What is committed now would be gone, or elsewhere, without a word.
+            self.broken = ArchiveWriteError(
+                f"{shown(self._path)} was moved or removed while it was open"
+            )
         if self.broken is not None:
             raise self.broken
         connection = self._connections["writer"]
@@ -137,6 +147,14 @@ class File:
         # Here, since who submitted them may have left.
         self.last_page = max(self.last_page, tables.last_page)
         return [None] * len(batch)
+
+    def _identify(self) -> tuple[int, int] | None:
+        """Tell which file the path leads to, if to any."""
+        try:
+            found = self._place.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def read(self, batch: Sequence[Read]) -> list[Any]:
         """Return what is found, one after the other.

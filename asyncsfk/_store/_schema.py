@@ -203,6 +203,8 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
             raise ArchiveError(f"there is no archive {shown(path)}")
         connection = _connect_to_read(path)
     with closing(connection), translated(path, ArchiveError), made_sense_of(path):
+        if _is_empty(connection):
+            raise ArchiveFormatError(f"{shown(path)} is empty, or just being made")
         if check(connection, path) < VERSION:
             raise ArchiveFormatError(
                 f"{shown(path)} is of an older version: open it once with "

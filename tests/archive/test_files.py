@@ -305,6 +305,35 @@ async def test_an_outcome_that_is_none(path, outcome):
         assert (after.handle, after.products) == (before.handle, before.products)
 
 
+@pytest.mark.parametrize("what", ["removed", "moved", "replaced"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
+async def test_a_file_that_goes_from_under_a_run(path, tmp_path, what):
+    """A run stops that would keep its pages where nobody finds them."""
+    async with Simulator() as sim, client_of(sim, concurrency=2) as client:
+        async with client.showcases((f"c{n}.5products" for n in range(300)), archive=path) as run:
+            outcomes = [await anext(run)]
+            if what == "moved":
+                path.rename(tmp_path / "moved.sfk")
+            else:
+                path.unlink()
+            if what == "replaced":
+                path.touch()
+            outcomes += [outcome async for outcome in run]
+            assert isinstance(run.stopped, ArchiveWriteError)
+            assert "moved or removed" in str(run.stopped)
+        assert len(outcomes) == 300
+        assert sim.ledger.charged < 30
+        assert run.usage.charged == sim.ledger.charged
+
+
+async def test_reading_what_is_just_being_made(path):
+    """Between the making of a file and its first commit there is nothing to be read."""
+    path.touch()
+    for what in ("info", "usage", "outcomes"):
+        with pytest.raises(ArchiveFormatError, match="just being made"):
+            await held(path, what)
+
+
 # --- versions
 
 
