@@ -233,7 +233,7 @@ class Runs(Calls):
         kept = as_archive(archive)
         path = None if kept is None else kept.path
         if path is not None:
-            from asyncsfk.archive import check_file_origin  # noqa: PLC0415 - see `as_archive`
+            from asyncsfk._origin import check_file_origin  # noqa: PLC0415 - see `as_archive`
 
             await anyio.to_thread.run_sync(check_file_origin, path, self.config.base_url)
         return await make_plan(options, path, self.config.rate, handles, self.balance)

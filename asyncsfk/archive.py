@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
-from urllib.parse import urlsplit
 
 import anyio
 import msgspec
@@ -16,14 +15,15 @@ from asyncsfk import _kept
 from asyncsfk._checks import check_seconds, is_path
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._keep import Keep
+from asyncsfk._origin import ORIGIN, check_origin, origin_of
 from asyncsfk._store import _scans
 from asyncsfk._store._file import writing
 from asyncsfk._store._schema import reading, shown
 from asyncsfk._store._store import Store
-from asyncsfk._store._sums import Summary, Totals, note
+from asyncsfk._store._sums import Summary, Totals
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
-from asyncsfk.config import DEFAULT_MAX_BODY_BYTES, is_loopback
+from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
 from asyncsfk.errors import ArchiveError, ClientStateError, InvalidArgumentError
 from asyncsfk.records import (
     ArchivedPage,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from asyncsfk.outcomes import Outcome
     from asyncsfk.usage import Usage
 
-_ORIGIN: Final = "origin"
 _STATUSES: Final = ("complete", "partial", "failed", "skipped", "under_way")
 
 
@@ -188,7 +187,7 @@ class Archive:
         return ArchiveInfo(
             path=shown(self._path),
             size=self._path.stat().st_size,
-            origin=summary.notes.get(_ORIGIN),
+            origin=summary.notes.get(ORIGIN),
             **{name: summary.statuses.get(name, 0) for name in _STATUSES},
             pages=totals.pages,
             undecodable=summary.undecodable,
@@ -346,11 +345,11 @@ class Archive:
         Raises:
             ArchiveError: It holds another's.
         """
-        store, origin = self._store, _origin(base_url)
-        known = store.notes.get(_ORIGIN)
-        _check_origin(self._path, known, base_url)
+        store = self._store
+        known = store.notes.get(ORIGIN)
+        check_origin(self._path, known, base_url)
         if known is None:
-            store.note_soon(_ORIGIN, origin)
+            store.note_soon(ORIGIN, origin_of(base_url))
 
 
 def check_archive(value: object) -> None:
@@ -363,41 +362,6 @@ def check_archive(value: object) -> None:
         raise InvalidArgumentError(
             f"a call alone needs an Archive opened with `async with`, not {value!r}"
         )
-
-
-def check_file_origin(path: Path, base_url: str) -> None:
-    """Refuse a file, if there is one, that holds the answers of another origin; blocks.
-
-    Raises:
-        ArchiveError: It does, or cannot be read.
-    """
-    if path.exists():
-        with reading(path) as connection:
-            _check_origin(path, note(connection, _ORIGIN), base_url)
-
-
-def _check_origin(path: Path, known: str | None, base_url: str) -> None:
-    """Refuse a file whose answers are of another origin than those to come.
-
-    Raises:
-        ArchiveError: They are.
-    """
-    origin = _origin(base_url)
-    if known not in (None, origin):
-        raise ArchiveError(
-            f"{shown(path)} holds answers of {known}, not of {origin}: use another file"
-        )
-
-
-def _origin(base_url: str) -> str:
-    parts = urlsplit(base_url)
-    host = parts.hostname or ""
-    if is_loopback(host):
-        # A simulator has another port at each start.
-        return "this machine"
-    default = 443 if parts.scheme == "https" else 80
-    port = "" if parts.port in {None, default} else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"
 
 
 # Users know it by its public name, in tracebacks too.

@@ -50,6 +50,7 @@ LAYERS = [
     "_paging",
     "_kept",
     "records",
+    "_origin",
     "archive",
     "_trail",
     "_listing",

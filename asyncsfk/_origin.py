@@ -1,0 +1,53 @@
+"""Whose answers an archive holds: of one origin, lest a simulator's be taken for the API's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from asyncsfk._store._schema import reading, shown
+from asyncsfk._store._sums import note
+from asyncsfk.config import is_loopback
+from asyncsfk.errors import ArchiveError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ORIGIN: Final = "origin"
+"""The name of what a file notes of it."""
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+def check_file_origin(path: Path, base_url: str) -> None:
+    """Refuse a file, if there is one, that holds the answers of another origin; blocks.
+
+    Raises:
+        ArchiveError: It does, or cannot be read.
+    """
+    if path.exists():
+        with reading(path) as connection:
+            check_origin(path, note(connection, ORIGIN), base_url)
+
+
+def check_origin(path: Path, known: str | None, base_url: str) -> None:
+    """Refuse a file whose answers are of another origin than those to come.
+
+    Raises:
+        ArchiveError: They are.
+    """
+    origin = origin_of(base_url)
+    if known not in (None, origin):
+        raise ArchiveError(
+            f"{shown(path)} holds answers of {known}, not of {origin}: use another file"
+        )
+
+
+def origin_of(base_url: str) -> str:
+    """Return the origin of a URL (RFC 6454); all of this machine is one."""
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if is_loopback(host):
+        # A simulator has another port at each start.
+        return "this machine"
+    port = "" if parts.port in {None, _PORTS.get(parts.scheme)} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
