@@ -9,6 +9,7 @@ from asyncsfk import (
     Archive,
     ArchiveError,
     BodyTooLargeError,
+    Budget,
     Client,
     ClientStateError,
     InvalidArgumentError,
@@ -382,3 +383,26 @@ async def test_the_order_of_parameters_does_not_matter_to_a_showcase(sim, client
         path = "/v1/tiktok/profiles/a.45products/showcase-products"
         assert (await client.get(path, params=params, archive=archive)).usage.charged == 0
     assert sim.ledger.charged == 2
+
+
+async def test_a_call_that_its_archive_refuses_at_last_leaves_nothing_taken(path):
+    """One that waited for its start while the archive was closed gives back place and credits."""
+    budget = Budget(2)
+    async with (
+        Simulator() as sim,
+        client_of(sim, concurrency=1, rate=1, burst=1, max_credits=budget) as client,
+    ):
+        archive = Archive(path)
+        await archive.open()
+        await client.showcase_page("a.1products", archive=archive)
+        waiting = asyncio.create_task(client.showcase_page("b.1products", archive=archive))
+        await asyncio.sleep(0.1)
+        assert budget.reserved == 1
+        await archive.aclose()
+        error = await failure(waiting, ArchiveError)
+        assert (error.usage.charged, error.usage.maybe) == (0, 0)
+        assert (budget.charged, budget.reserved) == (1, 0)
+        async with asyncio.timeout(5):
+            page = await client.showcase_page("c.1products")
+        assert page.usage.charged == budget.charged - 1 == 1
+        assert sim.ledger.requests == 2
