@@ -407,28 +407,31 @@ async def test_closing_while_somebody_reads(client, path, tmp_path):
     assert len(await held(copy, "pages")) == 2
 
 
-@pytest.mark.parametrize("turns", range(1, 6))
-async def test_a_program_that_ends_while_an_archive_closes(client, path, turns):
-    """All of its tasks are cancelled, those that close it, too: it closes, and can be opened."""
-    archive = Archive(path)
-    await archive.open()
-    calls = [asyncio.create_task(client.showcase_page(f"x{n}", archive=archive)) for n in range(3)]
-    # Then the last of the pages waits for its commit.
-    while client.usage.charged < 3:  # noqa: ASYNC110 - it tells nobody
-        await asyncio.sleep(0.001)
-    end = asyncio.create_task(archive.aclose())
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    for task in [end, *ours()]:
-        task.cancel()
-    with suppress(asyncio.CancelledError):
-        await end
-    await asyncio.gather(*calls, return_exceptions=True)
+@pytest.mark.parametrize("turns", range(1, 16, 2))
+async def test_a_program_that_ends_while_an_archive_closes(path, turns):
+    """A call is cancelled, and then all tasks are: the archive closes, and can be opened."""
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim, timeout=Timeout(grace=0)) as client,
+    ):
+        archive = Archive(path)
+        await archive.open()
+        call = asyncio.create_task(client.showcase_page("x", archive=archive))
+        await asyncio.sleep(0.1)
+        end = asyncio.create_task(archive.aclose())
+        call.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in ours():
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await end
+        with pytest.raises(asyncio.CancelledError):
+            await call
     async with Archive(path):
         pass
     assert beside(path) == []
-    usage = await held(path, "usage")
-    assert usage.charged <= 3 <= usage.charged + usage.maybe
+    assert (await held(path, "usage")).maybe >= 1
 
 
 def test_an_archive_whose_event_loop_has_ended(path):
