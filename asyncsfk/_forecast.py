@@ -190,11 +190,12 @@ class _Forecast:
         if showcase.outcome is not None:
             told = msgspec.json.decode(showcase.outcome, type=_Told)
         most = self._options.max_pages
-        is_whole = told.next_cursor is None or (most is not None and told.pages >= most)
-        if begun.is_blocked and not (most is not None and told.pages >= most):
+        is_enough = most is not None and told.pages >= most
+        if begun.is_blocked and not is_enough:
             self._undecodable += 1
             return
-        if showcase.status != "complete" or not is_whole:
+        # One that broke off is complete where no more of it is wanted than is there.
+        if not is_enough and (showcase.status != "complete" or told.next_cursor is not None):
             self._pages_had.append(max(1, told.pages))
             return
         self._complete += 1

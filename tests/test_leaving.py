@@ -36,7 +36,7 @@ async def assert_nothing_is_left(sim, client):
     began = sim.ledger.requests
     await asyncio.sleep(60)
     assert sim.ledger.requests == began
-    assert "closed" in repr(client) or "0 requests in flight" in repr(client)
+    assert "closed" in repr(client) or "open, 0 requests in flight" in repr(client)
 
 
 def is_ours(task):

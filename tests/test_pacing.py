@@ -405,7 +405,7 @@ async def test_who_waits_for_the_rate_or_a_pause_is_not_in_flight():
         await asyncio.sleep(1)
         assert run.progress.paused_for > 0
         assert run.progress.in_flight == sim.ledger.in_flight == 0
-        assert "0 requests in flight" in repr(client)
+        assert "open, 0 requests in flight" in repr(client)
 
 
 async def test_a_narrowed_width_holds_for_who_waits_for_the_rate():

@@ -201,3 +201,13 @@ async def test_what_is_refused(sim, client, path):
         with pytest.raises(UnauthorizedError):
             await stranger.plan(["a"])
     assert sim.ledger.charged == 0
+
+
+async def test_what_broke_off_beyond_what_is_wanted_is_complete(sim, client, path):
+    """Where no more pages are wanted than are on file, nothing is bought, and the plan says so."""
+    sim.faults = [Fault.status(500, pages=[2])]
+    await fetch(client, ["a.90products"], archive=path)
+    plan = await client.plan(["a.90products"], archive=path, max_pages=2)
+    assert (plan.complete, plan.to_continue, plan.least, plan.most) == (1, 0, 0, 0)
+    (outcome,) = await fetch(client, ["a.90products"], archive=path, max_pages=2)
+    assert (outcome.status, outcome.usage.charged) == ("complete", 0)

@@ -91,7 +91,7 @@ async def test_when_all_leave_the_request_ends(sim, client):
         call.cancel()
     await asyncio.wait(calls)
     assert (client.usage.charged, client.usage.maybe) == (0, 1)
-    assert "0 requests in flight" in repr(client)
+    assert "open, 0 requests in flight" in repr(client)
     page = await client.showcase_page(HANDLE)
     assert page.usage.charged == 1
     assert sim.ledger.requests == 2

@@ -7,7 +7,8 @@ import pytest
 from asyncsfk import Client, Retry, Timeout
 from asyncsfk.simulator import Fault, Latency, Simulator
 
-pytestmark = pytest.mark.large
+# It takes a minute on a machine that does something else besides.
+pytestmark = [pytest.mark.large, pytest.mark.timeout(300)]
 
 CREATORS = 3_000
 

@@ -320,3 +320,20 @@ def test_a_storm(invoke, simulate, out, tmp_path):
                 assert products[handle] == truth[: len(products[handle])]
             else:
                 assert products[handle] == truth
+
+
+def test_what_is_no_handle_does_not_reach_the_terminal(invoke, simulator):
+    """Control characters in a handle arrive escaped, in the lines on creators as well."""
+    result = invoke("fetch", "no\x1b[2Jgood")
+    assert "no\\x1b[2Jgood: failed" in result.stderr
+    assert "\x1b" not in result.stderr
+    assert simulator.ledger.requests == 0
+
+
+def test_what_a_full_disk_did_not_take_is_gone_on_with(invoke, simulator, tmp_path):
+    """The cursor that is told leads to the page whose lines were lost: here there is none."""
+    errors = tmp_path / "errors.jsonl"
+    result = invoke("fetch", "a.90products", "-o", "/dev/full", "--errors", errors)
+    assert result.exit_code == 1
+    assert read(errors) == []
+    assert simulator.ledger.requests >= 1

@@ -504,7 +504,7 @@ async def test_callers_that_come_and_go(seed, tmp_path):
         assert (client.budget.charged, client.budget.maybe) == (usage.charged, usage.maybe)
         # No answer is counted by two.
         assert sum(result.usage.charged for result in results) <= usage.charged
-        assert "0 requests in flight" in repr(client)
+        assert "open, 0 requests in flight" in repr(client)
 
 
 async def test_closing_the_client_tells_all(sim):

@@ -1,0 +1,307 @@
+"""What was sent lands, and is had by those who want it; what was not is sent for nobody."""
+
+import asyncio
+import json
+
+import pytest
+
+from asyncsfk import (
+    Archive,
+    ArchiveError,
+    Budget,
+    BudgetReachedError,
+    Client,
+    ClientStateError,
+    Retry,
+    Timeout,
+    UnreachableError,
+    Usage,
+    events,
+)
+from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.archive.support import Editions, held, ids, run_of, sql
+from tests.money.accounts import outcomes_of, run_through
+from tests.support import KEY, client_of, failure, http, told
+
+HANDLE = "mrbeast.5products"
+
+begin = asyncio.ensure_future
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "job.sfk"
+
+
+@pytest.fixture
+async def sim():
+    async with Simulator(latency=Latency.fixed(1)) as sim:
+        yield sim
+
+
+@pytest.fixture
+async def client(sim):
+    async with client_of(sim, retry=Retry()) as client:
+        yield client
+
+
+@pytest.fixture
+async def archive(path):
+    async with Archive(path) as archive:
+        yield archive
+
+
+@pytest.mark.parametrize("waits", ["for a place", "to try again"])
+async def test_what_was_not_sent_is_sent_for_nobody(sim, archive, waits):
+    """A call that is left before it was sent, or between attempts, ends there."""
+    if waits == "to try again":
+        sim.faults = [Fault.status(503, retry_after="2")]
+    async with client_of(sim, concurrency=1, retry=Retry()) as client:
+        blocker = None
+        if waits == "for a place":
+            blocker = begin(client.showcase_page("a.5products"))
+            await asyncio.sleep(0.1)
+        call = begin(client.showcase_page("b.5products", archive=archive))
+        await asyncio.sleep(0.5 if blocker else 1.5)
+        call.cancel()
+        async with asyncio.timeout(0.1):
+            await asyncio.wait({call})
+        await asyncio.sleep(20)
+        assert sim.ledger.requests == 1
+        if blocker:
+            await blocker
+
+
+async def test_a_client_that_is_closed_sends_nothing_that_waits(sim, archive):
+    """While what was sent lands, what waits for a place is not sent any more."""
+    async with client_of(sim, concurrency=1) as client:
+        calls = [begin(client.showcase_page(f"c{n}.5products", archive=archive)) for n in range(3)]
+        await asyncio.sleep(0.5)
+    _, *others = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(other) for other in others} == {ClientStateError}
+    assert sim.ledger.requests == (await held(archive, "usage")).charged == 1
+
+
+async def test_a_stop_at_once_leaves_others_what_lands(sim, client, archive):
+    """What was sent for one who has left lands, though another run waits for nothing any more."""
+    call = begin(client.showcase_page(HANDLE, archive=archive))
+    await asyncio.sleep(0.3)
+    call.cancel()
+    async with client.showcases(["other.5products"]) as run:
+        outcomes = begin(outcomes_of(run))
+        await asyncio.sleep(0.3)
+        run.stop(now=True)
+        await outcomes
+    await asyncio.wait({call})
+    assert (await held(archive, "usage")).pages == 1
+    assert sim.ledger.hits(HANDLE) == 1
+
+
+async def test_what_is_still_answered_is_not_given_up():
+    """An answer on its way is waited for, though no further connection can be made."""
+    body = b'{"data":{"products":[],"page":{}},"meta":{"creditsCharged":1}}'
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(50)
+        writer.write(http(200, body))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with Client(KEY, base_url=url, retry=Retry(outage=5)) as client:
+        first = begin(client.showcase_page("a"))
+        await asyncio.sleep(1)
+        server.close()
+        await failure(client.showcase_page("b"), UnreachableError)
+        assert not first.done()
+        assert (await first).usage.charged == 1
+    assert client.usage.maybe == 0
+
+
+async def test_who_comes_during_the_grace_of_another_is_not_cut_short(archive):
+    """What somebody waits for again is waited for, however long ago the first one left."""
+    async with (
+        Simulator(latency=Latency.fixed(3)) as sim,
+        client_of(sim, timeout=Timeout(grace=1)) as client,
+    ):
+        first = begin(client.showcase_page(HANDLE, archive=archive))
+        await asyncio.sleep(0.3)
+        first.cancel()
+        await asyncio.sleep(0.3)
+        page = await client.showcase_page(HANDLE, archive=archive)
+        assert page.usage.charged == sim.ledger.requests == 1
+        await asyncio.wait({first})
+
+
+async def test_an_abandoned_request_keeps_nobody_from_joining_the_next(sim, client):
+    """A request that is being abandoned is joined by nobody, and the one after it is, by all."""
+    first = begin(client.showcase_page(HANDLE))
+    await asyncio.sleep(0.5)
+    first.cancel()
+    second = begin(client.showcase_page(HANDLE))
+    await asyncio.wait({first})
+    third = await client.showcase_page(HANDLE)
+    assert (await second).products == third.products
+    assert sim.ledger.requests == 2
+
+
+async def test_one_who_leaves_as_the_answer_comes_takes_it_from_nobody(sim):
+    """A caller that is cancelled in the very moment of the answer is no trouble for the others."""
+    calls = []
+
+    def on_event(event):
+        if isinstance(event, events.RequestFinished):
+            calls[1].cancel()
+
+    async with client_of(sim, on_event=on_event) as client:
+        calls += [begin(client.showcase_page(HANDLE)) for _ in range(3)]
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(results.pop(1), asyncio.CancelledError)
+    assert [len(page.products) for page in results] == [5, 5]
+
+
+async def test_a_beginner_whose_archive_is_closed_is_no_concern_of_others(sim, archive):
+    """Who joined a call that its beginner's archive kept from being sent makes it for itself."""
+    async with client_of(sim, concurrency=1) as client:
+        blocker = begin(client.showcase_page("a.5products"))
+        await asyncio.sleep(0.1)
+        first = begin(client.showcase_page("b.5products", archive=archive))
+        await asyncio.sleep(0.1)
+        joined = begin(client.showcase_page("b.5products"))
+        await asyncio.sleep(0.1)
+        await archive.aclose()
+        await failure(first, ArchiveError)
+        assert (await joined).usage.charged == 1
+        await blocker
+    assert sim.ledger.requests == 2
+
+
+def echo(**meta):
+    """Give an answer in which the key is, and its body without it."""
+    body = json.dumps({"data": {"seen": KEY}, "meta": {"creditsCharged": 1, **meta}}).encode()
+
+    async def answer(_, writer):
+        await asyncio.sleep(1)
+        writer.write(http(200, body))
+
+    return answer, body.replace(KEY.encode(), b"***")
+
+
+async def test_what_the_archive_of_who_joined_cannot_take_is_handed_out(path):
+    """An answer that another paid for is in the error of who joined, without the key."""
+    answer, clean = echo()
+    async with told(answer) as (server, client):
+        archive = Archive(path)
+        await archive.open()
+        first = begin(client.get("/v1/a/b"))
+        joined = begin(client.get("/v1/a/b", archive=archive))
+        await asyncio.sleep(0.1)
+        await archive.aclose()
+        error = await failure(joined, ArchiveError)
+        assert (await first).usage.charged == server.hits == 1
+    assert (error.usage, error.body) == (Usage(), clean)
+
+
+async def test_what_an_archive_cannot_take_is_told_without_the_key(path):
+    """The error with an answer that the own archive could not keep says which one, and no key."""
+    answer, clean = echo(requestId="req_1")
+    async with told(answer) as (_, client):
+        archive = Archive(path)
+        await archive.open()
+        call = begin(client.get("/v1/a/b", archive=archive))
+        await asyncio.sleep(0.1)
+        closing = begin(archive.aclose())
+        await asyncio.sleep(0.1)
+        closing.cancel()
+        error = await failure(call, ArchiveError)
+    assert (error.usage.charged, error.status, error.request_id) == (1, 200, "req_1")
+    assert error.body == clean
+
+
+async def test_a_callback_that_ends_a_program_leaves_no_credit_reserved(sim):
+    """What ends a program in the midst of a request leaves it counted in a shared budget."""
+    budget = Budget(5)
+
+    def on_event(event):
+        if isinstance(event, events.RequestStarted):
+            raise SystemExit
+
+    async def main():
+        async with client_of(sim, max_credits=budget, on_event=on_event) as client:
+            await client.showcase_page(HANDLE)
+
+    def work():
+        with pytest.raises(SystemExit):
+            asyncio.run(main())
+
+    await asyncio.to_thread(work)
+    assert (budget.reserved, budget.maybe) == (0, 1)
+
+
+async def test_a_price_that_one_budget_knows_binds_in_the_others():
+    """A run's request that waits is reserved anew, though the client's budget alone knows why."""
+    async with (
+        Simulator(faults=[Fault.price(3)], latency=Latency.fixed(1)) as sim,
+        client_of(sim, concurrency=1) as client,
+    ):
+        call = begin(client.showcase_page("a.1products"))
+        await asyncio.sleep(0.5)
+        run, (outcome,) = await run_through(client, ["b.1products"], max_credits=2)
+        await call
+    assert isinstance(outcome.error, BudgetReachedError)
+    assert (run.budget.charged, sim.ledger.charged) == (0, 3)
+
+
+async def test_a_place_is_given_back_when_the_price_rose():
+    """What waited at the old price and cannot be had at the new one holds no place."""
+    faults = [Fault.status(503, times=1, retry_after="5"), Fault.price(3)]
+    async with (
+        Simulator(faults=faults, latency=Latency.fixed(1)) as sim,
+        client_of(sim, max_credits=40, concurrency=40) as client,
+    ):
+        await failure(client.showcase_page("x"))
+        calls = [client.showcase_page(f"c{n}.1products") for n in range(40)]
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert "open, 0 requests in flight" in repr(client)
+        assert client.budget.reserved == 0
+
+
+async def test_a_stopped_run_probes_no_cursor(sim, client, path):
+    """After a 402 it is not found out whether a showcase on file still leads on."""
+    await run_through(client, ["x.45products"], archive=path, max_pages=1)
+    sim.faults = [Fault.status(402, handles=["bad"])]
+    _, outcomes = await run_through(
+        client, ["bad", "x.45products"], archive=path, restart_stale=True, concurrency=1
+    )
+    assert [outcome.status for outcome in outcomes] == ["failed", "partial"]
+    assert sim.ledger.hits("x.45products") == 1
+
+
+@pytest.mark.parametrize("region", [None, "GB"])
+async def test_a_page_that_another_buys_before_a_run_gets_there(client, path, region):
+    """A run over a creator of whom nothing was on file finds what a call has bought meanwhile."""
+    first = await client.showcase_page("c.70products", region=region)
+    async with Archive(path) as archive:
+        call = begin(
+            client.showcase_page(
+                "c.70products", cursor=first.next_cursor, region=region, archive=archive
+            )
+        )
+        await asyncio.sleep(0.3)
+        run, _ = await run_through(client, ["c.70products"], archive=archive, region=region)
+        await call
+    assert (run.usage.charged, run.usage.archived) == (3, 1)
+
+
+async def test_the_last_showcase_of_a_file_begins_anew_as_any_other(path):
+    """No old page is in a showcase that max_age has bought afresh, wherever it was in the file."""
+    editions = Editions()
+    async with told(editions, keep=True) as (server, client):
+        await run_of(client, ["x"], archive=path)
+        sql(path, "UPDATE page SET received = received - 7200")
+        editions.edition = 2
+        _, outcomes = await run_of(client, ["x"], archive=path, max_age=3600)
+        assert ids(outcomes["x"]) == ["2.1", "2.2", "2.3"]
+        assert server.hits == 6
