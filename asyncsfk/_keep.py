@@ -75,7 +75,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         request: Request,
         response: Response,
         result: Received | SfkError,
-        attempt: LedgerLine,
+        line: LedgerLine,
         *,
         api_key: ApiKey | None,
         max_body_bytes: int,
@@ -87,7 +87,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
             request: What was asked for.
             response: What came.
             result: What was made of it.
-            attempt: The ledger's line on it.
+            line: The ledger's, on the attempt that got it.
             api_key: Struck out of the body, should it have been echoed.
             max_body_bytes: The largest body, once unpacked.
             once: Keep it only if there is none yet that will do.
@@ -110,7 +110,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 decoded=not isinstance(result, SfkError),
                 encoding=encoding,
                 body=body,
-                attempt=attempt,
+                line=line,
                 showcase=request.showcase,
                 opens=self.opens and request.is_showcase,
                 floor=anew,

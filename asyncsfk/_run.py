@@ -109,7 +109,8 @@ class ShowcaseRun:
         """Why the run buys nothing more, if that is so.
 
         That is an error of the account (401, 402, 403), of a ceiling of credits or of the
-        archive, or a `RunStoppedError` after `stop`.
+        archive, an API that is out of reach, a borrowed session or client that is closed, or a
+        `RunStoppedError` after `stop`.
         """
         return self._fetcher.stopped
 

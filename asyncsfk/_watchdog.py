@@ -35,7 +35,7 @@ class Watchdog:
         self._total = total
         self._quiet = quiet
         self._interval = min(total, quiet) / _LOOKS
-        self._watches: set[Deadline] = set()
+        self._deadlines: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = 0.0
 
@@ -44,15 +44,15 @@ class Watchdog:
         now = self._loop.time()
         return now + self._total, now + self._quiet
 
-    def add(self, watch: Deadline) -> None:
+    def add(self, deadline: Deadline) -> None:
         """Begin to look after a request."""
-        self._watches.add(watch)
+        self._deadlines.add(deadline)
         if self._timer is None:
             self._set_timer(self._loop.time() + self._interval)
 
-    def discard(self, watch: Deadline) -> None:
+    def discard(self, deadline: Deadline) -> None:
         """Look after it no more."""
-        self._watches.discard(watch)
+        self._deadlines.discard(deadline)
 
     def close(self) -> None:
         """Look no more."""
@@ -66,17 +66,17 @@ class Watchdog:
         late = now - self._looks_at
         if late > self._interval:
             # The event loop was held up; what has come meanwhile is still to be read.
-            for watch in self._watches:
-                watch.postpone(late)
-        for watch in tuple(self._watches):
-            until = watch.look(now + self._quiet)
+            for deadline in self._deadlines:
+                deadline.postpone(late)
+        for deadline in tuple(self._deadlines):
+            until = deadline.look(now + self._quiet)
             if until <= now:
-                self._watches.discard(watch)
-                watch.expire()
+                self._deadlines.discard(deadline)
+                deadline.expire()
             else:
                 again = min(again, until)
         self._timer = None
-        if self._watches:
+        if self._deadlines:
             self._set_timer(again)
 
     def _set_timer(self, when: float) -> None:

@@ -95,7 +95,6 @@ class Archive:
         self._wait = wait
         self._opened: Store | None = None
         self._leaving: Store | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._budgets: list[Budget] = []
         self._entering = anyio.Lock()
         self._runs = 0
@@ -137,7 +136,7 @@ class Archive:
                 await self.aclose()
         store = Store(self._path, durability=self._durability, wait=self._wait)
         await store.open()
-        self._opened, self._loop = store, asyncio.get_running_loop()
+        self._opened = store
 
     async def aclose(self) -> None:
         """Write what is left, and close the file.
@@ -149,8 +148,8 @@ class Archive:
             ClientStateError: It was opened in another event loop, which is running.
         """
         if self._opened is not None:
-            loop = self._loop
-            if loop is not None and loop is not asyncio.get_running_loop() and loop.is_running():
+            loop = self._opened.loop
+            if loop is not asyncio.get_running_loop() and loop.is_running():
                 raise ClientStateError("the archive was opened in another event loop")
             self._leaving, self._opened = self._opened, None
             self._is_opened_by_runs = False
@@ -333,7 +332,7 @@ class Archive:
     def _store(self) -> Store:
         if self._opened is None:
             raise ClientStateError("open the archive with `async with` to let calls write to it")
-        if self._loop is not asyncio.get_running_loop():
+        if self._opened.loop is not asyncio.get_running_loop():
             raise ClientStateError("the archive was opened in another event loop")
         return self._opened
 

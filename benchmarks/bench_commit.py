@@ -56,7 +56,7 @@ def writes(body: bytes, encoding: str) -> Iterator[list[Write]]:
                 decoded=True,
                 encoding=encoding,
                 body=body,
-                attempt=LedgerLine(
+                line=LedgerLine(
                     at=time.time(),
                     seconds=0.2,
                     route=ROUTE,

@@ -54,6 +54,7 @@ class Store:
         wait: Seconds to wait for whoever else has it open.
 
     Attributes:
+        loop: The event loop that it was opened in.
         charged: Credits that the ledger knows to be charged.
         maybe: Credits that it says may have been charged.
         runs: The stamps of the runs that are writing to it.
@@ -62,7 +63,7 @@ class Store:
     def __init__(self, path: Path, *, durability: Durability, wait: float) -> None:
         self._path = path
         self._wait = wait
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._file = File(path, durability)
         self._writer: Batches[Write] = Batches(
             self._file.write,
@@ -148,7 +149,7 @@ class Store:
     # --- what is kept: committed once the future is done
 
     def keep(self, page: Page) -> asyncio.Future[Any]:
-        """Keep a page and the attempt that got it.
+        """Keep a page and its line of the ledger.
 
         All who watch its showcase are told, but for who keeps it.
 
@@ -158,20 +159,20 @@ class Store:
         self._tell(page)
         if page.opens and page.showcase is not None and self._may_be_there is not None:
             self._may_be_there.add(*page.showcase)
-        return self._submit(page, page.attempt)
+        return self._submit(page, page.line)
 
-    def record(self, attempt: LedgerLine) -> asyncio.Future[Any]:
-        """Enter an attempt into the ledger.
+    def record(self, line: LedgerLine) -> asyncio.Future[Any]:
+        """Enter a line into the ledger.
 
         Raises:
             ArchiveError: It cannot be entered; the future may raise that, too.
         """
-        return self._submit(attempt, attempt)
+        return self._submit(line, line)
 
-    def record_soon(self, attempt: LedgerLine) -> None:
-        """Enter an attempt into the ledger, at the latest when the file is closed."""
+    def record_soon(self, line: LedgerLine) -> None:
+        """Enter a line into the ledger, at the latest when the file is closed."""
         with suppress(ArchiveError):
-            _ = self._submit(attempt, attempt)
+            _ = self._submit(line, line)
 
     async def finish(self, finish: Finish) -> None:
         """Keep what became of a showcase.
@@ -258,36 +259,36 @@ class Store:
         found: Begun | None = await self._reader.submit(FindShowcase(handle, region, first))
         return found
 
-    def _submit(self, write: Write, attempt: LedgerLine) -> asyncio.Future[Any]:
-        if self._is_shut and attempt.exposed is not None:
-            self.leave(attempt.exposed)
-        if self._is_shut or attempt.exposed is None:
+    def _submit(self, write: Write, line: LedgerLine) -> asyncio.Future[Any]:
+        if self._is_shut and line.exposed is not None:
+            self.leave(line.exposed)
+        if self._is_shut or line.exposed is None:
             # What is in the air is waited for, this is not.
             self._check()
-        self.charged += attempt.charged
-        self.maybe += attempt.maybe
-        if attempt.exposed is not None:
-            self._told += attempt.exposed.credits
+        self.charged += line.charged
+        self.maybe += line.maybe
+        if line.exposed is not None:
+            self._told += line.exposed.credits
             self._landing += 1
-        if attempt.charged > 1:
-            self._file.prices[attempt.route] = self.price(attempt.charged, attempt.route)
+        if line.charged > 1:
+            self._file.prices[line.route] = self.price(line.charged, line.route)
         return self._writer.submit(write)
 
     def _settle(self, writes: Sequence[Write], error: BaseException | None) -> None:
         """Take note that the attempts among some writes are on file, unless there was an error."""
         for write in writes:
-            attempt: Write = write
+            line: Write = write
             if isinstance(write, Page):
-                attempt = write.attempt
+                line = write.line
                 # Once more: who looked in before the commit may watch only since we told.
                 self._tell(write)
-            if isinstance(attempt, LedgerLine) and attempt.exposed is not None:
+            if isinstance(line, LedgerLine) and line.exposed is not None:
                 # What the ledger could not be told stays exposed.
                 if error is None:
-                    self._exposed -= attempt.exposed.credits
-                    self._told -= attempt.exposed.credits
+                    self._exposed -= line.exposed.credits
+                    self._told -= line.exposed.credits
                 self._landing -= 1
-                self.leave(attempt.exposed)
+                self.leave(line.exposed)
 
     def _expects_more(self) -> bool:
         """Tell whether a commit may wait for company."""
@@ -315,7 +316,7 @@ class Store:
     @property
     def _is_at_home(self) -> bool:
         """Whether this is the event loop that it was opened in; another one may close it."""
-        return self._loop is asyncio.get_running_loop()
+        return self.loop is asyncio.get_running_loop()
 
     async def _close_in_order(self) -> None:
         with anyio.CancelScope(shield=True):

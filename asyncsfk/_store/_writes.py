@@ -84,7 +84,7 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer that was paid for, with the attempt that got it.
+    """An answer that was paid for, with the ledger's line on the attempt that got it.
 
     Attributes:
         key: What was asked for, shortened to 16 bytes.
@@ -92,7 +92,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         decoded: Whether this version could decode it.
         encoding: Of the body: ``gzip``, or nothing for a plain one.
         body: As it came over the wire.
-        attempt: The attempt that got it.
+        line: The ledger's, on the attempt that got it.
         showcase: Handle and region of the showcase that it is a page of, if it is.
         opens: It may be the first of its showcase in the file.
         floor: Where it begins a showcase anew: pages below this id are of an older one.
@@ -109,7 +109,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     decoded: bool
     encoding: str
     body: bytes
-    attempt: LedgerLine
+    line: LedgerLine
     showcase: tuple[str, str] | None = None
     opens: bool = False
     floor: int | None = None
@@ -119,9 +119,9 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     by: Watch | None = None
 
     def apply(self, tables: Tables) -> None:
-        """Write it and its attempt."""
-        attempt = self.attempt
-        attempt.apply(tables)
+        """Write it and its line of the ledger."""
+        line = self.line
+        line.apply(tables)
         if self.unless_from is not None:
             same = Find(self.key, self.showcase, floor=self.unless_from, since=self.unless_since)
             if same.read(tables.flush()) is not None:
@@ -139,14 +139,14 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
             PAGES,
             (
                 self.key,
-                attempt.route,
-                attempt.handle,
+                line.route,
+                line.handle,
                 self.region,
                 self.cursor,
-                attempt.request_id,
-                _bounded(attempt.charged),
-                _bounded(attempt.maybe),
-                attempt.at,
+                line.request_id,
+                _bounded(line.charged),
+                _bounded(line.maybe),
+                line.at,
                 self.decoded,
                 encoding,
                 body,

@@ -65,7 +65,7 @@ async def _demo(creators: int, seed: int, *, quiet: bool) -> ExitCode:
     from asyncsfk.cli._tables import show  # noqa: PLC0415 - loads rich
     from asyncsfk.simulator import Latency, Simulator  # noqa: PLC0415
 
-    watch = EventSummary()
+    summary = EventSummary()
     async with AsyncExitStack() as stack:
         simulator = await stack.enter_async_context(
             Simulator(
@@ -86,18 +86,18 @@ async def _demo(creators: int, seed: int, *, quiet: bool) -> ExitCode:
                 concurrency=_CONCURRENCY,
                 timeout=Timeout(total=_TIMEOUT),
                 max_body_bytes=_LARGEST_BODY,
-                on_event=watch,
+                on_event=summary,
             )
         )
         showcases = await stack.enter_async_context(client.showcases(simulator.handles(creators)))
         if is_shown(quiet=quiet, to_terminal=False):
-            await stack.enter_async_context(live_progress(showcases, watch, total=creators))
+            await stack.enter_async_context(live_progress(showcases, summary, total=creators))
         proof = Proof(simulator)
         async for outcome in showcases:
             proof.check(outcome)
         progress = showcases.progress
     if not quiet:
-        show(progress, watch.pauses, proof)
+        show(progress, summary.pauses, proof)
     return tell_verdict(progress.usage, proof, creators)
 
 

@@ -148,10 +148,10 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
     from asyncsfk.cli._source import HandleFile  # noqa: PLC0415
 
     began = time.time()
-    watch = EventSummary()
+    summary = EventSummary()
     async with AsyncExitStack() as stack:
         # Whatever may be refused, before a file is emptied and before anything is sent.
-        client = await stack.enter_async_context(make_client(client_options, on_event=watch))
+        client = await stack.enter_async_context(make_client(client_options, on_event=summary))
         source = None
         if options.source is not None:
             source = stack.enter_context(HandleFile(options.source))
@@ -169,7 +169,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
                     file.clear()
         harvest = Harvest(output, errors=errors, outcomes=outcomes)
         try:
-            interrupted = await _gather(showcases, harvest, watch, options, source)
+            interrupted = await _gather(showcases, harvest, summary, options, source)
         except asyncio.CancelledError:
             harvest.interrupt()
             interrupted = True
@@ -177,7 +177,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
             harvest.interrupt()
             raise
         finally:
-            harvest.report(showcases.progress, watch, quiet=options.quiet)
+            harvest.report(showcases.progress, summary, quiet=options.quiet)
     if interrupted:
         return tell_interruption(showcases, options, began)
     return tell_end(showcases, harvest, options, began)
@@ -220,7 +220,7 @@ async def _enter_run(
 async def _gather(
     showcases: ShowcaseRun,
     harvest: Harvest,
-    watch: EventSummary,
+    summary: EventSummary,
     options: FetchOptions,
     source: HandleFile | None,
 ) -> bool:
@@ -237,13 +237,13 @@ async def _gather(
         if not shown and not options.quiet:
             tell(notice)
 
-    watch.on_outage = lambda reason: notify(f"{printable(reason)}; trying on.")
+    summary.on_outage = lambda reason: notify(f"{printable(reason)}; trying on.")
     with Interruption(showcases, on_first=lambda: notify(NOTICE)) as interruption:
         try:
             async with AsyncExitStack() as stack:
                 if shown:
                     total = await _total(options, source)
-                    await stack.enter_async_context(live_progress(showcases, watch, total=total))
+                    await stack.enter_async_context(live_progress(showcases, summary, total=total))
                 await _take_pages(showcases, harvest, interruption)
         finally:
             interruption.loop_is_over()

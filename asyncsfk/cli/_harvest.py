@@ -162,17 +162,17 @@ class Harvest:
                     )
                 )
 
-    def report(self, progress: Progress, watch: EventSummary, *, quiet: bool) -> None:
+    def report(self, progress: Progress, summary: EventSummary, *, quiet: bool) -> None:
         """Tell on stderr what it came to."""
         for line in self._told:
             tell(printable(line))
         if self._untold:
             tell(f"... and {self._untold:,} more; --errors FILE keeps them all")
         if not quiet:
-            for line in self._summary(progress, watch):
+            for line in self._summary(progress, summary):
                 tell(printable(line))
 
-    def _summary(self, progress: Progress, watch: EventSummary) -> list[str]:
+    def _summary(self, progress: Progress, summary: EventSummary) -> list[str]:
         usage = progress.usage
         counts = {
             "complete": progress.complete,
@@ -189,6 +189,6 @@ class Harvest:
             most_first = sorted((-count, name) for name, count in self._account_statuses.items())
             empty = ", ".join(f"{-count:,} {name}" for count, name in most_first)
             lines.append(f"Accounts of empty showcases: {empty}")
-        if (rise := watch.rise) is not None:
+        if (rise := summary.rise) is not None:
             lines.append(rise)
         return lines

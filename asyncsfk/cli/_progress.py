@@ -66,20 +66,20 @@ class EventSummary:
 
 @asynccontextmanager
 async def live_progress(
-    run: ShowcaseRun, watch: EventSummary, *, total: int | None
+    run: ShowcaseRun, summary: EventSummary, *, total: int | None
 ) -> AsyncGenerator[None]:
     """Show on stderr, while the body runs, where a run stands; leave nothing behind.
 
     Args:
         run: The run.
-        watch: What its client's events are told to.
+        summary: What its client's events are told to.
         total: How many handles there are, if that is known.
     """
     from rich.console import Console  # noqa: PLC0415 - takes a while, and only terminals need it
     from rich.live import Live  # noqa: PLC0415
 
     def frame() -> RenderableType:
-        return _frame(run, watch, total)
+        return _frame(run, summary, total)
 
     # A thread of rich's would ask the run outside of its loop.
     with Live(
@@ -114,7 +114,7 @@ def is_shown(*, quiet: bool, to_terminal: bool) -> bool:
     return stderr is not None and stderr.isatty() and not quiet and not to_terminal
 
 
-def _frame(run: ShowcaseRun, watch: EventSummary, total: int | None) -> RenderableType:
+def _frame(run: ShowcaseRun, summary: EventSummary, total: int | None) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415 - see above
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -151,16 +151,16 @@ def _frame(run: ShowcaseRun, watch: EventSummary, total: int | None) -> Renderab
     trouble = [
         f"{progress.in_flight:,} in flight of {progress.width:,}",
         f"{usage.retries:,} {'retry' if usage.retries == 1 else 'retries'}",
-        counted(watch.pauses, "pause") + paused,
+        counted(summary.pauses, "pause") + paused,
     ]
     lines: list[RenderableType] = [
         head,
         Text(" · ".join(facts)),
         Text(" · ".join(trouble), style="dim"),
     ]
-    if paused and watch.reason:
+    if paused and summary.reason:
         lines.append(
-            Text(printable(watch.reason), style="yellow", no_wrap=True, overflow="ellipsis")
+            Text(printable(summary.reason), style="yellow", no_wrap=True, overflow="ellipsis")
         )
     if isinstance(run.stopped, RunStoppedError):
         lines.append(Text(NOTICE))

@@ -71,12 +71,12 @@ async def _showcase(
     from asyncsfk.cli._output import LineWriter, cost  # noqa: PLC0415
     from asyncsfk.cli._progress import EventSummary  # noqa: PLC0415
 
-    watch = EventSummary()
+    summary = EventSummary()
     page: ShowcasePage | None = None
     left = max_items
     cut = 0
     code = ExitCode.COMPLETE
-    async with make_client(options, on_event=watch) as client:
+    async with make_client(options, on_event=summary) as client:
         listing = client.showcase(
             handle, region=region, cursor=cursor, max_pages=max_pages, max_items=max_items
         )
@@ -105,8 +105,8 @@ async def _showcase(
     if whereto := _whereto(cursor, page, cut):
         tell(whereto)
     tell(cost(usage))
-    if watch.rise is not None:
-        tell(watch.rise)
+    if summary.rise is not None:
+        tell(summary.rise)
     return code
 
 

@@ -31,11 +31,6 @@ async def client(sim):
         yield client
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "job.sfk"
-
-
 def job(path):
     return Archive(path, durability="normal")
 

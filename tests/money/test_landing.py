@@ -25,31 +25,6 @@ from tests.support import KEY, client_of, failure, http, told
 
 HANDLE = "mrbeast.5products"
 
-begin = asyncio.ensure_future
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "job.sfk"
-
-
-@pytest.fixture
-async def sim():
-    async with Simulator(latency=Latency.fixed(1)) as sim:
-        yield sim
-
-
-@pytest.fixture
-async def client(sim):
-    async with client_of(sim, retry=Retry()) as client:
-        yield client
-
-
-@pytest.fixture
-async def archive(path):
-    async with Archive(path) as archive:
-        yield archive
-
 
 @pytest.mark.parametrize("waits", ["for a place", "to try again"])
 async def test_what_was_not_sent_is_sent_for_nobody(sim, archive, waits):
@@ -59,9 +34,9 @@ async def test_what_was_not_sent_is_sent_for_nobody(sim, archive, waits):
     async with client_of(sim, concurrency=1, retry=Retry()) as client:
         blocker = None
         if waits == "for a place":
-            blocker = begin(client.showcase_page("a.5products"))
+            blocker = asyncio.create_task(client.showcase_page("a.5products"))
             await asyncio.sleep(0.1)
-        call = begin(client.showcase_page("b.5products", archive=archive))
+        call = asyncio.create_task(client.showcase_page("b.5products", archive=archive))
         await asyncio.sleep(0.5 if blocker else 1.5)
         call.cancel()
         async with asyncio.timeout(0.1):
@@ -75,7 +50,10 @@ async def test_what_was_not_sent_is_sent_for_nobody(sim, archive, waits):
 async def test_a_client_that_is_closed_sends_nothing_that_waits(sim, archive):
     """While what was sent lands, what waits for a place is not sent any more."""
     async with client_of(sim, concurrency=1) as client:
-        calls = [begin(client.showcase_page(f"c{n}.5products", archive=archive)) for n in range(3)]
+        calls = [
+            asyncio.create_task(client.showcase_page(f"c{n}.5products", archive=archive))
+            for n in range(3)
+        ]
         await asyncio.sleep(0.5)
     _, *others = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(other) for other in others} == {ClientStateError}
@@ -84,11 +62,11 @@ async def test_a_client_that_is_closed_sends_nothing_that_waits(sim, archive):
 
 async def test_a_stop_at_once_leaves_others_what_lands(sim, client, archive):
     """What was sent for one who has left lands, though another run waits for nothing any more."""
-    call = begin(client.showcase_page(HANDLE, archive=archive))
+    call = asyncio.create_task(client.showcase_page(HANDLE, archive=archive))
     await asyncio.sleep(0.3)
     call.cancel()
     async with client.showcases(["other.5products"]) as run:
-        outcomes = begin(outcomes_of(run))
+        outcomes = asyncio.create_task(outcomes_of(run))
         await asyncio.sleep(0.3)
         run.stop(now=True)
         await outcomes
@@ -110,7 +88,7 @@ async def test_what_is_still_answered_is_not_given_up():
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with Client(KEY, base_url=url, retry=Retry(outage=5)) as client:
-        first = begin(client.showcase_page("a"))
+        first = asyncio.create_task(client.showcase_page("a"))
         await asyncio.sleep(1)
         server.close()
         await failure(client.showcase_page("b"), UnreachableError)
@@ -125,7 +103,7 @@ async def test_who_comes_during_the_grace_of_another_is_not_cut_short(archive):
         Simulator(latency=Latency.fixed(3)) as sim,
         client_of(sim, timeout=Timeout(grace=1)) as client,
     ):
-        first = begin(client.showcase_page(HANDLE, archive=archive))
+        first = asyncio.create_task(client.showcase_page(HANDLE, archive=archive))
         await asyncio.sleep(0.3)
         first.cancel()
         await asyncio.sleep(0.3)
@@ -136,10 +114,10 @@ async def test_who_comes_during_the_grace_of_another_is_not_cut_short(archive):
 
 async def test_an_abandoned_request_keeps_nobody_from_joining_the_next(sim, client):
     """A request that is being abandoned is joined by nobody, and the one after it is, by all."""
-    first = begin(client.showcase_page(HANDLE))
+    first = asyncio.create_task(client.showcase_page(HANDLE))
     await asyncio.sleep(0.5)
     first.cancel()
-    second = begin(client.showcase_page(HANDLE))
+    second = asyncio.create_task(client.showcase_page(HANDLE))
     await asyncio.wait({first})
     third = await client.showcase_page(HANDLE)
     assert (await second).products == third.products
@@ -155,7 +133,7 @@ async def test_one_who_leaves_as_the_answer_comes_takes_it_from_nobody(sim):
             calls[1].cancel()
 
     async with client_of(sim, on_event=on_event) as client:
-        calls += [begin(client.showcase_page(HANDLE)) for _ in range(3)]
+        calls += [asyncio.create_task(client.showcase_page(HANDLE)) for _ in range(3)]
         async with asyncio.timeout(5):
             results = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(results.pop(1), asyncio.CancelledError)
@@ -165,11 +143,11 @@ async def test_one_who_leaves_as_the_answer_comes_takes_it_from_nobody(sim):
 async def test_a_beginner_whose_archive_is_closed_is_no_concern_of_others(sim, archive):
     """Who joined a call that its beginner's archive kept from being sent makes it for itself."""
     async with client_of(sim, concurrency=1) as client:
-        blocker = begin(client.showcase_page("a.5products"))
+        blocker = asyncio.create_task(client.showcase_page("a.5products"))
         await asyncio.sleep(0.1)
-        first = begin(client.showcase_page("b.5products", archive=archive))
+        first = asyncio.create_task(client.showcase_page("b.5products", archive=archive))
         await asyncio.sleep(0.1)
-        joined = begin(client.showcase_page("b.5products"))
+        joined = asyncio.create_task(client.showcase_page("b.5products"))
         await asyncio.sleep(0.1)
         await archive.aclose()
         await failure(first, ArchiveError)
@@ -195,8 +173,8 @@ async def test_what_the_archive_of_who_joined_cannot_take_is_handed_out(path):
     async with told(answer) as (server, client):
         archive = Archive(path)
         await archive.open()
-        first = begin(client.get("/v1/a/b"))
-        joined = begin(client.get("/v1/a/b", archive=archive))
+        first = asyncio.create_task(client.get("/v1/a/b"))
+        joined = asyncio.create_task(client.get("/v1/a/b", archive=archive))
         await asyncio.sleep(0.1)
         await archive.aclose()
         error = await failure(joined, ArchiveError)
@@ -210,9 +188,9 @@ async def test_what_an_archive_cannot_take_is_told_without_the_key(path):
     async with told(answer) as (_, client):
         archive = Archive(path)
         await archive.open()
-        call = begin(client.get("/v1/a/b", archive=archive))
+        call = asyncio.create_task(client.get("/v1/a/b", archive=archive))
         await asyncio.sleep(0.1)
-        closing = begin(archive.aclose())
+        closing = asyncio.create_task(archive.aclose())
         await asyncio.sleep(0.1)
         closing.cancel()
         error = await failure(call, ArchiveError)
@@ -246,7 +224,7 @@ async def test_a_price_that_one_budget_knows_binds_in_the_others():
         Simulator(faults=[Fault.price(3)], latency=Latency.fixed(1)) as sim,
         client_of(sim, concurrency=1) as client,
     ):
-        call = begin(client.showcase_page("a.1products"))
+        call = asyncio.create_task(client.showcase_page("a.1products"))
         await asyncio.sleep(0.5)
         run, (outcome,) = await run_through(client, ["b.1products"], max_credits=2)
         await call
@@ -284,7 +262,7 @@ async def test_a_page_that_another_buys_before_a_run_gets_there(client, path, re
     """A run over a creator of whom nothing was on file finds what a call has bought meanwhile."""
     first = await client.showcase_page("c.70products", region=region)
     async with Archive(path) as archive:
-        call = begin(
+        call = asyncio.create_task(
             client.showcase_page(
                 "c.70products", cursor=first.next_cursor, region=region, archive=archive
             )

@@ -28,18 +28,6 @@ NOW = pytest.mark.parametrize("now", [False, True])
 
 
 @pytest.fixture
-async def sim():
-    async with Simulator(latency=Latency.fixed(1)) as sim:
-        yield sim
-
-
-@pytest.fixture
-async def client(sim):
-    async with client_of(sim, retry=Retry()) as client:
-        yield client
-
-
-@pytest.fixture
 async def archives(tmp_path):
     async with (
         Archive(tmp_path / "one.sfk", durability="normal") as one,
