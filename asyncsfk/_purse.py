@@ -11,8 +11,8 @@ from asyncsfk.errors import ClientStateError
 
 if TYPE_CHECKING:
     from asyncsfk._keep import Keep
+    from asyncsfk._opening import Opening
     from asyncsfk._options import RunOptions
-    from asyncsfk.archive import Archive
     from asyncsfk.usage import Meter
 
 
@@ -24,7 +24,7 @@ class Purse:
         max_credits: The run's ceiling, or a budget that it shares; without it, only the client's
             counts.
         archive: Where its pages are kept.
-        origin: Whose answers those are.
+        base_url: Whose answers those are.
 
     Attributes:
         budget: The run's own ceiling, or the one that it shares, once it is open.
@@ -34,13 +34,13 @@ class Purse:
         self,
         own: Budget,
         max_credits: int | Budget | None,
-        archive: Archive | None,
-        origin: str,
+        archive: Opening | None,
+        base_url: str,
     ) -> None:
         self._own = own
         self._max_credits = max_credits
         self._archive = archive
-        self._origin = origin
+        self._base_url = base_url
         self._keep: Keep | None = None
         self._run_id = 0
         self._has_entered = False
@@ -70,8 +70,9 @@ class Purse:
             self._has_entered = True
             if self._is_closed:
                 raise ClientStateError("the run was closed while it was entered")
-            archive.bind(self._origin)
-            self._keep = archive.keep(max_age=options.max_age, refresh=options.refresh)
+            self._keep = archive.keep(
+                self._base_url, max_age=options.max_age, refresh=options.refresh
+            )
             job = archive.budgets
         own = [self._own]
         if isinstance(max_credits, Budget):

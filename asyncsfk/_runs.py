@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
+    from asyncsfk._opening import Opening
     from asyncsfk._run import ShowcaseRun
     from asyncsfk.archive import Archive
     from asyncsfk.config import Config
@@ -41,7 +42,7 @@ class Runs(Calls):
         handles: Iterable[object] | AsyncIterable[object],
         options: RunOptions,
         max_credits: int | Budget | None,
-        archive: Archive | None,
+        archive: Opening | None,
     ) -> ShowcaseRun:
         """Return a run, yet to be entered; raises where the client is not open."""
 
@@ -119,7 +120,7 @@ class Runs(Calls):
             refresh=refresh,
             restart_stale=restart_stale,
         )
-        return self._make_run(handles, options, max_credits, as_archive(archive))
+        return self._make_run(handles, options, max_credits, as_opening(archive))
 
     async def fetch_showcases(
         self,
@@ -218,7 +219,7 @@ class Runs(Calls):
             ArchiveError: The archive cannot be read, or holds answers of another origin.
             SfkError: The balance could not be had.
         """
-        from asyncsfk._forecast import make_plan  # noqa: PLC0415 - see `as_archive`
+        from asyncsfk._forecast import make_plan  # noqa: PLC0415 - see `as_opening`
 
         check_handles(handles)
         options = self._options(
@@ -230,10 +231,10 @@ class Runs(Calls):
             max_age=max_age,
             refresh=refresh,
         )
-        kept = as_archive(archive)
-        path = None if kept is None else kept.path
+        opening = as_opening(archive)
+        path = None if opening is None else opening.path
         if path is not None:
-            from asyncsfk._origin import check_file_origin  # noqa: PLC0415 - see `as_archive`
+            from asyncsfk._origin import check_file_origin  # noqa: PLC0415 - see `as_opening`
 
             await anyio.to_thread.run_sync(check_file_origin, path, self.config.base_url)
         return await make_plan(options, path, self.config.rate, handles, self.balance)
@@ -253,13 +254,13 @@ class Runs(Calls):
         return options
 
 
-def as_archive(value: Archive | str | os.PathLike[str] | None) -> Archive | None:
-    """Return an archive, or the one at a path."""
+def as_opening(value: Archive | str | os.PathLike[str] | None) -> Opening | None:
+    """Return how an archive, or the one at a path, is written to."""
     if value is None:
         return None
-    from asyncsfk.archive import Archive  # noqa: PLC0415 - loads SQLite, which not all need
+    from asyncsfk.archive import Archive, opening_of  # noqa: PLC0415 - loads SQLite, as not all need
 
-    return value if isinstance(value, Archive) else Archive(value)
+    return opening_of(value if isinstance(value, Archive) else Archive(value))
 
 
 def check_max_credits(value: object) -> None:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-import anyio
 import msgspec
 
 from asyncsfk import _kept
 from asyncsfk._checks import check_seconds, is_path
 from asyncsfk._handles import tiktok_handle
-from asyncsfk._keep import Keep
-from asyncsfk._origin import ORIGIN, check_origin, origin_of
+from asyncsfk._opening import Opening
+from asyncsfk._origin import ORIGIN
 from asyncsfk._store import _scans
 from asyncsfk._store._file import writing
 from asyncsfk._store._schema import reading, shown
-from asyncsfk._store._store import Store
 from asyncsfk._store._sums import Summary, Totals
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
-from asyncsfk.errors import ArchiveError, ClientStateError, InvalidArgumentError
+from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.records import (
     ArchivedPage,
     ArchiveInfo,
@@ -40,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from asyncsfk._store._file import Durability
-    from asyncsfk.budget import Budget
     from asyncsfk.models import Product, ShowcasePage
     from asyncsfk.outcomes import Outcome
     from asyncsfk.usage import Usage
@@ -91,14 +85,7 @@ class Archive:
             raise InvalidArgumentError(f"durability must be full or normal, not {durability!r}")
         check_seconds("wait", wait)
         self._path = Path(path)
-        self._durability: Durability = durability
-        self._wait = wait
-        self._opened: Store | None = None
-        self._leaving: Store | None = None
-        self._budgets: list[Budget] = []
-        self._entering = anyio.Lock()
-        self._runs = 0
-        self._is_opened_by_runs = False
+        self._opening = Opening(self._path, durability, wait)
 
     def __repr__(self) -> str:
         return f"<Archive {str(self._path)!r}, {'open' if self.is_open else 'not open'}>"
@@ -111,7 +98,7 @@ class Archive:
     @property
     def is_open(self) -> bool:
         """Whether calls can write to it."""
-        return self._opened is not None
+        return self._opening.is_open
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -129,14 +116,7 @@ class Archive:
             ArchiveWriteError: It cannot be written.
             ClientStateError: It is open already.
         """
-        if self._opened is not None:
-            raise ClientStateError("the archive is open already")
-        if self._leaving is not None:
-            with suppress(ArchiveError):
-                await self.aclose()
-        store = Store(self._path, durability=self._durability, wait=self._wait)
-        await store.open()
-        self._opened = store
+        await self._opening.open()
 
     async def aclose(self) -> None:
         """Write what is left, and close the file.
@@ -147,18 +127,7 @@ class Archive:
             ArchiveError: The end could not be written; what was committed is there.
             ClientStateError: It was opened in another event loop, which is running.
         """
-        if self._opened is not None:
-            loop = self._opened.loop
-            if loop is not asyncio.get_running_loop() and loop.is_running():
-                raise ClientStateError("the archive was opened in another event loop")
-            self._leaving, self._opened = self._opened, None
-            self._is_opened_by_runs = False
-        if (store := self._leaving) is not None:
-            try:
-                await store.aclose()
-            finally:
-                if self._leaving is store:
-                    self._leaving = None
+        await self._opening.aclose()
 
     # --- reading, with neither client nor network
 
@@ -289,78 +258,18 @@ class Archive:
                 Decoded(row.id).apply(Tables(connection))
                 yield msgspec.structs.replace(page, decoded=True)
 
-    # --- for the calls that use it
 
-    async def enter(self) -> None:
-        """Open it for a run, unless it is open; not for users.
-
-        Raises:
-            ArchiveError: It cannot be opened.
-        """
-        async with self._entering:
-            if self._opened is None:
-                await self.open()
-                self._is_opened_by_runs = True
-            self._runs += 1
-
-    async def leave(self) -> None:
-        """Close it after the last run, if it was opened for one; not for users."""
-        async with self._entering:
-            self._runs -= 1
-            if self._is_opened_by_runs and not self._runs:
-                await self.aclose()
-
-    @property
-    def budgets(self) -> list[Budget]:
-        """The ceilings of the runs that write to it, for all who write to it; not for users."""
-        return self._budgets
-
-    def keep(self, *, max_age: float | None = None, refresh: bool = False) -> Keep:
-        """Return on what terms calls use this archive; not for users.
-
-        Raises:
-            ClientStateError: It is not open.
-        """
-        store = self._store
-        return Keep(
-            store=store,
-            floor=store.last_page + 1 if refresh else 0,
-            since=0.0 if max_age is None else time.time() - max_age,
-        )
-
-    @property
-    def _store(self) -> Store:
-        if self._opened is None:
-            raise ClientStateError("open the archive with `async with` to let calls write to it")
-        if self._opened.loop is not asyncio.get_running_loop():
-            raise ClientStateError("the archive was opened in another event loop")
-        return self._opened
-
-    def bind(self, base_url: str) -> None:
-        """Let it hold the answers of one origin alone; not for users.
-
-        Else a simulator's could be taken for the API's.
-
-        Raises:
-            ArchiveError: It holds another's.
-        """
-        store = self._store
-        known = store.notes.get(ORIGIN)
-        check_origin(self._path, known, base_url)
-        if known is None:
-            store.note_soon(ORIGIN, origin_of(base_url))
-
-
-def check_archive(value: object) -> None:
-    """Refuse what is no archive, such as the path of one.
+def opening_of(archive: object) -> Opening:
+    """Return how calls write to an archive.
 
     Raises:
-        InvalidArgumentError: It is not.
+        InvalidArgumentError: It is no archive, such as the path of one.
     """
-    if not isinstance(value, Archive):
+    if not isinstance(archive, Archive):
         raise InvalidArgumentError(
-            f"a call alone needs an Archive opened with `async with`, not {value!r}"
+            f"a call alone needs an Archive opened with `async with`, not {archive!r}"
         )
+    return archive._opening  # noqa: SLF001 - of this module
 
 
 # Users know it by its public name, in tracebacks too.

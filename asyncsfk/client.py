@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from asyncsfk._opening import Opening
     from asyncsfk._options import RunOptions
     from asyncsfk.archive import Archive
     from asyncsfk.events import Event
@@ -294,19 +295,18 @@ class Client(Runs):
             if max_age is not None or refresh:
                 raise InvalidArgumentError("max_age and refresh mean an archive")
             return Terms(Payer((self._budget,)))
-        from asyncsfk.archive import check_archive  # noqa: PLC0415 - loads SQLite
+        from asyncsfk.archive import opening_of  # noqa: PLC0415 - loads SQLite
 
-        check_archive(archive)
-        archive.bind(self._config.base_url)
-        keep = archive.keep(max_age=max_age, refresh=refresh)
-        return Terms(Payer((self._budget,), None, archive.budgets), keep)
+        opening = opening_of(archive)
+        keep = opening.keep(self._config.base_url, max_age=max_age, refresh=refresh)
+        return Terms(Payer((self._budget,), None, opening.budgets), keep)
 
     def _make_run(
         self,
         handles: Iterable[object] | AsyncIterable[object],
         options: RunOptions,
         max_credits: int | Budget | None,
-        archive: Archive | None,
+        archive: Opening | None,
     ) -> ShowcaseRun:
         parts = self._parts
         parts.caller.require_key(_routes.SHOWCASE)

@@ -51,6 +51,7 @@ LAYERS = [
     "_kept",
     "records",
     "_origin",
+    "_opening",
     "archive",
     "_trail",
     "_listing",
