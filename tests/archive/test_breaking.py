@@ -1,0 +1,158 @@
+"""An archive that breaks, or is closed, under a run: what was bought is told, once, and why it ended."""
+
+import asyncio
+import os
+import sys
+
+import pytest
+
+from asyncsfk import (
+    Archive,
+    ArchiveError,
+    ArchiveWriteError,
+    InsufficientCreditsError,
+    NotFoundError,
+    RunStoppedError,
+    Usage,
+    events,
+)
+from asyncsfk.simulator import Fault
+from tests.archive.support import held, ids
+from tests.support import client_of
+
+
+#: As `os.unlink`, but for the watch that is kept over blocking calls.
+unlink = sys.modules[os.name].unlink
+
+
+def unlink_at_page(path, number):
+    """Give a callback that removes a file once so many pages are committed."""
+    left = number
+
+    def on_event(event):
+        nonlocal left
+        if isinstance(event, events.PageReceived):
+            left -= 1
+            if not left:
+                unlink(path)
+
+    return on_event
+
+
+async def outcomes_of(client, handles, **options):
+    async with client.showcases(handles, concurrency=1, **options) as run:
+        return run, [outcome async for outcome in run]
+
+
+async def test_pages_whose_outcome_cannot_be_kept_are_handed_out(sim, path):
+    """The last thing to be written of a creator cannot be: what was bought is there, with its end."""
+    async with client_of(sim, on_event=unlink_at_page(path, 1)) as client:
+        # One that comes again is no news, though the archive cannot tell.
+        handles = ["a.45products", "b.5products", "a.45products"]
+        run, (first, second) = await outcomes_of(client, handles, archive=path, max_pages=1)
+    assert (first.status, len(first.products)) == ("partial", 20)
+    assert isinstance(first.error, ArchiveWriteError)
+    assert first.error.handle == "a.45products"
+    assert first.next_cursor == first.error.cursor is not None
+    assert (second.status, second.error.usage) == ("skipped", Usage())
+    assert isinstance(second.error, ArchiveWriteError)
+    # Why the second was not tried says nothing of the first.
+    assert (second.error.handle, second.error.cursor) == ("b.5products", None)
+    assert (run.stopped.handle, run.stopped.cursor) == (None, None)
+    assert run.usage.charged == sim.ledger.charged == 1
+
+
+async def test_the_last_outcome_that_cannot_be_kept_stops_the_run(sim, path):
+    """A run says that its archive broke, though nothing was to come any more."""
+    async with client_of(sim, on_event=unlink_at_page(path, 1)) as client:
+        run, _ = await outcomes_of(client, ["a.5products"], archive=path)
+    assert isinstance(run.stopped, ArchiveWriteError)
+
+
+async def test_what_ended_a_creator_before_its_outcome_could_not_be_kept(sim, path):
+    """A creator that had failed by itself keeps its own reason; the run ends by the archive."""
+    sim.faults = [Fault.status(404, handles=["gone"])]
+    archive = Archive(path)
+
+    def on_event(event):
+        if isinstance(event, events.RequestFinished) and event.status == 404:
+            unlink(path)
+
+    async with client_of(sim, on_event=on_event) as client, archive:
+        _, (gone, other) = await outcomes_of(client, ["gone", "a.5products"], archive=archive)
+    assert isinstance(gone.error, NotFoundError | ArchiveWriteError)
+    assert gone.status == "failed"
+    assert isinstance(other.error, ArchiveWriteError)
+
+
+async def test_a_handle_that_comes_again_after_the_archive_was_closed(sim, path):
+    """Of what the archive could not be asked, each has one outcome, and nothing is bought."""
+    archive, done = Archive(path), asyncio.Event()
+
+    def on_event(event):
+        if isinstance(event, events.HandleFinished):
+            done.set()
+
+    async def handles():
+        yield "a.5products"
+        await done.wait()
+        await archive.aclose()
+        for handle in ("b.5products", "b.5products", "c.5products", "b.5products"):
+            yield handle
+
+    async with client_of(sim, on_event=on_event) as client, archive:
+        run, (first, *others) = await outcomes_of(client, handles(), archive=archive)
+    assert first.status == "complete"
+    assert [other.handle for other in others] == ["b.5products", "c.5products"]
+    assert [other.error.handle for other in others] == ["b.5products", "c.5products"]
+    assert {(other.status, type(other.error)) for other in others} == {("skipped", ArchiveError)}
+    assert (run.progress.started, run.progress.duplicates) == (3, 2)
+    assert sim.ledger.requests == 1
+
+
+async def test_a_list_keeps_what_was_had_before_the_archive_was_closed(sim, path):
+    """In a list of results the first outcome of a handle counts, not what came when it was over."""
+    archive, closing = Archive(path), []
+
+    def on_event(event):
+        if isinstance(event, events.HandleFinished) and not closing:
+            closing.append(asyncio.create_task(archive.aclose()))
+
+    async with client_of(sim, on_event=on_event) as client, archive:
+        handles = ["a.5products", "b.5products", "a.5products"]
+        outcomes = await client.fetch_showcases(handles, archive=archive, concurrency=1)
+    assert [outcome.status for outcome in outcomes] == ["complete", "skipped", "complete"]
+    assert sim.ledger.requests == 1
+    await closing[0]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_the_first_reason_counts(sim, path, kept):
+    """What ended the run is told to all who come after, whatever else happens."""
+    sim.faults = [Fault.status(402, handles=["poor"])]
+    async with (
+        client_of(sim) as client,
+        client.showcases(
+            ["slow.45products", "poor", "late"], concurrency=2, archive=path if kept else None
+        ) as run,
+    ):
+        outcomes = {}
+        async for outcome in run:
+            outcomes[outcome.handle] = outcome
+            run.stop()
+    slow = outcomes["slow.45products"]
+    assert slow.status == "partial"
+    assert isinstance(slow.error, InsufficientCreditsError)
+    assert not isinstance(slow.error, RunStoppedError)
+    assert (slow.error.handle, slow.error.usage) == ("slow.45products", Usage())
+    assert slow.next_cursor is not None
+    assert run.stopped.handle is None
+
+
+async def test_what_could_not_be_told_of_a_showcase_is_there_the_next_time(sim, client, path):
+    """Pages whose outcome never came to the file are found by the next run, which adds it."""
+    await outcomes_of(client, ["a.45products"], archive=path, max_pages=1)
+    _, (outcome,) = await outcomes_of(client, ["a.45products"], archive=path)
+    assert sim.ledger.requests == 3
+    (told,) = await held(path, "outcomes")
+    assert (told.status, ids(told)) == ("complete", ids(outcome))
