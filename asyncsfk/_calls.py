@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from asyncsfk import _routes
-from asyncsfk._checks import check_token
+from asyncsfk._checks import check_token, region_code
 from asyncsfk._handles import instagram_handle, tiktok_handle
 from asyncsfk.models import Balance, InstagramLookup, TikTokLookup, Whoami
 
@@ -22,21 +22,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Keeping(TypedDict, total=False):
-    """How a call uses an archive; every call that costs takes these.
-
-    Attributes:
-        archive: An open `Archive`: an answer that it holds is taken from there, at no cost, and
-            one that is bought is committed to it before the call returns.
-        max_age: Seconds; an answer that is older is bought afresh.
-        refresh: Buy afresh whatever the archive holds.
-    """
-
-    archive: Archive | None
-    max_age: float | None
-    refresh: bool
-
-
 class Calls(ABC):
     """What can be asked of the API through an open client."""
 
@@ -47,7 +32,7 @@ class Calls(ABC):
 
     @abstractmethod
     def _terms(
-        self, *, archive: Archive | None = None, max_age: float | None = None, refresh: bool = False
+        self, archive: Archive | None = None, max_age: float | None = None, refresh: bool = False
     ) -> Terms:
         """Return the terms of a call alone; raises at unusable arguments."""
 
@@ -57,7 +42,9 @@ class Calls(ABC):
         *,
         cursor: str | None = None,
         region: str | None = None,
-        **keeping: Unpack[Keeping],
+        archive: Archive | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> ShowcasePage:
         """Fetch one page of a creator's showcase: one credit.
 
@@ -65,7 +52,10 @@ class Calls(ABC):
             handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
             cursor: `ShowcasePage.next_cursor` of the page before; ``None`` is the first page.
             region: A country code, e.g. ``US``, to see prices and products as there.
-            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
+            archive: An open `Archive`: an answer that it holds is taken from there, at no cost, and
+                one that is bought is committed to it before the call returns.
+            max_age: Seconds; an archived answer that is older is bought afresh.
+            refresh: Buy afresh whatever the archive holds.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
@@ -73,8 +63,8 @@ class Calls(ABC):
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
-        name = _checked(handle, cursor=cursor, region=region)
-        terms = self._terms(**keeping)
+        name, region = _checked(handle, cursor, region)
+        terms = self._terms(archive, max_age, refresh)
         return await self._api.showcase_page(name, terms, cursor=cursor, region=region)
 
     def showcase(
@@ -85,7 +75,9 @@ class Calls(ABC):
         cursor: str | None = None,
         max_pages: int | None = None,
         max_items: int | None = None,
-        **keeping: Unpack[Keeping],
+        archive: Archive | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> Listing[ShowcasePage, Product, str]:
         """Return a creator's showcase to be iterated: one credit a page.
 
@@ -99,29 +91,41 @@ class Calls(ABC):
             cursor: Where to begin: the ``cursor`` of an error, the ``next_cursor`` of a page.
             max_pages: Pages to fetch at most; each costs a credit, and a retry can cost another.
             max_items: Products to hand out at most.
-            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`. With an archive an
-                iteration goes on where an earlier one ended.
+            archive: Same as in `showcase_page`; an iteration goes on where an earlier one
+                ended.
+            max_age: Same as in `showcase_page`.
+            refresh: Same as in `showcase_page`.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
+        name, region = _checked(handle, cursor, region)
         return self._api.showcase(
-            _checked(handle, cursor=cursor, region=region),
-            self._terms(**keeping),
+            name,
+            self._terms(archive, max_age, refresh),
             region=region,
             cursor=cursor,
             max_pages=max_pages,
             max_items=max_items,
         )
 
-    async def tiktok_profile(self, handle: str, **keeping: Unpack[Keeping]) -> TikTokLookup:
+    async def tiktok_profile(
+        self,
+        handle: str,
+        *,
+        archive: Archive | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
+    ) -> TikTokLookup:
         """Look a TikTok creator up: one credit, found or not.
 
         Args:
             handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
-            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
+            archive: Same as in `showcase_page`.
+            max_age: Same as in `showcase_page`.
+            refresh: Same as in `showcase_page`.
 
         Raises:
             InvalidArgumentError: The handle is unusable; nothing was sent.
@@ -130,14 +134,23 @@ class Calls(ABC):
         Source: ``GET /v1/tiktok/profiles/{handle}``.
         """
         request = _routes.tiktok_profile(tiktok_handle(handle))
-        return await self._api.answer(request, TikTokLookup, self._terms(**keeping))
+        return await self._api.answer(request, TikTokLookup, self._terms(archive, max_age, refresh))
 
-    async def instagram_profile(self, handle: str, **keeping: Unpack[Keeping]) -> InstagramLookup:
+    async def instagram_profile(
+        self,
+        handle: str,
+        *,
+        archive: Archive | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
+    ) -> InstagramLookup:
         """Look an Instagram account up: one credit, found or not.
 
         Args:
             handle: ``mrbeast``, ``@mrbeast`` or the profile's URL.
-            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
+            archive: Same as in `showcase_page`.
+            max_age: Same as in `showcase_page`.
+            refresh: Same as in `showcase_page`.
 
         Raises:
             InvalidArgumentError: The handle is unusable; nothing was sent.
@@ -146,7 +159,9 @@ class Calls(ABC):
         Source: ``GET /v1/instagram/profiles/{handle}``.
         """
         request = _routes.instagram_profile(instagram_handle(handle))
-        return await self._api.answer(request, InstagramLookup, self._terms(**keeping))
+        return await self._api.answer(
+            request, InstagramLookup, self._terms(archive, max_age, refresh)
+        )
 
     async def product_reviews(
         self,
@@ -155,7 +170,9 @@ class Calls(ABC):
         url: str | None = None,
         region: str | None = None,
         page: int | None = None,
-        **keeping: Unpack[Keeping],
+        archive: Archive | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> ReviewPage:
         """Fetch one page of a product's reviews: one credit.
 
@@ -164,7 +181,9 @@ class Calls(ABC):
             url: The product's URL, at most 4096 characters.
             region: A country code, e.g. ``US``.
             page: The page's number, from 1.
-            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
+            archive: Same as in `showcase_page`.
+            max_age: Same as in `showcase_page`.
+            refresh: Same as in `showcase_page`.
 
         Raises:
             InvalidArgumentError: An argument is missing or unusable; nothing was sent.
@@ -173,7 +192,7 @@ class Calls(ABC):
         Source: ``GET /v1/tiktok/products/reviews``.
         """
         request = _routes.reviews(product_id=product_id, url=url, region=region, page=page)
-        return await self._api.review_page(request, self._terms(**keeping))
+        return await self._api.review_page(request, self._terms(archive, max_age, refresh))
 
     def reviews(
         self,
@@ -184,7 +203,9 @@ class Calls(ABC):
         page: int | None = None,
         max_pages: int | None = None,
         max_items: int | None = None,
-        **keeping: Unpack[Keeping],
+        archive: Archive | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> Listing[ReviewPage, Review, int]:
         """Return a product's reviews to be iterated, as `showcase`: one credit a page.
 
@@ -195,7 +216,9 @@ class Calls(ABC):
             page: The number of the page to begin with.
             max_pages: Pages to fetch at most; each costs a credit, and a retry can cost another.
             max_items: Reviews to hand out at most.
-            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
+            archive: Same as in `showcase_page`.
+            max_age: Same as in `showcase_page`.
+            refresh: Same as in `showcase_page`.
 
         Raises:
             InvalidArgumentError: An argument is missing or unusable; nothing was sent.
@@ -203,7 +226,7 @@ class Calls(ABC):
         Source: ``GET /v1/tiktok/products/reviews``.
         """
         return self._api.reviews(
-            self._terms(**keeping),
+            self._terms(archive, max_age, refresh),
             product_id=product_id,
             url=url,
             region=region,
@@ -250,7 +273,9 @@ class Calls(ABC):
         *,
         params: Mapping[str, Param] | None = None,
         price: int = 1,
-        **keeping: Unpack[Keeping],
+        archive: Archive | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> Reply[Any]: ...
     @overload
     async def get(
@@ -260,7 +285,9 @@ class Calls(ABC):
         params: Mapping[str, Param] | None = None,
         type: type[T],
         price: int = 1,
-        **keeping: Unpack[Keeping],
+        archive: Archive | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> Reply[T]: ...
     @overload
     async def get(
@@ -270,7 +297,9 @@ class Calls(ABC):
         params: Mapping[str, Param] | None = None,
         type: Any,  # noqa: ANN401 - a union and the like
         price: int = 1,
-        **keeping: Unpack[Keeping],
+        archive: Archive | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> Reply[Any]: ...
     async def get(
         self,
@@ -279,7 +308,9 @@ class Calls(ABC):
         params: Mapping[str, Param] | None = None,
         type: Any = Any,  # noqa: A002 - msgspec's own word for it
         price: int = 1,
-        **keeping: Unpack[Keeping],
+        archive: Archive | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> Reply[Any]:
         """Call any other route of the API, under the same guarantees.
 
@@ -294,17 +325,18 @@ class Calls(ABC):
                 msgspec knows; plain JSON data without it.
             price: What the route charges at most, in credits; so much is reserved of a ceiling, and
                 at 0 such a call is sent at the ceiling, too, unless the route was seen to charge.
-            keeping: ``archive``, ``max_age``, ``refresh``: see `Keeping`.
+            archive: Same as in `showcase_page`.
+            max_age: Same as in `showcase_page`.
+            refresh: Same as in `showcase_page`.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
             SfkError: The call failed.
         """
         request = _routes.other(path, params, type, price)
-        return await self._api.reply(request, self._terms(**keeping))
+        return await self._api.reply(request, self._terms(archive, max_age, refresh))
 
 
-def _checked(handle: str, *, cursor: str | None, region: str | None) -> str:
+def _checked(handle: str, cursor: str | None, region: str | None) -> tuple[str, str | None]:
     check_token("cursor", cursor)
-    check_token("region", region)
-    return tiktok_handle(handle)
+    return tiktok_handle(handle), region_code(region)

@@ -68,6 +68,16 @@ def check_token(name: str, value: object) -> None:
         raise InvalidArgumentError(f"{name} is no Unicode text: {error}") from error
 
 
+def region_code(value: object) -> str | None:
+    """Return a country code in capitals: the one form that it is sent, and archived, in.
+
+    Raises:
+        InvalidArgumentError: It is unusable.
+    """
+    check_token("region", value)
+    return value.upper() if isinstance(value, str) else None
+
+
 def is_path(value: object) -> bool:
     """Tell if something can be the path of a file."""
     return isinstance(value, os.PathLike) or (isinstance(value, str) and bool(value))

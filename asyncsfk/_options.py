@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from asyncsfk._checks import check_limit, check_seconds, check_token
+from asyncsfk._checks import check_limit, check_seconds, region_code
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +25,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     restart_stale: bool = False
 
     def __post_init__(self) -> None:
-        check_token("region", self.region)
+        msgspec.structs.force_setattr(self, "region", region_code(self.region))
         check_limit("concurrency", self.concurrency)
         check_limit("max_pages", self.max_pages)
         if self.max_age is not None:

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from asyncsfk._checks import check_count, check_mapping, check_token
+from asyncsfk._checks import check_count, check_mapping, check_token, region_code
 from asyncsfk._messages import Envelope, Request
 from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.models import Balance, Health, InstagramLookup, TikTokLookup, Whoami
@@ -106,8 +106,9 @@ def reviews(
     """
     if product_id is None and url is None:
         raise InvalidArgumentError("reviews need a product_id, a url, or both")
-    for name, text in (("product_id", product_id), ("url", url), ("region", region)):
-        check_token(name, text)
+    check_token("product_id", product_id)
+    check_token("url", url)
+    region = region_code(region)
     if url is not None and len(url) > _MAX_URL:
         raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
     if page is not None:
@@ -175,8 +176,9 @@ def _showcase_at(path: str, params: Mapping[str, Param]) -> Request | None:
     cursor, region = params.get("cursor"), params.get("region")
     if match is None or not isinstance(cursor, str | None) or not isinstance(region, str | None):
         return None
+    region = region_code(region)
     page = showcase(match[1], cursor=cursor, region=region)
-    ordered = {name: params[name] for name in sorted(params)}
+    ordered = {name: params[name] for name in sorted(params)} | {"region": region}
     return page if page.target == path + _query(ordered) else None
 
 

@@ -287,7 +287,7 @@ class Client(Runs):
         return self._parts.api
 
     def _terms(
-        self, *, archive: Archive | None = None, max_age: float | None = None, refresh: bool = False
+        self, archive: Archive | None = None, max_age: float | None = None, refresh: bool = False
     ) -> Terms:
         if max_age is not None:
             check_seconds("max_age", max_age)

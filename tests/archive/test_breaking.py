@@ -20,7 +20,6 @@ from asyncsfk.simulator import Fault
 from tests.archive.support import held, ids
 from tests.support import client_of
 
-
 #: As `os.unlink`, but for the watch that is kept over blocking calls.
 unlink = sys.modules[os.name].unlink
 
