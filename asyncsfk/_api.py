@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 
 from asyncsfk import _reading, _routes
-from asyncsfk._answer import placed
 from asyncsfk._listing import Listing
 from asyncsfk._paging import Chain
+from asyncsfk._result import placed
 from asyncsfk._trail import Trail
 from asyncsfk.errors import BadRequestError, PaginationError, SfkError
 from asyncsfk.events import PageReceived

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from asyncsfk import _wire
-from asyncsfk._answer import CallResult
 from asyncsfk._keep import line_of
 from asyncsfk._outage import Outage
+from asyncsfk._result import CallResult
 from asyncsfk._retry import Failure, failure_of
 from asyncsfk._turns import Turns
 from asyncsfk.budget import reserve_all

@@ -12,10 +12,10 @@ import anyio
 import msgspec
 
 from asyncsfk import _wire
-from asyncsfk._answer import CallResult, placed, priced, shared
 from asyncsfk._flight import Landing, SingleFlight
 from asyncsfk._keep import line_of
 from asyncsfk._messages import Received
+from asyncsfk._result import CallResult, placed, priced, shared
 from asyncsfk._retry import Failure, RetryQuota, Stop, decide, failure_of
 from asyncsfk.config import KEY_VARIABLE
 from asyncsfk.errors import (

@@ -26,8 +26,8 @@ class Opening:
 
     Args:
         path: Where the file is, or will be made.
-        durability: As of `Archive`.
-        wait: As of `Archive`.
+        durability: Same as in `Archive`.
+        wait: Same as in `Archive`.
 
     Attributes:
         path: Where the file is.

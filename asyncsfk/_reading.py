@@ -28,7 +28,7 @@ def showcase_page(
     number: int,
     api_key: ApiKey | None = None,
 ) -> ShowcasePage:
-    """Return a page of a showcase, with the ``key`` struck out of where it leads."""
+    """Return a page of a showcase, with the key struck out of where it leads."""
     data: ShowcaseData = received.data
     has_more, next_cursor = data.page.has_more, data.page.next_cursor
     if api_key is not None and next_cursor is not None:

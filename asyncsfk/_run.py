@@ -165,7 +165,7 @@ class ShowcaseRun:
             ClientStateError: The iterator of the run's handles cannot close it; `stop` is for that.
         """
         task = asyncio.current_task()
-        if self.employs(task) or self._api.employs(task):
+        if self._employs(task) or self._api.employs(task):
             raise ClientStateError("what a run waits for, such as its handles, can only stop() it")
         if self._entered_at is None:
             return
@@ -176,8 +176,8 @@ class ShowcaseRun:
                 self._stream.cancel()
         await self._closing()
 
-    def employs(self, task: asyncio.Task[Any] | None) -> bool:
-        """Tell whether a task pulls the run's handles; not for users."""
+    def _employs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Tell whether a task pulls the run's handles."""
         return self._stream is not None and self._stream.employs(task)
 
     async def _close(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
-from asyncsfk import _kept
+from asyncsfk import _replay
 from asyncsfk._checks import check_seconds, is_path
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._opening import Opening
@@ -175,7 +175,7 @@ class Archive:
         """
         with reading(self._path) as connection:
             for showcase in _scans.showcases(connection):
-                yield _kept.outcome(connection, showcase)
+                yield _replay.outcome(connection, showcase)
 
     def errors(self) -> Iterator[Outcome]:
         """Iterate what became of each creator that is not complete, without products.
@@ -186,7 +186,7 @@ class Archive:
         with reading(self._path) as connection:
             for showcase in _scans.showcases(connection):
                 if showcase.status != "complete":
-                    yield _kept.outcome(connection, showcase, products=False)
+                    yield _replay.outcome(connection, showcase, products=False)
 
     def products(self) -> Iterator[tuple[str, Product]]:
         """Iterate all products, each with its creator's handle, a page at a time in memory.
@@ -211,7 +211,7 @@ class Archive:
         name = None if handle is None else tiktok_handle(handle)
         with reading(self._path) as connection:
             for showcase in _scans.showcases(connection, name):
-                yield from _kept.pages(connection, showcase)
+                yield from _replay.pages(connection, showcase)
 
     def pages(self) -> Iterator[ArchivedPage]:
         """Iterate every answer that was ever kept, of whatever route, in the order of coming.
@@ -253,7 +253,7 @@ class Archive:
                 page = page_of(row)
                 try:
                     page.decode(max_body_bytes=max_body_bytes)
-                except _kept.CANNOT_DECODE:
+                except _replay.CANNOT_DECODE:
                     continue
                 Decoded(row.id).apply(Tables(connection))
                 yield msgspec.structs.replace(page, decoded=True)

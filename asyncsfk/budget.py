@@ -84,7 +84,7 @@ class Budget:
         """Credits that can still be reserved; ``None`` if there is no ceiling."""
         return None if self._max is None else max(0, self._max - self._taken)
 
-    def price(self, credits: int, route: str) -> int:  # noqa: A002 - the API's word
+    def price(self, credits: int, route: str) -> int:
         """Return the most that a request should cost, by what its route was last seen to cost.
 
         Args:
@@ -93,7 +93,7 @@ class Budget:
         """
         return max(credits, self._prices.get(route, 0))
 
-    def reserve(self, credits: int, *, route: str = "") -> Reservation | None:  # noqa: A002 - the API's word
+    def reserve(self, credits: int, *, route: str = "") -> Reservation | None:
         """Set credits aside for one request, at once.
 
         Args:
@@ -112,12 +112,12 @@ class Budget:
         check_count("credits", credits, least=0)
         return self._reserve(credits, route)
 
-    async def room(self, credits: int, *, route: str = "") -> None:  # noqa: A002 - the API's word
+    async def room(self, credits: int, *, route: str = "") -> None:
         """Wait until it is worth while to `reserve` so many credits again.
 
         Args:
-            credits: As of `reserve`.
-            route: As of `reserve`.
+            credits: Same as in `reserve`.
+            route: Same as in `reserve`.
         """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
@@ -136,7 +136,7 @@ class Budget:
         # Whoever was called may leave the room to others: another of its budgets is in the way.
         waiter.get_loop().call_soon(self._call_next)
 
-    def _reserve(self, credits: int, route: str) -> Reservation | None:  # noqa: A002 - the API's word
+    def _reserve(self, credits: int, route: str) -> Reservation | None:
         with self._lock:
             price = self.price(credits, route)
             if price and self._max is not None and self._taken + price > self._max:
@@ -192,7 +192,7 @@ class Budget:
         """Wake those who waited longest, as many as there is room for, or none any more."""
         spare = 0 if self._max is None else self._max - self._taken
         while self._waiting:
-            credits, route, waiter = self._waiting[0]  # noqa: A001 - the API's word
+            credits, route, waiter = self._waiting[0]
             price = self.price(credits, route)
             if price > spare and not self._is_out_of_reach(price):
                 return
@@ -219,7 +219,7 @@ class Reservation:
 
     __slots__ = ("_budget", "credits", "route")
 
-    def __init__(self, budget: Budget, credits: int, route: str) -> None:  # noqa: A002 - the API's word
+    def __init__(self, budget: Budget, credits: int, route: str) -> None:
         self._budget = budget
         self.credits = credits
         self.route = route
@@ -289,7 +289,7 @@ class Reservations:
 
 async def reserve_all(
     budgets_of: Callable[[], Sequence[Budget]],
-    credits: int,  # noqa: A002 - the API's word
+    credits: int,
     route: str,
 ) -> Reservations:
     """Reserve credits in all of some budgets; wait where others' reservations are in the way.

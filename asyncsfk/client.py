@@ -13,13 +13,13 @@ from aiolimiter import AsyncLimiter
 from asyncsfk import _routes
 from asyncsfk._api import Api, Terms
 from asyncsfk._attempt import Attempts
+from asyncsfk._bulk_calls import BulkCalls
 from asyncsfk._call import Caller
 from asyncsfk._checks import check_seconds, is_callback
 from asyncsfk._gate import Gate
 from asyncsfk._payer import Payer
 from asyncsfk._purse import Purse
 from asyncsfk._run import ShowcaseRun
-from asyncsfk._runs import Runs
 from asyncsfk._shield import Closing
 from asyncsfk._transport import Transport, check_session
 from asyncsfk.budget import Budget
@@ -62,7 +62,7 @@ class _Open(NamedTuple):
     api: Api
 
 
-class Client(Runs):
+class Client(BulkCalls):
     """An asyncio client of the Social Fetch API.
 
     ::
@@ -189,9 +189,9 @@ class Client(Runs):
 
         Args:
             config: What the client is told.
-            max_credits: As of `Client`.
-            session: As of `Client`.
-            on_event: As of `Client`.
+            max_credits: Same as in `Client`.
+            session: Same as in `Client`.
+            on_event: Same as in `Client`.
 
         Raises:
             ConfigurationError: A setting is unusable.
@@ -254,7 +254,8 @@ class Client(Runs):
                 # One that has ended closes nothing any more: then any other may.
                 raise ClientStateError("the client was opened in another event loop")
             task = asyncio.current_task()
-            if parts.api.employs(task) or any(run.employs(task) for run in self._runs):
+            runs = any(run._employs(task) for run in self._runs)  # noqa: SLF001 - ours
+            if runs or parts.api.employs(task):
                 raise ClientStateError(
                     "what a client waits for cannot close it; a run's handles can stop() the run"
                 )

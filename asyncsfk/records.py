@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from asyncsfk import _kept
+from asyncsfk import _replay
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
 from asyncsfk.usage import Usage
 
@@ -56,7 +56,7 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
             UndecodableError: It cannot be unpacked.
             BodyTooLargeError: It is over ``max_body_bytes``.
         """
-        return _kept.unpacked(self.encoding, self.raw, max_body_bytes)
+        return _replay.unpacked(self.encoding, self.raw, max_body_bytes)
 
     def decode(self, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> Answer:
         """Return it as the call returned it: a `ShowcasePage`, `TikTokLookup`, `Reply`, ...
@@ -68,7 +68,7 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
             UndecodableError: This version cannot decode it either.
             BodyTooLargeError: It is over ``max_body_bytes`` once unpacked.
         """
-        return _kept.decode(
+        return _replay.decode(
             self.route,
             self.encoding,
             self.raw,

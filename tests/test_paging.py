@@ -55,7 +55,7 @@ async def test_a_showcase_is_iterated_by_product_by_page_and_as_a_list(sim, clie
     ],
     ids=str,
 )
-async def test_limits_bound_what_is_handed_out_and_paid(sim, client, limits, products, credits):  # noqa: A002
+async def test_limits_bound_what_is_handed_out_and_paid(sim, client, limits, products, credits):
     """max_pages bounds the credits, max_items the products, and neither pays a page too many."""
     truth = sim.showcase(HANDLE)[:products]
     assert plain(await client.showcase(HANDLE, **limits).collect()) == truth

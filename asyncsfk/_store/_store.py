@@ -197,11 +197,11 @@ class Store:
 
     # --- what may be charged while nobody can tell
 
-    def price(self, credits: int, route: str) -> int:  # noqa: A002 - the API's word
+    def price(self, credits: int, route: str) -> int:
         """Return the most that a request should cost, by what the file says of its route."""
         return max(credits, self._file.prices.get(route, 0))
 
-    async def expose(self, credits: int) -> Exposed:  # noqa: A002 - the API's word
+    async def expose(self, credits: int) -> Exposed:
         """Put on file, before a request is sent, that it may be charged, should we die.
 
         What is on file covers some more requests than there are, so that few have to wait. Once

@@ -33,7 +33,7 @@ class Exposed:
 
     __slots__ = ("credits",)
 
-    def __init__(self, credits: int) -> None:  # noqa: A002 - the API's word
+    def __init__(self, credits: int) -> None:
         self.credits = credits
 
 
@@ -246,7 +246,7 @@ class Decoded(msgspec.Struct, frozen=True):
         tables.flush().execute("UPDATE page SET decoded = 1 WHERE id = ?", (self.id,))
 
 
-def _bounded(credits: int) -> int:  # noqa: A002 - the API's word
+def _bounded(credits: int) -> int:
     """Return a number of credits that SQLite can hold, and add up: the API's have no bound."""
     return min(credits, _MOST)
 

@@ -17,7 +17,7 @@ def main() -> None:
         )
         sys.exit(2)
     try:
-        from asyncsfk.cli._app import app  # noqa: PLC0415 - needs what may be missing
+        from asyncsfk.cli._app import app
 
         app.main(prog_name="asyncsfk")
     except KeyboardInterrupt:

@@ -39,8 +39,8 @@ def archive() -> None:
 @_file_argument
 def info(file: str) -> None:
     """Print what an archive holds and what it has cost, as JSON."""
-    from asyncsfk import Archive, ArchiveError  # noqa: PLC0415 - loads aiohttp
-    from asyncsfk.cli._output import indented  # noqa: PLC0415
+    from asyncsfk import Archive, ArchiveError
+    from asyncsfk.cli._output import indented
 
     try:
         known = Archive(file).info()
@@ -54,8 +54,8 @@ def info(file: str) -> None:
 @_output_option
 def products(file: str, output: str) -> None:
     """Print every product, as the lines that fetch writes."""
-    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
-    from asyncsfk.cli._output import page_lines  # noqa: PLC0415
+    from asyncsfk import Archive
+    from asyncsfk.cli._output import page_lines
 
     def lines() -> Iterator[bytes]:
         first = 1
@@ -76,8 +76,8 @@ def errors(file: str, output: str) -> None:
     The lines are those of fetch --errors. A creator that was under way when the archive was last
     written is partial.
     """
-    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
-    from asyncsfk.cli._output import outcome_line  # noqa: PLC0415
+    from asyncsfk import Archive
+    from asyncsfk.cli._output import outcome_line
 
     _stream(file, output, map(outcome_line, Archive(file).errors()))
 
@@ -87,8 +87,8 @@ def errors(file: str, output: str) -> None:
 @_output_option
 def ledger(file: str, output: str) -> None:
     """Print each request and what it cost, in the order of their ends."""
-    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
-    from asyncsfk.cli._output import json_line  # noqa: PLC0415
+    from asyncsfk import Archive
+    from asyncsfk.cli._output import json_line
 
     _stream(file, output, (json_line(_plain(entry)) for entry in Archive(file).ledger()))
 
@@ -113,8 +113,8 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
 
     Exits with 1 if there is something left that cannot be decoded.
     """
-    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
-    from asyncsfk.cli._output import counted  # noqa: PLC0415
+    from asyncsfk import Archive
+    from asyncsfk.cli._output import counted
 
     kept = Archive(file)
     decoded = 0
@@ -132,8 +132,8 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
 
 
 def _salvaged_lines(file: str, page: ArchivedPage, max_body_bytes: int) -> Iterator[bytes]:
-    from asyncsfk import ShowcasePage  # noqa: PLC0415 - loads the models
-    from asyncsfk.cli._output import json_line, page_lines  # noqa: PLC0415
+    from asyncsfk import ShowcasePage
+    from asyncsfk.cli._output import json_line, page_lines
 
     answer = page.decode(max_body_bytes=max_body_bytes)
     if isinstance(answer, ShowcasePage):
@@ -144,7 +144,7 @@ def _salvaged_lines(file: str, page: ArchivedPage, max_body_bytes: int) -> Itera
 
 def _first_position(file: str, page: ShowcasePage) -> int | None:
     """Return where on its showcase a page's first product stands, if the archive knows."""
-    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk import Archive
 
     position = 1
     for other in Archive(file).showcase_pages(page.handle):
@@ -162,8 +162,8 @@ def _stream(file: str, output: str, lines: Iterable[bytes]) -> None:
         UnusableArchiveError: It cannot be read; the output was not touched.
         ArchiveError: It is damaged further on.
     """
-    from asyncsfk import ArchiveError  # noqa: PLC0415 - loads aiohttp
-    from asyncsfk.cli._output import LineWriter, is_same_file  # noqa: PLC0415
+    from asyncsfk import ArchiveError
+    from asyncsfk.cli._output import LineWriter, is_same_file
 
     if output != "-" and is_same_file(file, output):
         raise click.UsageError("FILE and -o name the same file")
@@ -190,7 +190,7 @@ def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 def _plain(value: msgspec.Struct) -> dict[str, object]:
     """Return a record as JSON data, named in the manner of all the others."""
-    import msgspec  # noqa: PLC0415 - loads more than --help needs
+    import msgspec
 
     told: dict[str, object] = msgspec.to_builtins(value)
     return {_camel(name): item for name, item in told.items()}

@@ -47,7 +47,7 @@ def demo(creators: int, seed: int, *, quiet: bool) -> None:
 
 def weather(chance: float) -> tuple[Fault, ...]:
     """Return the faults of the demo: every kind there is, each this likely."""
-    from asyncsfk.simulator import Fault  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk.simulator import Fault
 
     return (
         # Each of these pauses the client, so there are just enough of them to be seen.
@@ -59,11 +59,11 @@ def weather(chance: float) -> tuple[Fault, ...]:
 
 
 async def _demo(creators: int, seed: int, *, quiet: bool) -> ExitCode:
-    from asyncsfk import Client, Timeout  # noqa: PLC0415 - loads aiohttp
-    from asyncsfk.cli._progress import EventSummary, is_shown, live_progress  # noqa: PLC0415
-    from asyncsfk.cli._proof import Proof  # noqa: PLC0415
-    from asyncsfk.cli._tables import show  # noqa: PLC0415 - loads rich
-    from asyncsfk.simulator import Latency, Simulator  # noqa: PLC0415
+    from asyncsfk import Client, Timeout
+    from asyncsfk.cli._progress import EventSummary, is_shown, live_progress
+    from asyncsfk.cli._proof import Proof
+    from asyncsfk.cli._tables import show
+    from asyncsfk.simulator import Latency, Simulator
 
     summary = EventSummary()
     async with AsyncExitStack() as stack:

@@ -14,7 +14,7 @@ from asyncsfk.cli._options import make_client
 
 if TYPE_CHECKING:
     from asyncsfk import Plan
-    from asyncsfk.cli._job import FetchOptions
+    from asyncsfk.cli._fetch_options import FetchOptions
     from asyncsfk.cli._options import ClientOptions
 
 _COVERED: Final = {
@@ -33,9 +33,9 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
     Raises:
         UnusableArchiveError: The archive cannot be read.
     """
-    from asyncsfk import ArchiveError  # noqa: PLC0415 - loads aiohttp
-    from asyncsfk.cli._output import counted  # noqa: PLC0415
-    from asyncsfk.cli._source import HandleFile  # noqa: PLC0415
+    from asyncsfk import ArchiveError
+    from asyncsfk.cli._output import counted
+    from asyncsfk.cli._source import HandleFile
 
     path = options.archive_path
     async with make_client(client_options) as client:
@@ -48,7 +48,7 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
                     max_pages=options.max_pages,
                     verify_empty=options.verify_empty,
                     archive=path,
-                    max_age=options.max_age_seconds(time.time()),
+                    max_age=options.max_age(time.time()),
                     refresh=options.refresh,
                 )
                 spent = _spent(path)
@@ -64,7 +64,7 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
 
 def _spent(path: str | None) -> int:
     """Return what counts towards the ceiling of an archive that there may be."""
-    from asyncsfk import Archive  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk import Archive
 
     if path is None or not Path(path).exists():
         return 0
@@ -73,7 +73,7 @@ def _spent(path: str | None) -> int:
 
 
 def _told(plan: Plan) -> list[str]:
-    from asyncsfk.cli._output import counted  # noqa: PLC0415 - loads more than --help needs
+    from asyncsfk.cli._output import counted
 
     counts = {
         "complete in the archive": plan.complete,

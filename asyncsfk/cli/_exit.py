@@ -83,7 +83,7 @@ class App(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         """Run the command and turn however it ends into an exit code."""
-        from asyncsfk.errors import SfkError  # noqa: PLC0415 - --help gets by without
+        from asyncsfk.errors import SfkError
 
         try:
             return super().invoke(ctx)
@@ -111,7 +111,7 @@ def run(work: Coroutine[Any, Any, ExitCode]) -> None:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return what makes uvloop's event loop, where that is installed: the extra ``fast``."""
     try:
-        import uvloop  # noqa: PLC0415 - --help gets by without
+        import uvloop
 
         for standard in range(3):
             # It would abort the process if it got one of these numbers for a file of its own.
@@ -135,7 +135,7 @@ async def _terminable(work: Coroutine[Any, Any, ExitCode]) -> ExitCode:
 
 def exit_code(error: SfkError) -> ExitCode:
     """Return the exit code of a command that an error ended."""
-    from asyncsfk.errors import (  # noqa: PLC0415 - --help gets by without
+    from asyncsfk.errors import (
         BudgetReachedError,
         ConfigurationError,
         InvalidArgumentError,

@@ -11,9 +11,9 @@ import click
 
 from asyncsfk.cli._age import age
 from asyncsfk.cli._dry_run import dry_run
-from asyncsfk.cli._ending import Repeatable, tell_end, tell_interruption
 from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, printable, run, tell
-from asyncsfk.cli._job import FetchOptions
+from asyncsfk.cli._fetch_end import Repeatable, tell_end, tell_interruption
+from asyncsfk.cli._fetch_options import FetchOptions
 from asyncsfk.cli._options import (
     ClientOptions,
     client_options,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
 
     from asyncsfk import Client, ShowcaseRun
-    from asyncsfk.cli._harvest import Harvest
+    from asyncsfk.cli._fetch_output import Harvest
     from asyncsfk.cli._interrupt import Interruption
     from asyncsfk.cli._progress import EventSummary
     from asyncsfk.cli._source import HandleFile
@@ -108,6 +108,7 @@ def _only(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
 )
 @click.option(
     "--max-age",
+    "since",
     type=age,
     metavar="AGE",
     help="Buy afresh what the archive has had for longer: 90s, 15m, 12h, 7d, or since a time such "
@@ -142,10 +143,10 @@ def fetch(client: ClientOptions, /, **flags: Any) -> None:  # noqa: ANN401 - tho
 
 
 async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCode:
-    from asyncsfk.cli._harvest import Harvest  # noqa: PLC0415 - loads more than --help needs
-    from asyncsfk.cli._output import LineWriter  # noqa: PLC0415
-    from asyncsfk.cli._progress import EventSummary  # noqa: PLC0415
-    from asyncsfk.cli._source import HandleFile  # noqa: PLC0415
+    from asyncsfk.cli._fetch_output import Harvest
+    from asyncsfk.cli._output import LineWriter
+    from asyncsfk.cli._progress import EventSummary
+    from asyncsfk.cli._source import HandleFile
 
     began = time.time()
     summary = EventSummary()
@@ -194,7 +195,7 @@ async def _enter_run(
     Raises:
         UnusableArchiveError: The archive cannot be used.
     """
-    from asyncsfk import Archive, ArchiveError  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk import Archive, ArchiveError
 
     try:
         archive = None
@@ -208,7 +209,7 @@ async def _enter_run(
                 verify_empty=options.verify_empty,
                 max_credits=options.max_credits,
                 archive=archive,
-                max_age=options.max_age_seconds(time.time()),
+                max_age=options.max_age(time.time()),
                 refresh=options.refresh,
                 restart_stale=options.restart_stale,
             )
@@ -228,8 +229,8 @@ async def _gather(
 
     All under the eyes of whoever looks at the terminal.
     """
-    from asyncsfk.cli._interrupt import NOTICE, Interruption  # noqa: PLC0415 - see above
-    from asyncsfk.cli._progress import is_shown, live_progress  # noqa: PLC0415
+    from asyncsfk.cli._interrupt import NOTICE, Interruption
+    from asyncsfk.cli._progress import is_shown, live_progress
 
     shown = is_shown(quiet=options.quiet or is_verbose(), to_terminal=harvest.is_watched)
 

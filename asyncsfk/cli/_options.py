@@ -133,7 +133,7 @@ def make_client(
     Raises:
         ConfigurationError: A setting is unusable or there is no key; nothing was sent.
     """
-    from asyncsfk import Client, ConfigurationError, Timeout  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk import Client, ConfigurationError, Timeout
 
     timeout = Timeout()
     if (seconds := options.timeout) is not None:

@@ -192,7 +192,7 @@ def json_line(value: object) -> bytes:
 
 def pretty(value: msgspec.Struct) -> str:
     """Return an answer as indented JSON."""
-    from asyncsfk import Answer  # noqa: PLC0415 - loads the models
+    from asyncsfk import Answer
 
     if isinstance(value, Answer):
         told = value.to_dict()

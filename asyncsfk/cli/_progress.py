@@ -75,8 +75,8 @@ async def live_progress(
         summary: What its client's events are told to.
         total: How many handles there are, if that is known.
     """
-    from rich.console import Console  # noqa: PLC0415 - takes a while, and only terminals need it
-    from rich.live import Live  # noqa: PLC0415
+    from rich.console import Console
+    from rich.live import Live
 
     def frame() -> RenderableType:
         return _frame(run, summary, total)
@@ -115,10 +115,10 @@ def is_shown(*, quiet: bool, to_terminal: bool) -> bool:
 
 
 def _frame(run: ShowcaseRun, summary: EventSummary, total: int | None) -> RenderableType:
-    from rich.console import Group  # noqa: PLC0415 - see above
-    from rich.progress_bar import ProgressBar  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
 
     progress = run.progress
     usage = progress.usage

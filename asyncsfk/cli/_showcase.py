@@ -67,9 +67,9 @@ async def _showcase(
     max_items: int | None,
     quiet: bool,
 ) -> ExitCode:
-    from asyncsfk import SfkError  # noqa: PLC0415 - --help gets by without
-    from asyncsfk.cli._output import LineWriter, cost  # noqa: PLC0415
-    from asyncsfk.cli._progress import EventSummary  # noqa: PLC0415
+    from asyncsfk import SfkError
+    from asyncsfk.cli._output import LineWriter, cost
+    from asyncsfk.cli._progress import EventSummary
 
     summary = EventSummary()
     page: ShowcasePage | None = None
@@ -118,7 +118,7 @@ def _whereto(cursor: str | None, last: ShowcasePage | None, cut: int) -> str:
         last: The last page that came.
         cut: How many of its products were not printed: behind them they would be left out.
     """
-    from asyncsfk.cli._output import counted  # noqa: PLC0415 - see above
+    from asyncsfk.cli._output import counted
 
     if cut and last is not None:
         begins = (

@@ -54,7 +54,7 @@ def simulate(
     Prints what to export to let every other command, or your program, talk to it. At its end it
     prints what was asked and charged, and exits with 0.
     """
-    from asyncsfk.simulator import Fault, Latency, Simulator  # noqa: PLC0415 - loads aiohttp
+    from asyncsfk.simulator import Fault, Latency, Simulator
 
     try:
         simulator = Simulator(

@@ -11,8 +11,6 @@ from asyncsfk.simulator._words import ADJECTIVES, HOMES, NOUNS
 
 AccountStatus: TypeAlias = Literal["found", "private", "not_found"]
 
-#: More products than this no showcase can be asked to have.
-
 _FORCED_COUNT: Final = re.compile(r"\.([0-9]{1,5})products\Z")
 _MEDIAN: Final = 18
 _SPREAD: Final = 1.2

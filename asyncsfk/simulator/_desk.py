@@ -37,7 +37,7 @@ class _Visit:
         self.request_id = request_id
         self.before = ledger._open(entry)  # noqa: SLF001 - the desk keeps the ledger
 
-    def charge(self, credits: int, fault: str | None) -> None:  # noqa: A002 - the API's word
+    def charge(self, credits: int, fault: str | None) -> None:
         self.entry = replace(self.entry, charged=credits, fault=fault)
         self.ledger._charge(self.entry)  # noqa: SLF001 - the desk keeps the ledger
 
@@ -60,7 +60,7 @@ class Desk:
         ledger: Ledger,
         *,
         api_key: str,
-        credits: int | None,  # noqa: A002 - the API's word
+        credits: int | None,
         max_concurrent: int | None,
         overload_retry_after: str | None,
         gzip: bool,

@@ -211,7 +211,7 @@ class Fault:
         return cls._make("set_cookie", actions.SetCookie(), when)
 
     @classmethod
-    def price(cls, credits: int, **when: Unpack[When]) -> "Fault":  # noqa: A002 - the API's word
+    def price(cls, credits: int, **when: Unpack[When]) -> "Fault":
         """Charge another price than the route's, as `meta` says."""
         return cls._make("price", actions.Price(credits), when)
 

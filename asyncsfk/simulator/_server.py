@@ -68,7 +68,7 @@ class Simulator:
         *,
         api_key: str = "sfk_simulated_0123456789",
         page_size: int = 20,
-        credits: int | None = None,  # noqa: A002 - the API's word
+        credits: int | None = None,
         faults: Iterable[Fault] = (),
         latency: Latency | None = None,
         max_concurrent: int | None = None,
@@ -175,7 +175,7 @@ class Simulator:
         return self._desk.balance
 
     @balance.setter
-    def balance(self, credits: int | None) -> None:  # noqa: A002 - the API's word
+    def balance(self, credits: int | None) -> None:
         self._desk.balance = credits
 
     @property

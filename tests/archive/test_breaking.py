@@ -1,4 +1,4 @@
-"""An archive that breaks, or is closed, under a run: what was bought is told, once, and why it ended."""
+"""An archive that breaks, or is closed, under a run: what was bought is told, once, and why."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ async def outcomes_of(client, handles, **options):
 
 
 async def test_pages_whose_outcome_cannot_be_kept_are_handed_out(sim, path):
-    """The last thing to be written of a creator cannot be: what was bought is there, with its end."""
+    """Where only the end of a creator could not be written, what was bought is there."""
     async with client_of(sim, on_event=unlink_at_page(path, 1)) as client:
         # One that comes again is no news, though the archive cannot tell.
         handles = ["a.45products", "b.5products", "a.45products"]

@@ -43,7 +43,7 @@ class CallResult(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         # It is in frames that tracebacks show, and the API may have echoed the key.
-        return f"<Answer {type(self.result).__name__}>"
+        return f"<CallResult {type(self.result).__name__}>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("result", type(self.result).__name__)]

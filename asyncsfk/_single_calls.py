@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Calls(ABC):
+class SingleCalls(ABC):
     """What can be asked of the API through an open client."""
 
     @property

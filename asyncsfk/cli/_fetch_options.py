@@ -21,7 +21,7 @@ class FetchOptions:
     """What to fetch, and where it goes.
 
     Attributes:
-        max_age: Since when a kept showcase will do, in seconds since 1970.
+        since: Since when a kept showcase will do, in seconds since 1970.
     """
 
     handles: tuple[str, ...]
@@ -36,7 +36,7 @@ class FetchOptions:
     max_pages: int | None
     max_credits: int | None
     verify_empty: bool
-    max_age: float | None
+    since: float | None
     refresh: bool
     restart_stale: bool
     dry_run: bool
@@ -45,7 +45,7 @@ class FetchOptions:
     @property
     def archive_path(self) -> str | None:
         """Where the archive is: beside the output, unless the flags say otherwise."""
-        from asyncsfk.cli._output import is_descriptor  # noqa: PLC0415 - more than --help needs
+        from asyncsfk.cli._output import is_descriptor
 
         if self.no_archive or self.archive is not None:
             return self.archive
@@ -59,9 +59,9 @@ class FetchOptions:
         kept = output if any(map(str.isdigit, output.suffix)) else output.with_suffix("")
         return f"{kept}{_SUFFIX}"
 
-    def max_age_seconds(self, now: float) -> float | None:
-        """Return the same as an age; to be asked just before it is used."""
-        return None if self.max_age is None else max(0.0, now - self.max_age)
+    def max_age(self, now: float) -> float | None:
+        """Return ``since`` as an age in seconds; to be asked just before it is used."""
+        return None if self.since is None else max(0.0, now - self.since)
 
     def check(self) -> None:
         """Refuse flags that do not go together.
@@ -81,7 +81,7 @@ class FetchOptions:
                 )
         if self.archive is not None and self.no_archive:
             raise click.UsageError("--archive and --no-archive contradict each other")
-        if self.refresh and self.max_age is not None:
+        if self.refresh and self.since is not None:
             raise click.UsageError("--refresh buys everything afresh, whatever --max-age says")
         if self.archive_path is None:
             self._check_without_archive()
@@ -99,7 +99,7 @@ class FetchOptions:
 
     def _check_without_archive(self) -> None:
         flags = {
-            "--max-age": self.max_age is not None,
+            "--max-age": self.since is not None,
             "--refresh": self.refresh,
             "--restart-stale": self.restart_stale,
         }
@@ -111,7 +111,7 @@ class FetchOptions:
                 )
 
     def _check_files(self) -> None:
-        from asyncsfk.cli._output import is_same_file  # noqa: PLC0415 - more than --help needs
+        from asyncsfk.cli._output import is_same_file
 
         used: dict[str, str] = {}
         named = {

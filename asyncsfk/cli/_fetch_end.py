@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncsfk import ShowcaseRun
-    from asyncsfk.cli._harvest import Harvest
-    from asyncsfk.cli._job import FetchOptions
+    from asyncsfk.cli._fetch_options import FetchOptions
+    from asyncsfk.cli._fetch_output import Harvest
 
 _PLAIN: Final = (string.ascii_letters + string.digits + " _./-").encode()
 _ARGUMENTS: Final = "asyncsfk.cli.arguments"
@@ -72,7 +72,7 @@ def _tell_of_ceiling(options: FetchOptions, began: float) -> None:
 def _tell_what_is_left(
     run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: float
 ) -> None:
-    from asyncsfk.cli._output import counted  # noqa: PLC0415 - loads more than --help needs
+    from asyncsfk.cli._output import counted
 
     missing = run.progress.done - run.progress.complete
     if run.stopped is None and missing == harvest.invalid:
@@ -102,7 +102,7 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, began: float) -> 
         options: What it was told.
         began: When that was, in seconds since 1970.
     """
-    from asyncsfk import RunStoppedError  # noqa: PLC0415 - loads more than --help needs
+    from asyncsfk import RunStoppedError
 
     if run.stopped is not None and not isinstance(run.stopped, RunStoppedError):
         say_error(run.stopped)
@@ -119,7 +119,7 @@ def _since(options: FetchOptions, began: float) -> float | None:
 
     What this run took for fresh is, however much later: hence a point in time.
     """
-    return began if options.refresh else options.max_age
+    return began if options.refresh else options.since
 
 
 def _other_line(options: FetchOptions, began: float) -> str | None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
-from asyncsfk._calls import Calls
 from asyncsfk._checks import check_limit
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._options import RunOptions
 from asyncsfk._run import check_handles, invalid_handle
+from asyncsfk._single_calls import SingleCalls
 from asyncsfk.budget import Budget
 from asyncsfk.errors import InvalidArgumentError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from asyncsfk.plan import Plan
 
 
-class Runs(Calls):
+class BulkCalls(SingleCalls):
     """What can be asked of many creators at once through an open client."""
 
     @property
@@ -141,16 +141,16 @@ class Runs(Calls):
         Holds everything in memory: for more than some thousand creators use `showcases`.
 
         Args:
-            handles: As of `showcases`.
-            region: As of `showcases`.
-            concurrency: As of `showcases`.
-            max_pages: As of `showcases`.
-            verify_empty: As of `showcases`.
-            max_credits: As of `showcases`.
-            archive: As of `showcases`.
-            max_age: As of `showcases`.
-            refresh: As of `showcases`.
-            restart_stale: As of `showcases`.
+            handles: Same as in `showcases`.
+            region: Same as in `showcases`.
+            concurrency: Same as in `showcases`.
+            max_pages: Same as in `showcases`.
+            verify_empty: Same as in `showcases`.
+            max_credits: Same as in `showcases`.
+            archive: Same as in `showcases`.
+            max_age: Same as in `showcases`.
+            refresh: Same as in `showcases`.
+            restart_stale: Same as in `showcases`.
 
         Returns:
             One outcome for each handle, in the order of the handles; the very same for
@@ -205,14 +205,14 @@ class Runs(Calls):
         Remembers each distinct handle in some 25 bytes.
 
         Args:
-            handles: As of `showcases`; they are pulled to their end.
-            region: As of `showcases`.
-            concurrency: As of `showcases`.
-            max_pages: As of `showcases`.
-            verify_empty: As of `showcases`.
-            archive: As of `showcases`; it is only read, and may be open or not, or not be yet.
-            max_age: As of `showcases`.
-            refresh: As of `showcases`.
+            handles: Same as in `showcases`; they are pulled to their end.
+            region: Same as in `showcases`.
+            concurrency: Same as in `showcases`.
+            max_pages: Same as in `showcases`.
+            verify_empty: Same as in `showcases`.
+            archive: Same as in `showcases`; it is only read, and may be open or not, or not be yet.
+            max_age: Same as in `showcases`.
+            refresh: Same as in `showcases`.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
