@@ -31,4 +31,4 @@ else:
 
 def __dir__() -> list[str]:
     public: list[str] = import_module("asyncsfk._public").__all__
-    return sorted({*globals(), *public})
+    return sorted({*public, *(name for name in globals() if name.startswith("__"))})

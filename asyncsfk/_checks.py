@@ -7,17 +7,19 @@ import os
 import sys
 from collections.abc import Mapping
 
-from asyncsfk.errors import InvalidArgumentError
+from asyncsfk.errors import InvalidArgumentError, SfkError
 
 
-def check_count(name: str, value: object, *, least: int = 1) -> None:
+def check_count(
+    name: str, value: object, *, least: int = 1, error: type[SfkError] = InvalidArgumentError
+) -> None:
     """Refuse what is no whole number of at least so many.
 
     Raises:
-        InvalidArgumentError: It is not.
+        SfkError: It is not; of the type ``error``.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidArgumentError(f"{name} must be a whole number of {least} or more: {value!r}")
+        raise error(f"{name} must be a whole number of {least} or more, not {value!r}")
 
 
 def check_limit(name: str, value: object) -> None:

@@ -71,7 +71,7 @@ class CreatorFetcher:
         usage = Usage()
         if trail is not None and trail.is_begun and self._options.restart_stale:
             blocked, usage = await self._restart_if_stale(handle, trail)
-        products: tuple[Product, ...] = ()
+        products: list[Product] = []
         request_ids: list[str] = []
         account_status = None
         page: ShowcasePage | None = None
@@ -85,7 +85,7 @@ class CreatorFetcher:
                 if on_page is not None:
                     await on_page(page)
                 else:
-                    products = products + page.products if products else page.products
+                    products += page.products
             if page is not None and page.has_more:
                 next_cursor = page.next_cursor
         except SfkError as caught:
@@ -107,7 +107,7 @@ class CreatorFetcher:
             handle=handle,
             status=_status(error, usage, self.stopped),
             region=self._options.region,
-            products=products,
+            products=tuple(products),
             pages=usage.pages,
             usage=usage,
             next_cursor=next_cursor,

@@ -11,7 +11,7 @@ from asyncsfk.models import Answer
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 P = TypeVar("P", bound=Answer)
 I = TypeVar("I")  # noqa: E741 - an item
@@ -60,7 +60,7 @@ class Listing(Generic[P, I, C]):
         self._next_of = next_of
         self._has_more = has_more
 
-    async def pages(self) -> AsyncIterator[P]:
+    async def pages(self) -> AsyncGenerator[P, None]:
         """Iterate the pages.
 
         ``max_items`` ends this with the page on which that many items are reached.
@@ -96,7 +96,7 @@ class Listing(Generic[P, I, C]):
                 return
             cursor, number = following, number + 1
 
-    async def __aiter__(self) -> AsyncIterator[I]:
+    async def __aiter__(self) -> AsyncGenerator[I, None]:
         left = self._max_items
         async for page in self.pages():
             for item in self._items_of(page)[:left]:

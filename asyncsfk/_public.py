@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asyncsfk._listing import (
-    Listing,
-)
-from asyncsfk._run import (
-    ShowcaseRun,
-)
+from asyncsfk._listing import Listing
+from asyncsfk._run import ShowcaseRun
 from asyncsfk._version import __version__
 from asyncsfk.budget import (
     Budget,
     Reservation,
 )
-from asyncsfk.client import (
-    Client,
-)
+from asyncsfk.client import Client
 from asyncsfk.config import (
     Config,
     Retry,
@@ -110,17 +104,13 @@ from asyncsfk.outcomes import (
     Progress,
     Status,
 )
-from asyncsfk.plan import (
-    Plan,
-)
+from asyncsfk.plan import Plan
 from asyncsfk.records import (
     ArchivedPage,
     ArchiveInfo,
     LedgerEntry,
 )
-from asyncsfk.usage import (
-    Usage,
-)
+from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
     from asyncsfk.archive import Archive

@@ -163,7 +163,7 @@ class SingleCalls(ABC):
             request, InstagramLookup, self._terms(archive, max_age, refresh)
         )
 
-    async def product_reviews(
+    async def review_page(
         self,
         *,
         product_id: str | None = None,

@@ -131,9 +131,8 @@ class Archive:
 
     # --- reading, with neither client nor network
 
-    @property
     def usage(self) -> Usage:
-        """What the ledger adds up to; counts no products.
+        """Return what the ledger adds up to; it counts no products, and answers of all routes.
 
         What a process that died had on its way is in it from the next opening on, and in
         `ArchiveInfo.unsettled` until then.

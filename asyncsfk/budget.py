@@ -31,7 +31,7 @@ class Budget:
 
     Args:
         max_credits: The ceiling; ``None`` counts without one.
-        charged: Credits that count as charged before, such as ``archive.usage.charged``.
+        charged: Credits that count as charged before, such as ``archive.usage().charged``.
         maybe: Credits that count as maybe charged before.
 
     Raises:

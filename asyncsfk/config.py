@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from asyncsfk._checks import check_count
 from asyncsfk.errors import ConfigurationError
 
 DEFAULT_BASE_URL = "https://api.socialfetch.dev"
@@ -39,8 +40,7 @@ def _check_positive(name: str, value: object) -> None:
 
 
 def _check_count(name: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        _refuse(f"{name} must be a whole number of {least} or more, not {value!r}")
+    check_count(name, value, least=least, error=ConfigurationError)
 
 
 def _check_type(name: str, value: object, kind: type) -> None:

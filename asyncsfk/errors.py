@@ -135,6 +135,9 @@ class SfkError(Exception):
                 return getattr(self.details, name)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *Details.__struct_fields__]
+
     def __str__(self) -> str:
         known = self.details
         usage = known.usage
@@ -188,11 +191,13 @@ class SfkError(Exception):
             data: What `to_dict` returned, perhaps by way of JSON.
 
         Raises:
-            msgspec.ValidationError: It is something else.
+            UndecodableError: It is something else.
         """
-        error = msgspec.convert(data, _Described)
-        kind = cls._by_name.get(error.type, SfkError)
-        return kind(error.message, msgspec.convert(data, Details))
+        try:
+            error, details = msgspec.convert(data, _Described), msgspec.convert(data, Details)
+        except msgspec.ValidationError as wrong:
+            raise UndecodableError(f"this describes no error: {wrong}") from wrong
+        return cls._by_name.get(error.type, SfkError)(error.message, details)
 
 
 class ConfigurationError(SfkError, ValueError):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from asyncsfk.outcomes import Status  # noqa: TC001 - a field's type, which msgspec may look up
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -96,7 +98,7 @@ class HandleFinished(msgspec.Struct, frozen=True, kw_only=True):
     """A run is done with a creator."""
 
     handle: str
-    status: str
+    status: Status
     pages: int
     products: int
     error: str | None

@@ -48,7 +48,8 @@ class Outcome(Model, frozen=True, kw_only=True):
             SfkError: Why the outcome is not complete.
         """
         if self.error is not None:
-            raise self.error
+            # Raised again and again its traceback would grow.
+            raise self.error.with_traceback(None)
         return self
 
 

@@ -64,7 +64,7 @@ def write() -> None:
         for handle, product in Archive(ARCHIVE).products():
             line = {"handle": handle, **product.to_dict()}
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-    print("all requests for this archive:", Archive(ARCHIVE).usage.charged, "credits")
+    print("all requests for this archive:", Archive(ARCHIVE).usage().charged, "credits")
 
 
 if __name__ == "__main__":

@@ -428,7 +428,7 @@ class Videos(msgspec.Struct):
 CALLS = {
     "tiktok_profile": lambda client: client.tiktok_profile("x"),
     "instagram_profile": lambda client: client.instagram_profile("x"),
-    "product_reviews": lambda client: client.product_reviews(product_id="1729"),
+    "review_page": lambda client: client.review_page(product_id="1729"),
     "whoami": lambda client: client.whoami(),
     "balance": lambda client: client.balance(),
     "get": lambda client: client.get("/v1/any", type=Videos),

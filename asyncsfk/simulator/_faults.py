@@ -44,6 +44,46 @@ class When(TypedDict, total=False):
     times: int
 
 
+def _conditions(
+    *,
+    probability: float = 1.0,
+    requests: Collection[int] | None = None,
+    handles: Collection[str] | None = None,
+    routes: Collection[str] | None = None,
+    pages: Collection[int] | None = None,
+    times: int | None = None,
+) -> "_Conditions":
+    """Return checked conditions; a name that is none of them is a `TypeError`."""
+    if not 0 <= probability <= 1:
+        raise ValueError("a probability lies between 0 and 1")
+    if times is not None and times < 0:
+        raise ValueError("a fault cannot strike less than 0 times")
+    for given in (handles, routes):
+        if isinstance(given, str):
+            raise TypeError("handles and routes are collections, not one string")
+    return _Conditions(
+        probability=probability,
+        requests=None if requests is None else frozenset(requests),
+        handles=None
+        if handles is None
+        else frozenset(one.lower().removeprefix("@") for one in handles),
+        routes=None if routes is None else frozenset(map(str, routes)),
+        pages=None if pages is None else frozenset(pages),
+        times=times,
+    )
+
+
+class _Conditions(TypedDict):
+    """The same, as `Fault` has them."""
+
+    probability: float
+    requests: frozenset[int] | None
+    handles: frozenset[str] | None
+    routes: frozenset[str] | None
+    pages: frozenset[int] | None
+    times: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One way of going wrong; made by the methods below, each of which also takes `When`.
@@ -64,24 +104,7 @@ class Fault:
 
     @classmethod
     def _make(cls, name: str, action: actions.Action, when: When) -> "Fault":
-        probability = when.get("probability", 1.0)
-        times = when.get("times")
-        if not 0 <= probability <= 1:
-            raise ValueError("a probability lies between 0 and 1")
-        if times is not None and times < 0:
-            raise ValueError("a fault cannot strike less than 0 times")
-        requests, handles = when.get("requests"), when.get("handles")
-        routes, pages = when.get("routes"), when.get("pages")
-        return cls(
-            name,
-            action,
-            probability,
-            requests=None if requests is None else frozenset(requests),
-            handles=None if handles is None else frozenset(name.lower() for name in handles),
-            routes=None if routes is None else frozenset(map(str, routes)),
-            pages=None if pages is None else frozenset(pages),
-            times=times,
-        )
+        return cls(name, action, **_conditions(**when))
 
     @classmethod
     def status(

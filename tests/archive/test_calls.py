@@ -30,8 +30,8 @@ CALLS = {
     "showcase_page of a region": lambda client, **k: client.showcase_page("x", region="GB", **k),
     "tiktok_profile": lambda client, **k: client.tiktok_profile("@x.5products", **k),
     "instagram_profile": lambda client, **k: client.instagram_profile("someone", **k),
-    "product_reviews": lambda client, **k: client.product_reviews(product_id=PRODUCT, **k),
-    "a later page of reviews": lambda client, **k: client.product_reviews(
+    "review_page": lambda client, **k: client.review_page(product_id=PRODUCT, **k),
+    "a later page of reviews": lambda client, **k: client.review_page(
         product_id=PRODUCT, page=3, region="US", **k
     ),
     "get": lambda client, **k: client.get("/v1/tiktok/profiles/x", **k),

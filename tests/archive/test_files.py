@@ -495,7 +495,7 @@ try:
 except ArchiveWriteError:
     print("refused")
 archive = Archive(path)
-print(archive.usage.charged, len(list(archive.products())), len(list(archive.outcomes())))
+print(archive.usage().charged, len(list(archive.products())), len(list(archive.outcomes())))
 # What was killed while it wrote cannot be read without writing: that is said, not passed over.
 try:
     print(len(list(Archive(path.with_name("crashed.sfk")).pages())))
@@ -677,7 +677,7 @@ async def main():
         print(statuses, sim.ledger.charged)
 
 asyncio.run(main())
-print(Archive(sys.argv[1]).usage.pages)
+print(Archive(sys.argv[1]).usage().pages)
 """
 
 

@@ -109,7 +109,7 @@ async def test_each_route_is_held_and_decoded_as_itself(client, archive):
         await client.showcase_page("x.5products", archive=archive),
         await client.tiktok_profile("@X.5products", archive=archive),
         await client.instagram_profile("Someone", archive=archive),
-        await client.product_reviews(product_id=PRODUCT, page=2, region="US", archive=archive),
+        await client.review_page(product_id=PRODUCT, page=2, region="US", archive=archive),
         await client.get("/v1/tiktok/profiles/y", archive=archive),
     ]
     pages = await held(archive, "pages")

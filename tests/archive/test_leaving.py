@@ -458,7 +458,7 @@ def test_an_archive_whose_event_loop_has_ended(path):
         asyncio.run(close())
         loop.run_until_complete(stack.aclose())
     assert beside(path) == []
-    assert archive.usage.maybe >= 1
+    assert archive.usage().maybe >= 1
 
 
 async def test_closing_an_archive_in_another_event_loop(path):

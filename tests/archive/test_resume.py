@@ -143,6 +143,20 @@ async def test_regions_are_other_showcases(sim, client, path):
     assert {page.region for page in await held(path, "pages")} == set(seen)
 
 
+async def test_a_region_is_one_however_it_is_written(sim, client, archive):
+    """A country in small letters is the same country, by whatever call."""
+    path = f"/v1/tiktok/profiles/{LONG}/showcase-products"
+    run, outcomes = await run_of(client, [LONG], archive=archive, region="us", max_pages=1)
+    assert outcomes[LONG].region == "US"
+    await run_of(client, [LONG], archive=archive, region="US", max_pages=1)
+    await client.showcase_page(LONG, region="Us", archive=archive)
+    await client.showcase(LONG, region="us", max_pages=1, archive=archive).collect()
+    await client.get(path, params={"region": "us"}, archive=archive)
+    plan = await client.plan([LONG], region="us", archive=archive, max_pages=1)
+    assert plan.complete == 1
+    assert run.usage.charged == sim.ledger.charged == 1
+
+
 async def test_look_ups_of_empty_showcases_are_kept_too(client, path):
     """verify_empty pays for a profile once; what it said is known to the next run."""
     handles = ["empty_one", "private_two", "unknown_three", "shows.5products"]

@@ -161,7 +161,7 @@ async def test_other_routes_are_kept_undecoded_too(path):
                 error = await failure(call("x", archive=archive), UndecodableError)
                 assert error.body == b"<html>"
         for _ in range(2):
-            await failure(client.product_reviews(product_id="1", archive=archive), UndecodableError)
+            await failure(client.review_page(product_id="1", archive=archive), UndecodableError)
             await failure(client.get("/v1/anything", archive=archive), UndecodableError)
         assert server.hits == 4
     assert (await held(path, "info")).undecodable == 4

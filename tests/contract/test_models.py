@@ -16,7 +16,7 @@ from tests.contract.strategies import bodies, changed, places, whole, without, w
 CALLS = {
     "showcase": lambda client: client.showcase_page("someone"),
     "tiktok_profile": lambda client: client.tiktok_profile("someone"),
-    "reviews": lambda client: client.product_reviews(product_id="1"),
+    "reviews": lambda client: client.review_page(product_id="1"),
     "instagram_profile": lambda client: client.instagram_profile("someone"),
     "whoami": lambda client: client.whoami(),
     "balance": lambda client: client.balance(),

@@ -188,7 +188,7 @@ async def test_single_calls_are_refused_before_they_are_sent(sim, tmp_path, arch
         for call in (
             client.tiktok_profile("a", **keeping),
             client.instagram_profile("a", **keeping),
-            client.product_reviews(product_id="1729", **keeping),
+            client.review_page(product_id="1729", **keeping),
             client.get("/v1/tiktok/profiles/a/videos", **keeping),
         ):
             assert (await failure(call, BudgetReachedError)).usage == Usage()

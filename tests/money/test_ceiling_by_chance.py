@@ -113,7 +113,7 @@ async def prove(case, path):
             guard.assert_held()
             look_at(case, sim, client, run, outcomes)
             if case.archived:
-                spent = await asyncio.to_thread(lambda: Archive(path).usage)
+                spent = await asyncio.to_thread(lambda: Archive(path).usage())
                 assert (spent.charged, spent.maybe) == (run.usage.charged, run.usage.maybe)
         await finish(case, sim, outcomes, path)
 

@@ -57,7 +57,7 @@ async def test_its_books_agree_with_ours(seed, tmp_path):
             for outcome in outcomes:
                 if outcome.status != "complete":
                     assert isinstance(outcome.error, ConnectionLostError)
-            spent = await asyncio.to_thread(lambda: archive.usage)
+            spent = await asyncio.to_thread(archive.usage)
             assert spent.charged <= server.charged <= spent.charged + spent.maybe
             assert run.usage.charged + usage.charged == spent.charged
 

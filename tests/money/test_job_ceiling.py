@@ -37,7 +37,7 @@ def job(path):
 
 async def spent_in(path):
     """Give what the archive says that all of it cost."""
-    usage = await asyncio.to_thread(lambda: Archive(path).usage)
+    usage = await asyncio.to_thread(lambda: Archive(path).usage())
     return usage.charged, usage.maybe
 
 

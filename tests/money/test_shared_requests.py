@@ -41,7 +41,7 @@ async def pages_in(archive):
 
 
 async def spent_in(archive):
-    usage = await asyncio.to_thread(lambda: archive.usage)
+    usage = await asyncio.to_thread(archive.usage)
     return usage.charged, usage.maybe
 
 

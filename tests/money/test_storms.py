@@ -72,7 +72,7 @@ async def test_a_storm_loses_nothing_and_passes_no_ceiling(tmp_path, count, ceil
         assert usage.charged <= sim.ledger.charged <= usage.charged + usage.maybe <= ceiling
         assert isinstance(run.stopped, BudgetReachedError)
         assert budget.left < (2 if prices else 1)
-        kept = await asyncio.to_thread(lambda: archive.usage)
+        kept = await asyncio.to_thread(archive.usage)
         assert (kept.charged, kept.maybe, kept.requests) == (
             *(usage.charged, usage.maybe), sim.ledger.requests,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, assert_type
@@ -82,6 +82,7 @@ from asyncsfk import (
     SfkError,
     ShowcasePage,
     ShowcaseRun,
+    Status,
     Subscription,
     TikTokLookup,
     TikTokMetrics,
@@ -131,7 +132,7 @@ def on_event(event: Event) -> None:
             assert_type(event.items, int)
         case HandleFinished():
             assert_type(event.handle, str)
-            assert_type(event.status, str)
+            assert_type(event.status, Status)
 
 
 def settings(session: aiohttp.ClientSession) -> Client:
@@ -199,7 +200,7 @@ async def archives(client: Client) -> None:
         assert_type(await client.tiktok_profile("x", archive=archive), TikTokLookup)
         assert_type(await client.instagram_profile("x", archive=archive), InstagramLookup)
         assert_type(await client.get("/v1/x", type=Videos, archive=archive), Reply[Videos])
-        assert_type(await client.product_reviews(url="x", archive=archive), ReviewPage)
+        assert_type(await client.review_page(url="x", archive=archive), ReviewPage)
         assert_type(await client.showcase("x", archive=archive).collect(), list[Product])
         run = client.showcases(
             ["a"],
@@ -216,7 +217,7 @@ async def archives(client: Client) -> None:
     client.showcases(["a"], archive="a.sfk", max_credits=10)
     assert_type(await client.fetch_showcases(["a"], archive=Path("a.sfk")), list[Outcome])
     archive = Archive(Path("a.sfk"))
-    assert_type(archive.usage, Usage)
+    assert_type(archive.usage(), Usage)
     assert_type(archive.info(), ArchiveInfo)
     assert_type(archive.path, Path)
     for outcome in archive.outcomes():
@@ -281,7 +282,7 @@ async def single_calls(client: Client) -> None:
     if instagram.profile:
         assert_type(instagram.profile.bio_links, tuple[InstagramBioLink, ...] | None)
 
-    reviews = await client.product_reviews(product_id="1", url=None, region="US", page=2)
+    reviews = await client.review_page(product_id="1", url=None, region="US", page=2)
     assert_type(reviews, ReviewPage)
     assert_type(reviews.next_page, int | None)
     assert_type(reviews.summary, ReviewSummary | None)
@@ -322,7 +323,7 @@ async def listings(client: Client) -> None:
     assert_type(listing, Listing[ShowcasePage, Product, str])
     async for product in listing:
         assert_type(product, Product)
-    assert_type(listing.pages(), AsyncIterator[ShowcasePage])
+    assert_type(listing.pages(), AsyncGenerator[ShowcasePage, None])
     async for page in listing.pages():
         assert_type(page, ShowcasePage)
     assert_type(await listing.collect(), list[Product])
