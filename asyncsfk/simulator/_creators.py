@@ -29,6 +29,11 @@ class Creator:
     serial: int
 
 
+def bare(handle: str) -> str:
+    """Return a handle as the API writes it, however people do."""
+    return handle.removeprefix("@").lower()
+
+
 def creator(key: bytes, handle: str) -> Creator:
     """Derive a creator from a handle of any case."""
     handle = handle.lower()

@@ -7,6 +7,7 @@ from time import time
 from typing import Final, TypedDict, Unpack
 
 from asyncsfk.simulator import _actions as actions
+from asyncsfk.simulator._creators import bare
 from asyncsfk.simulator._latency import Latency
 
 _CODES: Final = {
@@ -30,7 +31,7 @@ class When(TypedDict, total=False):
             page asked for and how often it was asked for before: a retry is a new draw, and the
             order in which requests arrive changes nothing.
         requests: the numbers of the requests, counted from 1 over all that arrive.
-        handles: the creators (of any case) or, for reviews, the product ids.
+        handles: the creators (of any case, with or without `@`) or, for reviews, the product ids.
         routes: the routes, as `Route` or its template.
         pages: the numbers of the pages of a showcase or of reviews, counted from 0.
         times: how often at most, in all.
@@ -42,46 +43,6 @@ class When(TypedDict, total=False):
     routes: Collection[str]
     pages: Collection[int]
     times: int
-
-
-def _conditions(
-    *,
-    probability: float = 1.0,
-    requests: Collection[int] | None = None,
-    handles: Collection[str] | None = None,
-    routes: Collection[str] | None = None,
-    pages: Collection[int] | None = None,
-    times: int | None = None,
-) -> "_Conditions":
-    """Return checked conditions; a name that is none of them is a `TypeError`."""
-    if not 0 <= probability <= 1:
-        raise ValueError("a probability lies between 0 and 1")
-    if times is not None and times < 0:
-        raise ValueError("a fault cannot strike less than 0 times")
-    for given in (handles, routes):
-        if isinstance(given, str):
-            raise TypeError("handles and routes are collections, not one string")
-    return _Conditions(
-        probability=probability,
-        requests=None if requests is None else frozenset(requests),
-        handles=None
-        if handles is None
-        else frozenset(one.lower().removeprefix("@") for one in handles),
-        routes=None if routes is None else frozenset(map(str, routes)),
-        pages=None if pages is None else frozenset(pages),
-        times=times,
-    )
-
-
-class _Conditions(TypedDict):
-    """The same, as `Fault` has them."""
-
-    probability: float
-    requests: frozenset[int] | None
-    handles: frozenset[str] | None
-    routes: frozenset[str] | None
-    pages: frozenset[int] | None
-    times: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +65,29 @@ class Fault:
 
     @classmethod
     def _make(cls, name: str, action: actions.Action, when: When) -> "Fault":
-        return cls(name, action, **_conditions(**when))
+        if unknown := sorted(when.keys() - When.__annotations__.keys()):
+            raise TypeError(f"a fault has no condition {', '.join(unknown)}")
+        probability = when.get("probability", 1.0)
+        times = when.get("times")
+        if not 0 <= probability <= 1:
+            raise ValueError("a probability lies between 0 and 1")
+        if times is not None and times < 0:
+            raise ValueError("a fault cannot strike less than 0 times")
+        requests, handles = when.get("requests"), when.get("handles")
+        routes, pages = when.get("routes"), when.get("pages")
+        if isinstance(handles, str) or isinstance(routes, str):
+            # It would be taken for its letters, and never strike.
+            raise TypeError("handles and routes are lists of them, not one string")
+        return cls(
+            name,
+            action,
+            probability,
+            requests=None if requests is None else frozenset(requests),
+            handles=None if handles is None else frozenset(map(bare, handles)),
+            routes=None if routes is None else frozenset(map(str, routes)),
+            pages=None if pages is None else frozenset(pages),
+            times=times,
+        )
 
     @classmethod
     def status(
@@ -333,7 +316,7 @@ CURABLE: Final = frozenset(
     }
 )  # fmt: skip
 
-#: The kinds of a storm that end the one creator they strike.
+#: The kinds of a storm that end the one creator they strike, or hide what its page cost.
 FATAL: Final = frozenset(
     {
         "cursor_loop", "deep_nesting", "gzip_bomb", "has_more_without_cursor", "invalid_utf8",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import NamedTuple
 
+from asyncsfk.simulator._creators import bare
+
 
 class Page(NamedTuple):
     """What makes two requests ask for the same page; the handle in lower case."""
@@ -114,7 +116,7 @@ class Ledger:
         route: str | None = None,
     ) -> int:
         """Count requests: of one handle, of one cursor (None: of first pages), of one route."""
-        handle = None if handle is None else handle.lower()
+        handle = None if handle is None else bare(handle)
         return sum(
             count
             for page, count in self._hits.items()

@@ -9,7 +9,7 @@ from typing import Final, Self
 from aiohttp import web
 from anyio import CancelScope
 
-from asyncsfk.simulator._creators import AccountStatus
+from asyncsfk.simulator._creators import AccountStatus, bare
 from asyncsfk.simulator._desk import Desk
 from asyncsfk.simulator._faults import Fault
 from asyncsfk.simulator._latency import Latency
@@ -197,19 +197,19 @@ class Simulator:
 
     def account_status(self, handle: str) -> AccountStatus:
         """Tell what the profile route says about a creator: found, private or not_found."""
-        return self._world.creator(handle).status
+        return self._world.creator(bare(handle)).status
 
     def product_count(self, handle: str) -> int:
         """Tell how many products a creator shows."""
-        return self._world.creator(handle).products
+        return self._world.creator(bare(handle)).products
 
     def showcase(self, handle: str, region: str | None = None) -> list[Json]:
         """Give all products that a creator shows, as the API shows them."""
-        return self._world.products(handle, region, 0, self.product_count(handle))
+        return self._world.products(bare(handle), region, 0, self.product_count(handle))
 
     def profile(self, handle: str) -> Json:
         """Give the `data` of the TikTok profile route."""
-        return self._world.tiktok_profile(handle)
+        return self._world.tiktok_profile(bare(handle))
 
     def instagram_profile(self, handle: str) -> Json:
         """Give the `data` of the Instagram profile route for a bare name."""

@@ -152,6 +152,26 @@ def test_nonsense_is_refused(make):
         make()
 
 
+@pytest.mark.parametrize(
+    "conditions", [{"probabilty": 0.1}, {"handles": "mrbeast"}, {"routes": Route.SHOWCASE}]
+)
+def test_a_condition_that_would_never_or_always_hold_is_refused(conditions):
+    """What is misspelt, or one string in place of a list, is refused when the fault is made."""
+    with pytest.raises(TypeError, match=r"condition|list"):
+        Fault.reset(**conditions)
+
+
+async def test_handles_as_people_write_them(simulate):
+    """A fault, the ledger and the truth know a creator with the sign before its name, too."""
+    async with simulate(faults=[Fault.status(500, handles=["@ZachKing"])]) as ask:
+        assert (await ask.page("zachking")).status == 500
+        assert ask.sim.ledger.hits("@ZachKing") == 1
+        assert ask.sim.showcase("@ZachKing") == ask.sim.showcase("zachking") != []
+        assert ask.sim.product_count("@zachking") == ask.sim.product_count("zachking")
+        assert ask.sim.account_status("@unknown_1") == "not_found"
+        assert ask.sim.profile("@zachking") == ask.sim.profile("ZachKing")
+
+
 def test_a_latency_is_never_infinite():
     """Not even the wildest distribution leaves its cap."""
     assert Latency.lognormal(1, 1e300, cap=2).sample(0.999, 0.0) == 2
