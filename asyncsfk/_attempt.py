@@ -158,28 +158,13 @@ class Attempts:
             self._emit(
                 RequestStarted(route=request.route, handle=request.handle, attempt=this.number)
             )
-        response = None
+        exchange = self._transport.begin(request.target, with_key=request.needs_key)
+        response: Response | None = None
+        result: Received | SfkError
         try:
-            response = await self._transport.get(request.target, with_key=request.needs_key)
+            response = await self._transport.send(exchange)
             if not self._turns.take():
                 await self._wait_for_turn()
-        except SfkError as error:
-            if isinstance(error, ConnectionFailedError):
-                error = self._outage.judge(error, this.started)
-            else:
-                self._outage.end()
-            usage = _cost_of_loss(this.reserved.credits, error)
-            result: Received | SfkError = _wire.redacted(
-                error.evolve(usage=usage), self._config.api_key
-            )
-        except BaseException as error:
-            # Cancelled, or a hook of a borrowed session raised: the request may have arrived.
-            usage = Usage(requests=1, maybe=this.reserved.credits)
-            line = self._settle(this, usage, failure=type(error).__name__)
-            if this.keep is not None and line is not None:
-                this.keep.store.record_soon(line)
-            raise
-        else:
             self._outage.end()
             result = _wire.read(
                 request,
@@ -188,6 +173,20 @@ class Attempts:
                 max_body_bytes=self._config.max_body_bytes,
                 api_key=self._config.api_key,
             )
+        except SfkError as error:
+            if isinstance(error, ConnectionFailedError):
+                error = self._outage.judge(error, this.started)
+            else:
+                self._outage.end()
+            usage = _cost_of_loss(this.reserved.credits, error)
+            result = _wire.redacted(error.evolve(usage=usage), self._config.api_key)
+        except BaseException as error:
+            # Cancelled, or a hook of a borrowed session raised: what was sent may have arrived.
+            usage = Usage(requests=1, maybe=this.reserved.credits if exchange.is_sent() else 0)
+            line = self._settle(this, usage, failure=type(error).__name__)
+            if this.keep is not None and line is not None:
+                this.keep.store.record_soon(line)
+            raise
         if isinstance(result, SfkError):
             line = self._settle(
                 this, result.usage, failure=type(result).__name__, answer=result, response=response

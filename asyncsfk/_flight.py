@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 import msgspec
 
-from asyncsfk.errors import ClientStateError
-from asyncsfk.usage import Meter
+from asyncsfk.errors import ClientStateError, Details
+from asyncsfk.usage import Meter, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
@@ -311,11 +311,11 @@ class SingleFlight(Generic[T]):
 
     def _fall(self, key: Hashable, flight: Flight[T], error: Exception | None) -> None:
         """End a flight that came to nothing."""
-        waiters, _ = self._land(key, flight)
+        waiters, heir = self._land(key, flight)
         for waiter in waiters:
-            waiter.done.set_exception(
-                error or ClientStateError("the client was closed under the call")
-            )
+            usage = flight.cost.usage if waiter is heir else Usage()
+            closed = ClientStateError("the client was closed under the call", Details(usage=usage))
+            waiter.done.set_exception(error or closed)
 
     def _land(self, key: Hashable, flight: Flight[T]) -> tuple[list[_Waiter[T]], _Waiter[T] | None]:
         """End a flight and have its cost counted; return who waits, and who answers for it."""

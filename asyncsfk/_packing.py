@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,7 @@ GZIP: Final = "gzip"
 _WINDOW: Final = 31  # zlib's number for "gzip, largest window"
 _CODINGS: Final = {"": "", "identity": "", GZIP: GZIP, "x-gzip": GZIP}
 _CODING: Final = re.compile(r"[a-z-]{1,10}(?:, ?[a-z-]{1,10})*", re.ASCII)
+_MOST: Final = 1 << 40  # bytes; a limit beyond that is none, and more than zlib can be told
 _MAX_MEMBERS: Final = 16  # of a gzip body; RFC 1952 allows several, and servers send one
 
 
@@ -60,6 +62,7 @@ def unpack(encoding: str, body: bytes, max_body_bytes: int) -> bytes:
         raise ValueError(f"its encoding {encoding!r} was not asked for")
     plain: bytes = b""
     rest = body
+    max_body_bytes = min(max_body_bytes, _MOST)
     for _ in range(_MAX_MEMBERS):
         unpacker = _quick.decompressobj(_WINDOW)
         plain += unpacker.decompress(rest, max_body_bytes + 1 - len(plain))
@@ -73,15 +76,19 @@ def unpack(encoding: str, body: bytes, max_body_bytes: int) -> bytes:
     raise ValueError(f"its gzip stream has more than {_MAX_MEMBERS} members")
 
 
-def unpack_some(body: bytes, most: int) -> bytes:
-    """Return as much of a gzip body as can be unpacked, and no more than so many bytes.
+def unpack_some(body: bytes, most: int, *, members: int = sys.maxsize) -> bytes:
+    """Return as much of a gzip body as can be unpacked; nothing of what is no gzip.
 
-    Nothing of what is no gzip.
+    Args:
+        body: As it came.
+        most: Bytes to unpack at most.
+        members: Of its members no more than so many; each takes as long as all that is left.
     """
     # By zlib, which gives more of what is damaged.
-    plain, rest = b"", body
+    plain, rest, most = b"", body, min(most, _MOST)
     with suppress(zlib.error):
-        while rest and len(plain) < most:
+        while rest and len(plain) < most and members:
+            members -= 1
             unpacker = zlib.decompressobj(_WINDOW)
             plain += unpacker.decompress(rest, most - len(plain))
             rest = unpacker.unused_data

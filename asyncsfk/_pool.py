@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import aiohttp.client
-from aiohttp.http import HttpProcessingError
 
 from asyncsfk._exchange import Exchange, Head, Sender
 from asyncsfk._watchdog import NothingSentError
@@ -19,6 +18,7 @@ from asyncsfk._watchdog import NothingSentError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from yarl import URL
 
@@ -89,10 +89,16 @@ class PoolSender(Sender):
             protocol = connection.protocol
             # For the type checkers: one that is closed is not given out.
             assert protocol is not None  # noqa: S101
-            # The answers on it that nobody has read: the next request would take them for its own.
-            if len(protocol) == 0:
+            # What nobody has asked for the next request would take for its own answer.
+            if len(protocol) == 0 and not _has_begun(protocol):
                 return connection
             connection.close()
+
+
+def _has_begun(protocol: ResponseHandler) -> bool:
+    """Tell whether the beginning of an answer has come that nobody has asked for."""
+    parser = protocol._parser  # noqa: SLF001 - a version that was tried
+    return parser is not None and parser.feed_eof() is not None
 
 
 class PooledExchange(Exchange):
@@ -120,12 +126,9 @@ class PooledExchange(Exchange):
         assert transport is not None  # noqa: S101
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         transport.write(self._data)
-        try:
+        message, content = await protocol.read()
+        while message.code in _INFORMATIONAL and message.code != _SWITCHING_PROTOCOLS:
             message, content = await protocol.read()
-            while message.code in _INFORMATIONAL and message.code != _SWITCHING_PROTOCOLS:
-                message, content = await protocol.read()
-        except HttpProcessingError as error:
-            raise aiohttp.ClientConnectionError(error.message) from error
         self.head = Head(message.code, message.headers, content)
         return self.head
 
@@ -140,5 +143,8 @@ class PooledExchange(Exchange):
             return
         if head is not None and head.content.is_eof():
             connection.release()
-        else:
-            connection.close()
+            return
+        if connection.protocol is not None:
+            # Else TLS waits for the server to say farewell, long after the client is closed.
+            connection.protocol.abort()
+        connection.close()

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 
 class DisconnectedError(Exception):
-    """The connection dropped. Raised through aiohttp in place of what makes it send again."""
+    """The connection dropped. Raised through aiohttp in place of what makes it send again.
+
+    Args:
+        cause: What aiohttp said.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
 
 
 class SessionSender(Sender):
@@ -98,7 +106,7 @@ class SessionExchange(Exchange):
             # One of those below, but nothing was sent.
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            raise DisconnectedError(str(error)) from error
+            raise DisconnectedError(error) from None
 
     async def send(self) -> Head:
         """Send it, and wait for the answer's head."""
@@ -129,5 +137,11 @@ class SessionExchange(Exchange):
 
     def close(self) -> None:
         """Close the connection, unless all was read: then it is free already."""
-        if self._response is not None and not self._response.closed:
-            self._response.close()
+        response = self._response
+        if response is None or response.closed:
+            return
+        connection = response.connection
+        if connection is not None and connection.transport is not None:
+            # As in the pool.
+            connection.transport.abort()
+        response.close()

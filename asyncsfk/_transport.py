@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from asyncsfk._messages import Response
@@ -13,7 +15,7 @@ from asyncsfk._packing import GZIP
 from asyncsfk._pool import PoolSender, can_do_without
 from asyncsfk._session import DisconnectedError, SessionSender
 from asyncsfk._version import __version__
-from asyncsfk._watchdog import Deadline, NothingSentError, Watchdog
+from asyncsfk._watchdog import Deadline, Watchdog
 from asyncsfk._wire import ERROR_BYTES, OK
 from asyncsfk.errors import (
     BodyTooLargeError,
@@ -23,7 +25,6 @@ from asyncsfk.errors import (
     ConnectionLostError,
     Details,
     RequestTimeoutError,
-    SfkError,
     TransportError,
 )
 from asyncsfk.usage import Usage
@@ -38,19 +39,18 @@ _DNS_SECONDS: Final = 300
 # At most aiohttp's default, the shortest that common servers close idle connections after.
 _KEEPALIVE_SECONDS: Final = 15.0
 
-# Foreign error -> ours. The most specific class wins; what is none of these is a lost connection.
-_NOTHING_SENT: Final = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.ServerFingerprintMismatch,
-    aiohttp.ClientHttpProxyError,
-    aiohttp.InvalidURL,
-    aiohttp.NonHttpUrlClientError,
-    NothingSentError,
-)
-
 # Before the "@" of a proxy's URL, which may have come without its "http://".
-_PASSWORD: Final = re.compile(r"[^\s/'\"@]+@")
+_PASSWORD: Final = re.compile(r"(?<![^\s/'\"@])[^\s/'\"@]+@")
+_LONGEST_REASON: Final = 500
+_CLOSED: Final = "the borrowed aiohttp session is closed"
+# In place of the words of errors that quote what came, in which the key may be, or a part of it.
+_WORDS: Final[dict[type[Exception], str]] = {
+    aiohttp.ClientHttpProxyError: "the proxy answered HTTP {0.status}",
+    aiohttp.ServerDisconnectedError: "the server closed it",
+    aiohttp.ClientPayloadError: "the body is malformed, or was cut short",
+    aiohttp.ClientResponseError: "what came is no HTTP",
+    HttpProcessingError: "what came is no HTTP",
+}
 
 
 class Transport:
@@ -76,12 +76,17 @@ class Transport:
         limits = [limit for limit in (connector.limit, connector.limit_per_host) if limit]
         return min(limits, default=None)
 
-    async def get(self, target: str, *, with_key: bool) -> Response:
-        """Send one GET, once, and read the answer.
+    def begin(self, target: str, *, with_key: bool) -> Exchange:
+        """Return one GET, for `send`.
 
         Args:
             target: Path and query, percent-encoded; sent byte for byte.
             with_key: Whether to send the key.
+        """
+        return self._senders[with_key].begin(target)
+
+    async def send(self, exchange: Exchange) -> Response:
+        """Send a request, once, and read the answer.
 
         Raises:
             ConnectionFailedError: Nothing was sent.
@@ -91,15 +96,15 @@ class Transport:
             ClientStateError: The borrowed session is closed.
         """
         if self._session.closed:
-            raise ClientStateError("the borrowed aiohttp session is closed")
-        exchange = self._senders[with_key].begin(target)
+            raise ClientStateError(_CLOSED)
         try:
             with Deadline(self._watchdog, exchange.progress):
                 head = await exchange.send()
                 body = await self._read(exchange, head.status)
-        except (aiohttp.ClientError, DisconnectedError, OSError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, DisconnectedError, OSError) as error:
             if exchange.head is None or exchange.head.status == OK:
-                raise _translate(error) from _presentable(error)
+                failure = _failure(error, is_sent=exchange.is_sent())
+                raise failure from failure.__cause__
             # The status says it all; its explanation was lost.
             head, body = exchange.head, b""
         except ValueError as error:
@@ -108,10 +113,20 @@ class Transport:
             is_ours = self._owns_session or isinstance(error, UnicodeError)
             if not is_ours or exchange.is_sent():
                 raise
-            raise _translate(error) from _presentable(error)
+            failure = _failure(error, is_sent=False)
+            raise failure from failure.__cause__
+        except asyncio.CancelledError:
+            if exchange.is_sent() or not self._was_cut_short():
+                raise
+            raise ClientStateError(_CLOSED) from None
         finally:
             exchange.close()
         return Response(status=head.status, headers=head.headers, body=body)
+
+    def _was_cut_short(self) -> bool:
+        """Tell whether a cancellation is aiohttp's, which ends a look-up with its session."""
+        task = asyncio.current_task()
+        return self._session.closed and task is not None and not task.cancelling()
 
     async def aclose(self) -> None:
         """Close the session, if it is ours."""
@@ -157,6 +172,22 @@ def check_session(session: object) -> None:
         raise ConfigurationError(f"session must be an aiohttp.ClientSession, not {session!r}")
 
 
+def running_loop(session: aiohttp.ClientSession | None) -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs, in which a session that is borrowed must have been made.
+
+    Raises:
+        ClientStateError: There is none, or it was not.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise ClientStateError("a client needs a running event loop of asyncio") from None
+    made_in: object = getattr(session, "_loop", loop)
+    if made_in is not loop:
+        raise ClientStateError("the borrowed aiohttp session was made in another event loop")
+    return loop
+
+
 def _make_session(config: Config) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
@@ -184,19 +215,22 @@ def _headers(config: Config, *, with_key: bool) -> Mapping[str, str]:
     return headers
 
 
-def _translate(error: Exception) -> SfkError:
-    kind: type[TransportError]
-    if isinstance(error, (*_NOTHING_SENT, ValueError)):
-        kind, what = ConnectionFailedError, "no connection"
+def _failure(error: Exception, *, is_sent: bool) -> TransportError:
+    """Return a foreign error as ours, with its cause if that may be shown."""
+    if isinstance(error, DisconnectedError):
+        error = error.cause
+    words = next((words for kind, words in _WORDS.items() if isinstance(error, kind)), "")
+    words = words.format(error)
+    if not words:
+        # "ssl:default" says nothing, and stands there for http as well.
+        reason = str(error).replace(" ssl:default", "") or type(error).__name__
+        words = _PASSWORD.sub("***@", reason[:_LONGEST_REASON])
+    if not is_sent:
+        failure: TransportError = ConnectionFailedError(f"no connection: {words}")
     elif isinstance(error, TimeoutError):
-        kind, what = RequestTimeoutError, "no whole answer in time"
+        failure = RequestTimeoutError(f"no whole answer in time: {words}")
     else:
-        kind, what = ConnectionLostError, "the connection was lost"
-    # "ssl:default" says nothing, and stands there for http as well.
-    reason = str(error).replace(" ssl:default", "") or type(error).__name__
-    return kind(f"{what}: {_PASSWORD.sub('***@', reason)}")
-
-
-def _presentable(error: Exception) -> Exception | None:
-    """Return an error as a cause that can be shown, unless a proxy's password may be in it."""
-    return None if "@" in f"{error}{error!r}" else error
+        failure = ConnectionLostError(f"the connection was lost: {words}")
+    if not isinstance(error, tuple(_WORDS)) and "@" not in f"{error}{error!r}":
+        failure.__cause__ = error
+    return failure

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from asyncsfk._messages import Envelope, Meta, Received
-from asyncsfk._packing import CANNOT_UNPACK, TooLargeError, encoding_of, unpack
+from asyncsfk._packing import (
+    CANNOT_UNPACK,
+    TooLargeError,
+    encoding_of,
+    unpack,
+    unpack_some,
+)
 from asyncsfk._retry import parse_retry_after
 from asyncsfk.errors import (
     APIError,
@@ -134,7 +140,10 @@ def _read_success(
     try:
         body = unpack(encoding_of(response.headers), response.body, max_body_bytes)
     except CANNOT_UNPACK as error:
-        return not_unpacked(error, unknown, max_body_bytes)
+        # It may be no gzip at all, or one that lacks its end: the price is near it.
+        plain = unpack_some(response.body, max_body_bytes, members=1) or response.body
+        known = unknown if isinstance(error, TooLargeError) else _salvaged(unknown, plain, price)
+        return not_unpacked(error, known, max_body_bytes)
     return _decode(request, body, size, price)
 
 
@@ -152,13 +161,7 @@ def _decode(request: Request, body: bytes, size: int, price: int) -> Received | 
     try:
         value: Any = request.decoder.decode(body)
     except Exception as error:  # noqa: BLE001 - a type of the caller's may raise anything
-        meta = _salvage_meta(body)
-        known = Details(
-            status=OK,
-            request_id=meta.request_id,
-            usage=_cost(price, meta, size),
-            body=body,
-        )
+        known = _salvaged(Details(status=OK, usage=Usage(bytes=size), body=body), body, price)
         reason = type(error).__name__
         with suppress(Exception):  # of such a type, too
             reason = str(error) or reason
@@ -281,11 +284,20 @@ def _read_odd_meta(raw: bytes | msgspec.Raw) -> Meta:
     return msgspec.convert(odd, Meta)
 
 
+def _salvaged(known: Details, plain: bytes, price: int) -> Details:
+    """Return what is known of a body, with what it says of itself all the same."""
+    meta = _salvage_meta(plain)
+    return msgspec.structs.replace(
+        known, request_id=meta.request_id, usage=_cost(price, meta, known.usage.bytes)
+    )
+
+
 def _salvage_meta(body: bytes) -> Meta:
     """Return the meta of a body that is no proper JSON, as far as a laxer parser can see it."""
     try:
-        # The standard library's parser takes NaN and the like.
-        value = json.loads(body.decode("utf-8", "replace"))
+        # The standard library's parser takes NaN and the like; and there may be more behind it.
+        text = body.decode("utf-8-sig", "replace").lstrip()
+        value, _ = json.JSONDecoder().raw_decode(text)
         return _read_meta(json.dumps(value["meta"]).encode())
     except (ValueError, KeyError, TypeError, RecursionError):
         return Meta()

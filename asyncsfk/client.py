@@ -21,7 +21,7 @@ from asyncsfk._payer import Payer
 from asyncsfk._purse import Purse
 from asyncsfk._run import ShowcaseRun
 from asyncsfk._shield import Closing
-from asyncsfk._transport import Transport, check_session
+from asyncsfk._transport import Transport, check_session, running_loop
 from asyncsfk.budget import Budget
 from asyncsfk.config import (
     DEFAULT_CONCURRENCY,
@@ -220,7 +220,7 @@ class Client(BulkCalls):
         if self._open is not None or self._closed:
             raise ClientStateError("a client can be opened only once; make a new one")
         config = self._config
-        loop = asyncio.get_running_loop()
+        loop = running_loop(self._borrowed)
         limiter = None
         if config.rate is not None:
             burst = config.burst or max(1.0, config.rate * _BURST_SECONDS)

@@ -41,6 +41,8 @@ def _check_positive(name: str, value: object) -> None:
 
 def _check_count(name: str, value: object, *, least: int) -> None:
     check_count(name, value, least=least, error=ConfigurationError)
+    if isinstance(value, int) and value > sys.maxsize:
+        _refuse(f"{name} must be at most {sys.maxsize}")
 
 
 def _check_type(name: str, value: object, kind: type) -> None:
@@ -56,7 +58,8 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         total: From the start of the connection to the end of the body.
-        connect: For the connection alone; giving up there is free.
+        connect: For the connection alone; giving up there is free. With a borrowed session the
+            look-up of the host does not count.
         read: Until the answer's head, and between two pieces of its body; noticed up to an eighth
             later.
         grace: With an archive: how long requests that were sent may take to land in it when

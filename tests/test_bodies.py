@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import sys
 import time
 import tracemalloc
 import zlib
@@ -382,21 +383,25 @@ async def test_identity_is_no_encoding():
 
 
 @pytest.mark.parametrize(
-    ("encoding", "pack"),
+    ("encoding", "pack", "charged"),
     [
-        ("br", bytes),
-        ("zstd", bytes),
-        ("deflate", zlib.compress),
-        ("gzip, gzip", lambda body: gzip.compress(gzip.compress(body))),
-        ("gzip", bytes),
-        ("gzip", lambda body: gzip.compress(body)[:-9]),
-        ("gzip", lambda body: gzip.compress(body)[:-9] + b"\0" * 9),
-        ("gzip", lambda _: b""),
-        ("nonsense", bytes),
+        ("br", bytes, 1),
+        ("zstd", bytes, 1),
+        ("deflate", zlib.compress, 0),
+        ("gzip, gzip", lambda body: gzip.compress(gzip.compress(body)), 0),
+        ("gzip", bytes, 1),
+        ("gzip", lambda body: gzip.compress(body)[:-9], 1),
+        ("gzip", lambda body: gzip.compress(body)[:-9] + b"\0" * 9, 1),
+        ("gzip", lambda body: gzip.compress(body) + b"\0" * 9, 1),
+        ("gzip", lambda _: b"", 0),
+        ("nonsense", bytes, 1),
     ],
 )
-async def test_an_encoding_that_fails_is_undecodable(encoding, pack):
-    """What was packed otherwise than asked, or badly, is an error with the bytes as sent."""
+async def test_an_encoding_that_fails_is_undecodable(encoding, pack, charged):
+    """What was packed otherwise than asked, or badly, is an error with the bytes as sent.
+
+    Where the price can be read all the same, it is charged for certain.
+    """
     body = pack(js(GOOD))
     async with told(http(200, body, f"Content-Encoding: {encoding}"), retry=Retry()) as (
         server,
@@ -405,7 +410,29 @@ async def test_an_encoding_that_fails_is_undecodable(encoding, pack):
         error = await failure(client.showcase_page(HANDLE), UndecodableError)
         assert server.hits == 1
     assert error.body == body
-    assert (error.usage.charged, error.usage.maybe) == (0, 1)
+    assert (error.usage.charged, error.usage.maybe) == (charged, 1 - charged)
+
+
+@pytest.mark.parametrize(
+    "around", [(b"\xef\xbb\xbf", b""), (b"", b"\n<!-- cached -->"), (b" ", b"")]
+)
+async def test_the_price_is_read_of_what_is_no_proper_json(around):
+    """What stands before or behind the JSON does not hide what it was charged."""
+    body = around[0] + js(GOOD).replace(b'"id"', b'"id":NaN,"id"', 1) + around[1]
+    async with told(http(200, body)) as (_, client):
+        error = await failure(client.showcase_page(HANDLE), UndecodableError)
+    assert (error.usage.charged, error.usage.maybe) == (1, 0)
+
+
+async def test_no_limit_of_bodies_is_too_large():
+    """What a program says that wants no limit is one that packed bodies can be held to."""
+    packed = gzip.compress(js(GOOD))
+    answer = http(200, packed, "Content-Encoding: gzip")
+    async with told(answer, max_body_bytes=sys.maxsize) as (_, client):
+        assert (await client.showcase_page(HANDLE)).products[0].id == "1"
+    bad = http(200, packed[:-9], "Content-Encoding: gzip")
+    async with told(bad, max_body_bytes=sys.maxsize) as (_, client):
+        await failure(client.showcase_page(HANDLE), UndecodableError)
 
 
 async def test_gzip_in_several_members_is_undone():

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import ssl
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 from unittest import mock
 
@@ -177,6 +178,36 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(late):
         assert (server.connections, server.hits) == (2, 2)
 
 
+@pytest.mark.parametrize("late", [0, 1], ids=["with it", "later"])
+@pytest.mark.parametrize(
+    ("begun", "rest"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 2\r\n\r\n{}"),
+        (b"H", b"TTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+        (b"HTTP/1.1 100 Continue\r\n", b"\r\n" + OTHER),
+    ],
+    ids=["headers", "one byte", "informational"],
+)
+async def test_the_beginning_of_an_answer_that_nobody_asked_for_is_nobodys(begun, rest, late):
+    """Nor is what has half come: its rest would be read as the answer to the next request."""
+
+    async def answer(_head, writer):
+        if server.hits > 1:
+            # On a connection of its own there is nothing before it.
+            writer.write(USER if server.connections > 1 else rest + USER)
+            return
+        writer.write(USER if late else USER + begun)
+        if late:
+            await asyncio.sleep(late)
+            writer.write(begun)
+
+    async with told(answer, keep=True) as (server, client):
+        assert (await client.whoami()).user.id == "u"
+        await asyncio.sleep(2)
+        assert (await client.whoami()).user.id == "u"
+        assert (server.connections, server.hits) == (2, 2)
+
+
 async def test_a_server_that_speaks_first_is_refused(sending):
     """It is no HTTP server; the request may have reached it all the same."""
     connections = 0
@@ -230,13 +261,79 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.real_time
-async def test_the_servers_certificate_is_checked(tmp_path):
-    """Over TLS connections are kept, and a certificate of another host's is refused, for free."""
+@pytest.fixture
+def context(tmp_path):
+    """What a server on localhost needs for TLS; who issued it is in `ca.pem`."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+UNFINISHED_PROGRAM = """
+import asyncio, sys
+import aiohttp
+from asyncsfk import Client, Retry, RequestTimeoutError, Timeout
+
+async def main():
+    url, way = sys.argv[1:]
+    session = aiohttp.ClientSession() if way == "borrowed" else None
+    async with Client(
+        "sfk_x", base_url=url, retry=Retry.none(), timeout=Timeout(read=0.2), session=session
+    ) as client:
+        call = asyncio.create_task(client.whoami())
+        try:
+            await client.showcase_page("x")
+        except RequestTimeoutError:
+            call.cancel()
+            await asyncio.wait({call})
+    print("closed", flush=True)
+    # Its sockets are to be gone while the program goes on.
+    await asyncio.to_thread(sys.stdin.readline)
+    if session is not None:
+        await session.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("way", ["pool", "borrowed"])
+async def test_what_is_left_over_tls_leaves_no_socket(tmp_path, context, way):
+    """A call that times out or is cancelled ends its connection, whatever the server does."""
+    ended = []
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        # A head, so that with a session, too, there is an answer that can be ended.
+        writer.write(USER[:-10])
+        with suppress(ConnectionError):
+            await reader.read()
+        ended.append(writer)
+        # It says no farewell.
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        program = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-c", UNFINISHED_PROGRAM, f"https://localhost:{port}", way],
+            env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert await asyncio.wait_for(program.stdout.readline(), 30) == b"closed\n"
+        async with asyncio.timeout(5):
+            while len(ended) < 2:  # noqa: ASYNC110 - of another process
+                await asyncio.sleep(0.01)
+        await program.communicate(b"\n")
+    assert program.returncode == 0
+
+
+@pytest.mark.real_time
+async def test_the_servers_certificate_is_checked(tmp_path, context):
+    """Over TLS connections are kept, and a certificate of another host's is refused, for free."""
     connections = 0
 
     async def serve(reader, writer):

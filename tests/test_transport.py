@@ -1,8 +1,11 @@
 """One attempt is one request, to one origin, whatever the connection does."""
 
 import asyncio
+import concurrent.futures
 import socket
+import threading
 import time
+import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -12,6 +15,7 @@ import pytest
 from yarl import URL
 
 from asyncsfk import (
+    Archive,
     Client,
     ClientStateError,
     ConnectionFailedError,
@@ -291,6 +295,9 @@ BROKEN = {
     "header of no name": b"HTTP/1.1 200 OK\r\n: x\r\n\r\n",
     "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n",
     "old protocol": b"<html>hello</html>",
+    "garbage without end": bytes(40_000),
+    "a head cut in the key": b"HTTP/1.1 200 OK\r\nX-Echo: " + KEY[:-1].encode(),
+    "a line cut in the key": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 80 + KEY.encode() + b"x" * 9000,
 }
 
 
@@ -304,6 +311,11 @@ async def test_broken_http_is_a_lost_answer(answer, retry, sending):
             error = await failure(client.showcase_page(HANDLE), ConnectionLostError)
         assert server.hits == error.attempts == retry.lost + 1
     assert error.usage.maybe == server.hits
+    # What came is not quoted: it is of any length, and the key may be in it, in part.
+    assert len(str(error)) < 200
+    shown = "".join(traceback.format_exception(error))
+    assert KEY[:8] not in shown + repr(error.__context__)
+    assert "xxx" not in shown
 
 
 async def test_a_half_error_page_is_still_its_status():
@@ -473,6 +485,102 @@ async def test_a_borrowed_session_closed_under_a_run_stops_it():
         assert len(rest) == 99
         assert sum(outcome.status == "skipped" for outcome in rest) >= 89
         assert run.usage.charged <= sim.ledger.charged <= run.usage.charged + run.usage.maybe
+
+
+async def test_a_borrowed_session_closed_while_a_host_is_looked_up():
+    """It is the caller's mistake, and free: nothing was sent."""
+
+    class Slow(aiohttp.ThreadedResolver):
+        async def resolve(self, *_, **__):
+            await asyncio.sleep(60)
+
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Slow()))
+    async with Client(KEY, base_url="https://any.test", session=session, retry=Retry()) as client:
+        call = asyncio.create_task(client.showcase_page(HANDLE))
+        await asyncio.sleep(1)
+        await session.close()
+        error = await failure(call, ClientStateError)
+        assert "borrowed" in str(error)
+        assert (error.usage.maybe, client.usage.maybe, client.budget.maybe) == (0, 0, 0)
+
+
+async def test_a_borrowed_session_of_another_event_loop_is_refused():
+    """It is told when the client is opened, and not by each call in words of asyncio's."""
+
+    async def make():
+        return aiohttp.ClientSession(), asyncio.get_running_loop()
+
+    def elsewhere():
+        with asyncio.Runner() as runner:
+            session, _ = runner.run(make())
+            refused.set_result(session)
+            runner.run(asyncio.sleep(0))
+            assert done.wait(10)
+            runner.run(session.close())
+
+    refused, done = concurrent.futures.Future(), threading.Event()
+    thread = asyncio.get_running_loop().run_in_executor(None, elsewhere)
+    session = await asyncio.wrap_future(refused)
+    client = Client(KEY, base_url="http://127.0.0.1:9", session=session)
+    error = await failure(client.__aenter__(), ClientStateError)
+    assert "another event loop" in str(error)
+    done.set()
+    await thread
+
+
+def test_without_an_event_loop_of_asyncio_a_client_cannot_be_opened():
+    """Whoever runs it by another library is told so."""
+    entering = Client(KEY).__aenter__()
+    with pytest.raises(ClientStateError, match="asyncio"):
+        entering.send(None)
+
+
+@pytest.mark.parametrize("way", ["cancelled", "stopped", "closed"])
+async def test_what_ends_while_it_connects_was_not_sent(way, tmp_path):
+    """It is no part of a ceiling, nor of the ledger, that it may have been charged."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        for _ in range(4):  # as above
+            crowd = stack.enter_context(socket.socket())
+            crowd.setblocking(False)
+            crowd.connect_ex(deaf.getsockname())
+        archive = Archive(tmp_path / "job.sfk")
+        async with Client(KEY, base_url=url, max_credits=3) as client, archive:
+            async with client.showcases(["a"], archive=archive) as run:
+                iterating = asyncio.create_task(anext(run))
+                await asyncio.sleep(1)
+                if way == "cancelled":
+                    iterating.cancel()
+                elif way == "stopped":
+                    run.stop(now=True)
+                else:
+                    await client.aclose()
+            await asyncio.gather(iterating, return_exceptions=True)
+            assert (client.budget.maybe, client.budget.reserved) == (0, 0)
+        usage = await asyncio.to_thread(archive.usage)
+        assert usage.maybe == 0
+
+
+PROXY_ANSWERS = {
+    "drops": b"",
+    "cut": b"HTTP/1.1 200 Conn",
+    "no HTTP": b"SSH-2.0-OpenSSH\r\n\r\n",
+    "refused": http(407, b"no"),
+}
+
+
+@pytest.mark.parametrize("answer", PROXY_ANSWERS.values(), ids=PROXY_ANSWERS)
+async def test_a_proxy_that_does_not_lead_on_is_no_connection(answer):
+    """What never came to the API is free, and tried again as such."""
+    async with (
+        raw_server(answer) as proxy,
+        Client(
+            KEY, base_url="https://api.test", proxy=proxy.url, retry=Retry(), max_credits=1
+        ) as client,
+    ):
+        error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
+        assert error.usage.maybe == client.budget.maybe == 0
+        assert error.attempts == proxy.hits == 5
 
 
 async def test_a_borrowed_sessions_defaults_do_not_leak_in():
