@@ -15,6 +15,7 @@ from asyncsfk import _wire
 from asyncsfk._flight import Landing, SingleFlight
 from asyncsfk._keep import line_of
 from asyncsfk._messages import Received
+from asyncsfk._packing import ACCEPTED
 from asyncsfk._result import CallResult, placed, priced, shared
 from asyncsfk._retry import Failure, RetryQuota, Stop, decide, failure_of
 from asyncsfk.config import KEY_VARIABLE
@@ -226,10 +227,10 @@ class Caller:
         row = await keep.find(request)
         if row is None:
             return None
-        # Decoded anew: what an older version could not read, this one may.
-        result = _wire.read_kept(
-            request, row.encoding, row.body, max_body_bytes=self._config.max_body_bytes
-        )
+        # Decoded anew: what an older version could not read, this one may. What was accepted once
+        # is not too large now.
+        limit = ACCEPTED if row.decoded else self._config.max_body_bytes
+        result = _wire.read_kept(request, row.encoding, row.body, max_body_bytes=limit)
         if isinstance(result, Received) and not row.decoded:
             keep.store.decoded_soon(row.id)
         return CallResult(result, stores=(keep.store,), row=row)

@@ -221,6 +221,7 @@ def _is_known(outcome: Outcome, known: Showcase | None) -> bool:
     if outcome.usage.requests or outcome.error:
         return False
     try:
-        return Outcome.from_json(known.outcome).pages >= outcome.pages
+        told = Outcome.from_json(known.outcome)
     except UndecodableError:
         return False
+    return told.pages >= outcome.pages and outcome.account_status in (None, told.account_status)

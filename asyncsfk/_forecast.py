@@ -11,17 +11,18 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
-from asyncsfk import _routes
+from asyncsfk import _replay, _routes
 from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
 from asyncsfk._keep import key_of
 from asyncsfk._store._reads import FindShowcase
 from asyncsfk._store._schema import reading
 from asyncsfk._store._sums import Past
-from asyncsfk.errors import InvalidArgumentError
+from asyncsfk.errors import InvalidArgumentError, PaginationError
 from asyncsfk.plan import Plan
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
@@ -30,15 +31,32 @@ if TYPE_CHECKING:
     from asyncsfk.models import Balance
 
 _CHUNK: Final = 500
+_NOTHING_TOLD: Final = ("failed", "skipped")
+
+
+class _ToldError(msgspec.Struct):
+    """What is of use in a kept error."""
+
+    type: str
 
 
 class _Told(msgspec.Struct, rename="camel"):
     """What is of use in a kept outcome."""
 
+    status: str
     pages: int = 0
     next_cursor: str | None = None
     account_status: str | None = None
     usage: Usage = Usage()
+    error: _ToldError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a run buys no more of it, however many pages are wanted."""
+        if self.error is not None:
+            # It comes again for nothing, out of the pages that are there.
+            return self.error.type == PaginationError.__name__
+        return self.status == "complete" and self.next_cursor is None
 
 
 async def make_plan(
@@ -141,7 +159,7 @@ class _Forecast:
                 if found is None or found.received is None or found.received < self._since:
                     self._to_start += 1
                 else:
-                    self._sort(found)
+                    self._sort(found, connection)
 
     def plan(self, *, given: int, duplicates: int, invalid: int, balance: int) -> Plan:
         """Add up.
@@ -184,18 +202,20 @@ class _Forecast:
             seconds=seconds,
         )
 
-    def _sort(self, begun: Begun) -> None:
+    def _sort(self, begun: Begun, connection: sqlite3.Connection) -> None:
         showcase = begun.showcase
-        told = _Told()
-        if showcase.outcome is not None:
-            told = msgspec.json.decode(showcase.outcome, type=_Told)
+        outcome = showcase.outcome
+        if outcome is None or showcase.status in _NOTHING_TOLD:
+            # Its pages may be there to the end all the same: calls alone have bought them.
+            outcome = _replay.outcome(connection, showcase, products=False).to_json()
+        told = msgspec.json.decode(outcome, type=_Told)
         most = self._options.max_pages
         is_enough = most is not None and told.pages >= most
         if begun.is_blocked and not is_enough:
             self._undecodable += 1
             return
         # One that broke off is complete where no more of it is wanted than is there.
-        if not is_enough and (showcase.status != "complete" or told.next_cursor is not None):
+        if not is_enough and not told.is_over:
             self._pages_had.append(max(1, told.pages))
             return
         self._complete += 1

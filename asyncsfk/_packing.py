@@ -25,6 +25,8 @@ GZIP: Final = "gzip"
 _WINDOW: Final = 31  # zlib's number for "gzip, largest window"
 _CODINGS: Final = {"": "", "identity": "", GZIP: GZIP, "x-gzip": GZIP}
 _CODING: Final = re.compile(r"[a-z-]{1,10}(?:, ?[a-z-]{1,10})*", re.ASCII)
+ACCEPTED: Final = 1 << 30
+"""The most bytes of what is kept: larger ones were refused when they came."""
 _MOST: Final = 1 << 40  # bytes; a limit beyond that is none, and more than zlib can be told
 _MAX_MEMBERS: Final = 16  # of a gzip body; RFC 1952 allows several, and servers send one
 

@@ -8,7 +8,7 @@ import msgspec
 
 from asyncsfk import _reading, _routes, _wire
 from asyncsfk._keep import find
-from asyncsfk._packing import CANNOT_UNPACK, unpack
+from asyncsfk._packing import ACCEPTED, CANNOT_UNPACK, unpack
 from asyncsfk._paging import Chain
 from asyncsfk.errors import (
     BodyTooLargeError,
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from asyncsfk._store._reads import Showcase
     from asyncsfk.models import Answer, Product, ShowcasePage
+    from asyncsfk.outcomes import Status
 
 CANNOT_DECODE: Final = (UndecodableError, BodyTooLargeError)
-_MAX_BODY_BYTES: Final = 1 << 30  # it was accepted when it came
 _LOOKUPS: Final[dict[str, type[Answer]]] = {
     _routes.TIKTOK_PROFILE: TikTokLookup,
     _routes.INSTAGRAM_PROFILE: InstagramLookup,
@@ -94,7 +94,7 @@ def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Showca
         # What could not be decoded when it came is left to a run, or to `salvage`.
         if row is None or not row.decoded:
             return
-        received = _wire.read_kept(request, row.encoding, row.body, max_body_bytes=_MAX_BODY_BYTES)
+        received = _wire.read_kept(request, row.encoding, row.body, max_body_bytes=ACCEPTED)
         if isinstance(received, SfkError):
             return
         page = _reading.showcase_page(
@@ -126,47 +126,61 @@ def outcome(
             ended = Outcome.from_json(showcase.outcome)
         except UndecodableError as error:
             raise ValueError(error.message) from error
-        if not products:
-            return ended
-        return _with_pages(ended, list(pages(connection, showcase)))
+        return _with_pages(ended, pages(connection, showcase), products=products)
     return _under_way(connection, showcase, products=products)
 
 
-def _with_pages(ended: Outcome, kept: list[ShowcasePage]) -> Outcome:
+def _with_pages(ended: Outcome, kept: Iterator[ShowcasePage], *, products: bool) -> Outcome:
     """Return an outcome with the products that are on file, perhaps more than it had.
 
-    Others may have gone on from there since.
+    Others may have gone on from there since, and have come to its end.
     """
-    products = tuple(product for page in kept for product in page.products)
-    last = kept[-1] if kept else None
-    usage = msgspec.structs.replace(ended.usage, pages=len(kept), products=len(products))
-    cursor = last.next_cursor if last is not None and last.has_more else ended.next_cursor
-    if last is not None and not last.has_more:
-        cursor = None
-    return msgspec.structs.replace(
-        ended, products=products, pages=len(kept), usage=usage, next_cursor=cursor
-    )
+    usage, found, last = _gathered(kept, products=products)
+    usage = msgspec.structs.replace(ended.usage, pages=usage.pages, products=usage.products)
+    now = msgspec.structs.replace(ended, products=found, pages=usage.pages, usage=usage)
+    if last is None or usage.pages == ended.pages:
+        return now
+    if not last.has_more:
+        is_news = usage.pages > ended.pages
+        status, error = ("complete", None) if is_news else (ended.status, ended.error)
+        return msgspec.structs.replace(now, status=status, error=error, next_cursor=None)
+    status = "complete" if ended.status == "complete" else "partial"
+    return msgspec.structs.replace(now, status=status, next_cursor=last.next_cursor)
 
 
 def _under_way(connection: sqlite3.Connection, showcase: Showcase, *, products: bool) -> Outcome:
-    usage = Usage()
-    page: ShowcasePage | None = None
-    found: list[Product] = []
-    for page in pages(connection, showcase):
-        usage += page.usage
-        if products:
-            found.extend(page.products)
-    cursor = page.next_cursor if page is not None and page.has_more else None
+    """Return what became of a creator of whom no run has told the end."""
+    usage, found, last = _gathered(pages(connection, showcase), products=products)
+    status: Status = "complete"
+    cursor: str | None = None
+    error: SfkError | None = None
+    if last is None or last.has_more:
+        status = "failed" if last is None else "partial"
+        cursor = None if last is None else last.next_cursor
+        error = RunStoppedError(
+            "under way when the archive was last written",
+            Details(handle=showcase.handle, cursor=cursor),
+        )
     return Outcome(
         handle=showcase.handle,
-        status="partial" if usage.pages else "failed",
+        status=status,
         region=showcase.region or None,
-        products=tuple(found),
+        products=found,
         pages=usage.pages,
         usage=usage,
         next_cursor=cursor,
-        error=RunStoppedError(
-            "under way when the archive was last written",
-            Details(handle=showcase.handle, cursor=cursor),
-        ),
+        error=error,
     )
+
+
+def _gathered(
+    kept: Iterator[ShowcasePage], *, products: bool
+) -> tuple[Usage, tuple[Product, ...], ShowcasePage | None]:
+    """Return what some pages add up to, their products if wanted, and the last of them."""
+    usage, last = Usage(), None
+    found: list[Product] = []
+    for last in kept:
+        usage += last.usage
+        if products:
+            found += last.products
+    return usage, tuple(found), last

@@ -31,7 +31,7 @@ BALANCE: Final = "/v1/balance"
 HEALTH: Final = "/health"
 
 _MAX_URL: Final = 4096
-_SHOWCASE_PATH: Final = re.compile(r"/v1/tiktok/profiles/([a-z0-9_.]{1,64})/showcase-products")
+_SHOWCASE_PATH: Final = re.compile(r"/v1/tiktok/profiles/([A-Za-z0-9_.]{1,64})/showcase-products")
 # RFC 3986, section 3.3: the characters of a path's segments.
 _PATH: Final = re.compile(r"/v1(/([A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})+)+/?", re.ASCII)
 _ESCAPES: Final = str.maketrans({chr(code): quote(chr(code), safe="") for code in range(128)})
@@ -115,7 +115,8 @@ def reviews(
         check_count("page", page, least=1)
     # Without a number it is the first page: one name for one page.
     number = None if page == 1 else page
-    query = _query({"productId": product_id, "url": url, "region": region, "page": number})
+    # Sorted, as those of `other`.
+    query = _query({"page": number, "productId": product_id, "region": region, "url": url})
     return Request(
         route=REVIEWS,
         target=REVIEWS + query,
@@ -161,9 +162,13 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     except TypeError as error:
         raise InvalidArgumentError(f"type= cannot be decoded into: {error}") from error
     check_mapping("params", params)
-    query = _query(params or {})
-    if (page := _showcase_at(path, params or {})) is not None:
+    # In one order, as all requests have them, so that an archive knows the answer by whoever asks.
+    given = dict(sorted((params or {}).items(), key=lambda item: str(item[0])))
+    query = _query(given)
+    if (page := _showcase_at(path, given)) is not None:
         return msgspec.structs.replace(page, route=path, decoder=decoder, price=price)
+    if path == REVIEWS and given.get("page") in (1, "1"):
+        query = _query(given | {"page": None})
     return Request(route=path, target=path + query, decoder=decoder, price=price)
 
 
@@ -177,9 +182,9 @@ def _showcase_at(path: str, params: Mapping[str, Param]) -> Request | None:
     if match is None or not isinstance(cursor, str | None) or not isinstance(region, str | None):
         return None
     region = region_code(region)
-    page = showcase(match[1], cursor=cursor, region=region)
-    ordered = {name: params[name] for name in sorted(params)} | {"region": region}
-    return page if page.target == path + _query(ordered) else None
+    page = showcase(match[1].lower(), cursor=cursor, region=region)
+    plain = path[: match.start(1)] + match[1].lower() + path[match.end(1) :]
+    return page if page.target == plain + _query(dict(params) | {"region": region}) else None
 
 
 def kept(route: str) -> Request:

@@ -62,13 +62,12 @@ class Trail:
         self._bought_from = None
         if found is None:
             return None
-        showcase = found.showcase
-        if found.received is not None and found.received < self._keep.since:
-            self._begin_at(following)
-        elif showcase.floor >= self._keep.floor:
-            self._floor = showcase.floor
+        showcase, keep = found.showcase, self._keep
+        if keep.floor <= (found.page or 0) and keep.since <= (found.received or 0.0):
+            self._floor = max(showcase.floor, keep.floor)
         else:
-            self._anew = self._keep.floor
+            # Later pages that there are, however new, are of another first page.
+            self._begin_at(following)
         return showcase
 
     def restart(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -31,7 +33,6 @@ from asyncsfk.records import (
 )
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from asyncsfk._store._file import Durability
@@ -84,7 +85,7 @@ class Archive:
         if durability not in {"full", "normal"}:
             raise InvalidArgumentError(f"durability must be full or normal, not {durability!r}")
         check_seconds("wait", wait)
-        self._path = Path(path)
+        self._path = _absolute(path)
         self._opening = Opening(self._path, durability, wait)
 
     def __repr__(self) -> str:
@@ -153,7 +154,7 @@ class Archive:
             totals, summary = Totals.read(connection), Summary.read(connection)
         return ArchiveInfo(
             path=shown(self._path),
-            size=self._path.stat().st_size,
+            size=_size(self._path),
             origin=summary.notes.get(ORIGIN),
             **{name: summary.statuses.get(name, 0) for name in _STATUSES},
             pages=totals.pages,
@@ -184,8 +185,12 @@ class Archive:
         """
         with reading(self._path) as connection:
             for showcase in _scans.showcases(connection):
-                if showcase.status != "complete":
-                    yield _replay.outcome(connection, showcase, products=False)
+                if showcase.status == "complete":
+                    continue
+                outcome = _replay.outcome(connection, showcase, products=False)
+                # Of those whose end no run has told some have come to it.
+                if outcome.status != "complete":
+                    yield outcome
 
     def products(self) -> Iterator[tuple[str, Product]]:
         """Iterate all products, each with its creator's handle, a page at a time in memory.
@@ -256,6 +261,31 @@ class Archive:
                     continue
                 Decoded(row.id).apply(Tables(connection))
                 yield msgspec.structs.replace(page, decoded=True)
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a path that leads to the same file whatever folder the process goes to.
+
+    Raises:
+        InvalidArgumentError: There can be no such file.
+    """
+    try:
+        os.fsencode(path)
+        place = Path(path).absolute()
+    except (UnicodeError, OSError) as error:
+        raise InvalidArgumentError(f"an archive cannot be at {path!r}: {error}") from error
+    if "\0" in str(place):
+        raise InvalidArgumentError(f"an archive cannot be at {path!r}: no name has a NUL in it")
+    return place
+
+
+def _size(path: Path) -> int:
+    """Return how many bytes a file has, with what is still beside it."""
+    size = 0
+    for part in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(OSError):
+            size += part.stat().st_size
+    return size
 
 
 def opening_of(archive: object) -> Opening:

@@ -211,3 +211,10 @@ async def test_what_broke_off_beyond_what_is_wanted_is_complete(sim, client, pat
     assert (plan.complete, plan.to_continue, plan.least, plan.most) == (1, 0, 0, 0)
     (outcome,) = await fetch(client, ["a.90products"], archive=path, max_pages=2)
     assert (outcome.status, outcome.usage.charged) == ("complete", 0)
+
+
+async def test_any_number_of_pages_may_be_the_most(client, path):
+    """A limit beyond what SQLite can count is none."""
+    await fetch(client, ["a.5products"], archive=path)
+    plan = await client.plan(["a.5products", "b"], archive=path, max_pages=2**63)
+    assert (plan.complete, plan.to_start) == (1, 1)

@@ -9,6 +9,7 @@ import time
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from asyncsfk._store._forks import identify
 from asyncsfk._store._lock import FileLock, holder
 from asyncsfk._store._reads import Read, read_all
 from asyncsfk._store._schema import connect, made_sense_of, prepare, shown, translate, translated
@@ -64,10 +65,10 @@ class File:
             ArchiveLockedError: Somebody has it, and this was the last try.
             ArchiveError: There can be no lock.
         """
-        folder = self._path.absolute().parent
-        if not os.path.isdir(folder):  # noqa: PTH112 - raises nothing
-            raise ArchiveWriteError(f"no folder {shown(folder)} for {shown(self._path)}")
         with translated(self._path):
+            folder = self._path.absolute().parent
+            if not os.path.isdir(folder):  # noqa: PTH112 - raises nothing
+                raise ArchiveWriteError(f"no folder {shown(folder)} for {shown(self._path)}")
             if self._lock.acquire():
                 return True
         if is_last:
@@ -107,7 +108,7 @@ class File:
                 raise
             # Whatever directory the process goes to.
             self._place = self._path.absolute()
-            self._identity = self._identify()
+            self._identity = identify(self._place)
             self.session = session or 0
             self.notes = dict(connection.execute("SELECT name, value FROM meta"))
             self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
@@ -123,7 +124,7 @@ class File:
         Raises:
             ArchiveError: None of them was committed, and none will be any more.
         """
-        if self.broken is None and self._identify() != self._identity:
+        if self.broken is None and identify(self._place) != self._identity:
             # What is committed now would be gone, or elsewhere, without a word.
             self.broken = ArchiveWriteError(
                 f"{shown(self._path)} was moved or removed while it was open"
@@ -139,7 +140,8 @@ class File:
             tables.flush()
             connection.execute("COMMIT")
         except BaseException as error:
-            connection.rollback()
+            with suppress(sqlite3.Error):
+                connection.rollback()
             if isinstance(error, sqlite3.Error):
                 self.broken = translate(error, self._path)
                 raise self.broken from error
@@ -147,14 +149,6 @@ class File:
         # Here, since who submitted them may have left.
         self.last_page = max(self.last_page, tables.last_page)
         return [None] * len(batch)
-
-    def _identify(self) -> tuple[int, int] | None:
-        """Tell which file the path leads to, if to any."""
-        try:
-            found = self._place.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
 
     def read(self, batch: Sequence[Read]) -> list[Any]:
         """Return what is found, one after the other.

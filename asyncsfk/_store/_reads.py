@@ -127,11 +127,13 @@ class Begun(NamedTuple):
 
     Attributes:
         showcase: What is known of it.
-        received: When its first page was received, if that is there.
+        page: The id of its first page, if that is there.
+        received: When that was received.
         is_blocked: Whether there is a page of it that could not be decoded.
     """
 
     showcase: Showcase
+    page: int | None
     received: float | None
     is_blocked: bool
 
@@ -148,22 +150,23 @@ class FindShowcase(NamedTuple):
         cls, connection: sqlite3.Connection, asked: Sequence[FindShowcase]
     ) -> list[Begun | None]:
         """Find some together."""
-        columns = ", ".join(Showcase._fields)
+        columns = ", ".join(f"showcase.{name}" for name in Showcase._fields)
         found: dict[int, Begun] = {}
         for start in range(0, len(asked), _MOST_ASKED):
             some = asked[start : start + _MOST_ASKED]
             rows = ", ".join(["(?, ?, ?, ?)"] * len(some))
             given = [value for at, one in enumerate(some, start) for value in (at, *one)]
-            for at, received, is_blocked, *values in connection.execute(
+            for at, page, received, is_blocked, *values in connection.execute(
                 f"WITH asked (at, wanted, part, first) AS (VALUES {rows}) "  # noqa: S608 - our own words
-                "SELECT at, (SELECT received FROM page WHERE part_of = showcase.id AND key = first "
-                "AND page.id >= floor AND NOT apart ORDER BY id DESC LIMIT 1), EXISTS (SELECT 1 "
+                "SELECT at, began.id, began.received, EXISTS (SELECT 1 "
                 "FROM page WHERE part_of = showcase.id AND page.id >= floor AND NOT apart AND NOT "
                 f"decoded), {columns} "
-                "FROM asked JOIN showcase ON handle = wanted AND region = part",
+                "FROM asked JOIN showcase ON showcase.handle = wanted AND showcase.region = part "
+                "LEFT JOIN page AS began ON began.id = (SELECT max(id) FROM page WHERE "
+                "part_of = showcase.id AND key = first AND page.id >= floor AND NOT apart)",
                 given,
             ):
-                found[at] = Begun(Showcase(*values), received, bool(is_blocked))
+                found[at] = Begun(Showcase(*values), page, received, bool(is_blocked))
         return [found.get(at) for at in range(len(asked))]
 
 

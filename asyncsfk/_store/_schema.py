@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from asyncsfk._store import _forks
 from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError, SfkError
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ _STEPS: Final = (
     """,
 )
 VERSION: Final = len(_STEPS)
+_PATIENCE: Final = 10.0  # seconds, with whoever is writing
 
 
 def shown(path: Path) -> str:
@@ -134,15 +136,19 @@ def made_sense_of(path: Path) -> Generator[None]:
 
 
 def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
-    """Open a database, to be used by one thread at a time; transactions are explicit."""
+    """Open an archive's database, to be used by one thread at a time; transactions are explicit.
+
+    Raises:
+        ArchiveError: This process cannot use it.
+    """
+    if _forks.is_inherited(path):
+        raise ArchiveError(
+            f"{shown(path)} was open when this process was forked off, and cannot be used in it: "
+            "start processes by `spawn` or `forkserver`"
+        )
     flag = "&immutable=1" if immutable else ""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}{flag}",
-        uri=True,
-        isolation_level=None,
-        timeout=10.0,
-        check_same_thread=False,
-    )
+    uri = f"{path.absolute().as_uri()}?mode={mode}{flag}"
+    connection = _forks.connect(uri, path, _PATIENCE)
     # No files of its own elsewhere: there may be no room, no right to write, no number left.
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
@@ -201,6 +207,9 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
     with translated(path, ArchiveError):
         if not path.exists():
             raise ArchiveError(f"there is no archive {shown(path)}")
+        if not path.is_file():
+            # A pipe would be waited for, for ever.
+            raise ArchiveFormatError(f"{shown(path)} is no file")
         connection = _connect_to_read(path)
     with closing(connection), translated(path, ArchiveError), made_sense_of(path):
         if _is_empty(connection):
@@ -217,17 +226,23 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     connection = connect(path, "ro")
     try:
         _pragma(connection, "user_version")
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
         # In a directory that cannot be written, what is no more written to needs no lock.
         connection.close()
-        real = Path(os.path.realpath(path))
-        if real.with_name(f"{real.name}-wal").exists():
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or not _is_whole(path):
             raise
         return connect(path, "ro", immutable=True)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a file is all that there is of its database, with nothing to be undone."""
+    real = Path(os.path.realpath(path))
+    beside = [real.with_name(f"{real.name}-{name}") for name in ("wal", "journal")]
+    return not any(file.exists() and file.stat().st_size for file in beside)
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:

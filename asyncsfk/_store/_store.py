@@ -40,6 +40,7 @@ _GATHER: Final = 0.01
 _ENOUGH: Final = 50
 _GATHER_READS: Final = 0.002
 _LEAST_EXPOSURE: Final = 16
+_REST: Final = 1.0
 _POLL: Final = 0.1
 
 
@@ -84,6 +85,7 @@ class Store:
         # How many of those have come, and are not on file yet.
         self._landing = 0
         self._landed = asyncio.Event()
+        self._resting: asyncio.TimerHandle | None = None
         self._refusal: ArchiveError | None = None
         self._is_shut = False
         self._closing = Closing(self._close_in_order)
@@ -138,6 +140,8 @@ class Store:
         file it is as if we had died then.
         """
         self._refusal = ArchiveError(f"{shown(self._path)} is closed")
+        if self._resting is not None:
+            self._resting.cancel()
         try:
             with anyio.CancelScope(shield=True):
                 while self._in_air and self._is_at_home:
@@ -234,6 +238,15 @@ class Store:
         self._in_air.discard(exposed)
         if not self._in_air:
             self._landed.set()
+            if self._resting is None and self._is_at_home:
+                self._resting = self.loop.call_later(_REST, self._rest)
+
+    def _rest(self) -> None:
+        """Put on file, when all is quiet, that nothing is under way: we may die of it."""
+        self._resting = None
+        if not self._in_air and not self._is_shut and self._covered > self._exposed:
+            self._covered = self._exposed
+            _ = self._writer.submit(Exposure(self._file.session, self._exposed, is_all=True))
 
     # --- what is found
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     import sqlite3
+
+
+_MOST: Final = 1 << 62
 
 
 def note(connection: sqlite3.Connection, name: str) -> str | None:
@@ -101,7 +104,7 @@ class Past(NamedTuple):
             "json_extract(CAST(outcome AS TEXT), '$.pages') + (status = 'partial') AS pages, "
             "json_extract(CAST(outcome AS TEXT), '$.usage.products') AS products "
             "FROM showcase WHERE status IN ('complete', 'partial'))",
-            (max_pages or 1 << 62,),
+            (min(max_pages or _MOST, _MOST),),
         ).fetchone()
         (seconds,) = connection.execute(
             "SELECT avg(seconds) FROM attempt WHERE failure IS NULL AND number > 0"

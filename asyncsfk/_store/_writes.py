@@ -211,16 +211,24 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exposure(msgspec.Struct, frozen=True):
-    """How many credits requests under way may cost, should we die before their answers."""
+    """How many credits requests under way may cost, should we die before their answers.
+
+    Attributes:
+        session: Whose.
+        credits: How many.
+        is_all: No more than that; else at least so many, for of two that were begun at once the
+            smaller may come last.
+    """
 
     session: int
     credits: int
+    is_all: bool = False
 
     def apply(self, tables: Tables) -> None:
         """Write it."""
+        exposed = "?" if self.is_all else "max(exposed, ?)"
         tables.flush().execute(
-            # Of two that were begun at once the smaller may come last.
-            "UPDATE session SET exposed = max(exposed, ?) WHERE id = ?",
+            f"UPDATE session SET exposed = {exposed} WHERE id = ?",  # noqa: S608 - our own words
             (_bounded(self.credits), self.session),
         )
 

@@ -8,7 +8,7 @@ import random
 import shutil
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 
 import msgspec
 import pytest
@@ -19,6 +19,7 @@ from asyncsfk import (
     ArchiveFormatError,
     ArchiveInfo,
     ArchiveWriteError,
+    InvalidArgumentError,
     Outcome,
     UndecodableError,
     Usage,
@@ -35,7 +36,7 @@ from tests.archive.support import (
     run_of,
     sql,
 )
-from tests.support import client_of, failure
+from tests.support import client_of, failure, running
 
 HANDLES = ["a.45products", "b.5products", "empty_c"]
 
@@ -696,3 +697,95 @@ async def test_the_usage_of_a_new_file_is_nothing(path, written):
     async with Archive(path):
         pass
     assert await held(path, "usage") == Usage()
+
+
+@pytest.mark.parametrize("name", ["a\0b.sfk", "a\ud800.sfk"], ids=["NUL", "surrogate"])
+def test_a_name_that_no_file_can_have(name):
+    """It is refused where it is said."""
+    with pytest.raises(InvalidArgumentError, match="archive cannot be at"):
+        Archive(name)
+
+
+def test_a_folder_that_is_gone_has_no_archive(tmp_path, monkeypatch):
+    """A relative path means nothing where the process is in no folder."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InvalidArgumentError, match="archive cannot be at"):
+        Archive("job.sfk")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes to be opened")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """Reading what is no file ends at once."""
+    os.mkfifo(tmp_path / "pipe.sfk")
+    with pytest.raises(ArchiveFormatError, match="no file"):
+        Archive(tmp_path / "pipe.sfk").info()
+
+
+@pytest.mark.usefixtures("written")
+async def test_what_another_program_has_half_written_is_not_read(path):
+    """A file with a transaction to be undone beside it is not read as if it were whole."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 5")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("UPDATE page SET charged = charged + 7")
+        connection.execute("UPDATE attempt SET charged = charged + 7")
+        half = path.with_name("half")
+        half.mkdir()
+        for name in (path.name, f"{path.name}-journal"):
+            shutil.copyfile(path.with_name(name), half / name)
+        connection.execute("ROLLBACK")
+    before = await held(path, "usage")
+    with suppress(ArchiveError):
+        assert await held(half / path.name, "usage") == before
+    async with Archive(half / path.name):
+        pass
+    assert await held(half / path.name, "usage") == before
+
+
+FORKING = """
+import asyncio, os, sys, warnings
+from asyncsfk import Archive, ArchiveError, ArchiveLockedError, Client
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads about
+
+def look(archive):
+    told = []
+    for read in (archive.info, lambda: list(archive.products()), lambda: list(archive.salvage())):
+        try:
+            told.append(str(read() and "read"))
+        except ArchiveLockedError:
+            told.append("locked")
+        except ArchiveError as error:
+            told.append("forked" if "forked off" in str(error) else str(error))
+    return told
+
+async def main():
+    key, url, path = sys.argv[1:]
+    async with Client(key, base_url=url) as client, Archive(path) as archive:
+        await client.showcase_page("a.5products", archive=archive)
+        child = os.fork()
+        if child == 0:
+            print(*look(Archive(path)), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        await client.showcase_page("b.5products", archive=archive)
+    child = os.fork()
+    if child == 0:
+        print(*look(Archive(path)), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.real_time
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no forking")
+async def test_a_process_that_was_forked_off_keeps_from_open_files(path):
+    """It would read what is half written, and lock its parent out; one forked later may read."""
+    with running() as sim, Script(FORKING, sim.api_key, sim.url, path) as script:
+        out = await asyncio.to_thread(script.result)
+    assert out.splitlines() == ["forked forked locked", "read read []"]
+    assert (await held(path, "info")).pages == 2

@@ -181,3 +181,19 @@ async def test_what_is_known_to_be_free_is_no_doubt(path, fault):
         await run_of(client, sim.handles(30), archive=path)
     usage = await held(path, "usage")
     assert (usage.requests, usage.charged, usage.maybe) == (30, 0, 0)
+
+
+async def test_a_quiet_archive_has_nothing_at_risk(sim, path):
+    """A process that dies while nothing is under way leaves no credit in doubt."""
+    async with client_of(sim, concurrency=20) as client, Archive(path) as archive:
+        await asyncio.gather(
+            *(client.showcase_page(f"c{n}.5products", archive=archive) for n in range(20))
+        )
+        assert (await held(path, "info")).unsettled > 0
+        await asyncio.sleep(2)
+        assert (await held(path, "info")).unsettled == 0
+        # Nor is anything forgotten of what comes after.
+        call = asyncio.create_task(client.showcase_page("d.5products", archive=archive))
+        await asyncio.sleep(0.05)
+        assert (await held(path, "info")).unsettled > 0
+        await call

@@ -97,7 +97,9 @@ async def test_packed_bodies_are_the_same_by_either_library(path, library):
     assert told(folder, library, "buy") == {
         "good": [title, 1, 0],
         "two": [title, 1, 0],
-        **dict.fromkeys(["cut", "checksum", "size", "spoilt", "nothing"], refused),
+        # What it was charged can be read of one whose end alone is missing.
+        "cut": ["UndecodableError", 1, 0],
+        **dict.fromkeys(["checksum", "size", "spoilt", "nothing"], refused),
         "bomb": ["BodyTooLargeError", 0, 1],
         "plain": [title, 1, 0],
         "small": ["thing", 1, 0],

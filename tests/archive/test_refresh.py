@@ -426,3 +426,41 @@ async def test_a_joined_look_up_takes_no_page_of_another_time(client, editions, 
         _, outcomes = await run_of(client, [handle], archive=archive)
         assert ids(outcomes[handle]) == OLD
         assert {page.products[0].id for page in await alone} == {NEW[1]}
+
+
+@pytest.mark.parametrize("option", [{"refresh": True}, {"max_age": 0}], ids=["refresh", "max_age"])
+async def test_pages_bought_since_a_refresh_began_are_behind_no_later_first_page(
+    client, editions, path, option
+):
+    """A run that comes to a creator late takes no page that is of an older first one."""
+    async with Archive(path) as archive:
+        await run_of(client, ["x"], archive=archive, max_pages=1)
+        gate = asyncio.Event()
+
+        async def handles():
+            yield "first"
+            await gate.wait()
+            yield "x"
+
+        async with client.showcases(handles(), archive=archive, **option) as run:
+            await anext(run)
+            _, others = await run_of(client, ["x"], archive=archive)
+            assert ids(others["x"]) == OLD
+            editions.edition = 2
+            gate.set()
+            assert [ids(outcome) async for outcome in run] == [NEW]
+    assert await on_file(path) == NEW
+
+
+@pytest.mark.parametrize("option", [{"refresh": True}, {"max_age": 3600}, {}], ids=str)
+async def test_later_pages_without_a_first_one_have_no_part_in_what_is_bought_afresh(
+    client, editions, path, option
+):
+    """What was bought from a cursor on, long ago, is used only where its age does not matter."""
+    async with Archive(path) as archive:
+        await client.showcase("x", cursor=f"{editions.cursor}/2", archive=archive).collect()
+    grow_old(path)
+    editions.edition = 2
+    run, outcomes = await run_of(client, ["x"], archive=path, **option)
+    assert ids(outcomes["x"]) == (NEW if option else ["2.1", "1.2", "1.3"])
+    assert run.usage.charged == (3 if option else 1)

@@ -1,6 +1,7 @@
 """A run goes on where the last one ended: what is on file is never paid again."""
 
 import asyncio
+import json
 from collections import Counter
 
 import pytest
@@ -17,7 +18,7 @@ from asyncsfk import (
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
 from tests.archive.support import Editions, held, ids, known, products_of, run_of
-from tests.support import SHOWCASE, client_of, failure, told
+from tests.support import SHOWCASE, client_of, failure, http, told
 
 LONG = "long.90products"  # five pages
 
@@ -311,6 +312,26 @@ async def test_a_page_bought_by_get_is_not_bought_again(sim, client, archive):
     assert sim.ledger.charged == 2
 
 
+async def test_a_page_bought_by_get_is_one_however_it_is_written(sim, client, archive):
+    """The order of parameters, a page's number that means nothing and the case of a handle do not
+    make another page of it."""
+    products = (await client.showcase_page("a.5products", archive=archive)).products
+    await client.get("/v1/tiktok/profiles/A.5Products/showcase-products", archive=archive)
+    assert sim.ledger.charged == 1
+    path, number = "/v1/tiktok/products/reviews", products[0].id
+    await client.review_page(product_id=number, region="US", archive=archive)
+    for params in (
+        {"region": "US", "productId": number},
+        {"productId": number, "page": 1, "region": "US"},
+        {"productId": number, "page": "1", "region": "US"},
+    ):
+        await client.get(path, params=params, archive=archive)
+    assert sim.ledger.charged == 2
+    await client.review_page(product_id=number, region="US", page=2, archive=archive)
+    await client.get(path, params={"region": "US", "page": 2, "productId": number}, archive=archive)
+    assert sim.ledger.charged == 3
+
+
 async def test_two_runs_at_once_share_an_archive(sim, client, archive):
     """Two runs over the same creators pay for each page once between them."""
     handles = [*sim.handles(15), LONG]
@@ -490,3 +511,82 @@ async def test_an_archive_under_a_run_that_does_not_own_it_may_be_closed_last(si
         page = await client.showcase_page("x", archive=archive)
         assert page.usage.charged == 1
     assert not isinstance(await held(path, "usage"), ArchiveError)
+
+
+async def test_what_a_call_alone_has_come_to_the_end_of_is_complete(path):
+    """Outcomes on file, errors and plans go by the pages that are there, whoever bought them."""
+    faults = [Fault.status(500, times=1, handles=["failed.45products"])]
+    async with Simulator(faults=faults) as sim, client_of(sim) as client:
+        await run_of(client, ["failed.45products"], archive=path)
+        async with Archive(path) as archive:
+            for handle in ("failed.45products", "never.45products"):
+                await client.showcase(handle, archive=archive).collect()
+            await client.showcase("begun.45products", max_pages=1, archive=archive).collect()
+        outcomes = {outcome.handle: outcome for outcome in await held(path, "outcomes")}
+        for name in ("failed.45products", "never.45products"):
+            assert (outcomes[name].status, outcomes[name].pages) == ("complete", 3)
+            assert (outcomes[name].error, outcomes[name].next_cursor) == (None, None)
+            assert products_of(outcomes[name]) == sim.showcase(name)
+        begun = outcomes["begun.45products"]
+        assert (begun.status, begun.pages) == ("partial", 1)
+        assert [known.handle for known in await held(path, "errors")] == ["begun.45products"]
+        plan = await client.plan(outcomes, archive=path)
+        assert (plan.complete, plan.to_continue, plan.least) == (2, 1, 1)
+        before = sim.ledger.charged
+        await run_of(client, list(outcomes), archive=path)
+        assert sim.ledger.charged - before == 2
+
+
+@pytest.mark.parametrize("last", [None, "", "c2", "c3"], ids=["none", "empty", "repeat", "same"])
+async def test_where_a_showcase_leads_nowhere_the_file_says_what_the_run_said(path, last):
+    """Who goes on from an outcome on file pays for no page that is there; a plan knows it."""
+
+    def answer(head):
+        target = head.split(b" ")[1]
+        if b"balance" in target:
+            return http(200, b'{"data":{"balance":9,"currency":"c"},"meta":{"creditsCharged":0}}')
+        number = int(target.partition(b"cursor=c")[2] or b"1")
+        page = {"nextCursor": f"c{number + 1}" if number < 3 else last, "hasMore": True}
+        data = {"products": [{"id": str(number)}], "page": page}
+        return http(200, json.dumps({"data": data, "meta": {"creditsCharged": 1}}).encode())
+
+    async with told(answer) as (server, client):
+        _, outcomes = await run_of(client, ["x"], archive=path)
+        (on_file,) = await held(path, "outcomes")
+        assert isinstance(on_file.error, PaginationError)
+        assert on_file.next_cursor == outcomes["x"].next_cursor == "c3"
+        assert (on_file.status, on_file.pages) == ("partial", 3)
+        plan = await client.plan(["x"], archive=path)
+        assert (plan.least, plan.to_continue) == (0, 0)
+        before = server.hits
+        await run_of(client, ["x"], archive=path)
+        assert server.hits == before
+
+
+async def test_a_profile_that_was_looked_up_alone_is_on_file_with_its_creator(client, path):
+    """What a later run knows of an empty showcase is on file, and planned, as it was handed out."""
+    await run_of(client, ["empty_c"], archive=path)
+    async with Archive(path) as archive:
+        await client.tiktok_profile("empty_c", archive=archive)
+    run, outcomes = await run_of(client, ["empty_c"], archive=path, verify_empty=True)
+    assert run.usage.charged == 0
+    (on_file,) = await held(path, "outcomes")
+    assert on_file.account_status == outcomes["empty_c"].account_status == "found"
+    assert (await client.plan(["empty_c"], archive=path, verify_empty=True)).least == 0
+
+
+async def test_a_path_is_that_of_where_it_was_said(sim, client, tmp_path, monkeypatch):
+    """A process that goes to another folder keeps its archive, open or not, and pays once."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    archive = Archive("job.sfk")
+    run = client.showcases(["a.5products"], archive="job.sfk")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    async with run:
+        assert [outcome.status async for outcome in run] == ["complete"]
+    assert archive.path == tmp_path / "job.sfk"
+    async with archive:
+        await client.showcase_page("a.5products", archive=archive)
+        assert (await client.plan(["a.5products"], archive=archive)).complete == 1
+    assert (await held(archive, "info")).pages == sim.ledger.charged == 1
+    assert list((tmp_path / "elsewhere").iterdir()) == []

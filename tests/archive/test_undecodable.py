@@ -243,3 +243,23 @@ async def test_an_odd_encoding_costs_the_others_nothing(path, encoding):
     assert {outcome.status for outcome in outcomes.values()} == {"complete"}
     assert len(await held(path, "pages")) == len(await held(path, "ledger")) == 4
     assert KEY.lower().encode() not in path.read_bytes()
+
+
+async def test_what_was_salvaged_is_read_by_a_client_with_a_smaller_limit(path):
+    """The next run goes on from it, whatever its client accepts of what comes."""
+    async with (
+        Simulator(page_size=200) as sim,
+        client_of(sim, max_body_bytes=30_000) as client,
+    ):
+        _, (outcome,) = await outcomes_of(client, path)
+        assert isinstance(outcome.error, BodyTooLargeError)
+        assert len(await held(path, "salvage")) == 1
+        charged = sim.ledger.charged
+        _, (outcome,) = await outcomes_of(client, path)
+        assert outcome.pages == 1
+        assert sim.ledger.charged == charged + 1
+
+
+async def outcomes_of(client, path):
+    async with client.showcases(["large.900products"], archive=path) as run:
+        return run, [outcome async for outcome in run]

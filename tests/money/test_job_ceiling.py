@@ -91,6 +91,18 @@ async def test_a_budget_of_ones_own_counts_no_earlier_runs(sim, client, path):
     assert (told.charged, sim.ledger.charged) == (25, 25)
 
 
+async def test_a_run_that_is_given_anothers_ceiling_leaves_it_in_place(sim, client, path):
+    """When such a run ends, the one whose ceiling it is remains bound by it."""
+    async with (
+        job(path) as archive,
+        client.showcases(creators(100, most=1), archive=archive, max_credits=10) as one,
+    ):
+        await run_through(client, ["d.5products"], archive=archive, max_credits=one.budget)
+        outcomes = [outcome async for outcome in one]
+    assert sim.ledger.charged == one.budget.charged == 10
+    assert_stopped_at_the_ceiling(outcomes)
+
+
 async def test_two_runs_at_once_share_it(sim, client, path):
     """Runs that write to one open archive together spend no more than the ceiling of either."""
     async with job(path) as archive:

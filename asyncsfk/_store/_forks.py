@@ -1,0 +1,68 @@
+"""Connections to files, and which files a process that was forked off must keep from.
+
+Such a process inherits what SQLite believes of its locks, and none of the locks: it would read
+what is half written, and could lock everybody out (sqlite.org/howtocorrupt.html, 2.7).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import weakref
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Identity: TypeAlias = tuple[int, int]
+
+_open: weakref.WeakSet[Connection] = weakref.WeakSet()
+_inherited: set[Identity] = set()
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows its file as long as it is open; see `connect`."""
+
+    file: Identity | None = None
+
+    def close(self) -> None:
+        """Close it."""
+        self.file = None
+        super().close()
+
+
+def connect(uri: str, path: Path, timeout: float) -> Connection:
+    """Open a database, to be used by one thread at a time; transactions are explicit."""
+    connection = sqlite3.connect(
+        uri,
+        uri=True,
+        isolation_level=None,
+        timeout=timeout,
+        check_same_thread=False,
+        factory=Connection,
+    )
+    connection.file = identify(path)
+    _open.add(connection)
+    return connection
+
+
+def is_inherited(path: Path) -> bool:
+    """Tell whether a file was open when this process was forked off."""
+    return bool(_inherited) and identify(path) in _inherited
+
+
+def identify(path: Path) -> Identity | None:
+    """Tell which file a path leads to, if to any."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _note_inherited() -> None:
+    _inherited.update(connection.file for connection in _open if connection.file is not None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_inherited)
