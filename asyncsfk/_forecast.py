@@ -13,7 +13,7 @@ import msgspec
 
 from asyncsfk import _replay, _routes
 from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
-from asyncsfk._keep import key_of
+from asyncsfk._keep import find, key_of
 from asyncsfk._store._reads import FindShowcase
 from asyncsfk._store._schema import reading
 from asyncsfk._store._sums import Past
@@ -221,7 +221,8 @@ class _Forecast:
         self._complete += 1
         # Of an empty one the profile was perhaps never looked up.
         if self._options.verify_empty and not told.usage.products and told.account_status is None:
-            self._to_verify += 1
+            profile = find(_routes.tiktok_profile(showcase.handle), floor=0, since=self._since)
+            self._to_verify += profile.read(connection) is None
 
     def _read_past(self) -> Past:
         if self._path is None or not self._path.exists():

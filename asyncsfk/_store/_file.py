@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sqlite3
 import time
 from contextlib import closing, contextmanager, suppress
@@ -42,6 +43,7 @@ class File:
         was_empty: Whether it held no showcase when it was opened.
         prices: The most that requests of a route were charged, where that was over a credit.
         broken: Why nothing can be written any more.
+        room: Bytes that were left on its disk after the last commit.
     """
 
     def __init__(self, path: Path, durability: Durability) -> None:
@@ -57,6 +59,7 @@ class File:
         self.was_empty = False
         self.prices: dict[str, int] = {}
         self.broken: ArchiveError | None = None
+        self.room = 0
 
     def acquire(self, *, is_last: bool) -> bool:
         """Take the lock, unless somebody has it.
@@ -116,6 +119,7 @@ class File:
             self.was_empty = last[0] is None
             self.prices = prices(connection)
             self._connections["reader"] = connect(self._path, "ro")
+            self._look_for_room()
             return Totals.read(connection)
 
     def write(self, batch: Sequence[Write]) -> list[Any]:
@@ -146,9 +150,14 @@ class File:
                 self.broken = translate(error, self._path)
                 raise self.broken from error
             raise
+        self._look_for_room()
         # Here, since who submitted them may have left.
         self.last_page = max(self.last_page, tables.last_page)
         return [None] * len(batch)
+
+    def _look_for_room(self) -> None:
+        with suppress(OSError):
+            self.room = shutil.disk_usage(self._place.parent).free
 
     def read(self, batch: Sequence[Read]) -> list[Any]:
         """Return what is found, one after the other.

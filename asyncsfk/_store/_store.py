@@ -27,7 +27,7 @@ from asyncsfk._store._writes import (
     Page,
     Write,
 )
-from asyncsfk.errors import ArchiveError
+from asyncsfk.errors import ArchiveError, ArchiveWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,9 @@ _ENOUGH: Final = 50
 _GATHER_READS: Final = 0.002
 _LEAST_EXPOSURE: Final = 16
 _REST: Final = 1.0
+# Bytes that must be left on the disk for each request in the air, in the log and in its place.
+_ROOM_FOR_ONE: Final = 128 * 1024
+_ROOM_BESIDES: Final = 1 << 20
 _POLL: Final = 0.1
 
 
@@ -220,6 +223,7 @@ class Store:
         self._in_air.add(exposed)
         self._exposed += credits
         try:
+            await self._make_sure_of_room()
             while self._exposed > self._covered:
                 cover = max(_LEAST_EXPOSURE, self._covered)
                 while cover < self._exposed:
@@ -232,6 +236,26 @@ class Store:
             self.leave(exposed)
             raise
         return exposed
+
+    async def _make_sure_of_room(self) -> None:
+        """See that what is in the air can be kept, while there is still room for it.
+
+        Raises:
+            ArchiveWriteError: It perhaps could not.
+        """
+        if self._has_room:
+            return
+        # There may be some by now: that is seen at each commit.
+        await self._writer.submit(Exposure(self._file.session, 0))
+        if not self._has_room:
+            raise ArchiveWriteError(
+                f"{shown(self._path)} may not have the room for what is being bought: "
+                f"{self._file.room // 1024:,} KiB are left on its disk"
+            )
+
+    @property
+    def _has_room(self) -> bool:
+        return self._file.room >= _ROOM_BESIDES + _ROOM_FOR_ONE * len(self._in_air)
 
     def leave(self, exposed: Exposed) -> None:
         """Wait no longer for a request; what was exposed for it stays so, unless it is kept."""

@@ -97,14 +97,18 @@ class Past(NamedTuple):
     @classmethod
     def read(cls, connection: sqlite3.Connection, max_pages: int | None) -> Past:
         """Average, with at most so many pages a showcase."""
+        most = min(max_pages or _MOST, _MOST)
         pages, empty = connection.execute(
             # Partial ones have a page more at least; without them long showcases, which are
-            # complete last, would be missing.
+            # complete last, would be missing. Those that were wanted no further say nothing of
+            # what more of them there is.
             "SELECT avg(min(pages, ?)), avg(products = 0) FROM (SELECT "
             "json_extract(CAST(outcome AS TEXT), '$.pages') + (status = 'partial') AS pages, "
-            "json_extract(CAST(outcome AS TEXT), '$.usage.products') AS products "
-            "FROM showcase WHERE status IN ('complete', 'partial'))",
-            (min(max_pages or _MOST, _MOST),),
+            "json_extract(CAST(outcome AS TEXT), '$.usage.products') AS products, "
+            "status = 'complete' AND json_extract(CAST(outcome AS TEXT), '$.nextCursor') IS NOT "
+            "NULL AS is_cut FROM showcase WHERE status IN ('complete', 'partial')) "
+            "WHERE NOT is_cut OR pages >= ?",
+            (most, most),
         ).fetchone()
         (seconds,) = connection.execute(
             "SELECT avg(seconds) FROM attempt WHERE failure IS NULL AND number > 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -125,7 +126,8 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
             decoded += 1
             yield from _salvaged_lines(file, page, max_body_bytes)
 
-    _stream(file, output, lines())
+    # What is marked as decoded is not printed a second time.
+    _stream(file, output, lines(), is_read_once=True)
     left = kept.info().undecodable
     tell(f"{counted(decoded, 'answer')} decoded that could not be before, {left:,} left")
     click.get_current_context().exit(ExitCode.INCOMPLETE if left else ExitCode.COMPLETE)
@@ -155,26 +157,46 @@ def _first_position(file: str, page: ShowcasePage) -> int | None:
     return None
 
 
-def _stream(file: str, output: str, lines: Iterable[bytes]) -> None:
-    """Write lines of an archive.
+def _stream(file: str, output: str, lines: Iterable[bytes], *, is_read_once: bool = False) -> None:
+    """Write lines of an archive, in place of what is in the output.
+
+    Args:
+        file: The archive.
+        output: Where they go.
+        lines: What goes there.
+        is_read_once: They cannot be had again, so that the output is opened first.
 
     Raises:
+        UnusableFileError: The output cannot be opened.
         UnusableArchiveError: It cannot be read; the output was not touched.
         ArchiveError: It is damaged further on.
     """
-    from asyncsfk import ArchiveError
+    from asyncsfk import Archive, ArchiveError
     from asyncsfk.cli._output import LineWriter, is_same_file
 
     if output != "-" and is_same_file(file, output):
         raise click.UsageError("FILE and -o name the same file")
     chunks = _chunks(lines)
-    try:
-        first = next(chunks)
-    except ArchiveError as error:
-        raise UnusableArchiveError(error) from error
-    with LineWriter(output) as writer:
+    with ExitStack() as stack:
+
+        def opened() -> LineWriter:
+            writer = stack.enter_context(LineWriter(output))
+            writer.renew()
+            return writer
+
+        writer: LineWriter | None = None
+        try:
+            if is_read_once:
+                # Whether it can be read, before there is an output.
+                _ = Archive(file).info()
+                writer = opened()
+            first = next(chunks)
+        except ArchiveError as error:
+            raise UnusableArchiveError(error) from error
+        writer = writer or opened()
         for chunk in chain([first], chunks):
             writer.write_now(chunk)
+        writer.empty_if_outdated()
 
 
 def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:

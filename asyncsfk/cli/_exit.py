@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -34,6 +35,21 @@ class ExitCode(IntEnum):
     BUDGET = 4
     INTERRUPTED = 130
     PIPE_CLOSED = 141
+
+
+_FLAGS: Final = tuple(
+    (re.compile(argument), flag)
+    for argument, flag in (
+        (r"\ballow_insecure_http=True", "--allow-insecure-http"),
+        (r"\brestart_stale=True", "--restart-stale"),
+        (r"\bbase_url\b", "--base-url"),
+        (r"\bTimeout\.\w+ must", "--timeout must"),
+        (r"^rate must", "--rate must"),
+        (r"\bRetry\.attempts=\d+ is used up", "that were all attempts"),
+        (r"\bRetry\.\w+=\d+ is used up", "it failed so too often"),
+        (r"\bRetry\.max_retry_after\b", "what is waited for"),
+    )
+)
 
 
 class UnusableFileError(click.ClickException):
@@ -96,6 +112,11 @@ class App(click.Group):
         except BrokenPipeError:
             _silence_stdout()
             ctx.exit(ExitCode.PIPE_CLOSED)
+        except OSError as error:
+            # Files have errors of their own: this is what we print on.
+            _silence_stdout()
+            tell(f"Error: cannot write to stdout: {error.strerror or error}")
+            ctx.exit(ExitCode.INCOMPLETE)
 
 
 def run(work: Coroutine[Any, Any, ExitCode]) -> None:
@@ -153,7 +174,14 @@ def exit_code(error: SfkError) -> ExitCode:
 
 def say_error(error: SfkError) -> None:
     """Tell an error in one line on stderr."""
-    tell(f"Error: {printable(str(error))}")
+    tell(f"Error: {printable(_in_flags(str(error)))}")
+
+
+def _in_flags(text: str) -> str:
+    """Return what an error says with our flags in place of the arguments of a program."""
+    for argument, flag in _FLAGS:
+        text = argument.sub(flag, text)
+    return text
 
 
 def tell(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asyncsfk.cli._age import age
+from asyncsfk.cli._age import age, moment
 from asyncsfk.cli._dry_run import dry_run
 from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, printable, run, tell
 from asyncsfk.cli._fetch_end import Repeatable, tell_end, tell_interruption
@@ -138,37 +138,27 @@ def fetch(client: ClientOptions, /, **flags: Any) -> None:  # noqa: ANN401 - tho
     on where it ended and pays for nothing twice.
     """
     options = FetchOptions(**flags)
-    options.check()
+    options.check(client.api_key_file)
     run(dry_run(client, options) if options.dry_run else _fetch(client, options))
 
 
 async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCode:
-    from asyncsfk.cli._fetch_output import Harvest
-    from asyncsfk.cli._output import LineWriter
     from asyncsfk.cli._progress import EventSummary
     from asyncsfk.cli._source import HandleFile
 
     began = time.time()
     summary = EventSummary()
     async with AsyncExitStack() as stack:
-        # Whatever may be refused, before a file is emptied and before anything is sent.
+        # Whatever may be refused, before anything is sent.
         client = await stack.enter_async_context(make_client(client_options, on_event=summary))
         source = None
         if options.source is not None:
             source = stack.enter_context(HandleFile(options.source))
         handles = source.handles(options.handles) if source else options.handles
         showcases = await _enter_run(stack, client, handles, options)
-
-        def writer(path: str | None) -> LineWriter | None:
-            return None if path is None else stack.enter_context(LineWriter(path))
-
-        output = stack.enter_context(LineWriter(options.output))
-        errors, outcomes = writer(options.errors), writer(options.outcomes)
-        if not options.append:
-            for file in (output, errors, outcomes):
-                if file is not None:
-                    file.clear()
-        harvest = Harvest(output, errors=errors, outcomes=outcomes)
+        harvest = _open_files(stack, options)
+        if options.refresh and options.archive_path is not None and not options.quiet:
+            tell(f"To go on should this be killed: --max-age {moment(began)} for --refresh")
         try:
             interrupted = await _gather(showcases, harvest, summary, options, source)
         except asyncio.CancelledError:
@@ -179,9 +169,33 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
             raise
         finally:
             harvest.report(showcases.progress, summary, quiet=options.quiet)
+        if not interrupted and showcases.stopped is None and showcases.progress.started:
+            harvest.finish()
     if interrupted:
         return tell_interruption(showcases, options, began)
     return tell_end(showcases, harvest, options, began)
+
+
+def _open_files(stack: AsyncExitStack, options: FetchOptions) -> Harvest:
+    """Open what is written to; what is there already stays until there is something new.
+
+    Raises:
+        UnusableFileError: A file cannot be written.
+    """
+    from asyncsfk.cli._fetch_output import Harvest
+    from asyncsfk.cli._output import LineWriter
+
+    def writer(path: str) -> LineWriter:
+        file = stack.enter_context(LineWriter(path))
+        if not options.append:
+            file.renew()
+        return file
+
+    return Harvest(
+        writer(options.output),
+        errors=None if options.errors is None else writer(options.errors),
+        outcomes=None if options.outcomes is None else writer(options.outcomes),
+    )
 
 
 async def _enter_run(

@@ -30,6 +30,9 @@ _NO_ARCHIVE: Final = (
 )
 
 
+_MENDED: Final = "Once that is mended: "
+
+
 class Repeatable(click.Command):
     """A command that knows its own command line."""
 
@@ -54,6 +57,8 @@ def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: f
         code = exit_code(stopped)
     else:
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
+    if harvest.homeless:
+        _tell_of_homeless(harvest.homeless, options)
     if code == ExitCode.BUDGET:
         _tell_of_ceiling(options, began)
     elif code != ExitCode.COMPLETE and not options.quiet:
@@ -61,6 +66,17 @@ def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: f
     if harvest.stale and not options.quiet:
         tell("--restart-stale starts those showcases over whose cursor is stale.")
     return code
+
+
+def _tell_of_homeless(answers: int, options: FetchOptions) -> None:
+    """Tell where the answers are that were paid for, and that the archive could not take."""
+    from asyncsfk.cli._output import counted
+
+    what = f"{counted(answers, 'answer')} paid for and not in the archive"
+    if options.errors is None:
+        tell(f"{what}: lost. --errors FILE, on another disk, would have them.")
+    else:
+        tell(f"{what}: each is the `body` of its line in {printable(options.errors)}, keep that.")
 
 
 def _tell_of_ceiling(options: FetchOptions, began: float) -> None:
@@ -72,12 +88,17 @@ def _tell_of_ceiling(options: FetchOptions, began: float) -> None:
 def _tell_what_is_left(
     run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: float
 ) -> None:
+    from asyncsfk import ArchiveError
     from asyncsfk.cli._output import counted
+    from asyncsfk.errors import is_account_wide
 
     missing = run.progress.done - run.progress.complete
     if run.stopped is None and missing == harvest.invalid:
         what = "is no handle" if harvest.invalid == 1 else "are no handles"
-        tell(f"All is there but for {harvest.invalid:,} that {what}.")
+        if missing == run.progress.done:
+            tell(f"Nothing was fetched: {harvest.invalid:,} of {missing:,} {what}.")
+        else:
+            tell(f"All is there but for {harvest.invalid:,} that {what}.")
         return
     archive = options.archive_path
     if missing > harvest.invalid + harvest.undecodable:
@@ -85,7 +106,10 @@ def _tell_what_is_left(
             tell(_NO_ARCHIVE)
         else:
             line = _other_line(options, began) or "The same line"
-            tell(f"{line} goes on from here: {_kept(archive)}.")
+            stopped = run.stopped
+            first = _MENDED if stopped is not None and is_account_wide(stopped) else ""
+            kept = "" if isinstance(stopped, ArchiveError) else f": {_kept(archive)}"
+            tell(f"{first}{line} goes on from here{kept}.")
     if archive is not None and harvest.undecodable:
         tell(
             f"{counted(harvest.undecodable, 'creator')} with answers that cannot be decoded: "

@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 _SUFFIX: Final = ".sfk"
+_BESIDE: Final = ("-wal", "-shm", "-lock", "-journal")
 _LISTS: Final = (
     *(".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl"),
     *(".gz", ".zip", ".xlsx"),
@@ -63,8 +64,11 @@ class FetchOptions:
         """Return ``since`` as an age in seconds; to be asked just before it is used."""
         return None if self.since is None else max(0.0, now - self.since)
 
-    def check(self) -> None:
+    def check(self, api_key_file: str | None) -> None:
         """Refuse flags that do not go together.
+
+        Args:
+            api_key_file: Where the key is read from.
 
         Raises:
             click.UsageError: They do not.
@@ -95,7 +99,7 @@ class FetchOptions:
                 "with an archive every line comes again, so --append would write it twice: leave "
                 "it out, or say --no-archive"
             )
-        self._check_files()
+        self._check_files(api_key_file)
 
     def _check_without_archive(self) -> None:
         flags = {
@@ -110,16 +114,20 @@ class FetchOptions:
                     "output, --archive FILE anywhere"
                 )
 
-    def _check_files(self) -> None:
+    def _check_files(self, api_key_file: str | None) -> None:
         from asyncsfk.cli._output import is_same_file
 
         used: dict[str, str] = {}
+        archive = self.archive_path
+        beside = {} if archive is None else {f"{archive}{end}": end for end in _BESIDE}
         named = {
-            "--from": self.source,
+            "--api-key-file": api_key_file,
+            "--from": "/dev/stdin" if self.source == "-" else self.source,
             "-o": self.output,
             "--errors": self.errors,
             "--outcomes": self.outcomes,
-            "the archive": self.archive_path,
+            "the archive": archive,
+            **{f"the archive's {end}": path for path, end in beside.items()},
         }
         for flag, path in named.items():
             if path == "-" and flag in ("--errors", "--outcomes"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from asyncsfk import (
+    ArchiveError,
     ClientStateError,
     Details,
     InvalidArgumentError,
@@ -70,6 +71,7 @@ class Harvest:
         self._stale = 0
         self._invalid = 0
         self._undecodable = 0
+        self._homeless = 0
 
     @property
     def is_watched(self) -> bool:
@@ -85,6 +87,11 @@ class Harvest:
     def undecodable(self) -> int:
         """How many creators have an answer that cannot be decoded."""
         return self._undecodable
+
+    @property
+    def homeless(self) -> int:
+        """How many answers that were paid for the archive could not take."""
+        return self._homeless
 
     @property
     def invalid(self) -> int:
@@ -130,6 +137,8 @@ class Harvest:
         self._stale += isinstance(outcome.error, StaleCursorError)
         self._invalid += isinstance(outcome.error, InvalidArgumentError)
         self._undecodable += isinstance(outcome.error, UndecodableError)
+        if isinstance(outcome.error, ArchiveError) and outcome.error.body is not None:
+            self._homeless += 1
         if outcome.error is None or stops_a_run(outcome.error):
             # The end of the run tells of that; each creator need not.
             return
@@ -161,6 +170,12 @@ class Harvest:
                         error=ClientStateError("interrupted before the next page", known),
                     )
                 )
+
+    def finish(self) -> None:
+        """Empty those of the files for which there was no line."""
+        for file in (self._products, self._errors, self._outcomes):
+            if file is not None:
+                file.empty_if_outdated()
 
     def report(self, progress: Progress, summary: EventSummary, *, quiet: bool) -> None:
         """Tell on stderr what it came to."""

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO
@@ -40,17 +41,18 @@ class LineWriter:
     What `write` is given arrives whole, unless the reader went away or was not waited for.
 
     Raises:
-        UnusableFileError: The file cannot be opened.
+        UnusableFileError: The file cannot be opened, or another process is writing it.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._is_stdout = path == "-"
         self._is_cut = False
+        self._is_outdated = False
         self._file: _Writable
         # Unbuffered: nothing is locked should we leave while a write is waiting for its reader.
         if self._is_stdout:
-            stdout = standard_stream(sys.stdout, path)
+            stdout = standard_stream(sys.stdout, "stdout")
             self._file = getattr(stdout, "raw", stdout)
         else:
             try:
@@ -59,6 +61,12 @@ class LineWriter:
             except OSError as error:
                 raise UnusableFileError(path, error) from error
         self._may_block = not is_regular(self._file)
+        if self._is_ours:
+            try:
+                lock(self._file)
+            except OSError as error:
+                self._file.close()
+                raise UnusableFileError(path, "another process is writing it") from error
 
     def __enter__(self) -> Self:
         return self
@@ -72,18 +80,30 @@ class LineWriter:
         if not self._is_stdout:
             self._file.close()
 
-    def clear(self) -> None:
-        """Empty the file.
+    @property
+    def _is_ours(self) -> bool:
+        """Whether it is a plain file; what the shell has opened may be there to be added to."""
+        return not self._is_stdout and not self._may_block and not is_descriptor(self.path)
+
+    def renew(self) -> None:
+        """Have the file emptied at its first line, or by `empty_if_outdated`; until then it stays.
 
         Raises:
             UnusableFileError: It may only grow.
         """
-        # What the shell has opened is the shell's: it may be there to be added to.
-        if not self._is_stdout and not self._may_block and not is_descriptor(self.path):
+        if self._is_ours:
             try:
-                os.truncate(self._file.fileno(), 0)
+                file = self._file.fileno()
+                os.truncate(file, os.fstat(file).st_size)
             except OSError as error:
                 raise UnusableFileError(self.path, error) from error
+            self._is_outdated = True
+
+    def empty_if_outdated(self) -> None:
+        """Empty a file that was to be renewed, since there was no line for it."""
+        if self._is_outdated:
+            self._is_outdated = False
+            os.truncate(self._file.fileno(), 0)
 
     @property
     def is_terminal(self) -> bool:
@@ -125,6 +145,8 @@ class LineWriter:
         """Write lines; waits here until they are out of our hands."""
         left = memoryview(lines)
         try:
+            if left:
+                self.empty_if_outdated()
             while left:
                 written = self._file.write(left)
                 if written is None:
@@ -134,7 +156,8 @@ class LineWriter:
             raise
         except OSError as error:
             # The disk is full, say.
-            raise BrokenFileError("write", self.path, error.strerror or str(error)) from error
+            name = "stdout" if self._is_stdout else self.path
+            raise BrokenFileError("write", name, error.strerror or str(error)) from error
 
 
 class _Numbered(Protocol):
@@ -149,14 +172,27 @@ def is_regular(file: _Numbered) -> bool:
         return False
 
 
-def standard_stream(stream: TextIO | None, path: str) -> BinaryIO:
+def lock(file: _Numbered) -> None:
+    """Keep other processes from writing a file too, as long as it is open; blocks nobody.
+
+    Raises:
+        OSError: Another one is writing it.
+    """
+    # Where there is no such lock nobody is kept out.
+    with suppress(ImportError):
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
     """Return the bytes below stdin or stdout.
 
     Raises:
         UnusableFileError: The shell gave us none.
     """
     if stream is None:
-        raise UnusableFileError(path, OSError(errno.EBADF, os.strerror(errno.EBADF)))
+        raise UnusableFileError(name, OSError(errno.EBADF, os.strerror(errno.EBADF)))
     return stream.buffer
 
 

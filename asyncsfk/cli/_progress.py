@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -82,36 +83,42 @@ async def live_progress(
         return _frame(run, summary, total)
 
     # A thread of rich's would ask the run outside of its loop.
-    with Live(
+    live = Live(
         frame(),
         console=Console(stderr=True),
         auto_refresh=False,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-    ) as live:
+    )
 
-        async def draw() -> None:
-            # Until the terminal is gone, if it goes.
-            with suppress(OSError):
-                while True:
-                    await asyncio.sleep(_SECONDS_BETWEEN_FRAMES)
-                    live.update(frame(), refresh=True)
+    with suppress(OSError):
+        live.start(refresh=True)
 
-        drawing = asyncio.create_task(draw())
-        try:
-            yield
-        finally:
-            drawing.cancel()
-            with suppress(asyncio.CancelledError):
-                await drawing
+    async def draw() -> None:
+        # Until the terminal is gone, if it goes.
+        with suppress(OSError):
+            while True:
+                await asyncio.sleep(_SECONDS_BETWEEN_FRAMES)
+                live.update(frame(), refresh=True)
+
+    drawing = asyncio.create_task(draw())
+    try:
+        yield
+    finally:
+        drawing.cancel()
+        with suppress(asyncio.CancelledError):
+            await drawing
+        with suppress(OSError):
+            live.stop()
 
 
 def is_shown(*, quiet: bool, to_terminal: bool) -> bool:
     """Tell whether to show progress: on a terminal, unless the output itself goes there."""
     # There is none where the shell has closed it.
     stderr: TextIO | None = sys.stderr
-    return stderr is not None and stderr.isatty() and not quiet and not to_terminal
+    is_able = os.environ.get("TERM") not in {"dumb", "unknown"}
+    return stderr is not None and stderr.isatty() and is_able and not quiet and not to_terminal
 
 
 def _frame(run: ShowcaseRun, summary: EventSummary, total: int | None) -> RenderableType:

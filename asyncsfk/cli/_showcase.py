@@ -19,7 +19,7 @@ from asyncsfk.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from asyncsfk import ShowcasePage
+    from asyncsfk import SfkError, ShowcasePage
 
 
 @click.command(short_help="Print a creator's products as JSON lines.")
@@ -87,27 +87,41 @@ async def _showcase(
                 if left is not None:
                     cut = max(0, len(page.products) - left)
                     left -= min(left, len(page.products))
-        except SfkError as error:
-            say_error(error)
-            code, cursor = exit_code(error), error.cursor
-        except asyncio.CancelledError:
-            # Taken note of: what was bought is told before we leave.
-            if (task := asyncio.current_task()) is not None:
-                task.uncancel()
-            tell("Interrupted.")
-            code = ExitCode.INTERRUPTED
-            cursor = cursor if page is None else page.next_cursor
+        except (SfkError, click.ClickException, asyncio.CancelledError) as error:
+            code, cursor = _break_off(error, cursor, page)
         else:
             cursor = page.next_cursor if page is not None and page.has_more else None
-        usage = client.usage
-    if quiet:
-        return code
-    if whereto := _whereto(cursor, page, cut):
-        tell(whereto)
-    tell(cost(usage))
-    if summary.rise is not None:
-        tell(summary.rise)
+    if not quiet:
+        for told in (_whereto(cursor, page, cut), cost(client.usage), summary.rise):
+            if told:
+                tell(told)
     return code
+
+
+def _break_off(
+    error: SfkError | click.ClickException | asyncio.CancelledError,
+    begun: str | None,
+    last: ShowcasePage | None,
+) -> tuple[ExitCode, str | None]:
+    """Tell why there is no more; return the exit code, and the cursor to go on from.
+
+    Args:
+        error: What ended it.
+        begun: The cursor that it began at.
+        last: The last page that came.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        # Taken note of: what was bought is told before we leave.
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+        tell("Interrupted.")
+        return ExitCode.INTERRUPTED, begun if last is None else last.next_cursor
+    if isinstance(error, click.ClickException):
+        # A page could not be printed: to go on means to go back to it.
+        error.show()
+        return ExitCode.INCOMPLETE, begun if last is None else last.cursor
+    say_error(error)
+    return exit_code(error), error.cursor
 
 
 def _whereto(cursor: str | None, last: ShowcasePage | None, cut: int) -> str:

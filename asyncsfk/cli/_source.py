@@ -43,11 +43,12 @@ class HandleFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._name = "stdin" if path == "-" else path
         self._file: _Readable
         # Unbuffered: a pipe's first lines are had before its last, and nothing is locked should
         # we leave while a read is waiting.
         if path == "-":
-            stdin = standard_stream(sys.stdin, path)
+            stdin = standard_stream(sys.stdin, "stdin")
             self._file = getattr(stdin, "raw", stdin)
         else:
             try:
@@ -78,7 +79,7 @@ class HandleFile:
             self._file.seek(start)
             if objection := _objection(chunk):
                 self.__exit__(None, None, None)
-                raise UnusableFileError(self._path, objection)
+                raise UnusableFileError(self._name, objection)
 
     async def count(self) -> int | None:
         """Count the handles; ``None`` where that would mean to wait for them, as of a pipe."""
@@ -102,12 +103,12 @@ class HandleFile:
             yield handle
         rest, chunk = b"", await self._read()
         if objection := _objection(chunk):
-            raise BrokenFileError("read", self._path, objection)
+            raise BrokenFileError("read", self._name, objection)
         while chunk:
             # Some programs end lines by a carriage return alone.
             *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
             if len(rest) > _CHUNK:
-                raise BrokenFileError("read", self._path, "no list of handles: a line has no end")
+                raise BrokenFileError("read", self._name, "no list of handles: a line has no end")
             for line in lines:
                 if handle := _handle(line):
                     yield handle
@@ -120,7 +121,7 @@ class HandleFile:
             # Stdin may stay silent for ever.
             return await call_in_thread(self._read_now, name="asyncsfk handles")
         except OSError as error:
-            raise BrokenFileError("read", self._path, error.strerror or str(error)) from error
+            raise BrokenFileError("read", self._name, error.strerror or str(error)) from error
 
     def _read_now(self) -> bytes:
         return self._file.read(_CHUNK) or b""

@@ -554,7 +554,7 @@ def fill():
 async def main():
     if kind == "mount":
         folder = path.rpartition("/")[0]
-        command = ["mount", "-t", "tmpfs", "-o", "size=300k", "none", folder]
+        command = ["mount", "-t", "tmpfs", "-o", "size=2200k", "none", folder]
         if subprocess.run(command).returncode:
             print("cannot mount")
             return
@@ -623,7 +623,8 @@ async def test_a_full_disk(path, kind):
     assert set(told["given"]) <= set(told["kept"])
     # Nothing was sent once a write had failed.
     assert told["late"] == 0
-    assert told["paid"] - len(told["kept"]) <= 6
+    # Where the room can be seen to go short, all that was paid for is kept.
+    assert told["paid"] - len(told["kept"]) <= (0 if kind == "mount" else 6)
     assert told["charged"] == told["paid"]
     assert set(told["outcomes"]) == {1}
     if kind != "mount":

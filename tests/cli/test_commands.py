@@ -182,7 +182,7 @@ def test_plain_http_to_another_machine_is_insisted_on(invoke, simulator):
     elsewhere = ["--base-url", simulator.url.replace("127.0.0.1", "0.0.0.0")]  # noqa: S104 - none binds
     result = invoke("whoami", *elsewhere)
     assert (result.exit_code, simulator.ledger.requests) == (2, 0)
-    assert "allow_insecure_http" in result.stderr
+    assert "--allow-insecure-http" in result.stderr
     result = invoke("whoami", *elsewhere, "--allow-insecure-http")
     assert (result.exit_code, simulator.ledger.requests) == (0, 1)
 
@@ -190,10 +190,10 @@ def test_plain_http_to_another_machine_is_insisted_on(invoke, simulator):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--base-url", "ftp://x"], "Error: base_url must be"),
+        (["--base-url", "ftp://x"], "Error: --base-url must be"),
         (["--base-url", "http://example.com"], "unencrypted"),
         (["--timeout", "0"], "Invalid value for '--timeout'"),
-        (["--timeout", "nan"], "Error: Timeout.total must be"),
+        (["--timeout", "nan"], "Error: --timeout must be"),
         (["--nonsense"], "No such option"),
     ],
 )
@@ -303,5 +303,5 @@ def test_a_closed_stdout_is_no_traceback(simulator, spawn):
     """A command that is given no stdout says so."""
     process = spawn("showcase", "mrbeast", preexec_fn=lambda: os.close(1), stdout=None)
     assert process.wait(20) == 2
-    assert process.stderr.read().endswith(b"cannot open -: Bad file descriptor\n")
+    assert process.stderr.read().endswith(b"cannot open stdout: Bad file descriptor\n")
     assert simulator.ledger.requests == 0

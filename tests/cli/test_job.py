@@ -382,8 +382,10 @@ def test_a_disk_that_fills_up(simulator, spawn, tmp_path):
     )
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 1, stderr
-    error = stderr.decode().splitlines()[-1]
+    error, lost = stderr.decode().splitlines()[-2:]
     assert error.startswith(f"Error: {tmp_path / 'job.sfk'} cannot be used: ")
+    # Up to the width, which was in flight when it was seen.
+    assert re.fullmatch(r"[1-4] answers? paid for and not in the archive: lost\. .*", lost)
     assert b"Traceback" not in stderr
     assert 0 < simulator.ledger.charged < 300
 
@@ -540,3 +542,41 @@ def test_dry_run_with_an_archive_that_is_none(invoke, simulator, out):
     assert result.exit_code == 2
     assert result.stderr.startswith(f"Error: {out.with_suffix('.sfk')} is ")
     assert simulator.ledger.charged == 0
+
+
+def said(invoke, *args):
+    return "\n".join(dry_run(invoke, *args))
+
+
+def test_dry_run_after_a_look_at_first_pages(invoke, simulator, out):
+    """What was wanted no further says nothing of how long showcases are."""
+    first = [f"a{number}.45products" for number in range(5)]
+    invoke("fetch", *first, "-o", out, "--max-pages", "1")
+    assert "likely" not in said(invoke, "b.45products", "-o", out)
+    # Of as many as were looked at it does.
+    assert "likely 1," in said(invoke, "b.45products", "-o", out, "--max-pages", "1")
+    invoke("fetch", "c.45products", "-o", out)
+    assert "likely 3" in said(invoke, "b.45products", "-o", out)
+    assert simulator.ledger.charged == 8
+
+
+def test_dry_run_knows_profiles_of_any_region(invoke, simulator, out):
+    """A profile that is on file is not counted as one to be looked up."""
+    invoke("fetch", "empty_c", "-o", out, "--region", "us", "--verify-empty")
+    invoke("fetch", "empty_c", "-o", out)
+    charged = simulator.ledger.charged
+    assert "Nothing is left to buy." in said(invoke, "empty_c", "-o", out, "--verify-empty")
+    invoke("fetch", "empty_c", "-o", out, "--verify-empty")
+    assert simulator.ledger.charged == charged
+
+
+def test_a_refresh_tells_how_to_go_on_should_it_be_killed(invoke, simulator, out):
+    """The same line would buy afresh what it had bought, and nobody could tell it then."""
+    invoke("fetch", "a.1products", "-o", out)
+    result = invoke("fetch", "a.1products", "-o", out, "--refresh")
+    told = re.match(
+        r"To go on should this be killed: --max-age (\S+) for --refresh\n", result.stderr
+    )
+    assert told
+    assert invoke("fetch", "a.1products", "-o", out, "--max-age", told[1]).exit_code == 0
+    assert simulator.ledger.charged == 2

@@ -1,0 +1,151 @@
+"""The files that a command is given: none is emptied, mixed up or lost without need."""
+
+import errno
+import os
+import sys
+from contextlib import closing
+
+import pytest
+
+from asyncsfk import Archive
+from asyncsfk.cli._output import LineWriter
+from asyncsfk.simulator import Fault
+from tests.cli.support import read
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="of files as POSIX has them")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (["--api-key-file", "wrong", "--no-archive"], 3),
+        (["--api-key-file", "wrong", "--refresh"], 3),
+        (["--refresh", "--max-credits", "1"], 4),
+    ],
+    ids=["no archive", "refresh", "ceiling"],
+)
+def test_what_is_there_stays_until_there_is_something_new(invoke, simulator, tmp_path, out, case):
+    """A fetch that gets nothing leaves the products of the one before."""
+    flags, code = case
+    flags = [str(tmp_path / flag) if flag == "wrong" else flag for flag in flags]
+    (tmp_path / "wrong").write_text("sfk_wrong")
+    (tmp_path / "wrong").chmod(0o600)
+    assert invoke("fetch", "a.20products", "-o", out).exit_code == 0
+    charged = simulator.ledger.charged
+    assert invoke("fetch", "a.20products", "-o", out, *flags).exit_code == code
+    assert simulator.ledger.charged == charged
+    assert len(read(out)) == 20
+
+
+def test_an_empty_list_leaves_the_output(invoke, simulator, tmp_path, out):
+    """A list whose maker failed is no reason to empty a file."""
+    assert invoke("fetch", "a.20products", "-o", out).exit_code == 0
+    (tmp_path / "handles.txt").touch()
+    result = invoke("fetch", "--from", tmp_path / "handles.txt", "-o", out)
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (0, "No creators.")
+    assert len(read(out)) == 20
+    assert simulator.ledger.requests == 1
+
+
+@pytest.mark.usefixtures("simulator")
+def test_a_fetch_without_products_has_none_in_its_files(invoke, tmp_path, out):
+    """Where all went well and there was nothing, nothing of another fetch is left."""
+    errors = tmp_path / "errors.jsonl"
+    invoke("fetch", "a.20products", "no good", "-o", out, "--errors", errors)
+    assert len(read(errors)) == 1
+    assert invoke("fetch", "empty_c", "-o", out, "--errors", errors).exit_code == 0
+    assert read(out) == read(errors) == []
+
+
+def test_an_output_has_one_writer(invoke, simulator, out):
+    """A second fetch into the same file is refused before it costs anything."""
+    out.write_bytes(b"")
+    with closing(LineWriter(str(out))._file):
+        result = invoke("fetch", "a.1products", "-o", out, "--no-archive")
+    assert (result.exit_code, simulator.ledger.requests) == (2, 0)
+    assert f"cannot use {out}: another process is writing it" in result.stderr
+    assert invoke("fetch", "a.1products", "-o", out, "--no-archive").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (["--api-key-file", "key", "-o", "key", "--no-archive"], "--api-key-file and -o name"),
+        (["-o", "x.sfk-wal", "--archive", "x.sfk"], "-o and the archive's -wal name"),
+        (["-o", "o", "--errors", "x.sfk-lock", "--archive", "x.sfk"], "--errors and the archive's"),
+    ],
+)
+def test_no_file_is_written_that_is_something_else(invoke, simulator, tmp_path, monkeypatch, case):
+    """Neither the key nor what lies beside an archive becomes an output."""
+    args, message = case
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key").write_text(simulator.api_key)
+    (tmp_path / "key").chmod(0o600)
+    result = invoke("fetch", "a.1products", *args)
+    assert (result.exit_code, simulator.ledger.requests) == (2, 0)
+    assert message in result.stderr
+    assert (tmp_path / "key").read_text() == simulator.api_key
+
+
+def test_the_list_on_stdin_is_no_output(spawn, simulator, tmp_path):
+    """`fetch --from - -o list < list` keeps the list."""
+    handles = tmp_path / "handles.txt"
+    handles.write_text("a.1products\n")
+    with handles.open() as stdin:
+        process = spawn("fetch", "--from", "-", "-o", handles, stdin=stdin)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert b"--from and -o name the same file" in stderr
+    assert handles.read_text() == "a.1products\n"
+    assert simulator.ledger.requests == 0
+
+
+@pytest.mark.usefixtures("simulator")
+def test_what_an_archive_prints_replaces_what_was_there(invoke, out):
+    """The products of an archive, written twice, are there once."""
+    invoke("fetch", "a.20products", "-o", out)
+    for _ in range(2):
+        assert invoke("archive", "products", out.with_suffix(".sfk"), "-o", out).exit_code == 0
+        assert len(read(out)) == 20
+
+
+def test_what_cannot_be_printed_is_not_salvaged(invoke, simulate, tmp_path, out):
+    """What `archive salvage` decodes is printed once, so there must be somewhere to print it."""
+    with simulate(faults=[Fault.unknown_fields()]) as simulator:
+        invoke("fetch", "a.1products", "-o", out)
+        assert simulator.ledger.charged == 1
+    kept = out.with_suffix(".sfk")
+    undecoded(kept)
+    result = invoke("archive", "salvage", kept, "-o", tmp_path / "none" / "x.jsonl")
+    assert result.exit_code == 2
+    assert Archive(kept).info().undecodable == 1
+    assert invoke("archive", "salvage", kept, "-o", tmp_path / "x.jsonl").exit_code == 0
+    assert len(read(tmp_path / "x.jsonl")) == 1
+
+
+def undecoded(path):
+    import sqlite3  # noqa: PLC0415 - of this alone
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE page SET decoded = 0")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+@pytest.mark.parametrize("command", ["balance", "showcase", "fetch --dry-run", "archive info"])
+def test_a_full_stdout_is_told(spawn, simulator, invoke, out, command):  # noqa: ARG001 - the environment
+    """What cannot be printed is told in a line, with what it cost."""
+    invoke("fetch", "a.1products", "-o", out)
+    args = {"showcase": ["a.45products"], "fetch --dry-run": ["a.1products"]}.get(command, [])
+    if command == "archive info":
+        args = [out.with_suffix(".sfk")]
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 - no file
+        process = spawn(*command.split(), *args, stdout=full)
+        _, stderr = process.communicate(timeout=30)
+    told = stderr.decode()
+    assert process.returncode == 1, told
+    assert f"Error: cannot write to stdout: {os.strerror(errno.ENOSPC)}" in told or (
+        f"Error: cannot write stdout: {os.strerror(errno.ENOSPC)}" in told
+    )
+    assert "Traceback" not in told
+    if command == "showcase":
+        assert "1 credit charged" in told
