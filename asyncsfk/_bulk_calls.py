@@ -34,7 +34,7 @@ class BulkCalls(SingleCalls):
     @property
     @abstractmethod
     def config(self) -> Config:
-        """What the client was told; pickles without the key."""
+        """The client's settings; they pickle without the key."""
 
     @abstractmethod
     def _make_run(
@@ -71,9 +71,11 @@ class BulkCalls(SingleCalls):
                     print(outcome.handle, outcome.status, len(outcome.products))
 
         Handles are pulled as they are needed, so they may be any number; memory is that of some
-        ``concurrency`` pages. One creator's failure does not disturb the others. Only 401, 402,
-        403, a ceiling of credits that is reached and an archive that cannot be written stop a
-        run: the creators under way become partial, the rest skipped.
+        ``concurrency`` pages. One creator's failure does not disturb the others. What would meet
+        every further request stops the run: 401, 402, 403, a ceiling of credits that is reached,
+        an archive that cannot be written, an API that is out of reach for `Retry.outage` seconds,
+        a client or borrowed session that is closed. Creators under way are then partial, the rest
+        skipped.
 
         With an archive, the same run again goes on where the last one ended, however that was:
         pages on file are handed out at no cost, and only what is missing is bought.

@@ -60,6 +60,7 @@ from asyncsfk.events import (
     RequestFinished,
     RequestRetried,
     RequestStarted,
+    log_event,
 )
 from asyncsfk.models import (
     Answer,
@@ -210,6 +211,7 @@ __all__ = [
     "User",
     "Whoami",
     "__version__",
+    "log_event",
 ]
 
 

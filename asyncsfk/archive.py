@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from asyncsfk.outcomes import Outcome
     from asyncsfk.usage import Usage
 
+__all__ = ["Archive"]
+
 _STATUSES: Final = ("complete", "partial", "failed", "skipped", "under_way")
 
 

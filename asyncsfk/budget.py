@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+__all__ = ["Budget", "Reservation"]
+
+
 class Budget:
     """Credits that may be spent; shared by whatever runs, clients and threads are given it.
 

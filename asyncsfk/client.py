@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from asyncsfk.events import Event
     from asyncsfk.usage import Usage
 
+__all__ = ["Client"]
+
 # A twentieth of a second's requests at once: bursts stay within 5% of the rate.
 _BURST_SECONDS = 0.05
 
@@ -79,14 +81,14 @@ class Client(BulkCalls):
             is sent to the API's origin and shown nowhere.
         base_url: The API's origin; without it, ``SOCIALFETCH_BASE_URL`` of the environment, then
             the public API.
-        concurrency: How many requests are on their way at once at most. A run that asks for more
-            widens this while it lasts. The provider recommends to stay under 500 a key.
+        concurrency: How many requests are on their way at once, but for a run that asks for more:
+            it widens this while it lasts. The provider recommends to stay under 500 a key.
         rate: How many requests may start a second at most; unlimited without it.
         burst: How many of those may start at once after a lull; a twentieth of ``rate`` without
             it.
         max_credits: The ceiling of what the client may spend in its life, or a `Budget` that it
             shares with others. See `budget`.
-        timeout: How long requests may take.
+        timeout: How long requests may take; a number is `Timeout.total`.
         retry: Which failures are tried again.
         session: An aiohttp session to borrow, for its proxies, tracing or connections. It is
             never closed, its cookies and client middlewares are not used, and its connector's
@@ -118,7 +120,7 @@ class Client(BulkCalls):
         rate: float | None = None,
         burst: float | None = None,
         max_credits: int | Budget | None = None,
-        timeout: Timeout = Timeout(),  # noqa: B008 - frozen
+        timeout: Timeout | float = Timeout(),  # noqa: B008 - frozen
         retry: Retry = Retry(),  # noqa: B008 - frozen
         session: aiohttp.ClientSession | None = None,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
@@ -139,7 +141,7 @@ class Client(BulkCalls):
             concurrency=concurrency,
             rate=rate,
             burst=burst,
-            timeout=timeout,
+            timeout=Timeout(total=timeout) if isinstance(timeout, int | float) else timeout,
             retry=retry,
             max_body_bytes=max_body_bytes,
             trust_env=trust_env,
@@ -203,7 +205,7 @@ class Client(BulkCalls):
 
     @property
     def config(self) -> Config:
-        """What the client was told; pickles without the key."""
+        """The client's settings; they pickle without the key."""
         return self._config
 
     @property
@@ -217,6 +219,15 @@ class Client(BulkCalls):
         return self._budget
 
     async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def open(self) -> None:
+        """Make the client ready for calls; `aclose` must follow. ``async with`` does both.
+
+        Raises:
+            ClientStateError: It was opened before, or there is no event loop of asyncio's.
+        """
         if self._open is not None or self._closed:
             raise ClientStateError("a client can be opened only once; make a new one")
         config = self._config
@@ -234,7 +245,6 @@ class Client(BulkCalls):
         api = Api(caller, emit=self._emit, meter=self._meter)
         self._open = _Open(loop, transport, gate, caller, api)
         self._fit_width()
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()

@@ -14,6 +14,8 @@ import msgspec
 from asyncsfk._checks import check_count
 from asyncsfk.errors import ConfigurationError
 
+__all__ = ["Config", "Retry", "Timeout"]
+
 DEFAULT_BASE_URL = "https://api.socialfetch.dev"
 """The API's public origin."""
 
@@ -100,8 +102,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             ends the call with the time in the error's ``retry_after``.
         quota: Retries that the whole client can do in a row without success. Each success earns
             half a retry back.
-        outage: Seconds without any connection after which calls end with an `UnreachableError`,
-            which stops runs; until then they wait for the API to come back.
+        outage: Seconds without any connection after which all calls end with an
+            `UnreachableError`, which stops runs. A call alone ends sooner, after its attempts.
 
     Raises:
         ConfigurationError: A number is unusable.

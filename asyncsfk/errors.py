@@ -46,6 +46,41 @@ import msgspec
 
 from asyncsfk.usage import Usage
 
+__all__ = [
+    "APIError",
+    "AnswerError",
+    "ArchiveError",
+    "ArchiveFormatError",
+    "ArchiveLockedError",
+    "ArchiveWriteError",
+    "BadRequestError",
+    "BodyTooLargeError",
+    "BudgetReachedError",
+    "ClientStateError",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "ConnectionLostError",
+    "Details",
+    "ForbiddenError",
+    "InsufficientCreditsError",
+    "InvalidArgumentError",
+    "LookupFailedError",
+    "NotFoundError",
+    "PaginationError",
+    "RateLimitedError",
+    "RedirectError",
+    "RequestTimeoutError",
+    "RunStoppedError",
+    "ServerError",
+    "SfkError",
+    "StaleCursorError",
+    "TransportError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UndecodableError",
+    "UnreachableError",
+]
+
 
 class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """What is known about the call that failed; unknown things are ``None``.

@@ -17,6 +17,18 @@ from asyncsfk.outcomes import Status  # noqa: TC001 - a field's type, which msgs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+__all__ = [
+    "Event",
+    "HandleFinished",
+    "PageReceived",
+    "Paused",
+    "PriceRaised",
+    "RequestFinished",
+    "RequestRetried",
+    "RequestStarted",
+    "log_event",
+]
+
 logger = logging.getLogger("asyncsfk")
 
 

@@ -8,6 +8,8 @@ from asyncsfk.errors import SfkError
 from asyncsfk.models import Model, Product
 from asyncsfk.usage import Usage
 
+__all__ = ["Outcome", "Progress", "Status"]
+
 Status = Literal["complete", "partial", "failed", "skipped"]
 
 

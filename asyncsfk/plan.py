@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+__all__ = ["Plan"]
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a run over some handles would do and cost; made by `asyncsfk.Client.plan`.

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from asyncsfk.models import Answer
 
 
+__all__ = ["ArchiveInfo", "ArchivedPage", "LedgerEntry"]
+
+
 class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that was paid for, as it is kept.
 

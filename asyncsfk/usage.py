@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+__all__ = ["Usage"]
+
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """What was sent, received and paid; adds up with ``+`` and ``sum``.

@@ -45,9 +45,15 @@ async def fetch() -> None:
         print(f"{plan.least} credits at least, of a balance of {plan.balance}")
 
         run = client.showcases(read_handles(), archive=ARCHIVE, max_credits=MAX_CREDITS)
+        loop = asyncio.get_running_loop()
+
+        def on_interrupt() -> None:
+            # Send nothing more, and keep what is on its way; the next Ctrl-C ends the program.
+            run.stop()
+            loop.remove_signal_handler(signal.SIGINT)
+
         with suppress(NotImplementedError):  # on Windows
-            # Ctrl-C: send nothing more, and keep what is on its way.
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, run.stop)
+            loop.add_signal_handler(signal.SIGINT, on_interrupt)
         async with run:
             async for outcome in run:
                 if outcome.error is not None:

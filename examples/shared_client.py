@@ -44,7 +44,7 @@ class Showcases:
         self._client = Client(concurrency=200, timeout=Timeout(total=20, read=15))
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._client.open()
         return self
 
     async def __aexit__(

@@ -8,9 +8,9 @@ import traceback
 import msgspec
 import pytest
 
-from asyncsfk import Client, Config, ConfigurationError, Retry, Timeout
+from asyncsfk import Client, ClientStateError, Config, ConfigurationError, Retry, Timeout
 from asyncsfk.simulator import Simulator
-from tests.support import KEY, raw_server
+from tests.support import KEY, failure, raw_server
 
 NOT_POSITIVE = [0, -1, -0.5, math.nan, math.inf, -math.inf, True, False]
 NOT_COUNTS = [-1, 1.5, 2.0, "1", None, True, math.nan]
@@ -105,7 +105,9 @@ def test_an_unusable_setting_is_refused(name, value):
 @pytest.mark.parametrize(
     ("name", "make"),
     [
-        ("timeout", lambda: Client(KEY, timeout=5)),
+        ("timeout", lambda: Client(KEY, timeout="5")),
+        ("total", lambda: Client(KEY, timeout=True)),
+        ("total", lambda: Client(KEY, timeout=0)),
         ("timeout", lambda: Client(KEY, timeout=None)),
         ("retry", lambda: Client(KEY, retry=3)),
         ("retry", lambda: Client(KEY, retry=None)),
@@ -128,6 +130,21 @@ def test_a_setting_of_a_wrong_type_is_refused(name, make):
     """A setting of a type that cannot work is refused at once, by name, as any other."""
     with pytest.raises(ConfigurationError, match=name):
         make()
+
+
+def test_a_number_of_seconds_is_a_timeout():
+    """As other clients have it: for a request in all."""
+    assert Client(KEY, timeout=30).config.timeout == Timeout(total=30)
+    assert Client(KEY, timeout=0.5).config.timeout == Timeout(total=0.5)
+
+
+async def test_a_client_that_is_opened_without_a_with():
+    """`open` and `aclose` are what the `async with` does."""
+    client = Client(KEY)
+    await client.open()
+    await failure(client.open(), ClientStateError)
+    await client.aclose()
+    await failure(client.whoami(), ClientStateError)
 
 
 @pytest.mark.parametrize("burst", [0, 0.5, -1, math.nan, math.inf])

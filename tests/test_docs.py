@@ -168,3 +168,13 @@ async def test_a_failing_command_is_seen(tmp_path):
     assert await run_shell("echo fine", tmp_path) == "fine\n"
     with pytest.raises(AssertionError, match="alas"):
         await run_shell("echo alas; exit 3", tmp_path)
+
+
+async def test_the_program_of_the_readme(simulator, tmp_path):
+    """The first example is a program of its own, and prints products."""
+    (first, *_) = fences((ROOT / "README.md").read_text("utf-8"), "python")
+    program = tmp_path / "program.py"
+    program.write_text(first.text, "utf-8")
+    told = await run_shell(f"python {program}", tmp_path)
+    assert len(told.splitlines()) == len(simulator.showcase("zachking")) > 0
+    assert simulator.ledger.charged == 1

@@ -13,7 +13,8 @@ def main() -> None:
     missing = [name for name in ("click", "rich") if find_spec(name) is None]
     if missing:
         sys.stderr.write(
-            f"The command line needs {' and '.join(missing)}: pip install 'asyncsfk[cli]'\n"
+            f"The command line needs {' and '.join(missing)}: install asyncsfk with its extra "
+            "`cli`, as in pip install '/path/to/the/clone[cli]'\n"
         )
         sys.exit(2)
     try:
