@@ -90,7 +90,10 @@ main()
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == f"The command line needs {missing}: pip install 'asyncsfk[cli]'\n"
+    assert done.stderr == (
+        f"The command line needs {missing}: install asyncsfk with its extra `cli`, as in pip "
+        "install '/path/to/the/clone[cli]'\n"
+    )
 
 
 def test_account_commands_print_json(invoke, simulator):
