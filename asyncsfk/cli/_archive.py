@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, tell
+from asyncsfk.cli._options import max_body_bytes_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,14 +98,7 @@ def ledger(file: str, output: str) -> None:
 @archive.command()
 @_file_argument
 @_output_option
-@click.option(
-    "--max-body-bytes",
-    type=click.IntRange(1),
-    default=1 << 24,
-    show_default=True,
-    metavar="N",
-    help="The largest answer to accept, once unpacked.",
-)
+@max_body_bytes_option
 def salvage(file: str, output: str, max_body_bytes: int) -> None:
     """Decode what could not be decoded when it came, and print it.
 

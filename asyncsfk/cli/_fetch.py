@@ -20,6 +20,7 @@ from asyncsfk.cli._options import (
     concurrency_option,
     is_verbose,
     make_client,
+    max_body_bytes_option,
     max_pages_option,
     quiet_option,
     rate_option,
@@ -125,6 +126,7 @@ def _only(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
 )
 @concurrency_option
 @rate_option
+@max_body_bytes_option
 @quiet_option
 @client_options
 def fetch(client: ClientOptions, /, **flags: Any) -> None:  # noqa: ANN401 - those above

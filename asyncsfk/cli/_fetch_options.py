@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 _SUFFIX: Final = ".sfk"
+_PACKED: Final = (".gz", ".zip", ".bz2", ".xz", ".zst", ".xlsx")
 _BESIDE: Final = ("-wal", "-shm", "-lock", "-journal")
 _LISTS: Final = (
     *(".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl"),
@@ -117,6 +118,9 @@ class FetchOptions:
     def _check_files(self, api_key_file: str | None) -> None:
         from asyncsfk.cli._output import is_same_file
 
+        for path in (self.output, self.errors, self.outcomes):
+            if path is not None and path.lower().endswith(_PACKED):
+                raise click.UsageError(f"{path} would be plain JSON lines: name it otherwise")
         used: dict[str, str] = {}
         archive = self.archive_path
         beside = {} if archive is None else {f"{archive}{end}": end for end in _BESIDE}

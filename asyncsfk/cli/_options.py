@@ -25,6 +25,7 @@ R = TypeVar("R")
 _LONGEST_KEY = 4096
 _LONGEST_CONNECT = 10.0
 _CODE_LETTERS = 2
+_MAX_BODY_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class ClientOptions:
     timeout: float | None
     concurrency: int = 100
     rate: float | None = None
+    max_body_bytes: int = _MAX_BODY_BYTES
 
 
 def _region(text: str) -> str:
@@ -72,6 +74,14 @@ rate_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
     help="Start at most N requests a second.  [default: as many as there are]",
+)
+max_body_bytes_option = click.option(
+    "--max-body-bytes",
+    type=click.IntRange(1),
+    default=_MAX_BODY_BYTES,
+    show_default=True,
+    metavar="N",
+    help="The largest answer to accept, as it comes and once unpacked.",
 )
 quiet_option = click.option(
     "-q", "--quiet", is_flag=True, help="Neither progress nor a summary, but errors."
@@ -145,6 +155,7 @@ def make_client(
         concurrency=options.concurrency,
         rate=options.rate,
         timeout=timeout,
+        max_body_bytes=options.max_body_bytes,
         on_event=on_event,
     )
     if needs_key and client.config.api_key is None:

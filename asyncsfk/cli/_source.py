@@ -21,6 +21,8 @@ _CHUNK: Final = 1 << 16
 # How files begin that gzip, zip (and spreadsheets), bzip2, zstd and xz make.
 _PACKED: Final = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ")
 # As spreadsheets write "Unicode text".
+# As tables and JSON have them, and no handle has.
+_SEPARATORS: Final = frozenset(',;\t"{[')
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -133,6 +135,10 @@ def _objection(chunk: bytes) -> str | None:
         return "it is in UTF-16: save it as UTF-8"
     if b"\0" in chunk or chunk.startswith(_PACKED):
         return "it is no text: unpack it, or save it as text"
+    lines = chunk.replace(b"\r", b"\n").split(b"\n")
+    first: str = next((handle for line in lines if (handle := _handle(line))), "")
+    if _SEPARATORS & set(first) and "://" not in first:
+        return "it must have one handle a line: take the column of handles out first"
     return None
 
 

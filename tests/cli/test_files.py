@@ -149,3 +149,41 @@ def test_a_full_stdout_is_told(spawn, simulator, invoke, out, command):  # noqa:
     assert "Traceback" not in told
     if command == "showcase":
         assert "1 credit charged" in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["id,handle\n1,a\n", '"mrbeast"\n', "name\thandle\n", '# list\n\n{"handle": "a"}\n', "a;b\n"],
+    ids=["csv", "quoted", "tabs", "json", "semicolons"],
+)
+def test_a_table_is_no_list(invoke, simulator, tmp_path, text):
+    """What has several columns is refused as a whole, and says what is wanted."""
+    (tmp_path / "table").write_text(text)
+    result = invoke("fetch", "--from", tmp_path / "table")
+    assert (result.exit_code, simulator.ledger.requests) == (2, 0)
+    assert "one handle a line" in result.stderr
+
+
+def test_urls_may_have_commas(invoke, simulator, tmp_path):
+    """A profile's address is a handle, whatever is behind it."""
+    (tmp_path / "list").write_text("https://www.tiktok.com/@a.1products?x=1,2;3\n")
+    assert invoke("fetch", "--from", tmp_path / "list").exit_code == 0
+    assert simulator.ledger.charged == 1
+
+
+@pytest.mark.parametrize("flag", ["-o", "--errors", "--outcomes"])
+def test_no_output_says_that_it_is_packed(invoke, simulator, tmp_path, flag):
+    """JSON lines are written plainly; a name that says otherwise is refused."""
+    result = invoke("fetch", "a", flag, tmp_path / "x.jsonl.gz")
+    assert (result.exit_code, simulator.ledger.requests) == (2, 0)
+    assert "plain JSON lines" in result.stderr
+
+
+def test_a_larger_answer_may_be_allowed(invoke, simulate, out):
+    """What is too large by default costs its credit once, if the limit is raised."""
+    with simulate(page_size=200) as simulator:
+        args = ("fetch", "a.200products", "-o", out, "--max-body-bytes")
+        assert invoke(*args, 1_000).exit_code == 1
+        assert invoke(*args, 1_000_000).exit_code == 0
+        assert len(read(out)) == 200
+        assert simulator.ledger.charged <= 2
