@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from asyncsfk.models import Balance
 
 _CHUNK: Final = 500
-_NOTHING_TOLD: Final = ("failed", "skipped")
+_UNFINISHED: Final = (None, "failed", "skipped", "partial")
 
 
 class _ToldError(msgspec.Struct):
@@ -205,7 +205,7 @@ class _Forecast:
     def _sort(self, begun: Begun, connection: sqlite3.Connection) -> None:
         showcase = begun.showcase
         outcome = showcase.outcome
-        if outcome is None or showcase.status in _NOTHING_TOLD:
+        if outcome is None or showcase.status in _UNFINISHED:
             # Its pages may be there to the end all the same: calls alone have bought them.
             outcome = _replay.outcome(connection, showcase, products=False).to_json()
         told = msgspec.json.decode(outcome, type=_Told)
@@ -220,7 +220,8 @@ class _Forecast:
             return
         self._complete += 1
         # Of an empty one the profile was perhaps never looked up.
-        if self._options.verify_empty and not told.usage.products and told.account_status is None:
+        is_known = told.usage.products or told.account_status is not None or told.error is not None
+        if self._options.verify_empty and not is_known:
             profile = find(_routes.tiktok_profile(showcase.handle), floor=0, since=self._since)
             self._to_verify += profile.read(connection) is None
 

@@ -6,13 +6,12 @@ Most of what a session does for a request none of ours may have: redirects, cook
 
 from __future__ import annotations
 
-from types import MethodType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
-import aiohttp.client
 
 from asyncsfk._exchange import Exchange, Head, Sender
+from asyncsfk._session import is_as_it_came
 from asyncsfk._watchdog import NothingSentError
 
 if TYPE_CHECKING:
@@ -32,15 +31,7 @@ _SWITCHING_PROTOCOLS: Final = 101
 def can_do_without(session: aiohttp.ClientSession) -> bool:
     """Tell whether aiohttp's version was tried, and nobody else looks at what the session sends."""
     is_tried = aiohttp.__version__.startswith(_TRIED)
-    return is_tried and not session.trace_configs and _is_as_it_came(session)
-
-
-def _is_as_it_came(session: aiohttp.ClientSession) -> bool:
-    """Tell whether nothing stands in for the method that sends, as mocks and tracers do."""
-    method: object = getattr(session, "_request", None)
-    # By its code: a stand-in bears the name of what it stands for, and says to be of its class.
-    code = getattr(method.__func__, "__code__", None) if type(method) is MethodType else None
-    return code is not None and code.co_filename == aiohttp.client.__file__
+    return is_tried and not session.trace_configs and is_as_it_came(session)
 
 
 class PoolSender(Sender):
@@ -97,8 +88,16 @@ class PoolSender(Sender):
 
 def _has_begun(protocol: ResponseHandler) -> bool:
     """Tell whether the beginning of an answer has come that nobody has asked for."""
-    parser = protocol._parser  # noqa: SLF001 - a version that was tried
-    return parser is not None and parser.feed_eof() is not None
+    parser: Any = protocol._parser  # noqa: SLF001 - a version that was tried
+    if parser is None:
+        return False
+    try:
+        if parser.feed_eof() is not None:
+            return True
+    except Exception:  # noqa: BLE001 - it cannot make sense of what has come
+        return True
+    # As aiohttp's parser in Python has it, where there is none in C.
+    return bool(getattr(parser, "_tail", b"") or getattr(parser, "_lines", ()))
 
 
 class PooledExchange(Exchange):

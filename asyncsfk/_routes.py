@@ -167,9 +167,19 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     query = _query(given)
     if (page := _showcase_at(path, given)) is not None:
         return msgspec.structs.replace(page, route=path, decoder=decoder, price=price)
-    if path == REVIEWS and given.get("page") in (1, "1"):
-        query = _query(given | {"page": None})
+    if path == REVIEWS:
+        query = _query(_as_of_reviews(given))
     return Request(route=path, target=path + query, decoder=decoder, price=price)
+
+
+def _as_of_reviews(params: Mapping[str, Param]) -> dict[str, Param]:
+    """Return the parameters of the reviews' route as `reviews` has them."""
+    given = dict(params)
+    if given.get("page") in (1, "1") and given["page"] is not True:
+        given["page"] = None
+    if isinstance(region := given.get("region"), str):
+        given["region"] = region_code(region)
+    return given
 
 
 def _showcase_at(path: str, params: Mapping[str, Param]) -> Request | None:

@@ -140,10 +140,11 @@ def _read_success(
     try:
         body = unpack(encoding_of(response.headers), response.body, max_body_bytes)
     except CANNOT_UNPACK as error:
-        # It may be no gzip at all, or one that lacks its end: the price is near it.
-        plain = unpack_some(response.body, max_body_bytes, members=1) or response.body
-        known = unknown if isinstance(error, TooLargeError) else _salvaged(unknown, plain, price)
-        return not_unpacked(error, known, max_body_bytes)
+        if not isinstance(error, TooLargeError):
+            # It may be no gzip at all, or one that lacks its end: the price is near it.
+            plain = unpack_some(response.body, max_body_bytes, members=1) or response.body
+            unknown = _salvaged(unknown, plain, price)
+        return not_unpacked(error, unknown, max_body_bytes)
     return _decode(request, body, size, price)
 
 
@@ -287,9 +288,11 @@ def _read_odd_meta(raw: bytes | msgspec.Raw) -> Meta:
 def _salvaged(known: Details, plain: bytes, price: int) -> Details:
     """Return what is known of a body, with what it says of itself all the same."""
     meta = _salvage_meta(plain)
-    return msgspec.structs.replace(
-        known, request_id=meta.request_id, usage=_cost(price, meta, known.usage.bytes)
-    )
+    usage = _cost(price, meta, known.usage.bytes)
+    if usage.charged < price:
+        # What is damaged is believed where it says more, and not where it says less.
+        usage = msgspec.structs.replace(usage, maybe=price - usage.charged)
+    return msgspec.structs.replace(known, request_id=meta.request_id, usage=usage)
 
 
 def _salvage_meta(body: bytes) -> Meta:

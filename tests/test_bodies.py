@@ -655,3 +655,21 @@ async def test_a_price_is_read_from_whatever_meta_has_it(meta, charged, maybe):
         page = await client.showcase_page("x")
         assert len(page.products) == 1
         assert (page.usage.charged, page.usage.maybe) == (charged, maybe)
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        (js(GOOD).replace(b'"creditsCharged": 1', b'"creditsCharged": 0') + js(GOOD), []),
+        (
+            gzip.compress(js(GOOD).replace(b'"creditsCharged": 1', b'"creditsCharged": 0'))[:-8],
+            ["Content-Encoding: gzip"],
+        ),
+    ],
+    ids=["two documents", "no trailer"],
+)
+async def test_a_damaged_answer_is_not_believed_that_it_was_free(body, head):
+    """What it says of its price counts where that is more than is known, and not where less."""
+    async with told(http(200, body, *head)) as (_, client):
+        error = await failure(client.showcase_page(HANDLE), UndecodableError)
+    assert (error.usage.charged, error.usage.maybe) == (0, 1)

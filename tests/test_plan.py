@@ -11,7 +11,7 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import KEY
+from tests.support import KEY, client_of
 
 
 @pytest.fixture
@@ -218,3 +218,20 @@ async def test_any_number_of_pages_may_be_the_most(client, path):
     await fetch(client, ["a.5products"], archive=path)
     plan = await client.plan(["a.5products", "b"], archive=path, max_pages=2**63)
     assert (plan.complete, plan.to_start) == (1, 1)
+
+
+async def test_what_calls_alone_have_gone_on_with_is_no_longer_to_be_bought(path):
+    """Nor is a profile looked up where the showcase itself ended in an error."""
+    faults = [
+        Fault.status(500, times=1, pages=[1]),
+        Fault.has_more_without_cursor(handles=["empty_c"]),
+    ]
+    async with Simulator(faults=faults) as sim, client_of(sim) as client:
+        await fetch(client, ["a.45products", "empty_c"], archive=path, verify_empty=True)
+        async with Archive(path) as archive:
+            await client.showcase("a.45products", archive=archive).collect()
+        before = sim.ledger.charged
+        plan = await client.plan(["a.45products", "empty_c"], archive=path, verify_empty=True)
+        assert (plan.complete, plan.least) == (2, 0)
+        await fetch(client, ["a.45products", "empty_c"], archive=path, verify_empty=True)
+        assert sim.ledger.charged == before

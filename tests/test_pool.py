@@ -12,7 +12,14 @@ import aiohttp
 import pytest
 import trustme
 
-from asyncsfk import APIError, Client, ConnectionLostError, Timeout
+from asyncsfk import (
+    APIError,
+    Client,
+    ConnectionFailedError,
+    ConnectionLostError,
+    Retry,
+    Timeout,
+)
 from asyncsfk.simulator import Latency, Simulator
 from tests.support import KEY, client_of, failure, http, open_client, raw_server, told
 
@@ -185,8 +192,9 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(late):
         (b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 2\r\n\r\n{}"),
         (b"H", b"TTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
         (b"HTTP/1.1 100 Continue\r\n", b"\r\n" + OTHER),
+        (b"HTTP/1.1 200 OK\r\nSec-WebSocket-Key1: x\r\nX", b": y\r\n\r\n"),
     ],
-    ids=["headers", "one byte", "informational"],
+    ids=["headers", "one byte", "informational", "nonsense"],
 )
 async def test_the_beginning_of_an_answer_that_nobody_asked_for_is_nobodys(begun, rest, late):
     """Nor is what has half come: its rest would be read as the answer to the next request."""
@@ -357,3 +365,21 @@ async def test_the_servers_certificate_is_checked(tmp_path, context):
         output, _ = await asyncio.wait_for(program.communicate(), 60)
     assert output.decode().splitlines() == ["['u', 'u', 'u']", "refused 0"]
     assert connections == 1
+
+
+async def test_what_a_stand_in_sends_is_not_free(monkeypatch):
+    """A session that sends in its own way, and says nothing of it, may have been charged for."""
+    request = aiohttp.ClientSession._request
+
+    async def own(session, method, url, **options):
+        return await request(session, method, url, **options | {"middlewares": ()})
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", own)
+    async with raw_server(b"") as server, aiohttp.ClientSession() as session:
+        options = {"session": session, "retry": Retry()}
+        async with Client(KEY, base_url=server.url, **options) as client:
+            error = await failure(client.showcase_page("x"), ConnectionLostError)
+            assert error.attempts == error.usage.maybe == 2
+        async with Client(KEY, base_url="http://127.0.0.1:9", **options) as client:
+            error = await failure(client.showcase_page("x"), ConnectionFailedError)
+            assert error.usage.maybe == 0

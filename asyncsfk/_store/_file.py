@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sqlite3
+import sys
 import time
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Durability = Literal["full", "normal"]
 
+_UNKNOWN: Final = sys.maxsize
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "normal": "NORMAL"}
 
 
@@ -43,7 +45,7 @@ class File:
         was_empty: Whether it held no showcase when it was opened.
         prices: The most that requests of a route were charged, where that was over a credit.
         broken: Why nothing can be written any more.
-        room: Bytes that were left on its disk after the last commit.
+        room: Bytes that were left on its disk after the last commit, as far as can be known.
     """
 
     def __init__(self, path: Path, durability: Durability) -> None:
@@ -59,7 +61,7 @@ class File:
         self.was_empty = False
         self.prices: dict[str, int] = {}
         self.broken: ArchiveError | None = None
-        self.room = 0
+        self.room = _UNKNOWN
 
     def acquire(self, *, is_last: bool) -> bool:
         """Take the lock, unless somebody has it.
@@ -156,8 +158,11 @@ class File:
         return [None] * len(batch)
 
     def _look_for_room(self) -> None:
+        self.room = _UNKNOWN
         with suppress(OSError):
-            self.room = shutil.disk_usage(self._place.parent).free
+            disk = shutil.disk_usage(self._place.parent)
+            # Some file systems know nothing of themselves.
+            self.room = disk.free if disk.total else _UNKNOWN
 
     def read(self, batch: Sequence[Read]) -> list[Any]:
         """Return what is found, one after the other.

@@ -88,6 +88,7 @@ class Store:
         # How many of those have come, and are not on file yet.
         self._landing = 0
         self._landed = asyncio.Event()
+        self._left = asyncio.Event()
         self._resting: asyncio.TimerHandle | None = None
         self._refusal: ArchiveError | None = None
         self._is_shut = False
@@ -219,11 +220,14 @@ class Store:
         """
         self._check()
         self._check_open()
+        if not self._has_room():
+            await self._wait_for_room()
+            self._check()
+            self._check_open()
         exposed = Exposed(credits)
         self._in_air.add(exposed)
         self._exposed += credits
         try:
-            await self._make_sure_of_room()
             while self._exposed > self._covered:
                 cover = max(_LEAST_EXPOSURE, self._covered)
                 while cover < self._exposed:
@@ -237,32 +241,35 @@ class Store:
             raise
         return exposed
 
-    async def _make_sure_of_room(self) -> None:
-        """See that what is in the air can be kept, while there is still room for it.
+    async def _wait_for_room(self) -> None:
+        """Wait until what is in the air, and one more, can be kept for certain.
 
         Raises:
-            ArchiveWriteError: It perhaps could not.
+            ArchiveWriteError: Nothing is in the air, and one could not.
         """
-        if self._has_room:
-            return
-        # There may be some by now: that is seen at each commit.
-        await self._writer.submit(Exposure(self._file.session, 0))
-        if not self._has_room:
-            raise ArchiveWriteError(
-                f"{shown(self._path)} may not have the room for what is being bought: "
-                f"{self._file.room // 1024:,} KiB are left on its disk"
-            )
+        while not self._has_room():
+            if self._in_air:
+                self._left.clear()
+                await self._left.wait()
+                continue
+            # There may be some by now: that is seen at each commit.
+            await self._writer.submit(Exposure(self._file.session, 0))
+            if not self._has_room() and not self._in_air:
+                raise ArchiveWriteError(
+                    f"{shown(self._path)} may not have the room for what is bought: "
+                    f"{self._file.room // 1024:,} KiB are left on its disk"
+                )
 
-    @property
     def _has_room(self) -> bool:
-        return self._file.room >= _ROOM_BESIDES + _ROOM_FOR_ONE * len(self._in_air)
+        return self._file.room >= _ROOM_BESIDES + _ROOM_FOR_ONE * (len(self._in_air) + 1)
 
     def leave(self, exposed: Exposed) -> None:
         """Wait no longer for a request; what was exposed for it stays so, unless it is kept."""
         self._in_air.discard(exposed)
+        self._left.set()
         if not self._in_air:
             self._landed.set()
-            if self._resting is None and self._is_at_home:
+            if self._resting is None and self.loop.is_running():
                 self._resting = self.loop.call_later(_REST, self._rest)
 
     def _rest(self) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsfk.cli._exit import ExitCode, run
+from asyncsfk.cli._exit import ExitCode, run, say
 from asyncsfk.cli._options import ClientOptions, client_options, make_client
 
 if TYPE_CHECKING:
@@ -48,5 +48,5 @@ async def _ask(
 
     async with make_client(options, needs_key=needs_key) as client:
         answer = await question(client)
-    click.echo(pretty(answer))
+    say(pretty(answer))
     return ExitCode.COMPLETE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, tell
+from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, say, tell
 from asyncsfk.cli._options import max_body_bytes_option
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def info(file: str) -> None:
         known = Archive(file).info()
     except ArchiveError as error:
         raise UnusableArchiveError(error) from error
-    click.echo(indented(_plain(known)))
+    say(indented(_plain(known)))
 
 
 @archive.command()
@@ -152,13 +152,14 @@ def _first_position(file: str, page: ShowcasePage) -> int | None:
 
 
 def _stream(file: str, output: str, lines: Iterable[bytes], *, is_read_once: bool = False) -> None:
-    """Write lines of an archive, in place of what is in the output.
+    """Write lines of an archive.
 
     Args:
         file: The archive.
         output: Where they go.
         lines: What goes there.
-        is_read_once: They cannot be had again, so that the output is opened first.
+        is_read_once: They cannot be had again: the output is opened first, and added to. Else they
+            take the place of what is in it.
 
     Raises:
         UnusableFileError: The output cannot be opened.
@@ -175,7 +176,8 @@ def _stream(file: str, output: str, lines: Iterable[bytes], *, is_read_once: boo
 
         def opened() -> LineWriter:
             writer = stack.enter_context(LineWriter(output))
-            writer.renew()
+            if not is_read_once:
+                writer.renew({})
             return writer
 
         writer: LineWriter | None = None
@@ -190,7 +192,7 @@ def _stream(file: str, output: str, lines: Iterable[bytes], *, is_read_once: boo
         writer = writer or opened()
         for chunk in chain([first], chunks):
             writer.write_now(chunk)
-        writer.empty_if_outdated()
+        writer.empty_outdated()
 
 
 def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from asyncsfk.cli._exit import ExitCode, run
+from asyncsfk.cli._exit import ExitCode, run, say
 
 if TYPE_CHECKING:
     from asyncsfk import Usage
@@ -75,7 +75,7 @@ async def _demo(creators: int, seed: int, *, quiet: bool) -> ExitCode:
             )
         )
         if not quiet:
-            click.echo(
+            say(
                 f"A simulated Social Fetch at {simulator.url} loses, delays and garbles answers.\n"
                 f"Fetching the showcases of {creators:,} creators from it."
             )
@@ -105,10 +105,10 @@ def tell_verdict(usage: Usage, proof: Proof, creators: int) -> ExitCode:
     """Tell whether the proof holds, and why not, and return the demo's exit code."""
     ledger = proof.simulator.ledger
     if failures := proof.failures(usage, creators):
-        click.echo("\n".join(failures))
+        say("\n".join(failures))
         click.secho("The proof fails.", fg="red", bold=True)
         return ExitCode.INCOMPLETE
-    click.echo(
+    say(
         f"The simulator charged {ledger.charged:,} credits, between the {usage.charged:,} and "
         f"{usage.charged + usage.maybe:,} that the client counted.\n"
         f"All {proof.equal:,} complete creators equal its truth, product by product."

@@ -7,9 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import click
-
-from asyncsfk.cli._exit import ExitCode, UnusableArchiveError
+from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, say
 from asyncsfk.cli._options import make_client
 
 if TYPE_CHECKING:
@@ -55,10 +53,10 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
             except ArchiveError as error:
                 raise UnusableArchiveError(error) from error
     for line in _told(plan):
-        click.echo(line)
+        say(line)
     if options.max_credits is not None:
         left = max(0, options.max_credits - spent)
-        click.echo(f"--max-credits leaves {counted(left, 'credit')} for it.")
+        say(f"--max-credits leaves {counted(left, 'credit')} for it.")
     return ExitCode.COMPLETE
 
 

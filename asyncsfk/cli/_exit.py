@@ -37,18 +37,17 @@ class ExitCode(IntEnum):
     PIPE_CLOSED = 141
 
 
-_FLAGS: Final = tuple(
-    (re.compile(argument), flag)
-    for argument, flag in (
-        (r"\ballow_insecure_http=True", "--allow-insecure-http"),
-        (r"\brestart_stale=True", "--restart-stale"),
-        (r"\bbase_url\b", "--base-url"),
-        (r"\bTimeout\.\w+ must", "--timeout must"),
-        (r"^rate must", "--rate must"),
-        (r"\bRetry\.attempts=\d+ is used up", "that were all attempts"),
-        (r"\bRetry\.\w+=\d+ is used up", "it failed so too often"),
-        (r"\bRetry\.max_retry_after\b", "what is waited for"),
-    )
+# An error's words for the arguments of a program, and ours for the flags of a command line.
+_GAVE_UP: Final = (
+    (re.compile(r"\bRetry\.attempts=\d+ is used up"), "those were all attempts"),
+    (re.compile(r"\bRetry\.\w+=\d+ is used up"), "it failed too often in this way"),
+)
+_FLAGS: Final = (
+    (re.compile(r"\ballow_insecure_http=True"), "--allow-insecure-http"),
+    (re.compile(r"\brestart_stale=True"), "--restart-stale"),
+    (re.compile(r"\bbase_url\b"), "--base-url"),
+    (re.compile(r"\bTimeout\.\w+ must"), "--timeout must"),
+    (re.compile(r"^rate must"), "--rate must"),
 )
 
 
@@ -112,11 +111,6 @@ class App(click.Group):
         except BrokenPipeError:
             _silence_stdout()
             ctx.exit(ExitCode.PIPE_CLOSED)
-        except OSError as error:
-            # Files have errors of their own: this is what we print on.
-            _silence_stdout()
-            tell(f"Error: cannot write to stdout: {error.strerror or error}")
-            ctx.exit(ExitCode.INCOMPLETE)
 
 
 def run(work: Coroutine[Any, Any, ExitCode]) -> None:
@@ -174,14 +168,29 @@ def exit_code(error: SfkError) -> ExitCode:
 
 def say_error(error: SfkError) -> None:
     """Tell an error in one line on stderr."""
-    tell(f"Error: {printable(_in_flags(str(error)))}")
+    from asyncsfk.errors import ConfigurationError, StaleCursorError
 
-
-def _in_flags(text: str) -> str:
-    """Return what an error says with our flags in place of the arguments of a program."""
-    for argument, flag in _FLAGS:
+    text = str(error)
+    # What others say is left as it is.
+    of_ours = isinstance(error, ConfigurationError | StaleCursorError)
+    for argument, flag in _FLAGS if of_ours else _GAVE_UP:
         text = argument.sub(flag, text)
-    return text
+    tell(f"Error: {printable(text)}")
+
+
+def say(text: str) -> None:
+    """Print what was asked for on stdout.
+
+    Raises:
+        BrokenFileError: It cannot take it.
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence_stdout()
+        raise BrokenFileError("write", "stdout", error.strerror or str(error)) from error
 
 
 def tell(text: str) -> None:

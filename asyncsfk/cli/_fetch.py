@@ -187,10 +187,12 @@ def _open_files(stack: AsyncExitStack, options: FetchOptions) -> Harvest:
     from asyncsfk.cli._fetch_output import Harvest
     from asyncsfk.cli._output import LineWriter
 
+    outdated: dict[str, int] = {}
+
     def writer(path: str) -> LineWriter:
         file = stack.enter_context(LineWriter(path))
         if not options.append:
-            file.renew()
+            file.renew(outdated)
         return file
 
     return Harvest(

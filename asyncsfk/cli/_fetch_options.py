@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -126,7 +127,7 @@ class FetchOptions:
         beside = {} if archive is None else {f"{archive}{end}": end for end in _BESIDE}
         named = {
             "--api-key-file": api_key_file,
-            "--from": "/dev/stdin" if self.source == "-" else self.source,
+            "--from": _stdin_file() if self.source == "-" else self.source,
             "-o": self.output,
             "--errors": self.errors,
             "--outcomes": self.outcomes,
@@ -142,3 +143,10 @@ class FetchOptions:
                 if is_same_file(other_path, path):
                     raise click.UsageError(f"{other_flag} and {flag} name the same file")
             used[path] = flag
+
+
+def _stdin_file() -> str | None:
+    """Return a name of the file that is stdin, if it is one."""
+    from asyncsfk.cli._output import is_regular
+
+    return "/dev/stdin" if sys.stdin is not None and is_regular(sys.stdin) else None

@@ -172,10 +172,8 @@ class Harvest:
                 )
 
     def finish(self) -> None:
-        """Empty those of the files for which there was no line."""
-        for file in (self._products, self._errors, self._outcomes):
-            if file is not None:
-                file.empty_if_outdated()
+        """Empty the files, if there was no line for any of them."""
+        self._products.empty_outdated()
 
     def report(self, progress: Progress, summary: EventSummary, *, quiet: bool) -> None:
         """Tell on stderr what it came to."""

@@ -48,7 +48,7 @@ class LineWriter:
         self.path = path
         self._is_stdout = path == "-"
         self._is_cut = False
-        self._is_outdated = False
+        self._outdated: dict[str, int] = {}
         self._file: _Writable
         # Unbuffered: nothing is locked should we leave while a write is waiting for its reader.
         if self._is_stdout:
@@ -64,7 +64,7 @@ class LineWriter:
         if self._is_ours:
             try:
                 lock(self._file)
-            except OSError as error:
+            except BlockingIOError as error:
                 self._file.close()
                 raise UnusableFileError(path, "another process is writing it") from error
 
@@ -85,25 +85,36 @@ class LineWriter:
         """Whether it is a plain file; what the shell has opened may be there to be added to."""
         return not self._is_stdout and not self._may_block and not is_descriptor(self.path)
 
-    def renew(self) -> None:
-        """Have the file emptied at its first line, or by `empty_if_outdated`; until then it stays.
+    def renew(self, outdated: dict[str, int]) -> None:
+        """Have the file emptied at the first line, or by `empty_outdated`; until then it stays.
+
+        Args:
+            outdated: The open files, by name, that are emptied together: at the first line for any.
 
         Raises:
             UnusableFileError: It may only grow.
         """
+        self._outdated = outdated
         if self._is_ours:
+            file = self._file.fileno()
             try:
-                file = self._file.fileno()
                 os.truncate(file, os.fstat(file).st_size)
             except OSError as error:
                 raise UnusableFileError(self.path, error) from error
-            self._is_outdated = True
+            outdated[self.path] = file
 
-    def empty_if_outdated(self) -> None:
-        """Empty a file that was to be renewed, since there was no line for it."""
-        if self._is_outdated:
-            self._is_outdated = False
-            os.truncate(self._file.fileno(), 0)
+    def empty_outdated(self) -> None:
+        """Empty the files that are to be renewed together.
+
+        Raises:
+            BrokenFileError: One cannot be.
+        """
+        while self._outdated:
+            path, file = self._outdated.popitem()
+            try:
+                os.truncate(file, 0)
+            except OSError as error:
+                raise BrokenFileError("empty", path, error.strerror or str(error)) from error
 
     @property
     def is_terminal(self) -> bool:
@@ -146,7 +157,7 @@ class LineWriter:
         left = memoryview(lines)
         try:
             if left:
-                self.empty_if_outdated()
+                self.empty_outdated()
             while left:
                 written = self._file.write(left)
                 if written is None:
@@ -176,13 +187,18 @@ def lock(file: _Numbered) -> None:
     """Keep other processes from writing a file too, as long as it is open; blocks nobody.
 
     Raises:
-        OSError: Another one is writing it.
+        BlockingIOError: Another one is writing it.
     """
     # Where there is no such lock nobody is kept out.
     with suppress(ImportError):
         import fcntl
 
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return
 
 
 def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsfk.cli._exit import ExitCode, run, tell
+from asyncsfk.cli._exit import ExitCode, run, say, tell
 
 if TYPE_CHECKING:
     from asyncsfk.simulator import Simulator
@@ -76,7 +76,7 @@ async def _serve(simulator: Simulator) -> ExitCode:
     try:
         async with simulator:
             some = ", ".join(simulator.handles(3))
-            click.echo(
+            say(
                 f"export SOCIALFETCH_BASE_URL={simulator.url} "
                 f"SOCIALFETCH_API_KEY={simulator.api_key}"
             )

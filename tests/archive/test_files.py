@@ -1,6 +1,7 @@
 """Whatever else lies at the path, or befalls the file: a typed error, and nothing lost."""
 
 import asyncio
+import errno
 import gc
 import json
 import os
@@ -25,7 +26,7 @@ from asyncsfk import (
     Usage,
 )
 from asyncsfk._store import _schema
-from asyncsfk.simulator import Simulator
+from asyncsfk.simulator import Latency, Simulator
 from tests.archive.support import (
     Script,
     beside,
@@ -790,3 +791,53 @@ async def test_a_process_that_was_forked_off_keeps_from_open_files(path):
         out = await asyncio.to_thread(script.result)
     assert out.splitlines() == ["forked forked locked", "read read []"]
     assert (await held(path, "info")).pages == 2
+
+
+def disk(monkeypatch, answer):
+    """Let the disk say of itself what a test says."""
+    usage = type(shutil.disk_usage("/"))
+
+    def told(_):
+        total, free = answer()
+        return usage(total, total - free, free)
+
+    monkeypatch.setattr(shutil, "disk_usage", told)
+
+
+def unknown():
+    raise OSError(errno.EPERM, "not permitted")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda: (1 << 30, 1_500_000), lambda: (0, 0), unknown],
+    ids=["small", "none", "fails"],
+)
+async def test_a_small_disk_narrows_a_run_and_does_not_stop_it(path, monkeypatch, answer):
+    """As many requests are on their way as there is room for; what is unknown is no lack of it."""
+    disk(monkeypatch, answer)
+    handles = [f"c{n}.5products" for n in range(200)]
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim, concurrency=100) as client,
+    ):
+        run, outcomes = await run_of(client, handles, archive=path)
+        assert run.stopped is None
+        assert {outcome.status for outcome in outcomes.values()} == {"complete"}
+        assert (sim.ledger.max_in_flight < 10) is (answer is not unknown and bool(answer()[0]))
+
+
+async def test_a_disk_that_is_nearly_full_buys_nothing_until_there_is_room(path, monkeypatch):
+    """An archive that is open in a service is of use again when somebody has made room."""
+    free = 100_000
+    disk(monkeypatch, lambda: (1 << 30, free))
+    async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
+        for _ in range(2):
+            error = await failure(
+                client.showcase_page("a.5products", archive=archive), ArchiveWriteError
+            )
+            assert "97 KiB are left" in str(error)
+        assert sim.ledger.requests == 0
+        free = 1 << 30
+        await client.showcase_page("a.5products", archive=archive)
+        assert sim.ledger.requests == 1

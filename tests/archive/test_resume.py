@@ -323,7 +323,7 @@ async def test_a_page_bought_by_get_is_one_however_it_is_written(sim, client, ar
     for params in (
         {"region": "US", "productId": number},
         {"productId": number, "page": 1, "region": "US"},
-        {"productId": number, "page": "1", "region": "US"},
+        {"productId": number, "page": "1", "region": "us"},
     ):
         await client.get(path, params=params, archive=archive)
     assert sim.ledger.charged == 2

@@ -187,3 +187,57 @@ def test_a_larger_answer_may_be_allowed(invoke, simulate, out):
         assert invoke(*args, 1_000_000).exit_code == 0
         assert len(read(out)) == 200
         assert simulator.ledger.charged <= 2
+
+
+def test_files_are_emptied_together(tmp_path):
+    """No line of an earlier fetch is beside one of this, in whichever of its files."""
+    outdated, paths = {}, [tmp_path / "products", tmp_path / "errors"]
+    for path in paths:
+        path.write_text("old\n")
+    with LineWriter(str(paths[0])) as products, LineWriter(str(paths[1])) as errors:
+        for writer in (products, errors):
+            writer.renew(outdated)
+        products.write_now(b"")
+        assert [path.read_text() for path in paths] == ["old\n", "old\n"]
+        products.write_now(b"new\n")
+        errors.write_now(b"")
+    assert [path.read_text() for path in paths] == ["new\n", ""]
+
+
+def test_a_file_system_without_locks_is_written_to(invoke, simulator, out, monkeypatch):
+    """Where nobody can be kept out, nobody is."""
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    assert invoke("fetch", "a.1products", "-o", out, "--no-archive").exit_code == 0
+    assert simulator.ledger.charged == 1
+
+
+def test_devices_are_no_files(spawn, simulator):
+    """What is nowhere can be stdin and an output at once."""
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - no file
+        process = spawn("fetch", "a.1products", "--from", "-", "-o", os.devnull, stdin=nothing)
+        _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, simulator.ledger.charged) == (0, 1), stderr
+
+
+def test_what_was_salvaged_before_stays(invoke, simulate, tmp_path, out):
+    """What is printed once is added to what was."""
+    with simulate():
+        invoke("fetch", "a.1products", "-o", out)
+    kept, salvaged = out.with_suffix(".sfk"), tmp_path / "salvaged.jsonl"
+    undecoded(kept)
+    for _ in range(2):
+        assert invoke("archive", "salvage", kept, "-o", salvaged).exit_code == 0
+        assert len(read(salvaged)) == 1
+
+
+def test_what_others_say_is_told_as_they_said_it(invoke, simulate):
+    """Flags stand for a program's arguments, and for nothing that the API or a user says."""
+    with simulate(faults=[Fault.status(400, handles=["base_url"])]):
+        result = invoke("fetch", "base_url")
+    assert "base_url: failed: HTTP 400" in result.stderr
+    assert "--base-url" not in result.stderr
