@@ -117,7 +117,7 @@ def test_killed_ten_times(tmp_path):
         assert told.keys() - {"partial"} == {"page", "complete", "skipped"}
         assert told["page"].total() == job.on_file().total()
         assert sim.ledger.charged <= ceiling
-        spent = Archive(tmp_path / "job.sfk").usage
+        spent = Archive(tmp_path / "job.sfk").usage()
         assert spent.charged <= sim.ledger.charged <= spent.charged + spent.maybe <= ceiling
         assert spent.charged + spent.maybe > ceiling - 1
         assert lost(sim, job.on_file()) == gone
