@@ -1,7 +1,6 @@
 """Which module may import what, held against the source."""
 
 import ast
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -84,7 +83,6 @@ FOREIGN = {  # others: BASE
     "cli": BASE | {"click", "rich", "uvloop"},
 }
 MAX_LINES = 400
-DESIGN = Path(__file__).parent.parent / "docs" / "design.md"
 
 
 @dataclass(frozen=True)
@@ -166,12 +164,6 @@ def breach_outside(unit, top, *, typing_only):
 
 def sources(package):
     return sorted(package.rglob("*.py"))
-
-
-def test_the_design_tells_of_every_module():
-    """The list in docs/design.md is that of the layers, in their order."""
-    told = re.findall(r"^\| `(\w+)/?` \|", DESIGN.read_text("utf-8"), re.MULTILINE)
-    assert told == [layer for layer in LAYERS if layer not in {"_version", "__init__"}]
 
 
 def test_modules_import_only_from_below():

@@ -19,6 +19,7 @@ import pytest
 
 import asyncsfk.client  # noqa: F401 - loads what else a fence would load inside of the event loop
 from asyncsfk.simulator import Simulator
+from tests.test_architecture import LAYERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -178,3 +179,10 @@ async def test_the_program_of_the_readme(simulator, tmp_path):
     told = await run_shell(f"python {program}", tmp_path)
     assert len(told.splitlines()) == len(simulator.showcase("zachking")) > 0
     assert simulator.ledger.charged == 1
+
+
+def test_the_design_tells_of_every_module():
+    """The list in docs/design.md is that of the layers, in their order."""
+    design = (ROOT / "docs" / "design.md").read_text("utf-8")
+    told = re.findall(r"^\| `(\w+)/?` \|", design, re.MULTILINE)
+    assert told == [layer for layer in LAYERS if layer not in {"_version", "__init__"}]
