@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from asyncsfk.models import Balance
 
 _CHUNK: Final = 500
-_UNFINISHED: Final = (None, "failed", "skipped", "partial")
 
 
 class _ToldError(msgspec.Struct):
@@ -205,7 +204,7 @@ class _Forecast:
     def _sort(self, begun: Begun, connection: sqlite3.Connection) -> None:
         showcase = begun.showcase
         outcome = showcase.outcome
-        if outcome is None or showcase.status in _UNFINISHED:
+        if outcome is None or showcase.status != "complete":
             # Its pages may be there to the end all the same: calls alone have bought them.
             outcome = _replay.outcome(connection, showcase, products=False).to_json()
         told = msgspec.json.decode(outcome, type=_Told)

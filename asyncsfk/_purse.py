@@ -45,7 +45,7 @@ class Purse:
         self._run_id = 0
         self._has_entered = False
         self._is_closed = False
-        self._binds_all = False
+        self._job: Budget | None = None
         self.budget: Budget | None = None
 
     def terms(self, meter: Meter) -> Terms:
@@ -86,8 +86,8 @@ class Purse:
             maybe = store.maybe + store.exposed
             self.budget = Budget(max_credits, charged=store.charged, maybe=maybe)
             # It binds all who write to the archive.
-            job.append(self.budget)
-            self._binds_all = True
+            self._job = self.budget
+            job.append(self._job)
         elif max_credits is not None:
             self.budget = Budget(max_credits)
             own.append(self.budget)
@@ -104,9 +104,9 @@ class Purse:
             return
         if self._keep is not None:
             self._keep.store.runs.discard(self._run_id)
-        if self._binds_all and self.budget is not None:
-            self._binds_all = False
-            archive.budgets.remove(self.budget)
+        if self._job is not None:
+            archive.budgets.remove(self._job)
+            self._job = None
         if self._has_entered:
             self._has_entered = False
             await archive.leave()

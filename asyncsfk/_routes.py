@@ -106,17 +106,16 @@ def reviews(
     """
     if product_id is None and url is None:
         raise InvalidArgumentError("reviews need a product_id, a url, or both")
-    check_token("product_id", product_id)
-    check_token("url", url)
-    region = region_code(region)
+    for name, text in (("product_id", product_id), ("url", url), ("region", region)):
+        check_token(name, text)
     if url is not None and len(url) > _MAX_URL:
         raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
     if page is not None:
         check_count("page", page, least=1)
-    # Without a number it is the first page: one name for one page.
-    number = None if page == 1 else page
     # Sorted, as those of `other`.
-    query = _query({"page": number, "productId": product_id, "region": region, "url": url})
+    query = _query(
+        _as_of_reviews({"page": page, "productId": product_id, "region": region, "url": url})
+    )
     return Request(
         route=REVIEWS,
         target=REVIEWS + query,
@@ -173,8 +172,9 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
 
 
 def _as_of_reviews(params: Mapping[str, Param]) -> dict[str, Param]:
-    """Return the parameters of the reviews' route as `reviews` has them."""
+    """Return the parameters of the reviews' route in the one form that names a page."""
     given = dict(params)
+    # Without a number it is the first page.
     if given.get("page") in (1, "1") and given["page"] is not True:
         given["page"] = None
     if isinstance(region := given.get("region"), str):

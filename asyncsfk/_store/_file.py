@@ -35,7 +35,7 @@ class File:
     """An archive's file: locked, opened, written by one thread, read by another, closed.
 
     Args:
-        path: Where it is, or will be.
+        path: Where it is, or will be, from the root on: the process may change its folder.
         durability: ``full`` outlives a power failure, ``normal`` a killed process only.
 
     Attributes:
@@ -53,7 +53,6 @@ class File:
         self._durability: Durability = durability
         self._lock = FileLock(path)
         self._connections: dict[str, sqlite3.Connection] = {}
-        self._place = path
         self._identity: tuple[int, int] | None = None
         self.session = 0
         self.notes: dict[str, str] = {}
@@ -70,10 +69,10 @@ class File:
             ArchiveLockedError: Somebody has it, and this was the last try.
             ArchiveError: There can be no lock.
         """
+        folder = self._path.parent
+        if not os.path.isdir(folder):  # noqa: PTH112 - raises nothing
+            raise ArchiveWriteError(f"no folder {shown(folder)} for {shown(self._path)}")
         with translated(self._path):
-            folder = self._path.absolute().parent
-            if not os.path.isdir(folder):  # noqa: PTH112 - raises nothing
-                raise ArchiveWriteError(f"no folder {shown(folder)} for {shown(self._path)}")
             if self._lock.acquire():
                 return True
         if is_last:
@@ -111,9 +110,7 @@ class File:
             except BaseException:
                 connection.rollback()
                 raise
-            # Whatever directory the process goes to.
-            self._place = self._path.absolute()
-            self._identity = identify(self._place)
+            self._identity = identify(self._path)
             self.session = session or 0
             self.notes = dict(connection.execute("SELECT name, value FROM meta"))
             self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
@@ -121,7 +118,7 @@ class File:
             self.was_empty = last[0] is None
             self.prices = prices(connection)
             self._connections["reader"] = connect(self._path, "ro")
-            self._look_for_room()
+            self.look_for_room()
             return Totals.read(connection)
 
     def write(self, batch: Sequence[Write]) -> list[Any]:
@@ -130,7 +127,7 @@ class File:
         Raises:
             ArchiveError: None of them was committed, and none will be any more.
         """
-        if self.broken is None and identify(self._place) != self._identity:
+        if self.broken is None and identify(self._path) != self._identity:
             # What is committed now would be gone, or elsewhere, without a word.
             self.broken = ArchiveWriteError(
                 f"{shown(self._path)} was moved or removed while it was open"
@@ -152,15 +149,16 @@ class File:
                 self.broken = translate(error, self._path)
                 raise self.broken from error
             raise
-        self._look_for_room()
+        self.look_for_room()
         # Here, since who submitted them may have left.
         self.last_page = max(self.last_page, tables.last_page)
         return [None] * len(batch)
 
-    def _look_for_room(self) -> None:
+    def look_for_room(self) -> None:
+        """See how much room the disk has."""
         self.room = _UNKNOWN
         with suppress(OSError):
-            disk = shutil.disk_usage(self._place.parent)
+            disk = shutil.disk_usage(self._path.parent)
             # Some file systems know nothing of themselves.
             self.room = disk.free if disk.total else _UNKNOWN
 

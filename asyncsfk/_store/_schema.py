@@ -147,7 +147,7 @@ def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Conne
             "start processes by `spawn` or `forkserver`"
         )
     flag = "&immutable=1" if immutable else ""
-    uri = f"{path.absolute().as_uri()}?mode={mode}{flag}"
+    uri = f"{path.as_uri()}?mode={mode}{flag}"
     connection = _forks.connect(uri, path, _PATIENCE)
     # No files of its own elsewhere: there may be no room, no right to write, no number left.
     connection.execute("PRAGMA temp_store = MEMORY")

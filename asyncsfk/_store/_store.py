@@ -144,8 +144,6 @@ class Store:
         file it is as if we had died then.
         """
         self._refusal = ArchiveError(f"{shown(self._path)} is closed")
-        if self._resting is not None:
-            self._resting.cancel()
         try:
             with anyio.CancelScope(shield=True):
                 while self._in_air and self._is_at_home:
@@ -222,8 +220,6 @@ class Store:
         self._check_open()
         if not self._has_room():
             await self._wait_for_room()
-            self._check()
-            self._check_open()
         exposed = Exposed(credits)
         self._in_air.add(exposed)
         self._exposed += credits
@@ -246,19 +242,22 @@ class Store:
 
         Raises:
             ArchiveWriteError: Nothing is in the air, and one could not.
+            ArchiveError: It was closed, or broke, meanwhile.
         """
         while not self._has_room():
             if self._in_air:
                 self._left.clear()
                 await self._left.wait()
-                continue
-            # There may be some by now: that is seen at each commit.
-            await self._writer.submit(Exposure(self._file.session, 0))
-            if not self._has_room() and not self._in_air:
-                raise ArchiveWriteError(
-                    f"{shown(self._path)} may not have the room for what is bought: "
-                    f"{self._file.room // 1024:,} KiB are left on its disk"
-                )
+            else:
+                # There may be some by now.
+                await self._writer.run(self._file.look_for_room)
+                if not self._has_room() and not self._in_air:
+                    raise ArchiveWriteError(
+                        f"{shown(self._path)} may not have the room for what is bought: "
+                        f"{self._file.room // 1024:,} KiB are left on its disk"
+                    )
+            self._check()
+            self._check_open()
 
     def _has_room(self) -> bool:
         return self._file.room >= _ROOM_BESIDES + _ROOM_FOR_ONE * (len(self._in_air) + 1)

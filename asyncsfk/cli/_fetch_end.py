@@ -28,8 +28,6 @@ _NO_ARCHIVE: Final = (
     "There is no archive to go on from: -o FILE keeps one beside the output, --archive FILE "
     "anywhere."
 )
-
-
 _MENDED: Final = "Once that is mended: "
 
 

@@ -841,3 +841,25 @@ async def test_a_disk_that_is_nearly_full_buys_nothing_until_there_is_room(path,
         free = 1 << 30
         await client.showcase_page("a.5products", archive=archive)
         assert sim.ledger.requests == 1
+
+
+async def test_closing_an_archive_under_calls_that_wait_for_room(path, monkeypatch):
+    """They are told that it is closed, and what is on its way lands."""
+    disk(monkeypatch, lambda: (1 << 30, 1_300_000))
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim, concurrency=20) as client,
+    ):
+        archive = Archive(path)
+        await archive.open()
+        calls = [
+            asyncio.create_task(client.showcase_page(f"c{n}.5products", archive=archive))
+            for n in range(20)
+        ]
+        await asyncio.sleep(0.5)
+        await archive.aclose()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [result for result in results if isinstance(result, BaseException)]
+        assert {type(error) for error in failed} == {ArchiveError}
+        assert 0 < sim.ledger.charged == len(results) - len(failed) < 10
+    assert (await held(path, "usage")).charged == sim.ledger.charged

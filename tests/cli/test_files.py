@@ -60,7 +60,7 @@ def test_a_fetch_without_products_has_none_in_its_files(invoke, tmp_path, out):
 def test_an_output_has_one_writer(invoke, simulator, out):
     """A second fetch into the same file is refused before it costs anything."""
     out.write_bytes(b"")
-    with closing(LineWriter(str(out))._file):
+    with LineWriter(str(out)):
         result = invoke("fetch", "a.1products", "-o", out, "--no-archive")
     assert (result.exit_code, simulator.ledger.requests) == (2, 0)
     assert f"cannot use {out}: another process is writing it" in result.stderr
