@@ -13,6 +13,7 @@ from yarl import URL
 from asyncsfk._exchange import Exchange, Head, Sender
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
 
     from aiohttp.client_middlewares import ClientHandlerType
@@ -93,7 +94,7 @@ class SessionExchange(Exchange):
         url: What to ask for.
     """
 
-    __slots__ = ("_has_begun", "_request", "_response", "_sender", "_url")
+    __slots__ = ("_has_begun", "_request", "_response", "_sender", "_transport", "_url")
 
     def __init__(self, sender: SessionSender, url: URL) -> None:
         super().__init__()
@@ -102,6 +103,7 @@ class SessionExchange(Exchange):
         self._has_begun = False
         self._request: aiohttp.ClientRequest | None = None
         self._response: aiohttp.ClientResponse | None = None
+        self._transport: asyncio.Transport | None = None
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: ClientHandlerType
@@ -138,6 +140,9 @@ class SessionExchange(Exchange):
             self._has_begun = False
             raise
         self._response = response
+        if response.connection is not None:
+            # Its own, since aiohttp lets go of it when reading is cut short.
+            self._transport = response.connection.transport
         self.head = Head(response.status, response.headers, response.content)
         return self.head
 
@@ -158,11 +163,10 @@ class SessionExchange(Exchange):
 
     def close(self) -> None:
         """Close the connection, unless all was read: then it is free already."""
-        response = self._response
-        if response is None or response.closed:
+        response, transport = self._response, self._transport
+        if response is None:
             return
-        connection = response.connection
-        if connection is not None and connection.transport is not None:
+        if transport is not None and not response.content.is_eof():
             # As in the pool.
-            connection.transport.abort()
+            transport.abort()
         response.close()

@@ -40,7 +40,7 @@ _DNS_SECONDS: Final = 300
 _KEEPALIVE_SECONDS: Final = 15.0
 
 # Before the "@" of a proxy's URL, which may have come without its "http://".
-_PASSWORD: Final = re.compile(r"(?<![^\s/'\"@])[^\s/'\"@]+@")
+_PASSWORD: Final = re.compile(r"[^\s/'\"@]+@")
 _LONGEST_REASON: Final = 500
 _CLOSED: Final = "the borrowed aiohttp session is closed"
 # In place of the words of errors that quote what came, in which the key may be, or a part of it.

@@ -2,8 +2,10 @@
 
 import asyncio
 import functools
+import socket
 import ssl
 import sys
+import threading
 from contextlib import suppress
 from types import SimpleNamespace
 from unittest import mock
@@ -290,12 +292,14 @@ async def main():
     async with Client(
         "sfk_x", base_url=url, retry=Retry.none(), timeout=Timeout(read=0.2), session=session
     ) as client:
-        call = asyncio.create_task(client.whoami())
         try:
             await client.showcase_page("x")
         except RequestTimeoutError:
-            call.cancel()
-            await asyncio.wait({call})
+            pass
+        call = asyncio.create_task(client.whoami())
+        await asyncio.sleep(0.1)
+        call.cancel()
+        await asyncio.wait({call})
     print("closed", flush=True)
     # Its sockets are to be gone while the program goes on.
     await asyncio.to_thread(sys.stdin.readline)
@@ -306,36 +310,43 @@ asyncio.run(main())
 """
 
 
+def serve_without_farewell(server, context, ended):
+    """Answer two requests over TLS in part, then only wait for the end of the connection."""
+    for _ in range(2):
+        connection, _ = server.accept()
+        tls = context.wrap_socket(connection, server_side=True)
+        while not tls.recv(4096).endswith(b"\r\n\r\n"):
+            pass
+        tls.sendall(USER[:-10])
+        with socket.socket(fileno=tls.detach()) as plain, suppress(ConnectionError):
+            plain.settimeout(10)
+            while plain.recv(4096):
+                pass
+        ended.release()
+
+
 @pytest.mark.real_time
 @pytest.mark.parametrize("way", ["pool", "borrowed"])
 async def test_what_is_left_over_tls_leaves_no_socket(tmp_path, context, way):
     """A call that times out or is cancelled ends its connection, whatever the server does."""
-    ended = []
-
-    async def serve(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        # A head, so that with a session, too, there is an answer that can be ended.
-        writer.write(USER[:-10])
-        with suppress(ConnectionError):
-            await reader.read()
-        ended.append(writer)
-        # It says no farewell.
-        writer.transport.abort()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    ended = threading.Semaphore(0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        serving = threading.Thread(
+            target=serve_without_farewell, args=(server, context, ended), daemon=True
+        )
+        serving.start()
         program = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-c", UNFINISHED_PROGRAM, f"https://localhost:{port}", way],
+            *[sys.executable, "-c", UNFINISHED_PROGRAM],
+            *[f"https://localhost:{server.getsockname()[1]}", way],
             env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
         assert await asyncio.wait_for(program.stdout.readline(), 30) == b"closed\n"
-        async with asyncio.timeout(5):
-            while len(ended) < 2:  # noqa: ASYNC110 - of another process
-                await asyncio.sleep(0.01)
+        for _ in range(2):
+            assert await asyncio.to_thread(ended.acquire, timeout=5)
         await program.communicate(b"\n")
+        serving.join(10)
     assert program.returncode == 0
 
 

@@ -150,12 +150,14 @@ async def test_a_kept_connection_that_drops_is_one_hit(sending):
         assert (server.connections, server.hits) == (1, 2)
 
 
-async def test_connections_are_kept():
+async def test_connections_are_kept(sending):
     """Calls in a row share one connection."""
     body = http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')
-    async with told(body, keep=True) as (server, client):
-        for _ in range(5):
-            await client.whoami()
+    async with raw_server(body, keep=True) as server:
+        server.api_key = KEY
+        async with open_client(server, sending) as client:
+            for _ in range(5):
+                await client.whoami()
         assert (server.connections, server.hits) == (1, 5)
 
 
@@ -885,3 +887,20 @@ async def test_what_a_hook_of_a_borrowed_session_raises_is_counted():
         with pytest.raises(ZeroDivisionError):
             await client.fetch_showcases(["x"])
         assert client.usage.maybe == sim.ledger.charged == 2
+
+
+async def test_what_cuts_a_call_off_from_within_says_what_it_cost():
+    """A hook of a borrowed session that cancels, though nobody has, ends the call, counted."""
+    trace = aiohttp.TraceConfig()
+
+    async def hook(*_):
+        raise asyncio.CancelledError
+
+    trace.on_response_chunk_received.append(hook)
+    async with (
+        Simulator() as sim,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        Client(sim.api_key, base_url=sim.url, session=session) as client,
+    ):
+        error = await failure(client.showcase_page("x"), ClientStateError)
+        assert error.usage.maybe == client.usage.maybe == sim.ledger.charged == 1

@@ -464,3 +464,25 @@ async def test_later_pages_without_a_first_one_have_no_part_in_what_is_bought_af
     run, outcomes = await run_of(client, ["x"], archive=path, **option)
     assert ids(outcomes["x"]) == (NEW if option else ["2.1", "1.2", "1.3"])
     assert run.usage.charged == (3 if option else 1)
+
+
+async def test_old_later_pages_are_not_put_behind_a_first_page_of_a_refreshs_own_time(
+    client, editions, path
+):
+    """Though the first page is new enough, and was bought by a call that refreshes nothing."""
+    async with Archive(path) as archive:
+        await client.showcase("x", cursor=f"{editions.cursor}/2", archive=archive).collect()
+        gate = asyncio.Event()
+
+        async def handles():
+            yield "first"
+            await gate.wait()
+            yield "x"
+
+        async with client.showcases(handles(), archive=archive, refresh=True) as run:
+            await anext(run)
+            editions.edition = 2
+            await client.showcase_page("x", archive=archive)
+            gate.set()
+            assert [ids(outcome) async for outcome in run] == [NEW]
+    assert await on_file(path) == NEW
