@@ -150,10 +150,17 @@ async def test_a_kept_connection_that_drops_is_one_hit(sending):
         assert (server.connections, server.hits) == (1, 2)
 
 
-async def test_connections_are_kept(sending):
-    """Calls in a row share one connection."""
+@pytest.mark.parametrize("slow", [False, True])
+async def test_connections_are_kept(sending, slow):
+    """Calls in a row share one connection, also where answers come in pieces."""
     body = http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')
-    async with raw_server(body, keep=True) as server:
+
+    async def answer(_head, writer):
+        writer.write(body[:-20])
+        await asyncio.sleep(slow)
+        writer.write(body[-20:])
+
+    async with raw_server(answer, keep=True) as server:
         server.api_key = KEY
         async with open_client(server, sending) as client:
             for _ in range(5):
