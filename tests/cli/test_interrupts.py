@@ -39,7 +39,7 @@ main()
 BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
-def handles(count, products=900):
+def handles(count, products=300):
     return [f"a{number}.{products}products" for number in range(count)]
 
 
@@ -86,14 +86,14 @@ def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
         assert " of them from the archive" in resumed.stderr
         assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles(20)}
         assert read(errors) == []
-        assert simulator.ledger.charged == 20 * 45
+        assert simulator.ledger.charged == 20 * 15
         assert simulator.ledger.paid_twice() == {}
 
 
 def test_one_interruption_that_comes_twice(simulate, spawn, out):
     """A wrapper passes on the Ctrl-C that the whole terminal has got: it is one all the same."""
     with simulate(latency=Latency.fixed(0.3)) as simulator:
-        process = spawn("fetch", *handles(20), "-o", out)
+        process = spawn("fetch", *handles(20, 100), "-o", out)
         wait_for(lambda: simulator.ledger.charged >= 40)
         process.send_signal(signal.SIGINT)
         time.sleep(0.01)
@@ -163,7 +163,7 @@ def test_interrupted_while_stdin_is_silent(simulator, spawn):
 def test_interrupted_with_a_reader_that_waits(simulate, spawn, command):
     """Pages that a slow reader has not taken yet are paid for: they come, whole, on Ctrl-C."""
     with simulate() as simulator:
-        process = spawn("fetch", *handles(10), command=command)
+        process = spawn("fetch", *handles(10, 900), command=command)
         wait_for(lambda: is_idle(simulator))
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=20)
@@ -229,7 +229,7 @@ def test_a_second_signal_does_not_wait_for_a_reader(simulate, spawn, tmp_path, m
     errors = tmp_path / "errors.jsonl"
     with simulate() as simulator:
         process = spawn(
-            *("fetch", *handles(10), "--archive", tmp_path / "job.sfk", "--errors", errors)
+            *("fetch", *handles(10, 900), "--archive", tmp_path / "job.sfk", "--errors", errors)
         )
         wait_for(lambda: is_idle(simulator))
         process.send_signal(signal.SIGINT)
@@ -250,7 +250,7 @@ def test_a_second_signal_does_not_wait_for_a_reader(simulate, spawn, tmp_path, m
         resumed = go_on(stderr)
         assert resumed.returncode == 0
         assert by_handle(lines(resumed.stdout)) == {
-            name: simulator.showcase(name) for name in handles(10)
+            name: simulator.showcase(name) for name in handles(10, 900)
         }
         assert simulator.ledger.paid_twice() == {}
 
