@@ -14,10 +14,14 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Union, get_args, get_origin
 
+import msgspec
 import pytest
 
 import asyncsfk.client  # noqa: F401 - loads what else a fence would load inside of the event loop
+from asyncsfk import models
 from asyncsfk.simulator import Simulator
 from tests.test_architecture import LAYERS
 
@@ -186,3 +190,47 @@ def test_the_design_tells_of_every_module():
     design = (ROOT / "docs" / "design.md").read_text("utf-8")
     told = re.findall(r"^\| `(\w+)/?` \|", design, re.MULTILINE)
     assert told == [layer for layer in LAYERS if layer not in {"_version", "__init__"}]
+
+
+def test_the_models_page_has_every_field():
+    """Each model is there once, with its own fields and properties, and their types."""
+    page = (ROOT / "docs" / "models.md").read_text("utf-8")
+    written = {}
+    for fence in fences(page, "python"):
+        for node in ast.parse(fence.text).body:
+            assert isinstance(node, ast.ClassDef)
+            assert node.name not in written
+            written[node.name] = {
+                ast.unparse(line.target): ast.unparse(line.annotation) for line in node.body
+            }
+    kinds = [getattr(models, name) for name in models.__all__]
+    assert written == {
+        kind.__name__: own_members(kind)
+        for kind in kinds
+        if issubclass(kind, msgspec.Struct) and kind is not models.Model
+    }
+
+
+def own_members(kind):
+    """Give what a model adds to its base, as one would write it."""
+    inherited = {field.name for field in msgspec.structs.fields(kind.__base__)}
+    members = {
+        field.name: written_as(field.type)
+        for field in msgspec.structs.fields(kind)
+        if field.name not in inherited
+    }
+    for name, value in vars(kind).items():
+        if isinstance(value, property):
+            members[name] = written_as(value.fget.__annotations__["return"])
+    return members
+
+
+def written_as(kind):
+    """Give a type as one would write it."""
+    if get_origin(kind) is Annotated:
+        return written_as(kind.__origin__)
+    if get_origin(kind) in {Union, UnionType}:
+        return " | ".join(map(written_as, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"tuple[{written_as(get_args(kind)[0])}, ...]"
+    return "None" if kind is NoneType else kind.__name__
