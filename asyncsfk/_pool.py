@@ -6,6 +6,7 @@ Most of what a session does for a request none of ours may have: redirects, cook
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -15,6 +16,7 @@ from asyncsfk._session import is_as_it_came
 from asyncsfk._watchdog import NothingSentError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
 
     from aiohttp.client_proto import ResponseHandler
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 _TRIED: Final = ("3.14.",)
 _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING_PROTOCOLS: Final = 101
+# Under TLS, too, where there may be something to be read. Only Linux tells.
+_CLOSED_BY_PEER: Final[int] = getattr(select, "POLLRDHUP", 0)
 
 
 def can_do_without(session: aiohttp.ClientSession) -> bool:
@@ -80,17 +84,23 @@ class PoolSender(Sender):
             protocol = connection.protocol
             # For the type checkers: one that is closed is not given out.
             assert protocol is not None  # noqa: S101
-            # What nobody has asked for the next request would take for its own answer.
-            if len(protocol) == 0 and not _has_begun(protocol):
+            if not _is_spent(protocol, connection.transport):
                 return connection
             connection.close()
 
 
-def _has_begun(protocol: ResponseHandler) -> bool:
-    """Tell whether the beginning of an answer has come that nobody has asked for."""
+def _is_spent(protocol: ResponseHandler, transport: asyncio.Transport | None) -> bool:
+    """Tell whether a connection that has been used cannot be used again."""
     parser: Any = protocol._parser  # noqa: SLF001 - a version that was tried
+    # One that was just made is taken as it is: the next would be no better.
     if parser is None:
         return False
+    # What nobody has asked for the next request would take for its own answer.
+    return len(protocol) > 0 or _has_begun(parser) or _was_closed(transport)
+
+
+def _has_begun(parser: Any) -> bool:  # noqa: ANN401 - one of two classes of aiohttp
+    """Tell whether the beginning of an answer has come that nobody has asked for."""
     try:
         if parser.feed_eof() is not None:
             return True
@@ -98,6 +108,15 @@ def _has_begun(protocol: ResponseHandler) -> bool:
         return True
     # As aiohttp's parser in Python has it, where there is none in C.
     return bool(getattr(parser, "_tail", b"") or getattr(parser, "_lines", ()))
+
+
+def _was_closed(transport: asyncio.Transport | None) -> bool:
+    """Tell whether the server has closed it, which the event loop may not have come to hear of."""
+    if transport is None or not _CLOSED_BY_PEER:
+        return False
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket"), _CLOSED_BY_PEER)
+    return bool(poll.poll(0))
 
 
 class PooledExchange(Exchange):

@@ -2,10 +2,12 @@
 
 import asyncio
 import functools
+import select
 import socket
 import ssl
 import sys
 import threading
+import time
 from contextlib import suppress
 from types import SimpleNamespace
 from unittest import mock
@@ -348,6 +350,63 @@ async def test_what_is_left_over_tls_leaves_no_socket(tmp_path, context, way):
         await program.communicate(b"\n")
         serving.join(10)
     assert program.returncode == 0
+
+
+HELD_UP_PROGRAM = """
+import asyncio, sys, time
+from asyncsfk import Client
+
+async def main():
+    async with Client("sfk_x", base_url=sys.argv[1]) as client:
+        for _ in range(5):
+            assert (await client.whoami()).user.id == "u"
+            # As a program does that computes: the server closes meanwhile.
+            time.sleep(0.1)
+        print(client.usage.requests)
+
+asyncio.run(main())
+"""
+
+
+def serve_and_close(server, context):
+    """Answer one request on each connection, as if it were kept, and close it."""
+    while True:
+        with suppress(ConnectionError, ssl.SSLError):
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                connection = context.wrap_socket(connection, server_side=True)
+            with connection:
+                while not connection.recv(4096).endswith(b"\r\n\r\n"):
+                    pass
+                connection.sendall(USER)
+                time.sleep(0.03)
+
+
+@pytest.mark.real_time
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_what_was_closed_while_the_event_loop_was_held_up_is_not_used(
+    tmp_path, context, scheme
+):
+    """A request sent on it would be lost, and nobody could tell whether it is charged."""
+    context = context if scheme == "https" else None
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        serving = threading.Thread(target=serve_and_close, args=(server, context), daemon=True)
+        serving.start()
+        program = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-c", HELD_UP_PROGRAM],
+            f"{scheme}://localhost:{server.getsockname()[1]}",
+            env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        told, _ = await program.communicate()
+        server.shutdown(socket.SHUT_RDWR)
+        serving.join(10)
+    assert (program.returncode, told) == (0, b"5\n")
 
 
 @pytest.mark.real_time
