@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio.lowlevel
 import anyio.to_thread
@@ -23,14 +23,18 @@ from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from asyncsfk._options import RunOptions
-    from asyncsfk._store._reads import Begun
+    from asyncsfk._store._lengths import Lengths
+    from asyncsfk._store._reads import Begun, Showcase
     from asyncsfk.models import Balance
 
+N = TypeVar("N", int, float)
+
 _CHUNK: Final = 500
+_UNKNOWN: Final = 0.1  # so many showcases may be longer than any was followed
 
 
 class _ToldError(msgspec.Struct):
@@ -52,10 +56,15 @@ class _Told(msgspec.Struct, rename="camel"):
     @property
     def is_over(self) -> bool:
         """Whether a run buys no more of it, however many pages are wanted."""
-        if self.error is not None:
-            # It comes again for nothing, out of the pages that are there.
-            return self.error.type == PaginationError.__name__
-        return self.status == "complete" and self.next_cursor is None
+        if self.pages and self.next_cursor is None:
+            # All of it is there. What went wrong then, if anything, was the look-up.
+            return True
+        return self.is_misled
+
+    @property
+    def is_misled(self) -> bool:
+        """Whether a cursor led nowhere: that comes again for nothing, out of the pages there."""
+        return self.error is not None and self.error.type == PaginationError.__name__
 
 
 async def make_plan(
@@ -133,7 +142,8 @@ class _Forecast:
         self._to_start = 0
         self._to_verify = 0
         self._undecodable = 0
-        self._pages_had: list[int] = []
+        # How many were begun, by how many pages of them are there.
+        self._begun: Counter[int] = Counter()
 
     def add(self, handles: Sequence[str]) -> None:
         """Sort (normalised, distinct) handles by what the archive holds of them.
@@ -166,48 +176,62 @@ class _Forecast:
         Raises:
             ArchiveError: The archive cannot be read.
         """
-        options, past = self._options, self._read_past()
-        begun = len(self._pages_had)
-        least = self._to_start + begun + self._to_verify
-        likely: int | None = 0 if least == 0 else None
-        if past.pages is not None:
-            rest = sum(max(1.0, past.pages - had) for had in self._pages_had)
-            look_ups = self._to_start * (past.empty or 0.0) if options.verify_empty else 0.0
-            likely = round(self._to_start * past.pages + rest + look_ups) + self._to_verify
-        most: int | None = 0 if least == 0 else None
-        if options.max_pages is not None:
-            # All of its pages can be empty, and then its profile is looked up.
-            each = options.max_pages + options.verify_empty
-            most = self._to_verify + self._to_start * each
-            most += sum(max(1, each - had) for had in self._pages_had)
-        seconds: float | None = None
-        if likely is not None and past.seconds is not None:
-            seconds = likely * past.seconds / options.concurrency
-            if self._rate is not None:
-                seconds = max(seconds, likely / self._rate)
+        past = self._read_past()
+        least = self._to_start + self._begun.total() + self._to_verify
+        likely, seconds = self._likely(past)
         return Plan(
             given=given,
             duplicates=duplicates,
             invalid=invalid,
             complete=self._complete,
-            to_continue=begun,
+            to_continue=self._begun.total(),
             to_start=self._to_start,
             undecodable=self._undecodable,
             least=least,
-            likely=likely,
-            most=most,
+            likely=likely if least else 0,
+            most=self._most(past) if least else 0,
             balance=balance,
-            concurrency=options.concurrency,
+            concurrency=self._options.concurrency,
             seconds=seconds,
         )
 
+    def _likely(self, past: Past | None) -> tuple[int | None, float | None]:
+        """Return what it likely costs, and how long it takes, if that can be told."""
+        options = self._options
+        if past is None or past.empty is None or not self._is_known(past.lengths):
+            return None, None
+        pages = self._to_start * past.lengths.rest(0)
+        pages += sum(count * past.lengths.rest(had) for had, count in self._begun.items())
+        empty = self._to_start * past.empty if options.verify_empty else 0.0
+        look_ups = empty + self._to_verify
+        likely = round(_cost(pages, look_ups, past.latest))
+        if past.seconds is None:
+            return likely, None
+        seconds = (pages + look_ups) * past.seconds / options.concurrency
+        if self._rate is not None:
+            seconds = max(seconds, (pages + look_ups) / self._rate)
+        return likely, seconds
+
+    def _most(self, past: Past | None) -> int | None:
+        """Return the most that it costs, if that can be told."""
+        if self._options.max_pages is None:
+            return None
+        pages = self._to_start * self._options.max_pages
+        pages += sum(count * (self._options.max_pages - had) for had, count in self._begun.items())
+        # All of its pages can be empty, and then its profile is looked up.
+        look_ups = (self._to_start + self._begun.total()) * self._options.verify_empty
+        look_ups += self._to_verify
+        return _cost(pages, look_ups, {} if past is None else past.highest)
+
+    def _is_known(self, lengths: Lengths) -> bool:
+        """Tell whether enough is known of how long the showcases are."""
+        unknown = self._to_start * lengths.unknown(0)
+        unknown += sum(count * lengths.unknown(had) for had, count in self._begun.items())
+        return unknown <= _UNKNOWN * (self._to_start + self._begun.total())
+
     def _sort(self, begun: Begun, connection: sqlite3.Connection) -> None:
         showcase = begun.showcase
-        outcome = showcase.outcome
-        if outcome is None or showcase.status != "complete":
-            # Its pages may be there to the end all the same: calls alone have bought them.
-            outcome = _replay.outcome(connection, showcase, products=False).to_json()
-        told = msgspec.json.decode(outcome, type=_Told)
+        told = self._told(showcase, connection)
         most = self._options.max_pages
         is_enough = most is not None and told.pages >= most
         if begun.is_blocked and not is_enough:
@@ -215,17 +239,42 @@ class _Forecast:
             return
         # One that broke off is complete where no more of it is wanted than is there.
         if not is_enough and not told.is_over:
-            self._pages_had.append(max(1, told.pages))
+            self._begun[max(1, told.pages)] += 1
             return
         self._complete += 1
         # Of an empty one the profile was perhaps never looked up.
-        is_known = told.usage.products or told.account_status is not None or told.error is not None
+        is_known = told.usage.products or told.account_status is not None or told.is_misled
         if self._options.verify_empty and not is_known:
             profile = find(_routes.tiktok_profile(showcase.handle), floor=0, since=self._since)
             self._to_verify += profile.read(connection) is None
 
-    def _read_past(self) -> Past:
+    def _told(self, showcase: Showcase, connection: sqlite3.Connection) -> _Told:
+        """Return what became of a showcase, by its pages where calls may have bought more."""
+        told = None
+        if showcase.outcome is not None:
+            told = msgspec.json.decode(showcase.outcome, type=_Told)
+            if told.status == "complete" and not self._goes_on(showcase, told, connection):
+                return told
+        outcome = _replay.outcome(connection, showcase, products=False)
+        return msgspec.json.decode(outcome.to_json(), type=_Told)
+
+    def _goes_on(self, showcase: Showcase, told: _Told, connection: sqlite3.Connection) -> bool:
+        """Tell whether the page is there that an outcome says to come next."""
+        if told.next_cursor is None:
+            return False
+        following = _routes.showcase(
+            showcase.handle, cursor=told.next_cursor, region=self._options.region
+        )
+        return find(following, floor=showcase.floor, alone=False).read(connection) is not None
+
+    def _read_past(self) -> Past | None:
         if self._path is None or not self._path.exists():
-            return Past()
+            return None
         with reading(self._path) as connection:
             return Past.read(connection, self._options.max_pages)
+
+
+def _cost(pages: N, look_ups: N, prices: Mapping[str, int]) -> N:
+    """Return what so many requests cost, where some routes cost more than a credit."""
+    page, look_up = (prices.get(route, 1) for route in (_routes.SHOWCASE, _routes.TIKTOK_PROFILE))
+    return pages * page + look_ups * look_up

@@ -24,14 +24,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         to_start: Creators of whom nothing is there that will do.
         undecodable: Creators with a page that is there but could not be decoded, and is not bought
             again: free.
-        least: Credits that it costs at least.
-        likely: Credits that it likely costs, going by the showcases in the archive; ``None`` where
-            there are none.
-        most: Credits that it costs at most; ``None`` without ``max_pages``, but where it is 0.
+        least: Credits that it costs at least, unless the API refuses what is asked for.
+        likely: Credits that it likely costs, going by the showcases in the archive and what a page
+            cost last; ``None`` where there are none, or too many were cut to tell.
+        most: Credits that it costs at most, at the highest price in the archive; ``None`` without
+            ``max_pages``, but where it is 0.
         balance: Credits that the account has.
         concurrency: How many requests at once the forecast is for.
         seconds: How long it likely takes, going by the requests in the archive; ``None`` where
-            there are none.
+            ``likely`` is.
     """
 
     given: int

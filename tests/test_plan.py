@@ -235,3 +235,74 @@ async def test_what_calls_alone_have_gone_on_with_is_no_longer_to_be_bought(path
         assert (plan.complete, plan.least) == (2, 0)
         await fetch(client, ["a.45products", "empty_c"], archive=path, verify_empty=True)
         assert sim.ledger.charged == before
+
+
+async def test_pages_that_calls_have_bought_since_a_limit_are_seen(sim, client, path):
+    """What `max_pages` cut is complete once its other pages are on file, whoever bought them."""
+    await fetch(client, ["a.90products"], archive=path, max_pages=1)
+    async with Archive(path) as archive:
+        await client.showcase("a.90products", archive=archive, max_pages=3).collect()
+        plan = await client.plan(["a.90products"], archive=path, max_pages=3)
+        assert (plan.complete, plan.least) == (1, 0)
+        plan = await client.plan(["a.90products"], archive=path, max_pages=5)
+        assert (plan.to_continue, plan.least, plan.most) == (1, 1, 2)
+        await client.showcase("a.90products", archive=archive).collect()
+    plan = await client.plan(["a.90products"], archive=path)
+    assert (plan.complete, plan.least) == (1, 0)
+    paid = sim.ledger.charged
+    await fetch(client, ["a.90products"], archive=path)
+    assert sim.ledger.charged == paid
+
+
+async def test_a_look_up_that_was_not_made_is_still_to_be_made(sim, client, path):
+    """Where the budget ends between an empty page and its look-up, only that is missing."""
+    handles = ["empty_a", "empty_b"]
+    await fetch(client, handles, archive=path, verify_empty=True, max_credits=2)
+    plan = await client.plan(handles, archive=path)
+    assert (plan.complete, plan.least) == (2, 0)
+    plan = await client.plan(handles, archive=path, verify_empty=True, max_pages=1)
+    assert (plan.complete, plan.least, plan.likely, plan.most) == (2, 2, 2, 2)
+    paid = sim.ledger.charged
+    await fetch(client, handles, archive=path, verify_empty=True)
+    assert sim.ledger.charged - paid == plan.most
+
+
+async def test_what_was_cut_is_longer_than_it_was_seen(client, path):
+    """Of showcases that were cut nobody can tell the length, but up to where all were followed."""
+    cut = [f"a{n}.90products" for n in range(4)]
+    short = [f"b{n}.5products" for n in range(4)]
+    await fetch(client, cut + short, archive=path, max_pages=2)
+    new = [f"c{n}" for n in range(8)]
+    plan = await client.plan(cut + short + new, archive=path)
+    assert (plan.least, plan.likely, plan.seconds, plan.covered) == (12, None, None, "perhaps")
+    # Half of them have a second page.
+    plan = await client.plan(cut + short + new, archive=path, max_pages=2)
+    assert (plan.likely, plan.most) == (12, 16)
+    assert plan.seconds == pytest.approx(12 / 4, rel=0.1)
+    # One that has been followed to its end does for the others.
+    await fetch(client, cut[:1], archive=path)
+    plan = await client.plan([*cut, "c0", "c1"], archive=path)
+    assert plan.likely == 3 * 3 + 2 * (1 + 4 * 0.5)
+
+
+async def test_few_that_were_cut_do_not_hide_the_rest(client, path):
+    """Where hardly any is longer than was seen, the forecast stands."""
+    handles = [f"a{n}.30products" for n in range(19)]
+    await fetch(client, [*handles, "b.90products"], archive=path, max_pages=3)
+    plan = await client.plan([f"c{n}" for n in range(20)], archive=path)
+    # Two pages each, and of every twentieth a third and one more at least.
+    assert plan.likely == 20 * 2 + 2
+    # Of those alone that were cut, nothing is known.
+    assert (await client.plan(["b.90products"], archive=path)).likely is None
+
+
+@pytest.mark.parametrize("price", [3, 2])
+async def test_a_raised_price_is_planned_with(price, path):
+    """What a page was charged last is likely, the most that it ever was is the most."""
+    async with Simulator(faults=[Fault.price(3)]) as sim, client_of(sim) as client:
+        await fetch(client, ["a.5products"], archive=path)
+        sim.faults = [Fault.price(price)]
+        await fetch(client, ["b.5products"], archive=path)
+        plan = await client.plan(["c.5products"], archive=path, max_pages=1, verify_empty=True)
+        # A look-up costs a credit.
+        assert (plan.least, plan.likely, plan.most) == (1, price, 3 + 1)

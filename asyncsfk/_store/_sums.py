@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from asyncsfk._store._lengths import Lengths
 
 if TYPE_CHECKING:
     import sqlite3
-
-
-_MOST: Final = 1 << 62
 
 
 def note(connection: sqlite3.Connection, name: str) -> str | None:
@@ -82,35 +82,47 @@ class Summary(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What showcases in the file came to so far, and how long requests took.
+    """What showcases in the file came to so far, what requests cost, and how long they took.
 
     Attributes:
-        pages: How many pages they have on average.
-        empty: Which part of them is empty.
+        lengths: How many pages they have.
+        empty: Which part of them is empty; ``None`` where there are none.
         seconds: How long a request takes on average.
+        latest: What the latest request of each route was charged.
+        highest: The most that one ever was, where that is more than a credit.
     """
 
-    pages: float | None = None
-    empty: float | None = None
-    seconds: float | None = None
+    lengths: Lengths
+    empty: float | None
+    seconds: float | None
+    latest: dict[str, int]
+    highest: dict[str, int]
 
     @classmethod
     def read(cls, connection: sqlite3.Connection, max_pages: int | None) -> Past:
-        """Average, with at most so many pages a showcase."""
-        most = min(max_pages or _MOST, _MOST)
-        pages, empty = connection.execute(
-            # Partial ones have a page more at least; without them long showcases, which are
-            # complete last, would be missing. Those that were wanted no further say nothing of
-            # what more of them there is.
-            "SELECT avg(min(pages, ?)), avg(products = 0) FROM (SELECT "
-            "json_extract(CAST(outcome AS TEXT), '$.pages') + (status = 'partial') AS pages, "
-            "json_extract(CAST(outcome AS TEXT), '$.usage.products') AS products, "
-            "status = 'complete' AND json_extract(CAST(outcome AS TEXT), '$.nextCursor') IS NOT "
-            "NULL AS is_cut FROM showcase WHERE status IN ('complete', 'partial')) "
-            "WHERE NOT is_cut OR pages >= ?",
-            (most, most),
+        """Take stock, with at most so many pages a showcase."""
+        (empty,) = connection.execute(
+            "SELECT avg(json_extract(CAST(outcome AS TEXT), '$.usage.products') = 0) FROM showcase "
+            "WHERE status IN ('complete', 'partial')"
         ).fetchone()
         (seconds,) = connection.execute(
             "SELECT avg(seconds) FROM attempt WHERE failure IS NULL AND number > 0"
         ).fetchone()
-        return cls(pages, empty, seconds)
+        highest = prices(connection)
+        return cls(
+            lengths=Lengths.read(connection, max_pages or sys.maxsize),
+            empty=empty,
+            seconds=seconds,
+            # One that was never more than a credit is not looked for.
+            latest={route: _latest(connection, route) for route in highest},
+            highest=highest,
+        )
+
+
+def _latest(connection: sqlite3.Connection, route: str) -> int:
+    row = connection.execute(
+        "SELECT charged FROM attempt WHERE route = ? AND charged > 0 ORDER BY id DESC LIMIT 1",
+        (route,),
+    ).fetchone()
+    price: int = row[0]
+    return price
