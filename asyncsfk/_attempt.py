@@ -45,7 +45,7 @@ class _Attempt(msgspec.Struct, frozen=True):
     request: Request
     number: int
     reserved: Reservations
-    cost: Meter
+    flight: Flight[CallResult]
     keep: Keep | None
     exposed: Exposed | None
     started: float
@@ -104,9 +104,9 @@ class Attempts:
             ArchiveError: The archive cannot be written; it was not sent.
         """
         reserved, exposed = await self._enter(request, payer, keep)
-        flight.in_air = True
+        flight.in_air, flight.at_stake = True, reserved.credits
         try:
-            this = _Attempt(request, number, reserved, flight.cost, keep, exposed, self._clock())
+            this = _Attempt(request, number, reserved, flight, keep, exposed, self._clock())
             try:
                 answer, line = await self._exchange(this)
             finally:
@@ -121,7 +121,7 @@ class Attempts:
                 keep.store.leave(exposed)
             raise
         finally:
-            flight.in_air = False
+            flight.in_air, flight.at_stake = False, None
 
     async def _enter(
         self, request: Request, payer: Payer, keep: Keep | None
@@ -222,7 +222,8 @@ class Attempts:
         if this.number > 1 and usage.requests:
             usage += Usage(retries=1)
         self._meter.add(usage)
-        this.cost.add(usage)
+        this.flight.cost.add(usage)
+        this.flight.at_stake = None
         if this.reserved.settle(usage.charged, usage.maybe):
             self._emit(
                 PriceRaised(

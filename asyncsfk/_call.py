@@ -67,6 +67,7 @@ class Caller:
         self._flights: SingleFlight[CallResult] = SingleFlight(config.timeout.grace)
         self._looking: set[_Looking] = set()
         self._closing = False
+        self._loop = asyncio.get_running_loop()
 
     @property
     def api_key(self) -> ApiKey | None:
@@ -98,9 +99,12 @@ class Caller:
 
         Raises:
             ConfigurationError: The route needs a key and there is none.
-            ClientStateError: The client is closed.
+            ClientStateError: The client is closed, or of another event loop.
             SfkError: The call failed for good.
         """
+        if asyncio.get_running_loop() is not self._loop:
+            # A listing can be taken anywhere.
+            raise placed(ClientStateError("the client was opened in another event loop"), request)
         if request.needs_key:
             self.require_key(request.route)
         landing, inherited = await self._come_by(request, payer, keep)
@@ -263,10 +267,8 @@ class Caller:
             verdict = decide(self._config.retry, result, failures, random.random)
             if not isinstance(verdict, Stop):
                 flight.dismiss()
-                if flight.verdict is not None:
-                    stopped = flight.verdict.evolve()
-                    stopped.__cause__ = result
-                    return msgspec.structs.replace(answer, result=stopped)
+                if (told := _told_to_end(flight, result)) is not None:
+                    return msgspec.structs.replace(answer, result=told)
                 if not flight.is_wanted:
                     verdict = Stop("nobody waits for it any more")
                 elif not self._quota.take():
@@ -345,3 +347,15 @@ class Caller:
                 max_body_bytes=self._config.max_body_bytes,
                 once=True,
             )
+
+
+def _told_to_end(flight: Flight[CallResult], failed: SfkError) -> SfkError | None:
+    """Return why a call is to end that would try again, if it is."""
+    if flight.verdict is not None:
+        stopped = flight.verdict.evolve()
+        stopped.__cause__ = failed
+        return stopped
+    if flight.is_wanted and not flight.is_paid_for:
+        # Who still waits begins anew, in budgets of its own.
+        return RunStoppedError("whoever asked for it first has left")
+    return None

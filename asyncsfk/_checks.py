@@ -22,6 +22,16 @@ def check_count(
         raise error(f"{name} must be a whole number of {least} or more, not {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither true nor false: a word of a settings file, ``"false"`` say, is true.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"{name} must be True or False, not {value!r}")
+
+
 def check_limit(name: str, value: object) -> None:
     """Refuse a limit that is neither ``None`` nor a whole number of 1 or more.
 

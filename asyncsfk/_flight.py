@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 import msgspec
 
-from asyncsfk.errors import ClientStateError, Details
+from asyncsfk.errors import ClientStateError, Details, RunStoppedError
 from asyncsfk.usage import Meter, Usage
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Flight(Generic[T]):
         has_begun: Whether it runs; until then it can be told to end, but not be cancelled.
         is_buying: Whether it is, or is to be, paid for: nothing else would do.
         in_air: Whether it is being paid for just now.
+        at_stake: Credits that it may cost on top while nothing has come.
         keepers: Where those who came for it keep what it brings: with any it is worth landing when
             nobody waits for it.
         ended: Why it was told to end, if it was; whoever comes for it still begins anew.
@@ -69,6 +70,7 @@ class Flight(Generic[T]):
 
     __slots__ = (
         "abandoned",
+        "at_stake",
         "cost",
         "ended",
         "has_begun",
@@ -87,6 +89,7 @@ class Flight(Generic[T]):
         self.has_begun = False
         self.is_buying = False
         self.in_air = False
+        self.at_stake: int | None = None
         self.keepers: list[Keep] = []
         self.ended: SfkError | None = None
         self.waiters: list[_Waiter[T]] = []
@@ -112,13 +115,14 @@ class Flight(Generic[T]):
         return self.ended
 
     @property
+    def is_paid_for(self) -> bool:
+        """Whether somebody still wants it in whose budgets a further request could be reserved."""
+        return any(self._pays(waiter) for waiter in self.waiters if waiter.verdict is None)
+
+    @property
     def may_land(self) -> bool:
         """Whether it is given time to land though nobody waits for it."""
         return self.in_air and bool(self.keepers)
-
-    def pays(self, payer: Payer) -> bool:
-        """Tell whether its cost was reserved in the budgets of a payer."""
-        return payer.budgets == self.payer.budgets
 
     def dismiss(self) -> None:
         """Let those go who have been stopped, while others still want it."""
@@ -126,14 +130,35 @@ class Flight(Generic[T]):
             return
         for waiter in [waiter for waiter in self.waiters if waiter.verdict is not None]:
             self.leave(waiter)
-            if not waiter.done.done() and waiter.verdict is not None:
-                waiter.done.set_exception(waiter.verdict.evolve())
+            if waiter.done.done() or waiter.verdict is None:
+                continue
+            is_last = self._pays(waiter) and not any(map(self._pays, self.waiters))
+            usage = self._charge(waiter.payer) if is_last else Usage()
+            waiter.done.set_exception(waiter.verdict.evolve(usage=usage))
 
     def leave(self, waiter: _Waiter[T]) -> None:
         """Let one go; who leaves last answers for the cost."""
         self.waiters.remove(waiter)
-        if self.pays(waiter.payer):
+        if waiter.payer.budgets == self.payer.budgets:
             self.payer = waiter.payer
+
+    def heir(self, waiters: list[_Waiter[T]]) -> _Waiter[T] | None:
+        """Return who of those who wait answers for the cost."""
+        return next(filter(self._pays, waiters), None)
+
+    def _pays(self, waiter: _Waiter[T]) -> bool:
+        # Who began it first: other budgets may be the caller's by now than those reserved in.
+        return waiter.began or waiter.payer.budgets == self.payer.budgets
+
+    def _charge(self, payer: Payer) -> Usage:
+        """Let one who goes answer for the cost as far as it is known; return it."""
+        cost = self.cost.usage
+        if self.at_stake is not None:
+            cost += Usage(requests=1, maybe=self.at_stake)
+        if payer.meter is not None:
+            payer.meter.add(cost)
+        self.payer = payer._replace(meter=None)
+        return cost
 
 
 class SingleFlight(Generic[T]):
@@ -193,6 +218,8 @@ class SingleFlight(Generic[T]):
                 flight.leave(waiter)
             if not flight.waiters:
                 await self._abandon(key, flight)
+            else:
+                self._end_unpaid(flight)
             raise
 
     def stop(self, payer: Payer, verdict: SfkError, *, now: bool) -> None:
@@ -209,8 +236,16 @@ class SingleFlight(Generic[T]):
                 continue
             if flight.is_wanted:
                 flight.dismiss()
+                self._end_unpaid(flight)
                 continue
             flight.ended = verdict
+            if flight.has_begun:
+                flight.task.cancel()
+
+    def _end_unpaid(self, flight: Flight[T]) -> None:
+        """End what is wanted only by those who did not mean to pay for it: they begin anew."""
+        if not flight.in_air and not flight.is_paid_for and flight.ended is None:
+            flight.ended = RunStoppedError("whoever asked for it first has left")
             if flight.has_begun:
                 flight.task.cancel()
 
@@ -323,10 +358,7 @@ class SingleFlight(Generic[T]):
         self._forget(key, flight)
         # Those cancelled in this very moment are still among them.
         waiters = [waiter for waiter in flight.waiters if not waiter.done.done()]
-        # Who began it first: other budgets may be the caller's by now than those reserved in.
-        heir = next(
-            (waiter for waiter in waiters if waiter.began or flight.pays(waiter.payer)), None
-        )
+        heir = flight.heir(waiters)
         meter = (heir.payer if heir is not None else flight.payer).meter
         if meter is not None:
             meter.add(flight.cost.usage)

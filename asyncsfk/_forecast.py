@@ -15,7 +15,7 @@ from asyncsfk import _replay, _routes
 from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
 from asyncsfk._keep import find, key_of
 from asyncsfk._store._reads import FindShowcase
-from asyncsfk._store._schema import reading
+from asyncsfk._store._schema import is_there, reading
 from asyncsfk._store._sums import Past
 from asyncsfk.errors import InvalidArgumentError, PaginationError
 from asyncsfk.plan import Plan
@@ -151,7 +151,7 @@ class _Forecast:
         Raises:
             ArchiveError: The archive cannot be read.
         """
-        if self._path is None or self._options.refresh or not self._path.exists():
+        if self._path is None or self._options.refresh or not is_there(self._path):
             self._to_start += len(handles)
             return
         region = self._options.region
@@ -268,7 +268,7 @@ class _Forecast:
         return find(following, floor=showcase.floor, alone=False).read(connection) is not None
 
     def _read_past(self) -> Past | None:
-        if self._path is None or not self._path.exists():
+        if self._path is None or not is_there(self._path):
             return None
         with reading(self._path) as connection:
             return Past.read(connection, self._options.max_pages)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 
-from asyncsfk._checks import check_limit, check_seconds, region_code
+from asyncsfk._checks import check_count, check_flag, check_limit, check_seconds, region_code
+from asyncsfk.errors import InvalidArgumentError
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +29,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "region", region_code(self.region))
-        check_limit("concurrency", self.concurrency)
+        check_count("concurrency", self.concurrency)
+        if self.concurrency > sys.maxsize:
+            raise InvalidArgumentError(f"concurrency must be {sys.maxsize} or less")
+        for name in ("verify_empty", "ordered", "dedupe", "refresh", "restart_stale"):
+            check_flag(name, getattr(self, name))
         check_limit("max_pages", self.max_pages)
         if self.max_age is not None:
             check_seconds("max_age", self.max_age)

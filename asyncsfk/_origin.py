@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from asyncsfk._store._schema import reading, shown
+from asyncsfk._store._schema import is_there, reading, shown
 from asyncsfk._store._sums import note
 from asyncsfk.config import is_loopback
 from asyncsfk.errors import ArchiveError
@@ -24,7 +24,7 @@ def check_file_origin(path: Path, base_url: str) -> None:
     Raises:
         ArchiveError: It does, or cannot be read.
     """
-    if path.exists():
+    if is_there(path):
         with reading(path) as connection:
             check_origin(path, note(connection, ORIGIN), base_url)
 

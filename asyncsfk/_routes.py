@@ -147,7 +147,8 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     Raises:
         InvalidArgumentError: The path could lead elsewhere, or an argument is unusable.
     """
-    check_token("path", path)
+    if not isinstance(path, str):
+        raise InvalidArgumentError(f"path must be a string, not {path!r}")
     segments = unquote(path).split("/") if _PATH.fullmatch(path) else [".."]
     if {".", ".."} & set(segments) or "%2f" in path.lower() or "%5c" in path.lower():
         raise InvalidArgumentError(
@@ -158,7 +159,8 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     try:
         # One for each request: concurrent callers of the same path must not share mutable data.
         decoder = _envelope(data)
-    except TypeError as error:
+    except Exception as error:
+        # Names that cannot be resolved, too, and whatever else a type of the caller's may raise.
         raise InvalidArgumentError(f"type= cannot be decoded into: {error}") from error
     check_mapping("params", params)
     # In one order, as all requests have them, so that an archive knows the answer by whoever asks.

@@ -84,7 +84,7 @@ class Archive:
     ) -> None:
         if not is_path(path):
             raise InvalidArgumentError(f"an archive needs the path of a file, not {path!r}")
-        if durability not in {"full", "normal"}:
+        if durability not in ("full", "normal"):
             raise InvalidArgumentError(f"durability must be full or normal, not {durability!r}")
         check_seconds("wait", wait)
         self._path = _absolute(path)
@@ -274,8 +274,10 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
     try:
         os.fsencode(path)
         place = Path(path).absolute()
-    except (UnicodeError, OSError) as error:
+    except (UnicodeError, OSError, TypeError) as error:
         raise InvalidArgumentError(f"an archive cannot be at {path!r}: {error}") from error
+    if not place.name:
+        raise InvalidArgumentError(f"an archive needs the path of a file, not {path!r}")
     if "\0" in str(place):
         raise InvalidArgumentError(f"an archive cannot be at {path!r}: no name has a NUL in it")
     return place

@@ -15,7 +15,7 @@ from asyncsfk._api import Api, Terms
 from asyncsfk._attempt import Attempts
 from asyncsfk._bulk_calls import BulkCalls
 from asyncsfk._call import Caller
-from asyncsfk._checks import check_seconds, is_callback
+from asyncsfk._checks import check_flag, check_seconds, is_callback
 from asyncsfk._gate import Gate
 from asyncsfk._payer import Payer
 from asyncsfk._purse import Purse
@@ -289,7 +289,7 @@ class Client(BulkCalls):
             raise ClientStateError(
                 "the client is closed" if self._closed else "open the client with `async with`"
             )
-        if self._open.loop is not asyncio.get_running_loop():
+        if self._open.loop is not running_loop(None):
             raise ClientStateError("the client was opened in another event loop")
         return self._open
 
@@ -302,6 +302,7 @@ class Client(BulkCalls):
     ) -> Terms:
         if max_age is not None:
             check_seconds("max_age", max_age)
+        check_flag("refresh", refresh)
         if archive is None:
             if max_age is not None or refresh:
                 raise InvalidArgumentError("max_age and refresh mean an archive")

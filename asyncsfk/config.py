@@ -211,17 +211,23 @@ def key_from_environment() -> ApiKey | None:
     return key
 
 
+def url_from_environment() -> str:
+    """Return the origin in ``SOCIALFETCH_BASE_URL``, or else that of the public API."""
+    return os.environ.get(URL_VARIABLE) or DEFAULT_BASE_URL
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a client was told; see `asyncsfk.Client` for what each means.
 
-    Pickles without the key, which is read from the environment where it is unpickled.
+    As there, key and origin are those of the environment unless they are given. Pickles without
+    the key, which is read from the environment where it is unpickled.
 
     Raises:
         ConfigurationError: A setting is unusable.
     """
 
-    base_url: str = DEFAULT_BASE_URL
-    api_key: ApiKey | None = None
+    base_url: str = msgspec.field(default_factory=url_from_environment)
+    api_key: ApiKey | None = msgspec.field(default_factory=key_from_environment)
     concurrency: int = DEFAULT_CONCURRENCY
     rate: float | None = None
     burst: float | None = None
@@ -257,6 +263,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             if not _HEADER_VALUE.fullmatch(self.user_agent):
                 _refuse(f"user_agent cannot be sent as a header: {self.user_agent!r}")
         _check_type("base_url", self.base_url, str)
+        msgspec.structs.force_setattr(self, "base_url", self.base_url.rstrip("/"))
         _check_base_url(self.base_url, allow_insecure_http=self.allow_insecure_http)
         if self.proxy is not None:
             _check_type("proxy", self.proxy, str)
@@ -293,14 +300,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_config(key: ApiKey | None, base_url: str | None, **settings: Any) -> Config:  # noqa: ANN401 - the fields of Config
-    """Return a checked config; key and origin default to the environment, then to the public API.
+    """Return a checked config; key and origin are those of the environment unless given.
 
     Raises:
         ConfigurationError: A setting is unusable.
     """
-    url = base_url or os.environ.get(URL_VARIABLE) or DEFAULT_BASE_URL
-    _check_type("base_url", url, str)
-    return Config(base_url=url.rstrip("/"), api_key=key or key_from_environment(), **settings)
+    if key is not None:
+        settings["api_key"] = key
+    if base_url is not None:
+        settings["base_url"] = base_url
+    return Config(**settings)
 
 
 def _is_proxy(url: str) -> bool:

@@ -144,7 +144,9 @@ class SfkError(Exception):
         super().__init__(self.message, self.details)
 
     def __init_subclass__(cls) -> None:
-        SfkError._by_name[cls.__name__] = cls
+        # Not a class of the user's, which may bear the name of one of ours.
+        if cls.__module__ == __name__:
+            SfkError._by_name[cls.__name__] = cls
 
     if TYPE_CHECKING:
         # The fields of Details, for readers and type checkers.
@@ -190,7 +192,7 @@ class SfkError(Exception):
         told = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
         if known.gave_up is not None:
             told += f"; gave up: {known.gave_up}"
-        return f"{self.message} ({told})" if told else self.message
+        return _one_line(f"{self.message} ({told})" if told else self.message)
 
     def __repr__(self) -> str:
         # Not the args: the raw body of an answer may be megabytes.
@@ -368,6 +370,15 @@ class LookupFailedError(ServerError):
 
 class UnavailableError(ServerError):
     """503: overload; not charged."""
+
+
+def _one_line(text: str) -> str:
+    """Return a text with what could forge a line of a log, or steer a terminal, spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def is_account_wide(error: SfkError) -> bool:

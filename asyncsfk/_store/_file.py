@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from asyncsfk._store._forks import identify
 from asyncsfk._store._lock import FileLock, holder
 from asyncsfk._store._reads import Read, read_all
-from asyncsfk._store._schema import connect, made_sense_of, prepare, shown, translate, translated
+from asyncsfk._store._schema import (
+    connect,
+    is_there,
+    made_sense_of,
+    prepare,
+    shown,
+    translate,
+    translated,
+)
 from asyncsfk._store._sums import Totals, prices
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import LedgerLine, Write
@@ -156,11 +164,13 @@ class File:
 
     def look_for_room(self) -> None:
         """See how much room the disk has."""
-        self.room = _UNKNOWN
+        room = _UNKNOWN
         with suppress(OSError):
             disk = shutil.disk_usage(self._path.parent)
             # Some file systems know nothing of themselves.
-            self.room = disk.free if disk.total else _UNKNOWN
+            room = disk.free if disk.total else _UNKNOWN
+        # At once: the event loop looks at it meanwhile.
+        self.room = room
 
     def read(self, batch: Sequence[Read]) -> list[Any]:
         """Return what is found, one after the other.
@@ -219,7 +229,7 @@ def writing(path: Path) -> Generator[sqlite3.Connection]:
     """
     lock = FileLock(path)
     with translated(path), made_sense_of(path):
-        if not path.exists():
+        if not is_there(path):
             raise ArchiveError(f"there is no archive {shown(path)}")
         if not lock.acquire():
             raise ArchiveLockedError(f"{shown(path)} is being written by {holder(path)}")

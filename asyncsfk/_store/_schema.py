@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -197,6 +197,18 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
     return version
 
 
+def is_there(path: Path) -> bool:
+    """Tell whether there is a file.
+
+    Raises:
+        ArchiveError: Nobody can tell.
+    """
+    with translated(path, ArchiveError), suppress(FileNotFoundError, NotADirectoryError):
+        path.stat()
+        return True
+    return False
+
+
 @contextmanager
 def reading(path: Path) -> Generator[sqlite3.Connection]:
     """Open an archive for reading alone, beside whoever is writing it.
@@ -205,7 +217,7 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
         ArchiveError: There is none, or it cannot be read.
     """
     with translated(path, ArchiveError):
-        if not path.exists():
+        if not is_there(path):
             raise ArchiveError(f"there is no archive {shown(path)}")
         if not path.is_file():
             # A pipe would be waited for, for ever.

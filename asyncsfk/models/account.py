@@ -5,8 +5,6 @@ Source: ``GET /v1/whoami``, ``GET /v1/balance`` and ``GET /health``.
 
 from typing import Generic, TypeVar
 
-import msgspec
-
 from asyncsfk.models.base import Answer, Model
 
 T = TypeVar("T")
@@ -66,7 +64,7 @@ class Balance(Answer, frozen=True, kw_only=True):
     collection_status: str | None = None
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
+class Health(Model, frozen=True, kw_only=True):
     """The API's word on itself; free, without a key and without an envelope.
 
     Attributes:
@@ -78,6 +76,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 class Reply(Answer, Generic[T], frozen=True, kw_only=True):
     """The answer of any other route.
+
+    ``from_json`` gives its data back as plain JSON data, whatever type was asked for.
 
     Attributes:
         data: The answer's ``data``, of the type that was asked for.

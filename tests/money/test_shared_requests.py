@@ -17,6 +17,7 @@ from asyncsfk import (
     RunStoppedError,
     SfkError,
     ShowcasePage,
+    Usage,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import known
@@ -311,11 +312,72 @@ async def test_a_stopped_run_leaves_others_their_page(sim, client, archives, now
         run.stop(now=now)
         (outcome,) = await (soon(outcomes) if now else asyncio.gather(outcomes))
         outcome = outcome[0]
-        assert outcome.status == ("skipped" if now else "complete")
+        # What was not waited for may have been charged, for all that it can tell.
+        assert outcome.status == ("failed" if now else "complete")
+        assert (outcome.usage.charged, outcome.usage.maybe) == ((0, 1) if now else (1, 0))
         assert isinstance(await call, ShowcasePage)
+    assert run.usage == outcome.usage
     assert sim.ledger.requests == sim.ledger.charged == client.usage.charged == 1
     assert client.usage.maybe == run.budget.reserved == 0
     assert len(await pages_in(archives[1])) == 1
+
+
+@NOW
+@pytest.mark.parametrize("fault", [Fault.close_after_charge(times=1), Fault.status(503, times=1)])
+async def test_a_stopped_run_pays_for_no_further_attempt(sim, client, now, fault):
+    """Who still wants the page begins anew, in a budget of its own."""
+    sim.add_fault(fault)
+    paid = 1 if fault.name == "close_after_charge" else 0
+    async with client.showcases([HANDLE], max_credits=5) as run:
+        outcomes = begin(outcomes_of(run))
+        await asyncio.sleep(0.3)
+        call = begin(client.showcase_page(HANDLE))
+        await asyncio.sleep(0.3)
+        run.stop(now=now)
+        (outcome,) = await outcomes
+    assert isinstance(outcome.error, RunStoppedError)
+    # As it was when it ended, and for good.
+    assert run.usage == outcome.usage
+    before = (run.budget.charged, run.budget.maybe)
+    page = await call
+    assert run.usage == outcome.usage
+    if not now:
+        assert before == (run.budget.charged, run.budget.maybe) == (0, paid)
+    assert (page.usage.charged, page.usage.maybe) == (1, 0)
+    assert sim.ledger.charged == 1 + paid
+    assert (client.usage.charged, client.usage.maybe) == (1, paid)
+    assert run.budget.reserved == client.budget.reserved == 0
+
+
+@pytest.mark.parametrize("way", ["stop", "stop now", "cancel"])
+async def test_who_left_before_it_was_sent_does_not_pay(sim, way):
+    """A page that waits for its place is bought by who still wants it."""
+    async with client_of(sim, concurrency=1) as client:
+        run = client.showcases([HANDLE], max_credits=5)
+
+        async def use():
+            async with run:
+                return await outcomes_of(run)
+
+        ahead = begin(client.showcase_page("somebody.5products"))
+        await asyncio.sleep(0.3)
+        using = begin(use())
+        await asyncio.sleep(0.1)
+        call = begin(client.showcase_page(HANDLE))
+        await asyncio.sleep(0.1)
+        if way == "cancel":
+            using.cancel()
+            await asyncio.wait({using}, timeout=0.1)
+            assert using.cancelled()
+        else:
+            run.stop(now=way == "stop now")
+            (outcomes,) = await soon(using)
+            assert (outcomes[0].status, outcomes[0].usage) == ("skipped", Usage())
+        await ahead
+        assert (await call).usage.charged == 1
+    assert (run.budget.charged, run.budget.maybe, run.budget.reserved) == (0, 0, 0)
+    assert run.usage == Usage()
+    assert sim.ledger.charged == client.usage.charged == 2
 
 
 @NOW
