@@ -127,7 +127,9 @@ class CreatorFetcher:
             The outcome, or what it is without that; and whether it is on file.
         """
         keep = self.terms.keep
-        if keep is None or isinstance(outcome.error, RunStoppedError):
+        # Of a creator that was not tried nothing is known that was not before.
+        is_stopped = outcome.status == "skipped" or isinstance(outcome.error, RunStoppedError)
+        if keep is None or is_stopped:
             return outcome, False
         error = outcome.error and outcome.error.evolve(body=None, partial=())
         told = msgspec.structs.replace(outcome, products=(), error=error).to_json()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Archive"]
 
-_STATUSES: Final = ("complete", "partial", "failed", "skipped", "under_way")
+_STATUSES: Final = ("complete", "partial", "failed", "under_way")
 
 
 class Archive:

@@ -119,7 +119,7 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True):
         path: Where it is.
         size: Its size in bytes.
         origin: Whose answers it holds.
-        complete: How many showcases are, as with `partial`, `failed` and `skipped`.
+        complete: How many showcases are, as with `partial` and `failed`.
         under_way: How many have no outcome yet.
         pages: How many answers it holds.
         undecodable: How many of them could not be decoded; see `Archive.salvage`.
@@ -136,7 +136,6 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True):
     complete: int
     partial: int
     failed: int
-    skipped: int
     under_way: int
     pages: int
     undecodable: int

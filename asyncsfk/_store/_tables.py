@@ -55,8 +55,8 @@ OPENED: Final = Insert("showcase", "handle, region", conflict="ON CONFLICT DO NO
 # An outcome with nothing in it does not take the place of one that has pages on file, such as when
 # buying them afresh failed; without an outcome the one that is there stays.
 _STAYS: Final = (
-    "excluded.outcome IS NULL OR excluded.status IN ('failed', 'skipped') "
-    "AND ifnull(status, 'failed') NOT IN ('failed', 'skipped')"
+    "excluded.outcome IS NULL OR excluded.status = 'failed' "
+    "AND ifnull(status, 'failed') != 'failed'"
 )
 FINISHED: Final = Insert(
     "showcase",
