@@ -167,10 +167,14 @@ def _stream(file: str, output: str, lines: Iterable[bytes], *, is_read_once: boo
         ArchiveError: It is damaged further on.
     """
     from asyncsfk import Archive, ArchiveError
+    from asyncsfk.cli._fetch_options import BESIDE
     from asyncsfk.cli._output import LineWriter, is_same_file
 
-    if output != "-" and is_same_file(file, output):
-        raise click.UsageError("FILE and -o name the same file")
+    if output != "-":
+        if is_same_file(file, output):
+            raise click.UsageError("FILE and -o name the same file")
+        if any(is_same_file(f"{file}{end}", output) for end in BESIDE):
+            raise click.UsageError(f"-o {output} belongs to the archive: name another file")
     chunks = _chunks(lines)
     with ExitStack() as stack:
 

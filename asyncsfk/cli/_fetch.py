@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -148,7 +148,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
     from asyncsfk.cli._progress import EventSummary
     from asyncsfk.cli._source import HandleFile
 
-    began = time.time()
+    began, started = time.time(), time.monotonic()
     summary = EventSummary()
     async with AsyncExitStack() as stack:
         # Whatever may be refused, before anything is sent.
@@ -158,7 +158,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
             source = stack.enter_context(HandleFile(options.source))
         handles = source.handles(options.handles) if source else options.handles
         showcases = await _enter_run(stack, client, handles, options)
-        harvest = _open_files(stack, options)
+        harvest = _open_files(stack, options, client_options.max_body_bytes)
         if options.refresh and options.archive_path is not None and not options.quiet:
             tell(f"To go on should this be killed: --max-age {moment(began)} for --refresh")
         try:
@@ -167,18 +167,24 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
             harvest.interrupt()
             interrupted = True
         except BaseException:
-            harvest.interrupt()
+            # What is raised is what went wrong first.
+            with suppress(click.ClickException):
+                harvest.interrupt()
             raise
         finally:
             harvest.report(showcases.progress, summary, quiet=options.quiet)
         if not interrupted and showcases.stopped is None and showcases.progress.started:
             harvest.finish()
+    since = options.fresh_since(began)
+    if since is not None:
+        # A clock that was set back meanwhile has dated what was bought since to before.
+        since -= max(0.0, began + (time.monotonic() - started) - time.time())
     if interrupted:
-        return tell_interruption(showcases, options, began)
-    return tell_end(showcases, harvest, options, began)
+        return tell_interruption(showcases, options, since)
+    return tell_end(showcases, harvest, options, since)
 
 
-def _open_files(stack: AsyncExitStack, options: FetchOptions) -> Harvest:
+def _open_files(stack: AsyncExitStack, options: FetchOptions, max_body_bytes: int) -> Harvest:
     """Open what is written to; what is there already stays until there is something new.
 
     Raises:
@@ -197,6 +203,7 @@ def _open_files(stack: AsyncExitStack, options: FetchOptions) -> Harvest:
 
     return Harvest(
         writer(options.output),
+        max_body_bytes=max_body_bytes,
         errors=None if options.errors is None else writer(options.errors),
         outcomes=None if options.outcomes is None else writer(options.outcomes),
     )
@@ -256,7 +263,7 @@ async def _gather(
         if not shown and not options.quiet:
             tell(notice)
 
-    summary.on_outage = lambda reason: notify(f"{printable(reason)}; trying on.")
+    summary.on_outage = lambda reason: notify(f"{printable(reason).rstrip('.')}; trying on.")
     with Interruption(showcases, on_first=lambda: notify(NOTICE)) as interruption:
         try:
             async with AsyncExitStack() as stack:

@@ -8,6 +8,7 @@ import string
 import sys
 import unicodedata
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -40,14 +41,17 @@ class Repeatable(click.Command):
         return super().parse_args(ctx, args)
 
 
-def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: float) -> ExitCode:
+def tell_end(
+    run: ShowcaseRun, harvest: Harvest, options: FetchOptions, since: float | None
+) -> ExitCode:
     """Tell what stopped a run that was not interrupted, and how to go on; return the exit code.
 
     Args:
         run: What ended.
         harvest: What came of it.
         options: What it was told.
-        began: When that was, in seconds since 1970.
+        since: Since when a kept showcase is fresh enough for whoever goes on, in seconds since
+            1970, if that matters.
     """
     stopped, progress = run.stopped, run.progress
     if stopped is not None:
@@ -58,9 +62,9 @@ def tell_end(run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: f
     if harvest.homeless:
         _tell_of_homeless(harvest.homeless, options)
     if code == ExitCode.BUDGET:
-        _tell_of_ceiling(options, began)
+        _tell_of_ceiling(options, since)
     elif code != ExitCode.COMPLETE and not options.quiet:
-        _tell_what_is_left(run, harvest, options, began)
+        _tell_what_is_left(run, harvest, options, since)
     if harvest.stale and not options.quiet:
         tell("--restart-stale starts those showcases over whose cursor is stale.")
     return code
@@ -77,18 +81,17 @@ def _tell_of_homeless(answers: int, options: FetchOptions) -> None:
         tell(f"{what}: each is the `body` of its line in {printable(options.errors)}, keep that.")
 
 
-def _tell_of_ceiling(options: FetchOptions, began: float) -> None:
+def _tell_of_ceiling(options: FetchOptions, since: float | None) -> None:
     archive = options.archive_path
     kept = "without an archive, it would begin anew" if archive is None else _kept(archive)
-    tell(f"Run {_other_line(options, began) or 'it again'} with a higher --max-credits: {kept}.")
+    tell(f"Run {_other_line(options, since) or 'it again'} with a higher --max-credits: {kept}.")
 
 
 def _tell_what_is_left(
-    run: ShowcaseRun, harvest: Harvest, options: FetchOptions, began: float
+    run: ShowcaseRun, harvest: Harvest, options: FetchOptions, since: float | None
 ) -> None:
     from asyncsfk import ArchiveError
     from asyncsfk.cli._output import counted
-    from asyncsfk.errors import is_account_wide
 
     missing = run.progress.done - run.progress.complete
     if run.stopped is None and missing == harvest.invalid:
@@ -99,30 +102,56 @@ def _tell_what_is_left(
             tell(f"All is there but for {harvest.invalid:,} that {what}.")
         return
     archive = options.archive_path
-    if missing > harvest.invalid + harvest.undecodable:
+    if archive is not None and isinstance(run.stopped, ArchiveError) and not Path(archive).exists():
+        tell(
+            f"Put {printable(archive)} back, or name where it is by --archive, before you go on: "
+            "without it the same line begins anew."
+        )
+        return
+    if missing > harvest.invalid + harvest.undecodable + harvest.circling:
         if archive is None:
             tell(_NO_ARCHIVE)
         else:
-            line = _other_line(options, began) or "The same line"
-            stopped = run.stopped
-            first = _MENDED if stopped is not None and is_account_wide(stopped) else ""
-            kept = "" if isinstance(stopped, ArchiveError) else f": {_kept(archive)}"
-            tell(f"{first}{line} goes on from here{kept}.")
+            tell(_how_to_go_on(run, options, archive, since))
+    if archive is not None and harvest.circling:
+        tell(
+            f"{counted(harvest.circling, 'creator')} with pages that lead nowhere new: there is no "
+            "more to buy."
+        )
     if archive is not None and harvest.undecodable:
         tell(
             f"{counted(harvest.undecodable, 'creator')} with answers that cannot be decoded: "
             f"they are kept, and not bought again. asyncsfk archive salvage {_quoted(archive)} "
-            "tries once more; --refresh buys those that are named afresh."
+            "tries once more, with --max-body-bytes what is too large; --refresh buys those that "
+            "are named afresh."
         )
 
 
-def tell_interruption(run: ShowcaseRun, options: FetchOptions, began: float) -> ExitCode:
+def _how_to_go_on(
+    run: ShowcaseRun, options: FetchOptions, archive: str, since: float | None
+) -> str:
+    from asyncsfk import ArchiveError
+    from asyncsfk.errors import is_account_wide
+
+    line = _other_line(options, since) or "The same line"
+    stopped = run.stopped
+    is_broken = isinstance(stopped, ArchiveError)
+    is_to_mend = is_broken or (stopped is not None and is_account_wide(stopped))
+    first = _MENDED if is_to_mend else ""
+    if first and line == "The same line":
+        line = "the same line"
+    kept = "" if is_broken else f": {_kept(archive)}"
+    return f"{first}{line} goes on from here{kept}."
+
+
+def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | None) -> ExitCode:
     """Tell that the fetch was interrupted, and the line that resumes it; return the exit code.
 
     Args:
         run: What was interrupted.
         options: What it was told.
-        began: When that was, in seconds since 1970.
+        since: Since when a kept showcase is fresh enough for whoever goes on, in seconds since
+            1970, if that matters.
     """
     from asyncsfk import RunStoppedError
 
@@ -132,21 +161,12 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, began: float) -> 
     if options.archive_path is None:
         tell(_NO_ARCHIVE)
     else:
-        tell(f"Go on with: {_line(_since(options, began))}")
+        tell(f"Go on with: {_line(since)}")
     return ExitCode.INTERRUPTED
 
 
-def _since(options: FetchOptions, began: float) -> float | None:
-    """Return since when a kept showcase is fresh enough for whoever goes on, if that matters.
-
-    What this run took for fresh is, however much later: hence a point in time.
-    """
-    return began if options.refresh else options.since
-
-
-def _other_line(options: FetchOptions, began: float) -> str | None:
+def _other_line(options: FetchOptions, since: float | None) -> str | None:
     """Return the line that goes on, where the same one would buy afresh what was just bought."""
-    since = _since(options, began)
     return None if since is None or options.archive_path is None else _line(since)
 
 

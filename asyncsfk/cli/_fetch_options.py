@@ -12,7 +12,7 @@ import click
 
 _SUFFIX: Final = ".sfk"
 _PACKED: Final = (".gz", ".zip", ".bz2", ".xz", ".zst", ".xlsx")
-_BESIDE: Final = ("-wal", "-shm", "-lock", "-journal")
+BESIDE: Final = ("-wal", "-shm", "-lock", "-journal")
 _LISTS: Final = (
     *(".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl"),
     *(".gz", ".zip", ".xlsx"),
@@ -65,6 +65,13 @@ class FetchOptions:
     def max_age(self, now: float) -> float | None:
         """Return ``since`` as an age in seconds; to be asked just before it is used."""
         return None if self.since is None else max(0.0, now - self.since)
+
+    def fresh_since(self, began: float) -> float | None:
+        """Return since when a kept showcase will do for whoever goes on, if that matters.
+
+        What this fetch, which began then, took for fresh is, however much later: hence a time.
+        """
+        return began if self.refresh else self.since
 
     def check(self, api_key_file: str | None) -> None:
         """Refuse flags that do not go together.
@@ -124,7 +131,7 @@ class FetchOptions:
                 raise click.UsageError(f"{path} would be plain JSON lines: name it otherwise")
         used: dict[str, str] = {}
         archive = self.archive_path
-        beside = {} if archive is None else {f"{archive}{end}": end for end in _BESIDE}
+        beside = {} if archive is None else {f"{archive}{end}": end for end in BESIDE}
         named = {
             "--api-key-file": api_key_file,
             "--from": _stdin_file() if self.source == "-" else self.source,

@@ -12,10 +12,13 @@ import click
 
 from asyncsfk import (
     ArchiveError,
+    BodyTooLargeError,
     ClientStateError,
     Details,
     InvalidArgumentError,
     Outcome,
+    PaginationError,
+    SfkError,
     StaleCursorError,
     UndecodableError,
     Usage,
@@ -56,11 +59,18 @@ class Harvest:
         products: Where the products go.
         errors: Where the outcomes go that are not complete; without it a few are told on stderr.
         outcomes: Where all outcomes go.
+        max_body_bytes: The largest body that is read.
     """
 
     def __init__(
-        self, products: LineWriter, *, errors: LineWriter | None, outcomes: LineWriter | None
+        self,
+        products: LineWriter,
+        *,
+        errors: LineWriter | None,
+        outcomes: LineWriter | None,
+        max_body_bytes: int,
     ) -> None:
+        self._max_body_bytes = max_body_bytes
         self._products = products
         self._errors = errors
         self._outcomes = outcomes
@@ -71,6 +81,7 @@ class Harvest:
         self._stale = 0
         self._invalid = 0
         self._undecodable = 0
+        self._circling = 0
         self._homeless = 0
 
     @property
@@ -85,8 +96,13 @@ class Harvest:
 
     @property
     def undecodable(self) -> int:
-        """How many creators have an answer that cannot be decoded."""
+        """How many creators have an answer that came whole, and cannot be decoded."""
         return self._undecodable
+
+    @property
+    def circling(self) -> int:
+        """How many creators have pages that lead nowhere new."""
+        return self._circling
 
     @property
     def homeless(self) -> int:
@@ -136,7 +152,8 @@ class Harvest:
         self._write_outcome(outcome)
         self._stale += isinstance(outcome.error, StaleCursorError)
         self._invalid += isinstance(outcome.error, InvalidArgumentError)
-        self._undecodable += isinstance(outcome.error, UndecodableError)
+        self._undecodable += self._is_undecodable(outcome.error)
+        self._circling += isinstance(outcome.error, PaginationError)
         if isinstance(outcome.error, ArchiveError) and outcome.error.body is not None:
             self._homeless += 1
         if outcome.error is None or stops_a_run(outcome.error):
@@ -148,6 +165,12 @@ class Harvest:
                 self._told.append(f"{outcome.handle}: {outcome.status}: {error}")
             else:
                 self._untold += 1
+
+    def _is_undecodable(self, error: SfkError | None) -> bool:
+        if isinstance(error, BodyTooLargeError):
+            # One that was too large on the wire has not come whole.
+            return error.usage.bytes <= self._max_body_bytes
+        return isinstance(error, UndecodableError)
 
     def _write_outcome(self, outcome: Outcome) -> None:
         if self._outcomes is not None:

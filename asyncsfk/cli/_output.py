@@ -167,6 +167,11 @@ class LineWriter:
             raise
         except OSError as error:
             # The disk is full, say.
+            if self._is_ours:
+                # What is added to it later must not begin in the middle of a line.
+                with suppress(OSError):
+                    file = self._file.fileno()
+                    os.ftruncate(file, os.fstat(file).st_size - (len(lines) - len(left)))
             name = "stdout" if self._is_stdout else self.path
             raise BrokenFileError("write", name, error.strerror or str(error)) from error
 

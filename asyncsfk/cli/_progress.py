@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_FRAMES = 0.1
 _BAR_WIDTH = 40
+_LONG = 10.0  # seconds: a pause of which one would like to hear
 
 
 class EventSummary:
@@ -33,7 +34,8 @@ class EventSummary:
     Attributes:
         pauses: How often the client paused.
         reason: Why it did last.
-        on_outage: Told why no connection can be made, once.
+        on_outage: Told why nothing comes, once: no connection can be made, or the API refuses all
+            for a while.
     """
 
     def __init__(self) -> None:
@@ -59,7 +61,8 @@ class EventSummary:
         if isinstance(event, Paused):
             self.pauses += 1
             self.reason = event.reason
-            if self.on_outage is not None and event.error == ConnectionFailedError.__name__:
+            is_out = event.error == ConnectionFailedError.__name__ or event.seconds >= _LONG
+            if self.on_outage is not None and is_out:
                 self.on_outage(event.reason)
                 self.on_outage = None
         log_event(event)

@@ -213,7 +213,9 @@ def test_an_output_that_cannot_be_opened(invoke, simulator, tmp_path, out):
     result = invoke("archive", "products", path, "-o", tmp_path / "none" / "out")
     assert result.exit_code == 2
     assert "cannot open" in result.stderr
-    assert invoke("archive", "products", path, "-o", path).exit_code == 2
+    for end in "", "-wal", "-shm", "-lock":
+        other = path.with_name(f"{path.name}{end}")
+        assert invoke("archive", "products", path, "-o", other).exit_code == 2
     assert invoke("archive", "products", path, "-o", "/dev/full").exit_code == 1
     assert len(lines(invoke("archive", "products", path).stdout)) == 1
     assert simulator.ledger.requests == 1

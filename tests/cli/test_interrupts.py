@@ -183,6 +183,8 @@ def test_interrupted_during_a_pause(simulate, spawn, out):
     """What waits to be sent is not waited for."""
     with simulate(faults=[Fault.status(503, retry_after="90")]) as simulator:
         process = spawn("fetch", *handles(3), "-o", out, "--concurrency", "1", "-v")
+        # Whoever looks at it without -v is told, too.
+        assert process.stderr.readline() == b"HTTP 503: Simulated 503; trying on.\n"
         assert b"Paused(" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         began = time.monotonic()

@@ -6,13 +6,16 @@ import resource
 import shlex
 import sqlite3
 import subprocess
+import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from asyncsfk import Archive
-from asyncsfk.simulator import Fault
+from asyncsfk.simulator import Fault, Latency
+from tests.cli.conftest import ASYNCSFK
 from tests.cli.support import by_handle, lines, read, wait_for
 
 HANDLES = ["a.45products", "b.3products", "c.100products", "empty_d", "no good"]
@@ -201,6 +204,91 @@ def test_what_cannot_be_decoded_is_told_apart(invoke, simulate, out):
         assert "Nothing is left to buy" in plan.stdout
         assert invoke("fetch", "odd", "-o", out, "--refresh").exit_code == 0
         assert simulator.ledger.charged == 3
+
+
+def test_what_will_never_be_more_is_told_apart(invoke, simulate, out):
+    """A job that repeats its line as long as it is told to comes to its end."""
+    faults = [
+        Fault.cursor_loop(handles={"round.45products"}),
+        Fault.gzip_bomb(size=1 << 22, handles={"bomb"}),
+    ]
+    line = ["fetch", "round.45products", "bomb", "-o", out, "--max-body-bytes", 1 << 20]
+    with simulate(faults=faults) as simulator:
+        for _ in range(2):
+            result = invoke(*line)
+            assert result.exit_code == 1
+            assert "goes on from here" not in result.stderr
+            assert "1 creator with pages that lead nowhere new" in result.stderr
+            assert "1 creator with answers that cannot be decoded" in result.stderr
+            assert "with --max-body-bytes what is too large" in result.stderr
+        assert simulator.ledger.paid_twice() == {}
+        assert "Nothing is left to buy" in invoke(*line, "--dry-run").stdout
+    # What has not come whole is not kept.
+    with simulate(faults=[Fault.oversized(1 << 21, handles={"large"})]) as simulator:
+        result = invoke("fetch", "large", "-o", out, "--max-body-bytes", 1 << 20)
+        assert "The same line goes on from here" in result.stderr
+        assert "cannot be decoded" not in result.stderr
+
+
+def test_an_archive_that_is_moved_away(simulate, spawn, invoke, out):
+    """Without it the same line would begin anew: that is told, and not that it goes on."""
+    kept, away = out.with_suffix(".sfk"), out.with_name("away")
+    away.mkdir()
+    with simulate(latency=Latency.fixed(0.05)) as simulator:
+        names = [f"a{number}.100products" for number in range(100)]
+        process = spawn("fetch", *names, "-o", out, "--concurrency", "5")
+        wait_for(lambda: simulator.ledger.charged > 10)
+        files = list(out.parent.glob("out.sfk*"))
+        for file in files:
+            file.rename(away / file.name)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 1
+        told = stderr.decode().splitlines()[-1]
+        assert told.startswith(f"Put {kept} back, or name where it is by --archive")
+        for file in files:
+            (away / file.name).rename(file)
+        before = simulator.ledger.charged
+        assert invoke("fetch", *names, "-o", out).exit_code == 0
+        # What was on its way when the archive was gone.
+        assert simulator.ledger.charged - 500 <= 5 < before
+
+
+def test_a_clock_that_is_set_back(invoke, simulator, out, monkeypatch):
+    """What a refreshing fetch has bought is fresh for the line that goes on, whatever its date."""
+
+    def time_told(now=time.time):
+        return now() - (60 if simulator.ledger.requests > 25 else 0)
+
+    names = [f"a{number}.20products" for number in range(20)]
+    assert invoke("fetch", *names, "-o", out).exit_code == 0
+    with closing(sqlite3.connect(out.with_suffix(".sfk"))) as database, database:
+        database.execute("UPDATE page SET received = received - 3600")
+    monkeypatch.setattr(time, "time", time_told)
+    line = ["fetch", "--refresh", *names, "-o", out, "--concurrency", "1"]
+    result = invoke(*line, "--max-credits", "30")
+    assert result.exit_code == 4
+    assert simulator.ledger.charged == 30
+    told = re.search("Run asyncsfk (fetch .*) with a higher", result.stderr)[1]
+    result = invoke(*shlex.split(told), "--max-credits", "100")
+    assert result.exit_code == 0, result.stderr
+    assert simulator.ledger.charged == 40
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit for files")
+def test_a_full_disk_leaves_whole_lines(simulate, spawn, tmp_path, out):
+    """What is appended later begins a line; what went wrong first is told."""
+    errors = tmp_path / "errors.jsonl"
+    limited = ["/bin/sh", "-c", 'ulimit -f 40; exec "$@"', "sh", ASYNCSFK]
+    with simulate(latency=Latency.fixed(0.01)):
+        process = spawn(
+            *("fetch", *(f"a{number}.300products" for number in range(5)), "-o", out),
+            *("--no-archive", "--errors", errors),
+            command=limited,
+        )
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert f"Error: cannot write {out}: File too large" in stderr.decode()
+    assert len(read(out)) > 10
 
 
 def test_a_ceiling(invoke, simulator, out):
