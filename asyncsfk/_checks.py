@@ -65,13 +65,21 @@ def check_mapping(name: str, value: object) -> None:
 
 
 def check_token(name: str, value: object) -> None:
-    """Refuse a cursor, region or the like that could not be sent as it is.
+    """Refuse a cursor, region or the like, if there is one, that could not be sent as it is.
 
     Raises:
         InvalidArgumentError: It is empty, no string, or no Unicode text.
     """
-    if value is None:
-        return
+    if value is not None:
+        check_text(name, value)
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse what could not be sent as it is.
+
+    Raises:
+        InvalidArgumentError: It is empty, no string, or no Unicode text.
+    """
     if not isinstance(value, str) or not value:
         raise InvalidArgumentError(f"{name} must be a string that is not empty, not {value!r}")
     try:

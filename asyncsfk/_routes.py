@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from asyncsfk._checks import check_count, check_mapping, check_token, region_code
+from asyncsfk._checks import check_count, check_mapping, check_text, check_token, region_code
 from asyncsfk._messages import Envelope, Request
 from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.models import Balance, Health, InstagramLookup, TikTokLookup, Whoami
@@ -147,8 +147,7 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     Raises:
         InvalidArgumentError: The path could lead elsewhere, or an argument is unusable.
     """
-    if not isinstance(path, str):
-        raise InvalidArgumentError(f"path must be a string, not {path!r}")
+    check_text("path", path)
     segments = unquote(path).split("/") if _PATH.fullmatch(path) else [".."]
     if {".", ".."} & set(segments) or "%2f" in path.lower() or "%5c" in path.lower():
         raise InvalidArgumentError(

@@ -40,7 +40,7 @@ from asyncsfk.errors import (
     UnavailableError,
     UndecodableError,
 )
-from asyncsfk.models.base import NOT_JSON
+from asyncsfk.models.base import NOT_JSON, decode
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def not_unpacked(error: Exception, known: Details, max_body_bytes: int) -> SfkEr
 
 def _decode(request: Request, body: bytes, size: int, price: int) -> Received | SfkError:
     try:
-        value: Any = request.decoder.decode(body)
+        value: Any = decode(request.decoder, body)
     except Exception as error:  # noqa: BLE001 - a type of the caller's may raise anything
         known = _salvaged(Details(status=OK, usage=Usage(bytes=size), body=body), body, price)
         reason = type(error).__name__

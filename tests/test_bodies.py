@@ -14,6 +14,7 @@ import pytest
 from asyncsfk import (
     AnswerError,
     APIError,
+    Archive,
     BadRequestError,
     BodyTooLargeError,
     ForbiddenError,
@@ -281,7 +282,6 @@ TEXTS = {
     "trailing": js(GOOD) + b"{}",
     "BOM": b"\xef\xbb\xbf" + js(GOOD),
     "UTF-16": js(GOOD).decode().encode("utf-16"),
-    "lone surrogate": js(GOOD).replace(b'"1"', b'"\\ud800"'),
     "single quotes": js(GOOD).replace(b'"', b"'"),
     "NUL": js(GOOD) + b"\0",
     "binary": bytes(range(256)),
@@ -296,6 +296,46 @@ async def test_what_is_not_json_is_undecodable(text):
         assert server.hits == 1
     assert error.body == TEXTS[text]
     assert error.usage.charged + error.usage.maybe == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (r"Glow \ud83d", "Glow \ufffd"),
+        (r"\uDE00 glow", "\ufffd glow"),
+        (r"\ud83d\ud83d\ude00\ud83d", "\ufffd\U0001f600\ufffd"),
+        (r"\ude00\ud83d", "\ufffd\ufffd"),
+        (r"\\ud83d\ud83d", "\\ud83d\ufffd"),
+        (r"\\\ud83d\n", "\\\ufffd\n"),
+        (r"\ud83d\\ude00", "\ufffd\\ude00"),
+    ],
+)
+async def test_half_of_a_character_is_replaced(sent, read, tmp_path):
+    """JavaScript cuts titles in the middle of an emoji: the page is paid for, and can be read."""
+    title = f'"title":"{sent}"'.encode()
+    details = b'"details":{"note":"%b"}' % sent.encode()
+    body = js(GOOD).replace(b'"id": "1"', b'"id":"1",' + title + b"," + details)
+    assert title in body
+    async with told(http(200, body), keep=True) as (server, client):
+        async with Archive(tmp_path / "a.sfk") as archive:
+            for _ in range(2):
+                page = await client.showcase_page(HANDLE, archive=archive)
+                (product,) = page.products
+                assert product.title == product.details["note"] == read
+                assert product.to_dict()["title"] == read
+                assert product.to_dict()["details"] == {"note": read}
+        assert server.hits == 1
+        # As it came.
+        (kept,) = await asyncio.to_thread(lambda: list(archive.pages()))
+        assert kept.body() == body
+
+
+async def test_details_with_half_of_a_character_can_be_read():
+    """Where there is no other in its page."""
+    body = js(GOOD).replace(b'"id": "1"', rb'"id":"1","details":{"note":"\ud83d"}')
+    async with told(http(200, body)) as (_, client):
+        (product,) = (await client.showcase_page(HANDLE)).products
+    assert product.details == product.to_dict()["details"] == {"note": "\ufffd"}
 
 
 async def test_deep_nesting_outside_of_what_we_know_is_survived_or_typed():

@@ -205,6 +205,24 @@ def test_key_and_origin_come_from_the_environment(monkeypatch):
     assert Client().config == Config()
 
 
+async def test_a_config_of_ones_own_has_key_and_origin_of_the_environment(monkeypatch):
+    """As a client has: a program that makes a config is aimed at a simulator like any other."""
+    async with Simulator() as sim:
+        monkeypatch.setenv("SOCIALFETCH_API_KEY", sim.api_key)
+        monkeypatch.setenv("SOCIALFETCH_BASE_URL", f"{sim.url}/")
+        assert Config() == Client().config
+        assert Config(api_key=None).api_key is None
+        async with Client.from_config(Config(concurrency=3)) as client:
+            assert (await client.whoami()).user.id
+
+
+@pytest.mark.parametrize("url", ["", 0, False])
+def test_an_origin_that_is_nothing_is_not_the_public_one(url):
+    """A variable that was not set leads nowhere, rather than to where it costs."""
+    with pytest.raises(ConfigurationError, match="base_url"):
+        Client(KEY, base_url=url)
+
+
 @pytest.mark.parametrize("value", [Config(), Timeout(), Retry()])
 def test_settings_are_frozen(value):
     """Nothing that a client was told changes under it."""

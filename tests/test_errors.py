@@ -379,3 +379,33 @@ async def test_any_location_can_be_written_down():
         (outcome,) = await client.fetch_showcases(["x"])
         assert isinstance(outcome.error, RedirectError)
         assert type(outcome).from_json(outcome.to_json()) == outcome
+
+
+def test_a_class_of_ones_own_does_not_stand_for_ours():
+    """Programs may name their errors as ours are named; what is described is ours all the same."""
+
+    class BadRequestError(SfkError):
+        """As a program has it."""
+
+        def __init__(self, reason):
+            super().__init__(reason)
+
+    error = asyncsfk.BadRequestError("no", Details(status=400))
+    assert SfkError.from_dict(error.to_dict()) == error
+    assert not isinstance(error, BadRequestError)
+    described = SfkError.from_dict({**error.to_dict(), "type": "TheirsError"})
+    assert type(described) is SfkError
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nERROR forged", "a\r\x1b[2Jb", "a\u2028b", "a\ud800b", "caf\u00e9"]
+)
+def test_an_error_is_told_in_a_line(text):
+    """Whatever is in a handle or in what the API said, no line of a log can be forged with it."""
+    error = asyncsfk.BadRequestError(
+        text, Details(handle=text, code=text, request_id=text, checkout_url=text)
+    )
+    assert str(error).isprintable()
+    assert len(str(error).splitlines()) == len(repr(error).splitlines()) == 1
+    assert str(error).count("caf\u00e9") == (5 if text == "caf\u00e9" else 0)
+    assert error.handle == error.code == text

@@ -9,7 +9,7 @@ import pytest
 
 from asyncsfk import Archive, Client, ClientStateError, Retry, Timeout, events
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import KEY, failure, http, raw_server
+from tests.support import KEY, client_of, failure, http, raw_server
 
 
 @pytest.fixture
@@ -344,6 +344,31 @@ def test_another_event_loop_is_refused():
         loop.run_until_complete(client.aclose())
     finally:
         loop.close()
+
+
+def test_a_listing_is_of_its_clients_event_loop():
+    """One that is taken elsewhere sends nothing, on connections that are not its own."""
+
+    async def take(listing):
+        with pytest.raises(ClientStateError, match="another event loop"):
+            await listing.collect()
+
+    async def main():
+        async with Simulator() as sim, client_of(sim) as client:
+            await client.showcase_page("a")
+            for listing in client.showcase("b"), client.reviews(product_id="1"):
+                await asyncio.to_thread(lambda listing=listing: asyncio.run(take(listing)))
+            assert sim.ledger.requests == 1
+
+            def call():
+                with pytest.raises(ClientStateError, match="event loop"):
+                    client.showcase("b")
+                with pytest.raises(ClientStateError, match="event loop"):
+                    client.showcases(["b"])
+
+            await asyncio.to_thread(call)
+
+    asyncio.run(main())
 
 
 class maybe_async:  # noqa: N801 - reads as a function

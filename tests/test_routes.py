@@ -359,6 +359,12 @@ async def test_a_good_path_is_sent_byte_for_byte(path):
     assert server.targets == [path]
 
 
+class Unresolved(msgspec.Struct):
+    """A type with a name that nobody can find."""
+
+    field: "Nowhere"  # noqa: F821
+
+
 BAD_PATHS = [
     "", "/", "/v1", "/v1/", "/v2/x", "/health", "v1/x", "//evil.example/v1/x", "/v1//x",
     "http://evil.example/v1/x", "https://evil.example", "/v1/../x", "/v1/./x", "/v1/x/..",
@@ -369,7 +375,7 @@ BAD_PATHS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", BAD_PATHS, ids=ascii)
+@pytest.mark.parametrize("path", [*BAD_PATHS, None, 5, b"/v1/x"], ids=ascii)
 async def test_a_bad_path_is_refused_before_sending(path):
     """A path that could lead elsewhere, or is not encoded, is refused, and nothing is sent."""
     async with told(ANY) as (server, client):
@@ -393,6 +399,8 @@ async def test_a_bad_path_is_refused_before_sending(path):
         {"price": 0.5},
         {"price": "1"},
         {"type": lambda: None},
+        {"type": "Unknown"},
+        {"type": Unresolved},
         {"type": 5},
     ],
     ids=lambda arguments: str(arguments).split(" at 0x")[0],

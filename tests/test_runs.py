@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from asyncsfk import (
+    Archive,
     Client,
     ClientStateError,
     ForbiddenError,
@@ -538,3 +539,26 @@ async def test_progress_can_be_read_from_another_thread():
         async for _ in run:
             progress = await asyncio.to_thread(lambda: (run.progress, repr(run)))
             assert progress[0].done >= 1
+
+
+@pytest.mark.parametrize("value", ["false", 0, 1, None])
+@pytest.mark.parametrize("name", ["verify_empty", "ordered", "dedupe", "refresh", "restart_stale"])
+async def test_a_flag_is_true_or_false(sim, client, tmp_path, name, value):
+    """A word of a settings file is neither: `"false"` would be true, and buy all afresh."""
+    path = tmp_path / "a.sfk"
+    with pytest.raises(InvalidArgumentError, match=name):
+        client.showcases(["x"], archive=path, **{name: value})
+    async with Archive(path) as archive:
+        if name == "refresh":
+            with pytest.raises(InvalidArgumentError, match=name):
+                await client.showcase_page("x", archive=archive, refresh=value)
+    assert sim.ledger.requests == 0
+
+
+async def test_a_width_beyond_all_bounds_is_refused(sim, client):
+    """Before it can be the client's, for every run after it."""
+    with pytest.raises(InvalidArgumentError, match="concurrency"):
+        client.showcases(["x"], concurrency=10**400)
+    async with client.showcases(["x"], concurrency=10) as run:
+        assert [outcome.handle async for outcome in run] == ["x"]
+    assert sim.ledger.requests > 0

@@ -2,12 +2,15 @@
 
 # No `from __future__ import annotations` in the models: msgspec would have to look each name up.
 
-from typing import Annotated, Any, Final, Self
+import re
+from typing import Annotated, Any, Final, Self, TypeVar
 
 import msgspec
 
 from asyncsfk.errors import Details, SfkError, UndecodableError
 from asyncsfk.usage import Usage
+
+T = TypeVar("T")
 
 Id = Annotated[str, msgspec.Meta(min_length=1)]
 """The one field that the API never leaves out."""
@@ -28,7 +31,33 @@ def _decode_foreign(kind: type, value: Any) -> Any:  # noqa: ANN401 - a hook of 
 NOT_JSON: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 """What msgspec raises at what is not the JSON that it was told to expect."""
 
+_HALF: Final = re.compile(
+    # After an even number of backslashes: another one would be escaped.
+    rb"(?<!\\)((?:\\\\)*)(?:"
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})|"
+    rb"(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
+
 _encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)
+_decoder = msgspec.json.Decoder()
+
+
+def decode(decoder: msgspec.json.Decoder[T], text: bytes | msgspec.Raw) -> T:
+    """Decode JSON, with U+FFFD for each half of a character.
+
+    JavaScript cuts texts in the middle of an emoji, and writes the half as an escape. RFC 8259,
+    section 8.2, leaves open what becomes of it, and msgspec refuses it.
+
+    Raises:
+        Exception: One of `NOT_JSON`, or what a type of the caller's raises.
+    """
+    try:
+        return decoder.decode(text)
+    except msgspec.DecodeError:
+        mended = _HALF.sub(rb"\1\\ufffd", text)
+        if mended == text:
+            raise
+        return decoder.decode(mended)
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -50,7 +79,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         """
         data = self.to_json()
         try:
-            plain: dict[str, Any] = msgspec.json.decode(data)
+            plain: dict[str, Any] = decode(_decoder, data)
         except NOT_JSON as error:
             raise UndecodableError(
                 f"this holds no proper JSON: {error}", Details(body=data)

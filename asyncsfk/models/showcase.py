@@ -12,9 +12,10 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from asyncsfk.errors import Details, UndecodableError
-from asyncsfk.models.base import NOT_JSON, Answer, Id, Model
+from asyncsfk.models.base import NOT_JSON, Answer, Id, Model, decode
 
 _RAW_DETAILS = attrgetter("raw_details")
+_ANY = msgspec.json.Decoder()
 _AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
@@ -120,7 +121,7 @@ class Product(Model, frozen=True, kw_only=True, gc=False):
         if isinstance(self.raw_details, UnsetType):
             return None
         try:
-            return msgspec.json.decode(self.raw_details)
+            return decode(_ANY, self.raw_details)
         except NOT_JSON as error:
             raise UndecodableError(
                 f"the details of product {self.id} are not valid JSON: {error}",

@@ -885,3 +885,27 @@ async def test_closing_an_archive_under_calls_that_wait_for_room(path, monkeypat
         assert {type(error) for error in failed} == {ArchiveError}
         assert 0 < sim.ledger.charged == len(results) - len(failed) < 10
     assert (await held(path, "usage")).charged == sim.ledger.charged
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the right of an owner")
+async def test_a_plan_of_what_cannot_be_looked_at(path, tmp_path):
+    """It is refused as a run is, by an error of ours."""
+    long = tmp_path / ("a" * 300)
+    async with Simulator() as sim, client_of(sim) as client:
+        for where in long, path / "below":
+            for refused in (
+                client.plan(["x"], archive=where),
+                client.fetch_showcases(["x"], archive=where),
+            ):
+                if where is long or refused.__name__ != "plan":
+                    await failure(refused, ArchiveError)
+                else:
+                    assert (await refused).to_start == 1
+        assert sim.ledger.charged == 0
+        for wrong in "/", b"bytes", 5, "":
+            with pytest.raises(InvalidArgumentError):
+                await client.plan(["x"], archive=wrong)
+            with pytest.raises(InvalidArgumentError):
+                client.showcases(["x"], archive=wrong)
+    with pytest.raises(InvalidArgumentError):
+        Archive(path, durability=[])
