@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from asyncsfk import Outcome, Usage
     from asyncsfk.simulator import Simulator
+
+_MANY: Final = 20  # creators, of whom half are complete whatever the faults
 
 
 @dataclass
@@ -62,4 +64,9 @@ class Proof:
                 self.prefixes == self.outcomes["partial"]
             ),
         }
+        if creators >= _MANY:
+            # Of nothing everything is true.
+            claims[f"only {self.outcomes['complete']} of {creators} creators are complete"] = (
+                self.outcomes["complete"] * 2 >= creators
+            )
         return [claim for claim, holds in claims.items() if not holds]

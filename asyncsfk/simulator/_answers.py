@@ -1,11 +1,12 @@
 """Answers as bytes: envelopes, errors, and bodies that a fault has spoilt."""
 
 import json
+import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, assert_never
+from typing import Final, assert_never, cast
 
 from asyncsfk.simulator import _actions as actions
 from asyncsfk.simulator._faults import retry_after_header
@@ -15,6 +16,7 @@ _JSON: Final = "application/json; charset=utf-8"
 _PLACEHOLDER: Final = "\ue000"
 _QUOTED: Final = f'"{_PLACEHOLDER}"'.encode()
 _BLOCK: Final = 2**16
+_MEBIBYTE: Final = b"0" * 2**20
 _HTML_OK: Final = b"<!doctype html><html><body><h1>It works!</h1></body></html>"
 
 _BEFORE_PADDING: Final = b'{"padding":"'
@@ -160,9 +162,30 @@ def _bomb(size: int, price: int) -> bytes:
         "meta": {"requestId": "req_bomb", "creditsCharged": price, "version": "v1"},
     }
     answer = _padded(size, document)
-    gzip = zlib.compressobj(9, wbits=31)
-    parts = (answer.body[:PADDED_AT], *blocks(answer.padding), answer.body[PADDED_AT:])
-    return b"".join(gzip.compress(part) for part in parts) + gzip.flush()
+    deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+
+    def packed(part: bytes) -> bytes:
+        # After a full flush nothing refers to what was before: what is packed can be repeated.
+        return deflate.compress(part) + deflate.flush(zlib.Z_FULL_FLUSH)
+
+    count, rest = divmod(answer.padding, len(_MEBIBYTE))
+    before, after = answer.body[:PADDED_AT], _MEBIBYTE[:rest] + answer.body[PADDED_AT:]
+    check = zlib.crc32(before)
+    for _ in range(count):
+        check = zlib.crc32(_MEBIBYTE, check)
+    check = zlib.crc32(after, check)
+    length = len(answer.body) + answer.padding
+    return b"".join(
+        (
+            # RFC 1952, section 2.3: no name, no time, the strongest, an unknown system.
+            b"\x1f\x8b\x08\0\0\0\0\0\x02\xff",
+            packed(before),
+            packed(_MEBIBYTE) * count,
+            packed(after),
+            deflate.flush(),
+            struct.pack("<II", check, length & 0xFFFFFFFF),
+        )
+    )
 
 
 def _data(document: Json) -> Json:
@@ -193,10 +216,10 @@ def _mistype(document: Json, where: actions.WrongPlace) -> None:
         document["status"] = 1
 
 
-def _add_unknown_fields(document: Json) -> None:
-    data = _data(document)
-    places = [document, data, *data.get("products", ()), *data.get("reviews", ())]
-    for name in ("meta", "page", "profile", "metrics", "user", "summary"):
-        places += [holder[name] for holder in (document, data) if holder.get(name)]
-    for place in places:
-        place["xSince2027"] = {"unheard": ["of", None, 1.5], "🙂": True}
+def _add_unknown_fields(place: Json) -> None:
+    for name, value in [*place.items()]:
+        for each in cast("Iterable[object]", value) if isinstance(value, list) else (value,):
+            # What is in details is TikTok's, and of any form.
+            if isinstance(each, dict) and name != "details":
+                _add_unknown_fields(cast("Json", each))
+    place["xSince2027"] = {"unheard": ["of", None, 1.5], "🙂": True}

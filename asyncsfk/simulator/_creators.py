@@ -12,6 +12,7 @@ from asyncsfk.simulator._words import ADJECTIVES, HOMES, NOUNS
 AccountStatus: TypeAlias = Literal["found", "private", "not_found"]
 
 _FORCED_COUNT: Final = re.compile(r"\.([0-9]{1,5})products\Z")
+_FOREIGN: Final = frozenset("/:?#& ")
 _MEDIAN: Final = 18
 _SPREAD: Final = 1.2
 _LONGEST: Final = 1_200
@@ -30,7 +31,10 @@ class Creator:
 
 
 def bare(handle: str) -> str:
-    """Return a handle as the API writes it, however people do."""
+    """Return a handle as the API writes it, with or without `@` and in any case."""
+    if not _FOREIGN.isdisjoint(handle):
+        # Of a URL nothing would ever be found.
+        raise ValueError(f"a handle, not {handle!r}")
     return handle.removeprefix("@").lower()
 
 

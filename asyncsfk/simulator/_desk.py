@@ -51,7 +51,12 @@ class _Visit:
 
 
 class Desk:
-    """Answers the requests of one simulator."""
+    """Answers the requests of one simulator.
+
+    Attributes:
+        balance: The credits that are left; None never runs out.
+        mistake: What went wrong in here first, which nobody wanted.
+    """
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class Desk:
         gzip: bool,
     ) -> None:
         self.balance = credits
+        self.mistake: Exception | None = None
         self._world = world
         self._weather = weather
         self._ledger = ledger
@@ -85,6 +91,10 @@ class Desk:
             response, delivered = await self._answer(request, visit)
         except ConnectionError:  # pragma: no cover - the client left while we were writing
             response = delivery.close(request)
+        except Exception as error:
+            # A client would take what comes of it for an answer of the API's.
+            self.mistake = self.mistake or error
+            raise
         finally:
             visit.close(loop.time(), delivered=delivered)
         return response
@@ -156,6 +166,7 @@ class Desk:
                 402, "insufficient_credits", "No credits left.", visit.request_id, _CHECKOUT
             )
             return await self._send(request, visit, poor)
+        self._weather.count(strike)
         visit.charge(price, strike.name)
         if self.balance is not None:
             self.balance -= price

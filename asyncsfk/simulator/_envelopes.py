@@ -14,7 +14,9 @@ _ENDLESS: Final = 1_000_000
 
 
 def price_of(action: actions.Action | None, route: Route) -> int:
-    """Tell what a request costs when a fault strikes it."""
+    """Tell what a request costs when a fault strikes it; nothing on a free route."""
+    if not PRICES[route]:
+        return 0
     match action:
         case actions.Price(credits=price) | actions.Status(charge=price):
             return price
@@ -54,7 +56,9 @@ def document(
         action, actions.CursorLoop | actions.NoCursor | actions.EmptyPage | actions.StaleCursor
     ):
         mislead(world, action, call, place, data)
-    price = action.credits if isinstance(action, actions.Price) else PRICES[call.route]
+    price = (
+        price_of(action, call.route) if isinstance(action, actions.Price) else PRICES[call.route]
+    )
     meta: Json = {"requestId": request_id, "creditsCharged": price, "version": "v1"}
     if price:
         # Caching is a trait of the page, not of the moment, so that answers stay the same.

@@ -1,14 +1,15 @@
 """Faults: what goes wrong, and when."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 from time import time
-from typing import Final, TypedDict, Unpack
+from typing import Final, TypedDict, Unpack, get_args
 
 from asyncsfk.simulator import _actions as actions
+from asyncsfk.simulator._calls import Route
 from asyncsfk.simulator._creators import bare
-from asyncsfk.simulator._latency import Latency
+from asyncsfk.simulator._latency import Latency, check_latency
 
 _CODES: Final = {
     400: "bad_request",
@@ -75,17 +76,19 @@ class Fault:
             raise ValueError("a fault cannot strike less than 0 times")
         requests, handles = when.get("requests"), when.get("handles")
         routes, pages = when.get("routes"), when.get("pages")
-        if isinstance(handles, str) or isinstance(routes, str):
-            # It would be taken for its letters, and never strike.
-            raise TypeError("handles and routes are lists of them, not one string")
+        for lists in (handles, routes, requests, pages):
+            if isinstance(lists, str):
+                # It would be taken for its letters, and never strike.
+                raise TypeError("conditions are lists of what they hold for, not one string")
         return cls(
             name,
             action,
             probability,
-            requests=None if requests is None else frozenset(requests),
+            requests=None if requests is None else frozenset(check_whole("a request", requests, 1)),
             handles=None if handles is None else frozenset(map(bare, handles)),
-            routes=None if routes is None else frozenset(map(str, routes)),
-            pages=None if pages is None else frozenset(pages),
+            # An unknown one would never strike.
+            routes=None if routes is None else frozenset(str(Route(route)) for route in routes),
+            pages=None if pages is None else frozenset(check_whole("a page", pages, 0)),
             times=times,
         )
 
@@ -106,6 +109,12 @@ class Fault:
         `body` is the API's error envelope, a proxy's HTML page, a proxy's problem+json, or nothing.
         `retry_after` is sent as it is; `Fault.date_ahead` makes one that is a date.
         """
+        check_whole("a status", [status], 200)
+        check_whole("a charge", [charge], 0)
+        if body not in get_args(actions.BodyKind):
+            raise ValueError(f"a body is one of {get_args(actions.BodyKind)}, not {body!r}")
+        if not isinstance(retry_after, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"retry_after is sent as it is: a string, not {retry_after!r}")
         known = _CODES.get(status, "internal_error")
         action = actions.Status(status, body, code or known, retry_after, charge, checkout_url)
         return cls._make("status", action, when)
@@ -194,6 +203,8 @@ class Fault:
     @classmethod
     def wrong_type(cls, where: actions.WrongPlace = "product", **when: Unpack[When]) -> "Fault":
         """Give a field of a product, of `page`, `data` itself or a field of `meta` another type."""
+        if where not in get_args(actions.WrongPlace):
+            raise ValueError(f"a place is one of {get_args(actions.WrongPlace)}, not {where!r}")
         return cls._make("wrong_type", actions.WrongType(where), when)
 
     @classmethod
@@ -218,12 +229,14 @@ class Fault:
 
     @classmethod
     def price(cls, credits: int, **when: Unpack[When]) -> "Fault":
-        """Charge another price than the route's, as `meta` says."""
+        """Charge another price than the route's, as `meta` says; free routes stay free."""
+        check_whole("a price", [credits], 0)
         return cls._make("price", actions.Price(credits), when)
 
     @classmethod
     def delay(cls, latency: Latency, **when: Unpack[When]) -> "Fault":
         """Take longer; adds to the simulator's latency, to other delays and to other faults."""
+        check_latency(latency)
         return cls._make("delay", actions.Delay(latency), when)
 
     @classmethod
@@ -323,6 +336,15 @@ FATAL: Final = frozenset(
         "missing_meta", "nan", "not_json", "oversized", "redirect", "wrong_type",
     }
 )  # fmt: skip
+
+
+def check_whole(name: str, numbers: Iterable[int], least: int) -> Iterable[int]:
+    """Return numbers, refusing what is no whole number of at least so many."""
+    numbers = list(numbers)
+    for number in numbers:
+        if type(number) is not int or number < least:
+            raise ValueError(f"{name} is a whole number from {least} up, not {number!r}")
+    return numbers
 
 
 def retry_after_header(value: str) -> str:

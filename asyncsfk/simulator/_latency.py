@@ -47,3 +47,9 @@ class Latency:
             case "lognormal":
                 normal = math.sqrt(-2 * math.log(1 - first)) * math.cos(math.tau * second)
                 return min(self.high, self.low * math.exp(min(self.sigma * normal, 700.0)))
+
+
+def check_latency(latency: object) -> None:
+    """Refuse what is no latency, such as a number of seconds."""
+    if not isinstance(latency, Latency | None):
+        raise TypeError(f"a latency is made by Latency.fixed() and the like, not {latency!r}")

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import NamedTuple
 
+from asyncsfk.simulator._calls import Route
 from asyncsfk.simulator._creators import bare
 
 
 class Page(NamedTuple):
-    """What makes two requests ask for the same page; the handle in lower case."""
+    """What makes two requests ask for the same page; handle and region in one case."""
 
     route: str | None
     handle: str | None
@@ -60,7 +61,8 @@ class Entry:
     def page(self) -> Page:
         """What was asked for, to be compared with other requests."""
         handle = None if self.handle is None else self.handle.lower()
-        return Page(self.route, handle, self.region, self.cursor)
+        region = None if self.region is None else self.region.upper()
+        return Page(self.route, handle, region, self.cursor)
 
 
 class Ledger:
@@ -117,6 +119,7 @@ class Ledger:
     ) -> int:
         """Count requests: of one handle, of one cursor (None: of first pages), of one route."""
         handle = None if handle is None else bare(handle)
+        route = None if route is None else str(Route(route))
         return sum(
             count
             for page, count in self._hits.items()

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,7 +13,7 @@ from anyio import CancelScope
 
 from asyncsfk.simulator._creators import AccountStatus, bare
 from asyncsfk.simulator._desk import Desk
-from asyncsfk.simulator._faults import Fault
+from asyncsfk.simulator._faults import Fault, check_whole
 from asyncsfk.simulator._latency import Latency
 from asyncsfk.simulator._ledger import Ledger
 from asyncsfk.simulator._products import Json
@@ -22,6 +24,7 @@ from asyncsfk.simulator._world import World
 _BACKLOG: Final = 4096
 _LONGEST_LINE: Final = 2**16
 _CLOSING_TURNS: Final = 1000
+_ACCEPTING_TURNS: Final = 4
 
 
 class Simulator:
@@ -82,6 +85,9 @@ class Simulator:
             raise ValueError("a page holds at least one product")
         if not api_key:
             raise ValueError("the simulator needs a key to let in")
+        _check_credits(credits)
+        if not host:
+            raise ValueError("the simulator needs an address to listen on")
         self._api_key = api_key
         self._host = host
         self._port = port
@@ -108,7 +114,7 @@ class Simulator:
     async def __aenter__(self) -> Self:
         if self._server is not None:
             raise RuntimeError("a simulator runs once: make another one")
-        self._server = web.Server(
+        server = web.Server(
             self._desk.serve,
             handler_cancellation=True,
             access_log=None,
@@ -116,16 +122,18 @@ class Simulator:
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
         )
-        runner = web.ServerRunner(self._server)
-        await runner.setup()
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        self._socket = socket.create_server((self._host, self._port), family=family)
+        runner = web.ServerRunner(server)
         try:
-            site = web.TCPSite(runner, self._host, self._port, backlog=_BACKLOG)
-            await site.start()
+            await runner.setup()
+            await web.SockSite(runner, self._socket, backlog=_BACKLOG).start()
         except BaseException:
             await runner.cleanup()
+            self._socket.close()
             raise
-        self._port = site.port
-        self._runner = runner
+        self._port = self._socket.getsockname()[1]
+        self._server, self._runner = server, runner
         return self
 
     async def __aexit__(
@@ -137,19 +145,26 @@ class Simulator:
         runner, self._runner = self._runner, None
         if runner is None or self._server is None:
             return
-        for site in runner.sites:
-            await site.stop()
         with CancelScope(shield=True):
+            # First what asyncio is just accepting: it would drop it, without closing it.
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                asyncio.get_running_loop().remove_reader(self._socket)
+            for _ in range(_ACCEPTING_TURNS):
+                await asyncio.sleep(0)
+            for site in runner.sites:
+                await site.stop()
             # Connections that were being accepted show up within a few turns of the loop.
             for turn in range(_CLOSING_TURNS):
                 connections = self._server.connections
                 for connection in connections:
                     if connection.transport is not None:
                         connection.transport.abort()
-                if turn > 3 and not connections:  # noqa: PLR2004 - see above
+                if turn >= _ACCEPTING_TURNS and not connections:
                     break
                 await asyncio.sleep(0)
             await runner.cleanup()
+        if self._desk.mistake is not None and exc is None:
+            raise RuntimeError("the simulator itself went wrong") from self._desk.mistake
 
     @property
     def url(self) -> str:
@@ -176,6 +191,7 @@ class Simulator:
 
     @balance.setter
     def balance(self, credits: int | None) -> None:
+        _check_credits(credits)
         self._desk.balance = credits
 
     @property
@@ -212,17 +228,23 @@ class Simulator:
         return self._world.tiktok_profile(bare(handle))
 
     def instagram_profile(self, handle: str) -> Json:
-        """Give the `data` of the Instagram profile route for a bare name."""
-        return self._world.instagram_profile(handle)
+        """Give the `data` of the Instagram profile route."""
+        return self._world.instagram_profile(bare(handle))
 
     def reviews(self, product_id: str, region: str | None = None) -> list[Json]:
         """Give all reviews of a product."""
         total: int | None = self.review_summary(product_id)["totalReviews"]
+        region = None if region is None else region.upper()
         return self._world.reviews(product_of(product_id, None), region, 0, total or 0)
 
     def review_summary(self, product_id: str) -> Json:
         """Give the summary beside a product's reviews."""
         return self._world.review_summary(product_id)
+
+
+def _check_credits(credits: int | None) -> None:
+    if credits is not None:
+        check_whole("a balance", [credits], 0)
 
 
 def _logger() -> logging.Logger:

@@ -9,7 +9,7 @@ from asyncsfk.simulator._calls import Call, Route
 from asyncsfk.simulator._cursors import Place
 from asyncsfk.simulator._dice import mix, number, unit
 from asyncsfk.simulator._faults import Fault
-from asyncsfk.simulator._latency import Latency
+from asyncsfk.simulator._latency import Latency, check_latency
 from asyncsfk.simulator._ledger import Entry
 from asyncsfk.simulator._world import World
 
@@ -24,6 +24,7 @@ class Strike:
     name: str | None
     action: actions.Action | None
     delay: float
+    faults: tuple[int, ...] = ()
 
 
 _CALM: Final = Strike(None, None, 0.0)
@@ -33,6 +34,7 @@ class Weather:
     """Decides about requests one by one, remembering only how often each fault struck."""
 
     def __init__(self, world: World, faults: Iterable[Fault], latency: Latency | None) -> None:
+        check_latency(latency)
         self._world = world
         self._latency = latency
         self.faults: tuple[Fault, ...] = ()
@@ -41,12 +43,12 @@ class Weather:
 
     def replace(self, faults: Iterable[Fault]) -> None:
         """Begin anew with other faults."""
-        self.faults = tuple(faults)
+        self.faults = tuple(map(_checked, faults))
         self._struck = [0] * len(self.faults)
 
     def add(self, fault: Fault) -> None:
         """Add a fault after those there are."""
-        self.faults += (fault,)
+        self.faults += (_checked(fault),)
         self._struck.append(0)
 
     def decide(self, entry: Entry, call: Call, place: Place, before: int) -> Strike:
@@ -57,6 +59,7 @@ class Weather:
         delay = self._latency.sample(*_two_units(dice)) if self._latency else 0.0
         delayed: str | None = None
         chosen: Fault | None = None
+        striking: list[int] = []
         for index, fault in enumerate(self.faults):
             fate = mix(dice ^ (index + 1) * _STEP)
             if unit(fate) >= fault.probability or not self._matches(index, entry, place):
@@ -68,10 +71,15 @@ class Weather:
                 chosen = fault
             else:
                 continue
-            self._struck[index] += 1
+            striking.append(index)
         if chosen is None:
-            return Strike(delayed, None, delay)
-        return Strike(chosen.name, chosen.action, delay)
+            return Strike(delayed, None, delay, tuple(striking))
+        return Strike(chosen.name, chosen.action, delay, tuple(striking))
+
+    def count(self, strike: Strike) -> None:
+        """Take note that the faults of a strike have struck."""
+        for index in strike.faults:
+            self._struck[index] += 1
 
     def _matches(self, index: int, entry: Entry, place: Place) -> bool:
         fault = self.faults[index]
@@ -93,6 +101,13 @@ class Weather:
                 return call.route in _PAGED and not self._world.has_more(call, place)
             case _:
                 return True
+
+
+def _checked(fault: object) -> Fault:
+    if not isinstance(fault, Fault):
+        kind = type(fault).__name__
+        raise TypeError(f"faults are made by Fault.status() and the like: this is a {kind}")
+    return fault
 
 
 def _two_units(dice: int) -> tuple[float, float]:

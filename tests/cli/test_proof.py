@@ -55,3 +55,13 @@ def test_books_that_differ(simulator, capsys, usage, creators, told):
     code, lines = verdict(Proof(simulator), usage, creators, capsys)
     assert code == ExitCode.INCOMPLETE
     assert lines == [told, "The proof fails."]
+
+
+def test_of_nothing_everything_is_true(simulator, capsys):
+    """Where hardly anything came the proof fails, however well the rest agrees."""
+    proof = Proof(simulator)
+    for number in range(40):
+        proof.check(Outcome(handle=f"a{number}", status="failed"))
+    code, told = verdict(proof, Usage(), 40, capsys)
+    assert code == ExitCode.INCOMPLETE
+    assert told == ["only 0 of 40 creators are complete", "The proof fails."]

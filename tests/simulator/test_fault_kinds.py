@@ -280,16 +280,26 @@ async def test_wrong_type(simulate, where, path, find):
     assert entry.status == 200
 
 
+def without_unknown(data):
+    """Give JSON data without the fields that nobody heard of."""
+    if isinstance(data, list):
+        return [without_unknown(item) for item in data]
+    if isinstance(data, dict):
+        return {name: without_unknown(item) for name, item in data.items() if name != "xSince2027"}
+    return data
+
+
 async def test_unknown_fields(simulate):
     """New fields appear at every level, and what was known is as it was."""
     async with simulate(faults=[Fault.unknown_fields()]) as ask:
         reply = await ask.page("a.45products")
         products = reply.data["products"]
+        parts = [product[name] for product in products for name in ("price", "image", "seller")]
         for place in (reply.json, reply.data, reply.data["page"], reply.json["meta"], *products):
             assert "xSince2027" in place
-        for product in products:
-            del product["xSince2027"]
-        assert products == ask.sim.showcase("a.45products")[:20]
+        assert all("xSince2027" in part for part in parts if part is not None)
+        assert any(part is not None for part in parts)
+        assert without_unknown(products) == ask.sim.showcase("a.45products")[:20]
         assert "xSince2027" in (await ask.get("/health")).json
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from asyncsfk.simulator import CURABLE, FATAL, Fault, Latency, Route
+from asyncsfk.simulator import CURABLE, FATAL, Fault, Latency, Route, Simulator
 
 
 async def test_delays_add_up(simulate):
@@ -159,6 +159,72 @@ def test_a_condition_that_would_never_or_always_hold_is_refused(conditions):
     """What is misspelt, or one string in place of a list, is refused when the fault is made."""
     with pytest.raises(TypeError, match=r"condition|list"):
         Fault.reset(**conditions)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Fault.status(503, retry_after=1),
+        lambda: Fault.status(503, body="HTML"),
+        lambda: Fault.status(503, charge=-1),
+        lambda: Fault.status("503"),
+        lambda: Fault.price(-1),
+        lambda: Fault.price(1.5),
+        lambda: Fault.delay(0.1),
+        lambda: Fault.wrong_type("price"),
+        lambda: Fault.reset(routes=["showcase"]),
+        lambda: Fault.reset(handles=["https://www.tiktok.com/@mrbeast"]),
+        lambda: Fault.reset(pages="0"),
+        lambda: Fault.reset(pages=["0"]),
+        lambda: Fault.reset(pages=[-1]),
+        lambda: Fault.reset(requests=[0]),
+        lambda: Simulator(latency=0.1),
+        lambda: Simulator(faults=[Fault.storm(0.1)]),
+        lambda: Simulator().add_fault("status"),
+        lambda: Simulator(credits="5"),
+        lambda: Simulator(host=""),
+        lambda: Simulator().ledger.hits(route="tiktok_profile"),
+        lambda: Simulator().ledger.hits("https://www.tiktok.com/@mrbeast"),
+        lambda: Simulator().product_count("https://www.tiktok.com/@mrbeast"),
+        lambda: setattr(Simulator(), "balance", -1),
+    ],
+)
+def test_a_slip_is_refused(make):
+    """A test with it would pass, and prove nothing."""
+    with pytest.raises((TypeError, ValueError)):
+        make()
+
+
+async def test_what_goes_wrong_in_the_simulator_fails_the_test(simulate):
+    """A client would take the answer for one of the API's, and try again."""
+    with pytest.raises(RuntimeError, match="simulator itself"):
+        async with simulate(faults=[Fault.redirect(5, times=1)]) as ask:
+            assert (await ask.page("zachking")).status == 500
+    # What the test itself raised is what counts.
+    with pytest.raises(KeyError):
+        async with simulate(faults=[Fault.redirect(5, times=1)]) as ask:
+            await ask.page("zachking")
+            raise KeyError
+
+
+async def test_free_routes_stay_free(simulate):
+    """No fault makes an account, its balance or the API's health cost anything."""
+    faults = [Fault.price(3, times=3), Fault.status(502, charge=1, times=3)]
+    async with simulate(credits=0, faults=faults) as ask:
+        for _ in range(2):
+            for path in "/v1/whoami", "/v1/balance", "/health":
+                reply = await ask.get(path)
+                assert reply.json.get("meta", {"creditsCharged": 0})["creditsCharged"] == 0
+        assert (ask.sim.ledger.charged, ask.sim.balance) == (0, 0)
+
+
+async def test_a_fault_waits_for_a_request_that_is_served(simulate):
+    """One that is refused for want of credits does not use it up."""
+    async with simulate(credits=0, faults=[Fault.not_json(times=1)]) as ask:
+        assert (await ask.page("zachking")).status == 402
+        ask.sim.balance = 10
+        await ask.page("zachking")
+        assert [entry.fault for entry in ask.sim.ledger] == [None, "not_json"]
 
 
 async def test_handles_as_people_write_them(simulate):

@@ -1,6 +1,7 @@
 """Starting, stopping and what is left."""
 
 import asyncio
+import gc
 import socket
 
 import aiohttp
@@ -39,10 +40,39 @@ async def test_it_listens_where_it_is_told():
     """A given port is used; one that is taken is an error that leaves nothing behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(OSError, match=r"(?i)address already in use"):
             await Simulator(port=port).__aenter__()
     async with Simulator(port=port) as sim:
         assert sim.url == f"http://127.0.0.1:{port}"
+
+
+async def test_it_can_be_started_where_there_is_room_again():
+    """One that could not listen has not run."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        sim = Simulator(port=taken.getsockname()[1])
+        with pytest.raises(OSError, match=r"(?i)address already in use"):
+            await sim.__aenter__()
+    async with sim:
+        assert sim.url
+
+
+async def test_stopping_while_it_accepts(caplog, recwarn):
+    """What is just being accepted is closed as well, without a word."""
+    for turns in range(6):
+        async with Simulator() as sim:
+            port = int(sim.url.rpartition(":")[2])
+            opening = [
+                asyncio.create_task(asyncio.open_connection("127.0.0.1", port)) for _ in range(20)
+            ]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        opened = await asyncio.gather(*opening, return_exceptions=True)
+        for connection in opened:
+            if not isinstance(connection, OSError):
+                connection[1].close()
+        gc.collect()
+    assert caplog.records == []
+    assert [*recwarn] == []
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6")
