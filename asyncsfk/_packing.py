@@ -99,6 +99,5 @@ def unpack_some(body: bytes, most: int, *, members: int = sys.maxsize) -> bytes:
 
 def pack(body: bytes) -> bytes:
     """Return a plain body packed, quickly rather than tightly."""
-    packer = _quick.compressobj(_quick.Z_BEST_SPEED, zlib.DEFLATED, _WINDOW)
-    packed: bytes = packer.compress(body) + packer.flush()
+    packed: bytes = _quick.compress(body, _quick.Z_BEST_SPEED, _WINDOW)
     return packed
