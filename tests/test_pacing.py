@@ -443,3 +443,48 @@ async def test_a_narrowed_width_holds_for_who_waits_for_the_end_of_a_pause():
         # Halved to 8, and to some 10 by 15 successes; then halved again.
         after = [entry for entry in sim.ledger if first < entry.started < second + 25]
         assert len(after) == 1 + 5
+
+
+async def test_a_wide_run_that_was_refused_comes_back_to_its_own_width():
+    """Not to that of its client alone, which is the narrower."""
+    refusal = Fault.status(503, retry_after="1", requests={10})
+    async with (
+        Simulator(latency=Latency.fixed(0.2), faults=[refusal]) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=2) as client,
+        client.showcases(sim.handles(600), max_pages=1, concurrency=32) as run,
+    ):
+        async for _ in run:
+            pass
+        assert run.progress.width == 32
+
+
+async def test_a_narrowed_wide_run_leaves_its_client_as_narrow_as_it_was():
+    """Though half of the run's width is more than that."""
+    refusal = Fault.status(503, retry_after="1", requests={30}, times=1)
+    async with (
+        Simulator(latency=Latency.fixed(1), faults=[refusal]) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=2) as client,
+    ):
+        async with client.showcases(sim.handles(35), max_pages=1, concurrency=32) as run:
+            async for _ in run:
+                pass
+            assert 2 < run.progress.width < 32
+        before = sim.ledger.requests
+        await asyncio.gather(*(client.tiktok_profile(handle) for handle in sim.handles(10)))
+        ends = [entry.finished for entry in sim.ledger.entries[before:]]
+        assert max(Counter(round(end, 2) for end in ends).values()) == 2
+
+
+async def test_a_wide_run_lets_in_who_waits_already():
+    """The width that a run brings is for all who wait for a place just then."""
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=1) as client,
+    ):
+        calls = [asyncio.create_task(client.tiktok_profile(f"c{number}")) for number in range(5)]
+        await asyncio.sleep(0.5)
+        assert sim.ledger.in_flight == 1
+        async with client.showcases([], concurrency=5):
+            await asyncio.sleep(0.1)
+            assert sim.ledger.in_flight == 5
+            await asyncio.gather(*calls)
