@@ -139,11 +139,10 @@ class _Forecast:
         self._rate = rate
         self._since = 0.0 if options.max_age is None else time.time() - options.max_age
         self._complete = 0
-        self._to_start = 0
         self._to_verify = 0
         self._undecodable = 0
-        # How many were begun, by how many pages of them are there.
-        self._begun: Counter[int] = Counter()
+        # How many are to be bought, by how many pages of them are there.
+        self._to_buy: Counter[int] = Counter()
 
     def add(self, handles: Sequence[str]) -> None:
         """Sort (normalised, distinct) handles by what the archive holds of them.
@@ -152,7 +151,7 @@ class _Forecast:
             ArchiveError: The archive cannot be read.
         """
         if self._path is None or self._options.refresh or not is_there(self._path):
-            self._to_start += len(handles)
+            self._to_buy[0] += len(handles)
             return
         region = self._options.region
         with reading(self._path) as connection:
@@ -166,7 +165,7 @@ class _Forecast:
             ]
             for found in FindShowcase.read(connection, asked):
                 if found is None or found.received is None or found.received < self._since:
-                    self._to_start += 1
+                    self._to_buy[0] += 1
                 else:
                     self._sort(found, connection)
 
@@ -177,15 +176,15 @@ class _Forecast:
             ArchiveError: The archive cannot be read.
         """
         past = self._read_past()
-        least = self._to_start + self._begun.total() + self._to_verify
+        least = self._to_buy.total() + self._to_verify
         likely, seconds = self._likely(past)
         return Plan(
             given=given,
             duplicates=duplicates,
             invalid=invalid,
             complete=self._complete,
-            to_continue=self._begun.total(),
-            to_start=self._to_start,
+            to_continue=self._to_buy.total() - self._to_buy[0],
+            to_start=self._to_buy[0],
             undecodable=self._undecodable,
             least=least,
             likely=likely if least else 0,
@@ -200,9 +199,8 @@ class _Forecast:
         options = self._options
         if past is None or past.empty is None or not self._is_known(past.lengths):
             return None, None
-        pages = self._to_start * past.lengths.rest(0)
-        pages += sum(count * past.lengths.rest(had) for had, count in self._begun.items())
-        empty = self._to_start * past.empty if options.verify_empty else 0.0
+        pages = sum(count * past.lengths.rest(had) for had, count in self._to_buy.items())
+        empty = self._to_buy[0] * past.empty if options.verify_empty else 0.0
         look_ups = empty + self._to_verify
         likely = round(_cost(pages, look_ups, past.latest))
         if past.seconds is None:
@@ -214,20 +212,18 @@ class _Forecast:
 
     def _most(self, past: Past | None) -> int | None:
         """Return the most that it costs, if that can be told."""
-        if self._options.max_pages is None:
+        max_pages = self._options.max_pages
+        if max_pages is None:
             return None
-        pages = self._to_start * self._options.max_pages
-        pages += sum(count * (self._options.max_pages - had) for had, count in self._begun.items())
+        pages = sum(count * (max_pages - had) for had, count in self._to_buy.items())
         # All of its pages can be empty, and then its profile is looked up.
-        look_ups = (self._to_start + self._begun.total()) * self._options.verify_empty
-        look_ups += self._to_verify
+        look_ups = self._to_buy.total() * self._options.verify_empty + self._to_verify
         return _cost(pages, look_ups, {} if past is None else past.highest)
 
     def _is_known(self, lengths: Lengths) -> bool:
         """Tell whether enough is known of how long the showcases are."""
-        unknown = self._to_start * lengths.unknown(0)
-        unknown += sum(count * lengths.unknown(had) for had, count in self._begun.items())
-        return unknown <= _UNKNOWN * (self._to_start + self._begun.total())
+        unknown = sum(count * lengths.unknown(had) for had, count in self._to_buy.items())
+        return unknown <= _UNKNOWN * self._to_buy.total()
 
     def _sort(self, begun: Begun, connection: sqlite3.Connection) -> None:
         showcase = begun.showcase
@@ -239,7 +235,7 @@ class _Forecast:
             return
         # One that broke off is complete where no more of it is wanted than is there.
         if not is_enough and not told.is_over:
-            self._begun[max(1, told.pages)] += 1
+            self._to_buy[max(1, told.pages)] += 1
             return
         self._complete += 1
         # Of an empty one the profile was perhaps never looked up.

@@ -29,7 +29,6 @@ _NO_ARCHIVE: Final = (
     "There is no archive to go on from: -o FILE keeps one beside the output, --archive FILE "
     "anywhere."
 )
-_MENDED: Final = "Once that is mended: "
 
 
 class Repeatable(click.Command):
@@ -133,15 +132,13 @@ def _how_to_go_on(
     from asyncsfk import ArchiveError
     from asyncsfk.errors import is_account_wide
 
-    line = _other_line(options, since) or "The same line"
-    stopped = run.stopped
-    is_broken = isinstance(stopped, ArchiveError)
-    is_to_mend = is_broken or (stopped is not None and is_account_wide(stopped))
-    first = _MENDED if is_to_mend else ""
-    if first and line == "The same line":
-        line = "the same line"
-    kept = "" if is_broken else f": {_kept(archive)}"
-    return f"{first}{line} goes on from here{kept}."
+    line, stopped = _other_line(options, since), run.stopped
+    mended = f"Once that is mended, {line or 'the same line'} goes on from here"
+    if isinstance(stopped, ArchiveError):
+        return f"{mended}."
+    if stopped is not None and is_account_wide(stopped):
+        return f"{mended}: {_kept(archive)}."
+    return f"{line or 'The same line'} goes on from here: {_kept(archive)}."
 
 
 def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | None) -> ExitCode:

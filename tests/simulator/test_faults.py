@@ -210,12 +210,13 @@ async def test_what_goes_wrong_in_the_simulator_fails_the_test(simulate):
 async def test_free_routes_stay_free(simulate):
     """No fault makes an account, its balance or the API's health cost anything."""
     faults = [Fault.price(3, times=3), Fault.status(502, charge=1, times=3)]
-    async with simulate(credits=0, faults=faults) as ask:
-        for _ in range(2):
+    async with simulate(credits=9, faults=faults) as ask:
+        for status in 200, 502:
             for path in "/v1/whoami", "/v1/balance", "/health":
                 reply = await ask.get(path)
+                assert reply.status == status
                 assert reply.json.get("meta", {"creditsCharged": 0})["creditsCharged"] == 0
-        assert (ask.sim.ledger.charged, ask.sim.balance) == (0, 0)
+        assert (ask.sim.ledger.charged, ask.sim.balance) == (0, 9)
 
 
 async def test_a_fault_waits_for_a_request_that_is_served(simulate):
