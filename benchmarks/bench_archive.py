@@ -1,4 +1,8 @@
-"""What an archive costs a run: CPU a page and pages a second, with and without."""
+"""What an archive costs a run: CPU a page and pages a second, with and without.
+
+Beside it the yardstick with the plainest archive, which tells what part of that SQLite takes at the
+least.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bench_overhead import YARDSTICK, Contender, both
+from bench_overhead import KEY, YARDSTICK, Contender, both
 from harness import Slice, allow_many_sockets, alternate, options_of, ratio, tell_machine, write
 from server import GZIPPED, PAGES, PRODUCTS_A_PAGE, creators_with, serving
+from yardstick_archive import KeepingYardstick
 
 from asyncsfk import Archive
 
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 
 WIDTHS: Final = (50, 500)
 WITHOUT: Final = "without"
+BY_HAND: Final = "yardstick with an archive"
 DURABILITIES: Final[tuple[Durability, ...]] = ("full", "normal")
 
 
@@ -46,9 +52,13 @@ async def compare(
 ) -> dict[str, list[Slice]]:
     """Measure runs with and without an archive, beside the yardstick, at one width."""
     handles, pages = creators_with(requests)
-    async with both(url, width=width) as (contender, yardstick):
+    async with (
+        both(url, width=width) as (contender, yardstick),
+        KeepingYardstick(url, key=KEY, width=width, path=folder / "by-hand.db") as by_hand,
+    ):
         jobs: dict[str, Job] = {
             YARDSTICK: yardstick.fetch,
+            BY_HAND: by_hand.fetch,
             WITHOUT: contender.fetch,
         }
         for durability in DURABILITIES:
@@ -66,6 +76,7 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> list[dict[s
     rows = []
     for durability in DURABILITIES:
         ours, without, theirs = slices[durability], slices[WITHOUT], slices[YARDSTICK]
+        by_hand = ratio(slices[BY_HAND], theirs, lambda one: one.cpu_a_request)
         cpu = ratio(ours, without, lambda one: one.cpu_a_request)
         rate = ratio(ours, without, lambda one: one.rate)
         beside = ratio(ours, theirs, lambda one: one.cpu_a_request)
@@ -85,6 +96,7 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> list[dict[s
             f"{middle:.0f}",
             f"{threads:.0f}",
             beside,
+            by_hand,
             f"{best:.0f}",
         ]
         print("|", " | ".join(map(str, cells)), "|", flush=True)
@@ -99,6 +111,7 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> list[dict[s
                 "added_us": middle,
                 "threads_us": threads,
                 "cpu_beside_yardstick": beside._asdict(),
+                "cpu_by_hand_beside_yardstick": by_hand._asdict(),
                 "best_rate": best,
             }
         )
@@ -120,8 +133,9 @@ def main() -> None:
     print(
         "\nWith an archive / without: median (quartiles) of the ratios of paired slices.\n\n"
         "| page | width | durability | pairs | CPU a page | pages/s | us of CPU a page added "
-        "| in the archive's threads | CPU beside the yardstick | best pages/s |\n"
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| in the archive's threads | CPU beside the yardstick | the yardstick with an archive "
+        "| best pages/s |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
     rows: list[dict[str, Any]] = []

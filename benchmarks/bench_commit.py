@@ -1,7 +1,8 @@
 """What keeping a page costs alone: the archive's file, written with nothing beside it.
 
 It is the least that an archive can cost, and what grows with the file. In a run the thread shares
-caches, memory and the interpreter's lock with the event loop: see `bench_archive.py`.
+caches, memory and the interpreter's lock with the event loop: see `bench_archive.py`. Beside it
+SQLite alone, which is given bodies for a table that has nothing else.
 """
 
 from __future__ import annotations
@@ -124,14 +125,31 @@ def measure(
     return statistics.mean(cpu[WARM:]), statistics.mean(wall[WARM:])
 
 
+def bare(path: Path, body: bytes, *, batch: int, commits: int) -> float:
+    """Return the seconds of CPU that a body takes in a table that has nothing else."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(
+            "PRAGMA page_size = 8192; PRAGMA cache_size = -8192; PRAGMA journal_mode = WAL;"
+            "PRAGMA synchronous = FULL; CREATE TABLE body (id INTEGER PRIMARY KEY, body BLOB);"
+        )
+        used = 0.0
+        for number in range(WARM + commits):
+            if number == WARM:
+                used = time.thread_time()
+            connection.execute("BEGIN")
+            connection.executemany("INSERT INTO body (body) VALUES (?)", [(body,)] * batch)
+            connection.execute("COMMIT")
+        return (time.thread_time() - used) / commits / batch
+
+
 def main() -> None:
     """Print the table."""
     options = options_of(__doc__, quick="5 s").parse_args()
     about = tell_machine()
     fills, commits = ((0, 20_000), 10) if options.quick else ((0, 500_000), 80)
     print("\nMicroseconds a page; full durability.\n")
-    print("| page | pages on file before | pages a commit | us of CPU | us |")
-    print("|---|---|---|---|---|", flush=True)
+    print("| page | pages on file before | pages a commit | us of CPU | us | SQLite alone |")
+    print("|---|---|---|---|---|---|", flush=True)
     rows: list[dict[str, Any]] = []
     for page, packs in itertools.product(PAGES, (True, False)):
         body = body_of(page)
@@ -143,14 +161,17 @@ def main() -> None:
                 fill(path, filled)
                 encoding = "gzip" if packs else ""
                 cpu, wall = measure(path, body, encoding, batch=batch, commits=commits)
+                alone = bare(path.with_suffix(".db"), body, batch=batch, commits=commits)
             row = {
                 "page": f"{page}, gzip" if packs else page,
                 "filled": filled,
                 "batch": batch,
                 "cpu_us": 1e6 * cpu,
                 "us": 1e6 * wall,
+                "sqlite_cpu_us": 1e6 * alone,
             }
-            cells = [row["page"], filled, batch, f"{row['cpu_us']:.0f}", f"{row['us']:.0f}"]
+            figures = [f"{row[name]:.0f}" for name in ("cpu_us", "us", "sqlite_cpu_us")]
+            cells = [row["page"], filled, batch, *figures]
             print("|", " | ".join(map(str, cells)), "|", flush=True)
             rows.append(row)
     write(options.json, "commit", about, rows)

@@ -48,7 +48,9 @@ class _Seller(_Struct):
     id: str
 
 
-class _Product(_Struct):
+class Product(_Struct):
+    """A product, as the API sends it."""
+
     id: str
     title: str | None
     url: str | None
@@ -66,7 +68,7 @@ class _Page(_Struct):
 
 
 class _Data(_Struct):
-    products: list[_Product]
+    products: list[Product]
     page: _Page
 
 
@@ -108,7 +110,7 @@ class Yardstick:
         requests = received = 0
         for handle in handles:
             url = f"{self._url}/v1/tiktok/profiles/{handle}/showcase-products"
-            products: list[_Product] = []
+            products: list[Product] = []
             params: dict[str, str] = {}
             while True:
                 async with self._session.get(url, params=params) as response:
