@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asyncsfk._call import Caller
-    from asyncsfk._keep import Keep
     from asyncsfk._messages import Received, Request
-    from asyncsfk._payer import Payer
+    from asyncsfk._terms import Payer, Terms
     from asyncsfk.config import ApiKey
     from asyncsfk.events import Emitter
     from asyncsfk.models import Product, Review
@@ -36,13 +35,6 @@ _PRODUCTS = attrgetter("products")
 _REVIEWS = attrgetter("reviews")
 _NEXT_CURSOR = attrgetter("next_cursor")
 _HAS_MORE = attrgetter("has_more")
-
-
-class Terms(NamedTuple):
-    """On what terms a call is made: who answers for its cost, and where its answer is kept."""
-
-    payer: Payer
-    keep: Keep | None = None
 
 
 class Api:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from asyncsfk._gate import Gate
     from asyncsfk._keep import Keep
     from asyncsfk._messages import Meta, Received, Request, Response
-    from asyncsfk._payer import Payer
     from asyncsfk._store._writes import Exposed, LedgerLine
+    from asyncsfk._terms import Payer
     from asyncsfk._transport import Transport
     from asyncsfk.budget import Reservations
     from asyncsfk.config import Config
@@ -167,7 +167,7 @@ class Attempts:
                 await self._wait_for_turn()
             self._outage.end()
             result = _wire.read(
-                request,
+                request.decoder,
                 response,
                 price=this.reserved.credits,
                 max_body_bytes=self._config.max_body_bytes,
@@ -246,6 +246,7 @@ class Attempts:
                     bytes=usage.bytes,
                     charged=usage.charged,
                     maybe=usage.maybe,
+                    request_id=None if answer is None else answer.request_id,
                 )
             )
         if this.keep is None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from asyncsfk._flight import Flight
     from asyncsfk._keep import Keep
     from asyncsfk._messages import Request
-    from asyncsfk._payer import Payer
+    from asyncsfk._terms import Payer
     from asyncsfk.config import ApiKey, Config
     from asyncsfk.events import Emitter
 
@@ -234,7 +234,7 @@ class Caller:
         # Decoded anew: what an older version could not read, this one may. What was accepted once
         # is not too large now.
         limit = ACCEPTED if row.decoded else self._config.max_body_bytes
-        result = _wire.read_kept(request, row.encoding, row.body, max_body_bytes=limit)
+        result = _wire.read_kept(request.decoder, row.encoding, row.body, max_body_bytes=limit)
         if isinstance(result, Received) and not row.decoded:
             keep.store.decoded_soon(row.id)
         return CallResult(result, stores=(keep.store,), row=row)
@@ -318,7 +318,7 @@ class Caller:
         if response is None or not isinstance(answer.result, ArchiveError):
             return answer.result
         return _wire.read(
-            request,
+            request.decoder,
             response,
             # Who answers for it tells what it cost.
             price=0,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from asyncsfk import _routes
-from asyncsfk._api import Terms
 from asyncsfk._store._writes import Finish
+from asyncsfk._terms import Terms
 from asyncsfk.errors import (
     RunStoppedError,
     SfkError,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
     from asyncsfk._keep import Keep
-    from asyncsfk._payer import Payer
+    from asyncsfk._terms import Payer
     from asyncsfk.errors import SfkError
 
 T = TypeVar("T")

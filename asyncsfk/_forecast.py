@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio.lowlevel
 import anyio.to_thread
-import msgspec
 
 from asyncsfk import _replay, _routes
 from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
@@ -19,7 +18,6 @@ from asyncsfk._store._schema import is_there, reading
 from asyncsfk._store._sums import Past
 from asyncsfk.errors import InvalidArgumentError, PaginationError
 from asyncsfk.plan import Plan
-from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,41 +28,12 @@ if TYPE_CHECKING:
     from asyncsfk._store._lengths import Lengths
     from asyncsfk._store._reads import Begun, Showcase
     from asyncsfk.models import Balance
+    from asyncsfk.outcomes import Outcome
 
 N = TypeVar("N", int, float)
 
 _CHUNK: Final = 500
 _UNKNOWN: Final = 0.1  # so many showcases may be longer than any was followed
-
-
-class _ToldError(msgspec.Struct):
-    """What is of use in a kept error."""
-
-    type: str
-
-
-class _Told(msgspec.Struct, rename="camel"):
-    """What is of use in a kept outcome."""
-
-    status: str
-    pages: int = 0
-    next_cursor: str | None = None
-    account_status: str | None = None
-    usage: Usage = Usage()
-    error: _ToldError | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether a run buys no more of it, however many pages are wanted."""
-        if self.pages and self.next_cursor is None:
-            # All of it is there. What went wrong then, if anything, was the look-up.
-            return True
-        return self.is_misled
-
-    @property
-    def is_misled(self) -> bool:
-        """Whether a cursor led nowhere: that comes again for nothing, out of the pages there."""
-        return self.error is not None and self.error.type == PaginationError.__name__
 
 
 async def make_plan(
@@ -233,28 +202,30 @@ class _Forecast:
         if begun.is_blocked and not is_enough:
             self._undecodable += 1
             return
+        # A cursor that led nowhere does so again, for nothing, out of the pages there.
+        is_misled = isinstance(told.error, PaginationError)
+        # Where all pages are there, what went wrong then, if anything, was the look-up.
+        is_whole = told.pages > 0 and told.next_cursor is None
         # One that broke off is complete where no more of it is wanted than is there.
-        if not is_enough and not told.is_over:
+        if not (is_enough or is_whole or is_misled):
             self._to_buy[max(1, told.pages)] += 1
             return
         self._complete += 1
         # Of an empty one the profile was perhaps never looked up.
-        is_known = told.usage.products or told.account_status is not None or told.is_misled
+        is_known = told.usage.products or told.account_status is not None or is_misled
         if self._options.verify_empty and not is_known:
             profile = find(_routes.tiktok_profile(showcase.handle), floor=0, since=self._since)
             self._to_verify += profile.read(connection) is None
 
-    def _told(self, showcase: Showcase, connection: sqlite3.Connection) -> _Told:
+    def _told(self, showcase: Showcase, connection: sqlite3.Connection) -> Outcome:
         """Return what became of a showcase, by its pages where calls may have bought more."""
-        told = None
-        if showcase.outcome is not None:
-            told = msgspec.json.decode(showcase.outcome, type=_Told)
-            if told.status == "complete" and not self._goes_on(showcase, told, connection):
-                return told
-        outcome = _replay.outcome(connection, showcase, products=False)
-        return msgspec.json.decode(outcome.to_json(), type=_Told)
+        told = _replay.told(showcase)
+        is_complete = told is not None and told.status == "complete"
+        if told is not None and is_complete and not self._goes_on(showcase, told, connection):
+            return told
+        return _replay.outcome(connection, showcase, products=False)
 
-    def _goes_on(self, showcase: Showcase, told: _Told, connection: sqlite3.Connection) -> bool:
+    def _goes_on(self, showcase: Showcase, told: Outcome, connection: sqlite3.Connection) -> bool:
         """Tell whether the page is there that an outcome says to come next."""
         if told.next_cursor is None:
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from asyncsfk.usage import Usage
 
 T = TypeVar("T")
+
+Decoder: TypeAlias = msgspec.json.Decoder[Any]
+"""What makes data of a whole body."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +35,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     route: str
     target: str
-    decoder: msgspec.json.Decoder[Any]
+    decoder: Decoder
     price: int
     needs_key: bool = True
     handle: str | None = None
@@ -93,7 +96,7 @@ class Received(msgspec.Struct, frozen=True):
     meta: Meta
     usage: Usage
     body: bytes
-    decoder: msgspec.json.Decoder[Any]
+    decoder: Decoder
     kept: bool = False
 
     def __repr__(self) -> str:

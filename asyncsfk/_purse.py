@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asyncsfk._api import Terms
-from asyncsfk._payer import Payer, distinct
+from asyncsfk._terms import Payer, Terms, distinct
 from asyncsfk.budget import Budget
 from asyncsfk.errors import ClientStateError
 

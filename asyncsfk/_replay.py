@@ -66,9 +66,12 @@ def decode(
         UndecodableError: It is not the JSON of its route.
         BodyTooLargeError: It is over ``max_body_bytes`` once unpacked.
     """
-    received = _wire.read_kept(_routes.kept(route), encoding, raw, max_body_bytes=max_body_bytes)
+    received = _wire.read_kept(
+        _routes.decoder_of(route), encoding, raw, max_body_bytes=max_body_bytes
+    )
     if isinstance(received, SfkError):
-        raise received.evolve(handle=handle, route=route, cursor=cursor)
+        where = {"page": int(cursor)} if route == _routes.REVIEWS and cursor else {"cursor": cursor}
+        raise received.evolve(handle=handle, route=route, **where)
     usage = Usage(pages=1, archived=1)
     if route == _routes.SHOWCASE:
         usage += Usage(products=len(received.data.products or ()))
@@ -94,7 +97,7 @@ def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Showca
         # What could not be decoded when it came is left to a run, or to `salvage`.
         if row is None or not row.decoded:
             return
-        received = _wire.read_kept(request, row.encoding, row.body, max_body_bytes=ACCEPTED)
+        received = _wire.read_kept(request.decoder, row.encoding, row.body, max_body_bytes=ACCEPTED)
         if isinstance(received, SfkError):
             return
         page = _reading.showcase_page(
@@ -117,15 +120,26 @@ def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Showca
         number += 1
 
 
+def told(showcase: Showcase) -> Outcome | None:
+    """Return the outcome that a run has told of a showcase, without products, if one has.
+
+    Raises:
+        ValueError: It is none; see `made_sense_of`.
+    """
+    if showcase.outcome is None:
+        return None
+    try:
+        return Outcome.from_json(showcase.outcome)
+    except UndecodableError as error:
+        raise ValueError(error.message) from error
+
+
 def outcome(
     connection: sqlite3.Connection, showcase: Showcase, *, products: bool = True
 ) -> Outcome:
     """Return what became of a creator, with its products if wanted."""
-    if showcase.outcome is not None:
-        try:
-            ended = Outcome.from_json(showcase.outcome)
-        except UndecodableError as error:
-            raise ValueError(error.message) from error
+    ended = told(showcase)
+    if ended is not None:
         return _with_pages(ended, pages(connection, showcase), products=products)
     return _under_way(connection, showcase, products=products)
 

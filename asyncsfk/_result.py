@@ -96,11 +96,11 @@ def shared(
     # The same path may be decoded into another type, even where the other's was wrong.
     if isinstance(result, Received):
         if result.decoder is not request.decoder:
-            kept, result = result.kept, _wire.reread(request, result.body, api_key)
+            kept, result = result.kept, _wire.reread(request.decoder, result.body, api_key)
             if isinstance(result, Received):
                 result = msgspec.structs.replace(result, kept=kept)
     elif isinstance(result, UndecodableError) and result.body is not None:
-        result = _wire.reread(request, result.body, api_key)
+        result = _wire.reread(request.decoder, result.body, api_key)
     if isinstance(result, SfkError):
         result = placed(result, request)
     return priced(result, usage)

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from asyncsfk._checks import check_count, check_mapping, check_text, check_token, region_code
-from asyncsfk._messages import Envelope, Request
+from asyncsfk._messages import Decoder, Envelope, Request
 from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.models import Balance, Health, InstagramLookup, TikTokLookup, Whoami
 from asyncsfk.models.base import data_type
@@ -37,7 +37,7 @@ _PATH: Final = re.compile(r"/v1(/([A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})
 _ESCAPES: Final = str.maketrans({chr(code): quote(chr(code), safe="") for code in range(128)})
 
 
-def _envelope(data: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - any type form
+def _envelope(data: Any) -> Decoder:  # noqa: ANN401 - any type form
     return msgspec.json.Decoder(Envelope[data])
 
 
@@ -198,10 +198,9 @@ def _showcase_at(path: str, params: Mapping[str, Param]) -> Request | None:
     return page if page.target == plain + _query(dict(params) | {"region": region}) else None
 
 
-def kept(route: str) -> Request:
-    """Return what decodes the kept answers of a route; it cannot be sent."""
-    decoder = _DECODERS.get(route) or _envelope(Any)
-    return Request(route=route, target="", decoder=decoder, price=0)
+def decoder_of(route: str) -> Decoder:
+    """Return what decodes the answers of a route."""
+    return _DECODERS.get(route) or _envelope(Any)
 
 
 def _query(params: Mapping[str, Param]) -> str:

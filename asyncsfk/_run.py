@@ -73,8 +73,8 @@ class ShowcaseRun:
         self._counts: Counter[str] = Counter()
         # Within SQLite's integers.
         self._run_id = secrets.randbits(62)
-        self._terms = purse.terms(self._meter)
-        self._fetcher = CreatorFetcher(api, options, self._terms, self._run_id)
+        terms = purse.terms(self._meter)
+        self._fetcher = CreatorFetcher(api, options, terms, self._run_id)
         self._is_stopping = False
         self._stream: FanOut[object, Outcome | ShowcasePage] | None = None
         self._by_page = False
@@ -143,13 +143,12 @@ class ShowcaseRun:
         self._on_enter(self)
         self._entered_at = self._clock()
         try:
-            terms = await self._purse.open(self._options, self._meter, self._run_id)
+            self._fetcher.terms = await self._purse.open(self._options, self._meter, self._run_id)
         except BaseException:
             await self.aclose()
             # Should it have been left before there was anything to close.
             await self._purse.close()
             raise
-        self._terms = self._fetcher.terms = terms
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -201,7 +200,7 @@ class ShowcaseRun:
         error = RunStoppedError("the run was told to stop")
         self._is_stopping = True
         self._fetcher.stop(error)
-        self._api.stop(self._terms.payer, error, now=now)
+        self._api.stop(self._fetcher.terms.payer, error, now=now)
         if self._stream is not None:
             self._stream.stop()
 
@@ -257,7 +256,7 @@ class ShowcaseRun:
             if self._is_new(fingerprint(given)):
                 await self._finish(invalid_handle(error), put)
             return
-        if self._terms.keep is not None:
+        if self._fetcher.terms.keep is not None:
             await self._work_kept(handle, put)
         elif self._is_new(handle):
             stopped = self._fetcher.stopped
@@ -270,7 +269,7 @@ class ShowcaseRun:
 
     async def _work_kept(self, handle: str, put: Put[Outcome | ShowcasePage]) -> None:
         """Work on a creator of whom there may be pages, or an outcome of this very run, on file."""
-        keep = self._terms.keep
+        keep = self._fetcher.terms.keep
         assert keep is not None  # noqa: S101 - for the type checkers: it was asked for
         # The archive remembers those that are finished, but for those that it could not take.
         seen = self._seen

@@ -15,16 +15,34 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+async def wait_out(pending: Callable[[], asyncio.Future[Any] | None]) -> None:
+    """Wait for one thing after the other even when cancelled; cancelled twice, they are left.
+
+    Args:
+        pending: Gives what to wait for next, until there is nothing.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while (work := pending()) is not None:
+            try:
+                await asyncio.wait({work})
+            except asyncio.CancelledError as error:
+                if cancelled is not None:
+                    raise
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
 async def to_the_end(work: asyncio.Future[R]) -> R:
     """Wait for work even when cancelled, and return its result; cancelled twice, it is left."""
-    with anyio.CancelScope(shield=True):
-        try:
-            await asyncio.wait({work})
-        except asyncio.CancelledError:
-            await asyncio.wait({work})
+    try:
+        await wait_out(lambda: None if work.done() else work)
+    except asyncio.CancelledError:
+        if work.done():
             # Being cancelled is what counts.
             work.exception()
-            raise
+        raise
     return work.result()
 
 
@@ -52,18 +70,9 @@ class Closing:
         """
         if self._is_over or self._was_left_elsewhere():
             return
-        cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):
-            while not self._is_over:
-                try:
-                    await asyncio.wait({self._begun()})
-                except asyncio.CancelledError as error:
-                    if cancelled is not None:
-                        raise
-                    cancelled = error
-        # Being cancelled is what counts.
-        if (reason := cancelled or self._error) is not None:
-            raise reason
+        await wait_out(lambda: None if self._is_over else self._begun())
+        if self._error is not None:
+            raise self._error
 
     def _was_left_elsewhere(self) -> bool:
         """Tell whether it was begun in an event loop that will not end it."""

@@ -13,9 +13,10 @@ from asyncsfk.models import Balance, InstagramLookup, TikTokLookup, Whoami
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from asyncsfk._api import Api, Terms
+    from asyncsfk._api import Api
     from asyncsfk._listing import Listing
     from asyncsfk._routes import Param
+    from asyncsfk._terms import Terms
     from asyncsfk.archive import Archive
     from asyncsfk.models import Health, Product, Reply, Review, ReviewPage, ShowcasePage
 

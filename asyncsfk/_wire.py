@@ -44,7 +44,7 @@ from asyncsfk.models.base import NOT_JSON, decode
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
-    from asyncsfk._messages import Request, Response
+    from asyncsfk._messages import Decoder, Response
     from asyncsfk.config import ApiKey
 
 OK: Final = 200
@@ -77,19 +77,19 @@ _meta_decoder = msgspec.json.Decoder(Meta)
 
 
 def read(
-    request: Request, response: Response, *, price: int, max_body_bytes: int, api_key: ApiKey | None
+    decoder: Decoder, response: Response, *, price: int, max_body_bytes: int, api_key: ApiKey | None
 ) -> Received | SfkError:
     """Return what a response holds, or the error that it stands for, with what it cost.
 
     Args:
-        request: What was asked for.
+        decoder: Decodes the whole body.
         response: What came.
         price: Credits that it cost at most, as far as is known.
         max_body_bytes: The largest body, once unpacked.
         api_key: Struck out of errors.
     """
     if response.status == OK:
-        result = _read_success(request, response, price, max_body_bytes)
+        result = _read_success(decoder, response, price, max_body_bytes)
     elif response.status in _REDIRECTS:
         result = _read_redirect(response, price)
     else:
@@ -97,19 +97,19 @@ def read(
     return _without_key(result, api_key)
 
 
-def reread(request: Request, body: bytes, api_key: ApiKey | None) -> Received | SfkError:
-    """Return an answer's (plain) body, decoded as another request wants it."""
-    return _without_key(_decode(request, body, len(body), 0), api_key)
+def reread(decoder: Decoder, body: bytes, api_key: ApiKey | None) -> Received | SfkError:
+    """Return an answer's (plain) body, decoded anew."""
+    return _without_key(_decode(decoder, body, len(body), 0), api_key)
 
 
 def read_kept(
-    request: Request, encoding: str, body: bytes, *, max_body_bytes: int
+    decoder: Decoder, encoding: str, body: bytes, *, max_body_bytes: int
 ) -> Received | SfkError:
     """Return what an answer holds that was kept, or the error that it stands for; free."""
     try:
         plain = unpack(encoding, body, max_body_bytes)
         # The key was struck out before it was kept.
-        result = reread(request, plain, None)
+        result = reread(decoder, plain, None)
     except CANNOT_UNPACK as error:
         result = not_unpacked(error, Details(status=OK, body=body), max_body_bytes)
     if isinstance(result, SfkError):
@@ -131,7 +131,7 @@ def _without_key(result: Received | SfkError, api_key: ApiKey | None) -> Receive
 
 
 def _read_success(
-    request: Request, response: Response, price: int, max_body_bytes: int
+    decoder: Decoder, response: Response, price: int, max_body_bytes: int
 ) -> Received | SfkError:
     size = len(response.body)
     unknown = Details(
@@ -145,7 +145,7 @@ def _read_success(
             plain = unpack_some(response.body, max_body_bytes, members=1) or response.body
             unknown = _salvaged(unknown, plain, price)
         return not_unpacked(error, unknown, max_body_bytes)
-    return _decode(request, body, size, price)
+    return _decode(decoder, body, size, price)
 
 
 def not_unpacked(error: Exception, known: Details, max_body_bytes: int) -> SfkError:
@@ -158,9 +158,9 @@ def not_unpacked(error: Exception, known: Details, max_body_bytes: int) -> SfkEr
     return _caused(UndecodableError(f"the body cannot be unpacked: {error}", known), error)
 
 
-def _decode(request: Request, body: bytes, size: int, price: int) -> Received | SfkError:
+def _decode(decoder: Decoder, body: bytes, size: int, price: int) -> Received | SfkError:
     try:
-        value: Any = decode(request.decoder, body)
+        value: Any = decode(decoder, body)
     except Exception as error:  # noqa: BLE001 - a type of the caller's may raise anything
         known = _salvaged(Details(status=OK, usage=Usage(bytes=size), body=body), body, price)
         reason = type(error).__name__
@@ -171,8 +171,8 @@ def _decode(request: Request, body: bytes, size: int, price: int) -> Received | 
         envelope: Envelope[Any] = value  # pyright: ignore[reportUnknownVariableType]
         meta = _read_meta(envelope.meta)
         usage = _cost(price, meta, size)
-        return Received(envelope.data, meta, usage, body, request.decoder)
-    return Received(value, Meta(), Usage(requests=1, bytes=size), body, request.decoder)
+        return Received(envelope.data, meta, usage, body, decoder)
+    return Received(value, Meta(), Usage(requests=1, bytes=size), body, decoder)
 
 
 def _caused(error: SfkError, cause: BaseException) -> SfkError:

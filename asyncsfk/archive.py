@@ -14,10 +14,9 @@ from asyncsfk._checks import check_seconds, is_path
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._opening import Opening
 from asyncsfk._origin import ORIGIN
-from asyncsfk._store import _scans
+from asyncsfk._store import _scans, _sums
 from asyncsfk._store._file import writing
 from asyncsfk._store._schema import reading, shown
-from asyncsfk._store._sums import Summary, Totals
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
@@ -28,7 +27,6 @@ from asyncsfk.records import (
     LedgerEntry,
     entry_of,
     page_of,
-    usage_of,
     when,
 )
 
@@ -144,7 +142,7 @@ class Archive:
             ArchiveError: The file cannot be read.
         """
         with reading(self._path) as connection:
-            return usage_of(Totals.read(connection))
+            return _sums.usage(connection)
 
     def info(self) -> ArchiveInfo:
         """Return what the archive holds.
@@ -153,15 +151,15 @@ class Archive:
             ArchiveError: The file cannot be read.
         """
         with reading(self._path) as connection:
-            totals, summary = Totals.read(connection), Summary.read(connection)
+            usage, summary = _sums.usage(connection), _sums.Summary.read(connection)
         return ArchiveInfo(
             path=shown(self._path),
             size=_size(self._path),
             origin=summary.notes.get(ORIGIN),
             **{name: summary.statuses.get(name, 0) for name in _STATUSES},
-            pages=totals.pages,
+            pages=usage.pages,
             undecodable=summary.undecodable,
-            usage=usage_of(totals),
+            usage=usage,
             unsettled=summary.exposed,
             first=when(summary.first),
             last=when(summary.last),

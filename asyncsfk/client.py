@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from aiolimiter import AsyncLimiter
 
 from asyncsfk import _routes
-from asyncsfk._api import Api, Terms
+from asyncsfk._api import Api
 from asyncsfk._attempt import Attempts
 from asyncsfk._bulk_calls import BulkCalls
 from asyncsfk._call import Caller
 from asyncsfk._checks import check_flag, check_seconds, is_callback
 from asyncsfk._gate import Gate
-from asyncsfk._payer import Payer
 from asyncsfk._purse import Purse
 from asyncsfk._run import ShowcaseRun
 from asyncsfk._shield import Closing
+from asyncsfk._terms import Payer, Terms
 from asyncsfk._transport import Transport, check_session, running_loop
 from asyncsfk.budget import Budget
 from asyncsfk.config import (

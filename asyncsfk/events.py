@@ -50,6 +50,7 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
         bytes: Body bytes received.
         charged: Credits charged for certain.
         maybe: Credits that may have been charged.
+        request_id: The API's id of the answer, if it said one.
     """
 
     route: str
@@ -61,6 +62,7 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     charged: int
     maybe: int
+    request_id: str | None
 
 
 class RequestRetried(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,18 +9,17 @@ import msgspec
 
 from asyncsfk import _replay
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
-from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
     from asyncsfk._store._reads import AttemptRow, PageRow
-    from asyncsfk._store._sums import Totals
     from asyncsfk.models import Answer
+    from asyncsfk.usage import Usage
 
 
 __all__ = ["ArchiveInfo", "ArchivedPage", "LedgerEntry"]
 
 
-class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
+class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """An answer that was paid for, as it is kept.
 
     Attributes:
@@ -82,7 +81,7 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One request, and what it cost.
 
     Attributes:
@@ -112,7 +111,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None
 
 
-class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True):
+class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What an archive holds.
 
     Attributes:
@@ -143,18 +142,6 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True):
     unsettled: int
     first: datetime | None
     last: datetime | None
-
-
-def usage_of(totals: Totals) -> Usage:
-    """Return what a ledger adds up to."""
-    return Usage(
-        requests=totals.requests,
-        retries=totals.retries,
-        charged=totals.charged,
-        maybe=totals.maybe,
-        bytes=totals.bytes,
-        pages=totals.pages,
-    )
 
 
 def page_of(row: PageRow) -> ArchivedPage:

@@ -1,12 +1,14 @@
 """What several tests need: clients of a simulator, and a server that says just what it is told."""
 
 import asyncio
+import gc
 import inspect
-import threading
+import tracemalloc
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 import aiohttp
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from asyncsfk import Client, Retry, SfkError
 from asyncsfk.simulator import Simulator
@@ -143,21 +145,21 @@ async def told(answer, *, keep=False, **options):
 @contextmanager
 def running(**settings):
     """Run a simulator on a loop and thread of its own."""
-    started, loop, stop = threading.Event(), None, None
-    simulator = Simulator(**settings)
-
-    async def serve():
-        nonlocal loop, stop
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        async with simulator:
-            started.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=[serve()])
-    thread.start()
-    try:
-        assert started.wait(10)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Simulator(**settings)) as simulator,
+    ):
         yield simulator
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+
+
+class Grown:
+    """How much memory Python holds more than at the beginning."""
+
+    def __enter__(self):
+        gc.collect()
+        tracemalloc.start()
+        return self
+
+    def __exit__(self, *_):
+        self.now, self.peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()

@@ -35,7 +35,7 @@ LAYERS = [
     "_store",
     "_keep",
     "_result",
-    "_payer",
+    "_terms",
     "_turns",
     "_outage",
     "_gate",

@@ -1,13 +1,12 @@
 """A million handles: pulled lazily, in memory that does not grow."""
 
 import asyncio
-import gc
-import tracemalloc
 
 import pytest
 
 from asyncsfk import Client, UnauthorizedError
 from asyncsfk.simulator import Simulator
+from tests.support import Grown
 
 pytestmark = pytest.mark.large
 
@@ -30,19 +29,6 @@ class Pulled:
             raise StopIteration
         self.count += 1
         return f"creator.{self.count:07}"
-
-
-class Grown:
-    """How much memory Python holds more than at the beginning."""
-
-    def __enter__(self):
-        gc.collect()
-        tracemalloc.start()
-        return self
-
-    def __exit__(self, *_):
-        self.now, self.peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
 
 
 async def test_a_slow_consumer_of_a_million_handles():

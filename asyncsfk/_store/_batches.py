@@ -7,9 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import anyio
-
-from asyncsfk._shield import to_the_end
+from asyncsfk._shield import to_the_end, wait_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,20 +67,13 @@ class Batches(Generic[T]):
 
     async def flush(self) -> None:
         """Wait until all that was submitted is done; who is cancelled waits all the same, once."""
-        cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):
-            while self._waiting or self._running is not None:
-                if self._running is None:
-                    self._start()
-                try:
-                    if self._running is not None:
-                        await asyncio.wait({self._running})
-                except asyncio.CancelledError as error:
-                    if cancelled is not None:
-                        raise
-                    cancelled = error
-        if cancelled is not None:
-            raise cancelled
+        await wait_out(self._next)
+
+    def _next(self) -> asyncio.Future[Any] | None:
+        """Return the batch under way, having begun one if something waits."""
+        if self._running is None and self._waiting:
+            self._start()
+        return self._running
 
     def close(self) -> None:
         """End the thread, once it has done what it was given."""

@@ -23,7 +23,7 @@ from asyncsfk._store._schema import (
     translate,
     translated,
 )
-from asyncsfk._store._sums import Totals, prices
+from asyncsfk._store._sums import prices, usage
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import LedgerLine, Write
 from asyncsfk._version import __version__
@@ -32,6 +32,8 @@ from asyncsfk.errors import ArchiveError, ArchiveLockedError, ArchiveWriteError
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
+
+    from asyncsfk.usage import Usage
 
 Durability = Literal["full", "normal"]
 
@@ -89,7 +91,7 @@ class File:
             )
         return False
 
-    def open(self) -> Totals:
+    def open(self) -> Usage:
         """Open the file, making it where there is none; return what all of it has cost.
 
         Raises:
@@ -127,7 +129,7 @@ class File:
             self.prices = prices(connection)
             self._connections["reader"] = connect(self._path, "ro")
             self.look_for_room()
-            return Totals.read(connection)
+            return usage(connection)
 
     def write(self, batch: Sequence[Write]) -> list[Any]:
         """Commit writes together; each gives nothing.

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncsfk._store._lengths import Lengths
+from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
     import sqlite3
@@ -17,25 +18,21 @@ def note(connection: sqlite3.Connection, name: str) -> str | None:
     return None if row is None else row[0]
 
 
-class Totals(NamedTuple):
-    """What the ledger adds up to."""
-
-    requests: int
-    retries: int
-    charged: int
-    maybe: int
-    bytes: int
-    pages: int
-
-    @classmethod
-    def read(cls, connection: sqlite3.Connection) -> Totals:
-        """Add the ledger up."""
-        sums = connection.execute(
-            "SELECT count(*) FILTER (WHERE number > 0), count(*) FILTER (WHERE number > 1), "
-            "ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(sum(bytes), 0), "
-            "(SELECT count(*) FROM page) FROM attempt"
-        ).fetchone()
-        return cls(*sums)
+def usage(connection: sqlite3.Connection) -> Usage:
+    """Return what the ledger adds up to."""
+    requests, retries, charged, maybe, size, pages = connection.execute(
+        "SELECT count(*) FILTER (WHERE number > 0), count(*) FILTER (WHERE number > 1), "
+        "ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(sum(bytes), 0), "
+        "(SELECT count(*) FROM page) FROM attempt"
+    ).fetchone()
+    return Usage(
+        requests=requests,
+        retries=retries,
+        charged=charged,
+        maybe=maybe,
+        bytes=size,
+        pages=pages,
+    )
 
 
 def prices(connection: sqlite3.Connection) -> dict[str, int]:

@@ -14,8 +14,6 @@ from asyncsfk.cli._options import max_body_bytes_option
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import msgspec
-
     from asyncsfk import ArchivedPage, ShowcasePage
 
 _CHUNK: Final = 1 << 16
@@ -48,7 +46,7 @@ def info(file: str) -> None:
         known = Archive(file).info()
     except ArchiveError as error:
         raise UnusableArchiveError(error) from error
-    say(indented(_plain(known)))
+    say(indented(known))
 
 
 @archive.command()
@@ -92,7 +90,7 @@ def ledger(file: str, output: str) -> None:
     from asyncsfk import Archive
     from asyncsfk.cli._output import json_line
 
-    _stream(file, output, (json_line(_plain(entry)) for entry in Archive(file).ledger()))
+    _stream(file, output, map(json_line, Archive(file).ledger()))
 
 
 @archive.command()
@@ -208,16 +206,3 @@ def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
             yield bytes(piece)
             piece.clear()
     yield bytes(piece)
-
-
-def _plain(value: msgspec.Struct) -> dict[str, object]:
-    """Return a record as JSON data, named in the manner of all the others."""
-    import msgspec
-
-    told: dict[str, object] = msgspec.to_builtins(value)
-    return {_camel(name): item for name, item in told.items()}
-
-
-def _camel(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(map(str.capitalize, others))

@@ -78,7 +78,7 @@ class UnusableArchiveError(click.ClickException):
     exit_code = ExitCode.USAGE
 
     def __init__(self, error: ArchiveError) -> None:
-        super().__init__(printable(str(error)))
+        super().__init__(str(error))
 
 
 EXIT_CODES = """\b
@@ -175,7 +175,7 @@ def say_error(error: SfkError) -> None:
     of_ours = isinstance(error, ConfigurationError | StaleCursorError)
     for argument, flag in _FLAGS if of_ours else _GAVE_UP:
         text = argument.sub(flag, text)
-    tell(f"Error: {printable(text)}")
+    tell(f"Error: {text}")
 
 
 def say(text: str) -> None:

@@ -191,6 +191,7 @@ class Desk:
                     place,
                     action,
                     request_id=visit.request_id,
+                    price=price,
                     balance=self.balance,
                 )
                 answer = answers.compose(action, body, price)

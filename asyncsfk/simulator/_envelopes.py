@@ -40,6 +40,7 @@ def document(
     action: actions.Action | None,
     *,
     request_id: str,
+    price: int,
     balance: int | None,
 ) -> Json:
     """Make the document that answers a call."""
@@ -56,9 +57,6 @@ def document(
         action, actions.CursorLoop | actions.NoCursor | actions.EmptyPage | actions.StaleCursor
     ):
         mislead(world, action, call, place, data)
-    price = (
-        price_of(action, call.route) if isinstance(action, actions.Price) else PRICES[call.route]
-    )
     meta: Json = {"requestId": request_id, "creditsCharged": price, "version": "v1"}
     if price:
         # Caching is a trait of the page, not of the moment, so that answers stay the same.

@@ -4,7 +4,7 @@ import pytest
 
 from asyncsfk import Archive
 from asyncsfk.simulator import Latency, Simulator
-from tests.support import client_of
+from tests.support import client_of, told
 
 
 @pytest.fixture
@@ -29,3 +29,14 @@ async def archive(path):
     """An archive that is open for writing."""
     async with Archive(path) as archive:
         yield archive
+
+
+@pytest.fixture
+async def pair(editions):
+    async with told(editions, keep=True, concurrency=8) as pair:
+        yield pair
+
+
+@pytest.fixture
+def server(pair):
+    return pair[0]

@@ -16,17 +16,6 @@ def editions():
 
 
 @pytest.fixture
-async def pair(editions):
-    async with told(editions, keep=True, concurrency=8) as pair:
-        yield pair
-
-
-@pytest.fixture
-def server(pair):
-    return pair[0]
-
-
-@pytest.fixture
 def client(pair):
     return pair[1]
 

@@ -1,10 +1,8 @@
 """A great many creators: memory does not grow, neither in a run nor in reading what it kept."""
 
 import asyncio
-import gc
 import sqlite3
 import time
-import tracemalloc
 from contextlib import closing
 from hashlib import blake2b
 
@@ -13,24 +11,11 @@ import pytest
 from asyncsfk import Archive
 from asyncsfk.simulator import Simulator
 from tests.archive.support import held, read_now, run_of
-from tests.support import client_of
+from tests.support import Grown, client_of
 
 pytestmark = pytest.mark.large
 
 MIB = 1024 * 1024
-
-
-class Grown:
-    """How much memory Python holds more than at the beginning."""
-
-    def __enter__(self):
-        gc.collect()
-        tracemalloc.start()
-        return self
-
-    def __exit__(self, *_):
-        self.now, self.peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
 
 
 def names(count):

@@ -5,7 +5,7 @@ import pytest
 from asyncsfk import Archive, BadRequestError, SfkError, StaleCursorError
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import Editions, held, ids, products_of, run_of
-from tests.support import client_of, failure, told
+from tests.support import client_of, failure
 
 LONG = "long.90products"
 
@@ -13,17 +13,6 @@ LONG = "long.90products"
 @pytest.fixture
 def editions():
     return Editions(pages=4)
-
-
-@pytest.fixture
-async def pair(editions):
-    async with told(editions, keep=True, concurrency=8) as pair:
-        yield pair
-
-
-@pytest.fixture
-def server(pair):
-    return pair[0]
 
 
 @pytest.fixture

@@ -13,8 +13,13 @@ def path(tmp_path):
 
 
 @pytest.fixture
-async def sim():
-    async with Simulator(latency=Latency.fixed(1)) as sim:
+def page_size():
+    return 20
+
+
+@pytest.fixture
+async def sim(page_size):
+    async with Simulator(latency=Latency.fixed(1), page_size=page_size) as sim:
         yield sim
 
 

@@ -23,9 +23,8 @@ from tests.support import client_of, failure
 
 
 @pytest.fixture
-async def sim():
-    async with Simulator(latency=Latency.fixed(1), page_size=5) as sim:
-        yield sim
+def page_size():
+    return 5
 
 
 @pytest.mark.parametrize("width", [1, 7, 60])

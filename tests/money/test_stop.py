@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from asyncsfk import Archive, Budget, Retry, RunStoppedError
-from asyncsfk.simulator import Fault, Latency, Simulator
+from asyncsfk.simulator import Fault
 from tests.money.accounts import (
     assert_can_go_on,
     assert_true,
@@ -18,13 +18,13 @@ from tests.money.accounts import (
 )
 from tests.support import client_of
 
-HANDLES = creators(60)
-
 
 @pytest.fixture
-async def sim():
-    async with Simulator(latency=Latency.fixed(1), page_size=5) as sim:
-        yield sim
+def page_size():
+    return 5
+
+
+HANDLES = creators(60)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Who answers for what calls cost."""
+"""On what terms calls are made: who answers for their cost, and where answers are kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from asyncsfk._keep import Keep
     from asyncsfk.budget import Budget
     from asyncsfk.usage import Meter
 
@@ -28,6 +29,13 @@ class Payer(NamedTuple):
     def budgets(self) -> tuple[Budget, ...]:
         """Where the next request is reserved before it is sent."""
         return distinct(*self.own, *self.job) if self.job else self.own
+
+
+class Terms(NamedTuple):
+    """On what terms a call is made: who answers for its cost, and where its answer is kept."""
+
+    payer: Payer
+    keep: Keep | None = None
 
 
 def distinct(*budgets: Budget) -> tuple[Budget, ...]:
