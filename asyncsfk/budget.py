@@ -88,7 +88,7 @@ class Budget:
         return None if self._max is None else max(0, self._max - self._taken)
 
     def price(self, credits: int, route: str) -> int:
-        """Return the most that a request should cost, by what its route was last seen to cost.
+        """Return the most that a request should cost, by what its route was ever seen to cost.
 
         Args:
             credits: The most that it should cost by itself.
@@ -100,7 +100,7 @@ class Budget:
         """Set credits aside for one request, at once.
 
         Args:
-            credits: The most that the request should cost; what its route was last seen to cost
+            credits: The most that the request should cost; what its route was ever seen to cost
                 counts where that is more.
             route: What is priced alike.
 
@@ -175,8 +175,7 @@ class Budget:
             self._reserved -= reservation.credits
             self._charged += charged
             self._maybe += maybe
-            # A route that is free by contract stays so.
-            news = 0 < reservation.credits < charged
+            news = reservation.credits < charged
             if news:
                 self._raise_price(reservation.route, charged)
             if self._waiting:

@@ -81,7 +81,7 @@ class Model:
         self.lines.remove(line)
         self.charged += charged
         self.maybe += maybe
-        if not 0 < line.amount < charged:
+        if line.amount >= charged:
             return False
         self.prices[line.route] = charged
         for other in self.lines:

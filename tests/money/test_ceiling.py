@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from asyncsfk import Archive, Budget, BudgetReachedError, Retry, UnavailableError, Usage
+from asyncsfk import Archive, Budget, BudgetReachedError, Retry, UnavailableError, Usage, events
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
 from tests.money.accounts import (
     Guard,
@@ -205,6 +205,23 @@ async def test_free_routes_are_never_refused(sim):
         assert (await client.health()).status == "ok"
         assert (await client.get("/v1/balance", price=0)).data["balance"] > 0
         assert (client.budget.charged, client.budget.left) == (1, 0)
+
+
+@pytest.mark.parametrize("archived", [False, True])
+async def test_a_price_of_nothing_that_is_wrong_is_noticed(sim, tmp_path, archived):
+    """What was said to be free passes the ceiling once: then it is known to be charged."""
+    path, seen = "/v1/tiktok/profiles/a", []
+    async with (
+        Archive(tmp_path / "a.sfk") as archive,
+        client_of(sim, max_credits=1, on_event=seen.append) as client,
+    ):
+        keeping = {"archive": archive, "refresh": True} if archived else {}
+        await client.showcase_page("a.1products")
+        await client.get(path, price=0, **keeping)
+        (raised,) = [event for event in seen if isinstance(event, events.PriceRaised)]
+        assert (raised.route, raised.expected, raised.charged) == (path, 0, 1)
+        await failure(client.get(path, price=0, **keeping), BudgetReachedError)
+        assert sim.ledger.charged == client.budget.charged == 2
 
 
 async def test_what_is_unknown_stays_counted(sim):
