@@ -173,7 +173,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
             raise
         finally:
             harvest.report(showcases.progress, summary, quiet=options.quiet)
-        if not interrupted and showcases.stopped is None and showcases.progress.started:
+        if not interrupted and 0 < showcases.progress.started == showcases.progress.complete:
             harvest.finish()
     since = options.fresh_since(began)
     if since is not None:
@@ -193,19 +193,21 @@ def _open_files(stack: AsyncExitStack, options: FetchOptions, max_body_bytes: in
     from asyncsfk.cli._fetch_output import Harvest
     from asyncsfk.cli._output import LineWriter
 
-    outdated: dict[str, int] = {}
+    # Of creators nothing may come but errors: products of an earlier fetch stay then.
+    products: dict[str, int] = {}
+    outcomes: dict[str, int] = {}
 
-    def writer(path: str) -> LineWriter:
+    def writer(path: str, *outdated: dict[str, int]) -> LineWriter:
         file = stack.enter_context(LineWriter(path))
         if not options.append:
-            file.renew(outdated)
+            file.renew(*outdated)
         return file
 
     return Harvest(
-        writer(options.output),
+        writer(options.output, products, outcomes),
         max_body_bytes=max_body_bytes,
-        errors=None if options.errors is None else writer(options.errors),
-        outcomes=None if options.outcomes is None else writer(options.outcomes),
+        errors=None if options.errors is None else writer(options.errors, outcomes),
+        outcomes=None if options.outcomes is None else writer(options.outcomes, outcomes),
     )
 
 

@@ -48,7 +48,7 @@ class LineWriter:
         self.path = path
         self._is_stdout = path == "-"
         self._is_cut = False
-        self._outdated: dict[str, int] = {}
+        self._outdated: tuple[dict[str, int], ...] = ()
         self._file: _Writable
         # Unbuffered: nothing is locked should we leave while a write is waiting for its reader.
         if self._is_stdout:
@@ -85,16 +85,17 @@ class LineWriter:
         """Whether it is a plain file; what the shell has opened may be there to be added to."""
         return not self._is_stdout and not self._may_block and not is_descriptor(self.path)
 
-    def renew(self, outdated: dict[str, int]) -> None:
+    def renew(self, outdated: dict[str, int], *others: dict[str, int]) -> None:
         """Have the file emptied at the first line, or by `empty_outdated`; until then it stays.
 
         Args:
             outdated: The open files, by name, that are emptied together: at the first line for any.
+            others: Further files that are emptied with it, but not the other way round.
 
         Raises:
             UnusableFileError: It may only grow.
         """
-        self._outdated = outdated
+        self._outdated = (outdated, *others)
         if self._is_ours:
             file = self._file.fileno()
             try:
@@ -109,12 +110,13 @@ class LineWriter:
         Raises:
             BrokenFileError: One cannot be.
         """
-        while self._outdated:
-            path, file = self._outdated.popitem()
-            try:
-                os.truncate(file, 0)
-            except OSError as error:
-                raise BrokenFileError("empty", path, error.strerror or str(error)) from error
+        for outdated in self._outdated:
+            while outdated:
+                path, file = outdated.popitem()
+                try:
+                    os.truncate(file, 0)
+                except OSError as error:
+                    raise BrokenFileError("empty", path, error.strerror or str(error)) from error
 
     @property
     def is_terminal(self) -> bool:

@@ -37,6 +37,23 @@ def test_what_is_there_stays_until_there_is_something_new(invoke, simulator, tmp
     assert len(read(out)) == 20
 
 
+@pytest.mark.parametrize("flag", ["--errors", "--outcomes"])
+@pytest.mark.parametrize("archiving", [["--no-archive"], ["--refresh"]])
+def test_errors_alone_leave_the_products(invoke, simulator, tmp_path, out, flag, archiving):
+    """What is told of creators of whom nothing came takes the place of what was told before."""
+    told = tmp_path / "told.jsonl"
+    line = ("fetch", "a.20products", "-o", out, flag, told)
+    assert invoke(*line).exit_code == 0
+    told.write_text("{}\n")
+    simulator.add_fault(Fault.status(502, times=9))
+    assert invoke(*line, *archiving).exit_code == 1
+    assert len(read(out)) == 20
+    assert [outcome["status"] for outcome in read(told)] == ["failed"]
+    simulator.faults = []
+    assert invoke(*line, *archiving).exit_code == 0
+    assert len(read(out)) == 20
+
+
 def test_an_empty_list_leaves_the_output(invoke, simulator, tmp_path, out):
     """A list whose maker failed is no reason to empty a file."""
     assert invoke("fetch", "a.20products", "-o", out).exit_code == 0
