@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
-from asyncsfk._checks import check_limit
+from asyncsfk._checks import check_limit, region_code
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._options import RunOptions
 from asyncsfk._run import check_handles, invalid_handle
@@ -74,7 +74,7 @@ class BulkCalls(SingleCalls):
         ``concurrency`` pages. One creator's failure does not disturb the others. What would meet
         every further request stops the run: 401, 402, 403, a ceiling of credits that is reached,
         an archive that cannot be written, an API that is out of reach for `Retry.outage` seconds,
-        a client or borrowed session that is closed. Creators under way are then partial, the rest
+        a borrowed session that is closed. Creators under way are then partial, the rest
         skipped.
 
         With an archive, the same run again goes on where the last one ended, however that was:
@@ -105,6 +105,9 @@ class BulkCalls(SingleCalls):
             InvalidArgumentError: An argument is unusable; nothing was sent. An invalid handle
                 among many is a failed outcome instead.
             ConfigurationError: There is no API key.
+            ClientStateError: The client is not open. Entering the run raises an `ArchiveError`
+                where its archive cannot be used; iterating it, `ClientStateError` where that comes
+                before or after its ``async with``, or the client was closed.
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
@@ -156,16 +159,20 @@ class BulkCalls(SingleCalls):
 
         Returns:
             One outcome for each handle, in the order of the handles; the very same for
-            duplicates, whose cost is thus to be counted once.
+            duplicates of valid ones, whose cost is thus to be counted once.
 
         Raises:
             InvalidArgumentError: As `showcases`.
             ConfigurationError: As `showcases`.
+            ArchiveError: The archive cannot be used; nothing was sent.
+            ClientStateError: The client is not open, or was closed meanwhile: then what had come
+                is in the archive alone.
         """
         check_handles(handles)
         if isinstance(handles, AsyncIterable):
             handles = [handle async for handle in handles]
-        slots = [_outcome_or_handle(handle) for handle in handles]
+        region = region_code(region)
+        slots = [_outcome_or_handle(handle, region) for handle in handles]
         valid = [slot for slot in slots if isinstance(slot, str)]
         async with self.showcases(
             valid,
@@ -275,8 +282,8 @@ def check_max_credits(value: object) -> None:
         check_limit("max_credits", value)
 
 
-def _outcome_or_handle(given: object) -> str | Outcome:
+def _outcome_or_handle(given: object, region: str | None) -> str | Outcome:
     try:
         return tiktok_handle(given)
     except InvalidArgumentError as error:
-        return invalid_handle(error)
+        return invalid_handle(error, region)

@@ -109,7 +109,7 @@ class ShowcaseRun:
         """Why the run buys nothing more, if that is so.
 
         That is an error of the account (401, 402, 403), of a ceiling of credits or of the
-        archive, an API that is out of reach, a borrowed session or client that is closed, or a
+        archive, an API that is out of reach, a borrowed session that is closed, or a
         `RunStoppedError` after `stop`.
         """
         return self._fetcher.stopped
@@ -254,7 +254,7 @@ class ShowcaseRun:
             handle = tiktok_handle(given)
         except InvalidArgumentError as error:
             if self._is_new(fingerprint(given)):
-                await self._finish(invalid_handle(error), put)
+                await self._finish(invalid_handle(error, self._options.region), put)
             return
         if self._fetcher.terms.keep is not None:
             await self._work_kept(handle, put)
@@ -264,7 +264,7 @@ class ShowcaseRun:
                 on_page = put if self._by_page else None
                 outcome = await self._fetcher.fetch(handle, None, on_page)
             else:
-                outcome = Outcome(handle=handle, status="skipped", error=stopped)
+                outcome = self._skipped(handle, stopped)
             await self._finish(outcome, put)
 
     async def _work_kept(self, handle: str, put: Put[Outcome | ShowcasePage]) -> None:
@@ -295,7 +295,7 @@ class ShowcaseRun:
         except ArchiveError as error:
             self._is_new(handle)
             self._fetcher.stop(error)
-            return Outcome(handle=handle, status="skipped", error=error.evolve(handle=handle))
+            return self._skipped(handle, error.evolve(handle=handle))
         if self._seen is not None and known is not None and known.is_finished_by(self._run_id):
             self._counts["duplicates"] += 1
             return None
@@ -307,6 +307,9 @@ class ShowcaseRun:
         if self._seen is not None and not is_on_file:
             self._seen.add(handle)
         return outcome
+
+    def _skipped(self, handle: str, error: SfkError) -> Outcome:
+        return Outcome(handle=handle, status="skipped", region=self._options.region, error=error)
 
     def _is_new(self, identity: str) -> bool:
         """Count a handle as begun, or as one that came before."""
@@ -329,9 +332,9 @@ class ShowcaseRun:
         await put(outcome)
 
 
-def invalid_handle(error: InvalidArgumentError) -> Outcome:
+def invalid_handle(error: InvalidArgumentError, region: str | None) -> Outcome:
     """Return what becomes of an invalid handle."""
-    return Outcome(handle=error.handle or "", status="failed", error=error)
+    return Outcome(handle=error.handle or "", status="failed", region=region, error=error)
 
 
 def check_handles(handles: object) -> None:

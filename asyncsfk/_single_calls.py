@@ -55,8 +55,8 @@ class SingleCalls(ABC):
             region: A country code, e.g. ``US``, to see prices and products as there.
             archive: An open `Archive`: an answer that it holds is taken from there, at no cost, and
                 one that is bought is committed to it before the call returns.
-            max_age: Seconds; an archived answer that is older is bought afresh.
-            refresh: Buy afresh whatever the archive holds.
+            max_age: Seconds; an archived answer that is older, at this call, is bought afresh.
+            refresh: Buy afresh what the archive holds at this call.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
@@ -99,6 +99,8 @@ class SingleCalls(ABC):
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
+            ClientStateError: The client or the archive is not open.
+            ArchiveError: The archive holds answers of another origin.
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
@@ -223,6 +225,8 @@ class SingleCalls(ABC):
 
         Raises:
             InvalidArgumentError: An argument is missing or unusable; nothing was sent.
+            ClientStateError: The client or the archive is not open.
+            ArchiveError: The archive holds answers of another origin.
 
         Source: ``GET /v1/tiktok/products/reviews``.
         """

@@ -130,8 +130,10 @@ class Trail:
         """Return the refusal of a page as what it is: stale, where the archive led to it."""
         if not self._was_kept:
             return error
+        # What has no watch is a listing, which knows no other way.
+        option = "refresh" if self._watch is None else "restart_stale"
         return StaleCursorError(
-            "the API no longer takes the cursor that the archive leads to; restart_stale=True "
-            f"starts this showcase over: {error.message}",
+            f"the API no longer takes the cursor that the archive leads to; {option}=True starts "
+            f"this showcase over: {error.message}",
             error.details,
         )

@@ -336,7 +336,7 @@ class BadRequestError(APIError):
 class StaleCursorError(BadRequestError):
     """400: the API no longer takes a cursor that an archived page led to; not charged.
 
-    ``restart_stale=True`` starts that showcase over.
+    ``restart_stale=True`` of a run, or ``refresh=True`` of a listing, starts that showcase over.
     """
 
 

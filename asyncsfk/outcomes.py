@@ -17,12 +17,13 @@ class Outcome(Model, frozen=True, kw_only=True):
     """What became of one creator; every distinct handle of a run gets exactly one.
 
     Attributes:
-        handle: The handle, normalised; an invalid one as it was given.
+        handle: The handle, normalised; an invalid one as it was given, in printable form and cut to
+            80 characters.
         status: ``complete``: everything asked for is here (`next_cursor` is then set only where
             ``max_pages`` cut the showcase short). ``partial``: something is here and `error` says
             why not all. ``failed``: nothing is here, `error` says why. ``skipped``: not tried,
             because `error` had stopped the run.
-        region: The region that was asked for.
+        region: The region that was asked for, in capitals.
         products: The products received; always empty beside ``run.pages()``, which hands them out.
         pages: How many pages were received.
         usage: What this creator cost.
@@ -60,7 +61,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         total: How many handles were given, if that is known beforehand (duplicates included).
-        started: Handles begun, the finished ones included.
+        started: Handles begun, the finished ones included; invalid and skipped ones, too.
         complete: Outcomes with that status, as are `partial`, `failed` and `skipped`.
         duplicates: Handles passed over because they came before.
         in_flight: Requests on their way in the whole client.

@@ -19,16 +19,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         given: How many handles were given.
         duplicates: How many of them came before.
         invalid: How many distinct ones are no handles.
-        complete: Creators whose showcase is complete in the archive: free.
+        complete: Creators of whose showcase nothing is left to buy: all that is wanted is in the
+            archive, or its pages lead nowhere new. Free, but for profiles with ``verify_empty``.
         to_continue: Creators whose showcase is there in part.
-        to_start: Creators of whom nothing is there that will do.
+        to_start: Creators with nothing usable in the archive.
         undecodable: Creators with a page that is there but could not be decoded, and is not bought
             again: free.
         least: Credits that it costs at least, unless the API refuses what is asked for.
         likely: Credits that it likely costs, going by the showcases in the archive and what a page
             cost last; ``None`` where there are none, or too many were cut to tell.
         most: Credits that it costs at most, at the highest price in the archive; ``None`` without
-            ``max_pages``, but where it is 0.
+            ``max_pages``, unless nothing is left to buy.
         balance: Credits that the account has.
         concurrency: How many requests at once the forecast is for.
         seconds: How long it likely takes, going by the requests in the archive; ``None`` where

@@ -33,7 +33,8 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         received: When it came.
         decoded: Whether it could be decoded when it came, or by `Archive.salvage` since.
         encoding: How ``raw`` is packed: ``gzip``, or nothing.
-        raw: The body, as it came over the wire.
+        raw: The body as it is kept: as it came over the wire, unless it was plain and packed here,
+            or the key was struck out of it.
     """
 
     route: str
@@ -90,7 +91,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         handle: What it was about.
         attempt: 1 for the first attempt of a call; 0 for what was no request of its own.
         status: HTTP status, if an answer came.
-        failure: Name of the error's class; ``None`` for a good answer.
+        failure: Name of the error's class, or ``ProcessDied`` for what a process that died left
+            behind; ``None`` for a good answer.
         charged: Credits charged for certain.
         maybe: Credits that may have been charged.
         bytes: Body bytes received.

@@ -22,6 +22,7 @@ from asyncsfk import (
     events,
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
+from tests.support import client_of
 
 
 @pytest.fixture
@@ -199,6 +200,20 @@ async def test_an_outcome_says_what_it_cost_and_by_which_requests(sim, client):
     assert outcome.region == "GB"
     assert {entry.region for entry in sim.ledger} == {"GB"}
     assert [p.to_dict() for p in outcome.products] == sim.showcase("a.50products", "GB")
+
+
+@pytest.mark.parametrize("archived", [False, True])
+async def test_every_outcome_has_the_region(sim, tmp_path, archived):
+    """Those of whom nothing was asked have it as well, as it would have been sent."""
+    archive = tmp_path / "a.sfk" if archived else None
+    async with client_of(sim, max_credits=1, concurrency=1) as client:
+        handles = ["no good", "a.1products", "b", "c"]
+        outcomes = await client.fetch_showcases(handles, region="gb", archive=archive)
+        assert [outcome.status for outcome in outcomes[:2]] == ["failed", "complete"]
+        async with client.showcases(handles, region="gb", archive=archive) as run:
+            outcomes += [outcome async for outcome in run]
+    assert "skipped" in {outcome.status for outcome in outcomes}
+    assert {outcome.region for outcome in outcomes} == {"GB"}
 
 
 async def test_an_empty_showcase_is_explained_if_asked(client):

@@ -168,6 +168,11 @@ def exit_code(error: SfkError) -> ExitCode:
 
 def say_error(error: SfkError) -> None:
     """Tell an error in one line on stderr."""
+    tell(f"Error: {in_flags(error)}")
+
+
+def in_flags(error: SfkError) -> str:
+    """Return what an error says, with flags for arguments."""
     from asyncsfk.errors import ConfigurationError, StaleCursorError
 
     text = str(error)
@@ -175,7 +180,7 @@ def say_error(error: SfkError) -> None:
     of_ours = isinstance(error, ConfigurationError | StaleCursorError)
     for argument, flag in _FLAGS if of_ours else _GAVE_UP:
         text = argument.sub(flag, text)
-    tell(f"Error: {text}")
+    return text
 
 
 def say(text: str) -> None:

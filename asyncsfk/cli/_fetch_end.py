@@ -107,7 +107,7 @@ def _tell_what_is_left(
             "without it the same line begins anew."
         )
         return
-    if missing > harvest.invalid + harvest.undecodable + harvest.circling:
+    if missing > harvest.invalid + harvest.undecodable + harvest.circling + harvest.stale:
         if archive is None:
             tell(_NO_ARCHIVE)
         else:

@@ -23,7 +23,7 @@ from asyncsfk import (
     UndecodableError,
     Usage,
 )
-from asyncsfk.cli._exit import printable, tell
+from asyncsfk.cli._exit import in_flags, printable, tell
 from asyncsfk.cli._output import cost, counted, outcome_line, page_lines
 from asyncsfk.errors import stops_a_run
 
@@ -162,7 +162,7 @@ class Harvest:
         if self._errors is None:
             if len(self._told) < _TOLD:
                 error = outcome.error.evolve(handle=None)
-                self._told.append(f"{outcome.handle}: {outcome.status}: {error}")
+                self._told.append(f"{outcome.handle}: {outcome.status}: {in_flags(error)}")
             else:
                 self._untold += 1
 

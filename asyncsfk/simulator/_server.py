@@ -38,8 +38,8 @@ class Simulator:
     ```
 
     Any valid handle names a creator, whose content follows from the seed and the handle alone and
-    does not care about its case. Most are found; a few of a hundred are private or show nothing.
-    Some spellings say what one gets:
+    does not care about its case. Most are found; some twelve of a hundred are private, or show
+    nothing. Some spellings say what one gets:
 
     - `unknown_...` is not found,
     - `private_...` is private,

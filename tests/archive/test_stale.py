@@ -56,6 +56,16 @@ async def test_a_stale_cursor_is_named_as_such(client, path):
 
 
 @pytest.mark.usefixtures("stale")
+async def test_a_listing_is_started_over_by_refresh(client, path):
+    """A listing has no restart_stale=True, and is not told of it."""
+    async with Archive(path) as archive:
+        error = await failure(client.showcase("x", archive=archive).collect(), StaleCursorError)
+        assert "; refresh=True starts this showcase over: " in str(error)
+        products = await client.showcase("x", archive=archive, refresh=True).collect()
+    assert [product.id for product in products] == NEW
+
+
+@pytest.mark.usefixtures("stale")
 async def test_starting_over(server, client, path):
     """restart_stale=True buys that showcase afresh as a whole; the old pages stay in pages()."""
     asked = server.hits

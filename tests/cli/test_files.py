@@ -38,19 +38,19 @@ def test_what_is_there_stays_until_there_is_something_new(invoke, simulator, tmp
 
 
 @pytest.mark.parametrize("flag", ["--errors", "--outcomes"])
-@pytest.mark.parametrize("archiving", [["--no-archive"], ["--refresh"]])
-def test_errors_alone_leave_the_products(invoke, simulator, tmp_path, out, flag, archiving):
+@pytest.mark.parametrize("archiving", ["--no-archive", "--refresh"])
+def test_errors_alone_leave_the_products(invoke, simulator, out, flag, archiving):
     """What is told of creators of whom nothing came takes the place of what was told before."""
-    told = tmp_path / "told.jsonl"
+    told = out.with_name("told.jsonl")
     line = ("fetch", "a.20products", "-o", out, flag, told)
     assert invoke(*line).exit_code == 0
     told.write_text("{}\n")
     simulator.add_fault(Fault.status(502, times=9))
-    assert invoke(*line, *archiving).exit_code == 1
+    assert invoke(*line, archiving).exit_code == 1
     assert len(read(out)) == 20
     assert [outcome["status"] for outcome in read(told)] == ["failed"]
     simulator.faults = []
-    assert invoke(*line, *archiving).exit_code == 0
+    assert invoke(*line, archiving).exit_code == 0
     assert len(read(out)) == 20
 
 

@@ -385,7 +385,11 @@ def test_a_stale_cursor(invoke, simulate, out):
         simulator.faults = [Fault.status(400, pages=[1], handles=["a.45products"], times=2)]
         stale = invoke(*args)
         assert stale.exit_code == 1
-        assert stale.stderr.splitlines()[0].startswith("a.45products: partial: the API no longer")
+        told = stale.stderr.splitlines()[0]
+        assert told.startswith("a.45products: partial: the API no longer")
+        assert "; --restart-stale starts this showcase over: " in told
+        # Which would be a lie.
+        assert "goes on from here" not in stale.stderr
         assert stale.stderr.endswith(
             "--restart-stale starts those showcases over whose cursor is stale.\n"
         )
