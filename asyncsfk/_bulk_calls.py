@@ -259,7 +259,7 @@ class BulkCalls(SingleCalls):
         options = RunOptions(concurrency=width, **told)
         of_archives = (options.max_age is not None, options.refresh, options.restart_stale)
         if archive is None and any(of_archives):
-            raise InvalidArgumentError("max_age, refresh and restart_stale mean an archive")
+            raise InvalidArgumentError("max_age, refresh and restart_stale need an archive")
         return options
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class _Looking:
-    """A call that looks into its archive before it joins another's; why it is to end, if it is."""
+    """A call that looks into its archive and has joined no flight yet; ``verdict``: why to end."""
 
     def __init__(self, payer: Payer) -> None:
         self.payer = payer
@@ -132,7 +132,7 @@ class Caller:
     ) -> tuple[Landing[CallResult], Usage]:
         """Return an answer that will do, by joining a call under way or beginning one.
 
-        And what others cost before, that this call came to answer for and that did not do.
+        And the cost of earlier ones that this call answers for, and could not use.
         """
         inherited = Usage()
         while True:

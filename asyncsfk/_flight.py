@@ -53,7 +53,8 @@ class Flight(Generic[T]):
     """One piece of work, as those see it who do it.
 
     Attributes:
-        payer: In whose budgets the cost is reserved; of several such, who answers for it last.
+        payer: In whose budgets the cost is reserved; of several callers with these, the last
+            to answer for it.
         cost: What it has cost so far.
         has_begun: Whether it runs; until then it can be told to end, but not be cancelled.
         is_buying: Whether it is, or is to be, paid for: nothing else would do.
@@ -243,7 +244,7 @@ class SingleFlight(Generic[T]):
                 flight.task.cancel()
 
     def _end_unpaid(self, flight: Flight[T]) -> None:
-        """End what is wanted only by those who did not mean to pay for it: they begin anew."""
+        """End a flight for which nobody who waits has the budgets: they begin anew."""
         if not flight.in_air and not flight.is_paid_for and flight.ended is None:
             flight.ended = RunStoppedError("whoever asked for it first has left")
             if flight.has_begun:

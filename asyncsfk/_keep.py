@@ -37,8 +37,8 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
         floor: Kept pages with lower ids will not do.
         since: Nor will those received before, in seconds since 1970.
         look: Whether there may be any that will.
-        alone: Whether this is a call for one page: then one that is bought afresh is no part of
-            the showcase that is there, unless it begins it anew.
+        alone: Whether this is a call for one page: one that it buys afresh joins the showcase that
+            is there only if it is a first page, which starts it over.
         opens: Whether a showcase's page may be the first of its showcase in the file.
         watch: Sees what others keep of the showcase.
         anew: With this page a showcase begins anew: those below this id are of an older one.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from asyncsfk.errors import ConnectionFailedError
 
 
-# Seconds between two attempts, our own pauses and waits included, after which nobody was trying.
+# Attempts that are so many seconds apart, our own pauses included, belong to different outages.
 _LULL: Final = 90.0
 
 

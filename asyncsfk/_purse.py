@@ -80,8 +80,8 @@ class Purse:
             own.append(max_credits)
         elif max_credits is not None and self._keep is not None:
             store = self._keep.store
-            # The ceiling is the job's: what earlier runs of its archive spent counts. Of what is
-            # under way just now nobody knows yet, and will tell this budget.
+            # The ceiling is the job's: what earlier runs of its archive spent counts. So does what
+            # is under way, whose end this budget will not be told.
             maybe = store.maybe + store.exposed
             self.budget = Budget(max_credits, charged=store.charged, maybe=maybe)
             # It binds all who write to the archive.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _YEAR: Final = 365 * 24 * 3600.0
 SPREAD: Final = 1.0
-"""Seconds over which those return that were told to come at one time, or waited for a pause."""
+"""Seconds over which requests are spread that would begin at one time, after a pause say."""
 
 
 class Failure(enum.Enum):

@@ -165,7 +165,9 @@ class ShowcaseRun:
         """
         task = asyncio.current_task()
         if self._employs(task) or self._api.employs(task):
-            raise ClientStateError("what a run waits for, such as its handles, can only stop() it")
+            raise ClientStateError(
+                "a run cannot be closed by what it waits for; its handles can stop() it"
+            )
         if self._entered_at is None:
             return
         if self._left_at is None:

@@ -54,9 +54,9 @@ class Archive:
         for handle, product in Archive("brands.sfk").products():   # needs no client
             ...
 
-    Open it with ``async with`` to let calls write to it; one that is not open, or a path, is opened
-    by a run, and closed by the last run at its end. The reading methods open the file for
-    themselves, at any time, also while another process is writing it. They block, as files do.
+    Open it with ``async with`` to let calls write to it. A run opens one that is not open, or a
+    path, and the last run closes it. The reading methods open the file for themselves, at any time,
+    also while another process is writing it. They block, as files do.
 
     The file is an SQLite database. While it is open there are ``-wal``, ``-shm`` and ``-lock``
     beside it; once it is closed it is a single file. It must lie on a local disk.
@@ -188,7 +188,7 @@ class Archive:
                 if showcase.status == "complete":
                     continue
                 outcome = _replay.outcome(connection, showcase, products=False)
-                # Of those whose end no run has told some have come to it.
+                # One of which no run has told can be complete all the same.
                 if outcome.status != "complete":
                     yield outcome
 

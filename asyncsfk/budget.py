@@ -116,7 +116,7 @@ class Budget:
         return self._reserve(credits, route)
 
     async def room(self, credits: int, *, route: str = "") -> None:
-        """Wait until it is worth while to `reserve` so many credits again.
+        """Wait until a reservation of so many credits would be had, or refused for good.
 
         Args:
             credits: Same as in `reserve`.
@@ -133,11 +133,11 @@ class Budget:
             with self._lock:
                 with suppress(ValueError):
                     self._waiting.remove((credits, route, waiter))
-                # It may have been called just now, in the place of another.
-                self._call()
+                # It may just have been woken: then the next one is to be.
+                self._wake_waiting()
             raise
-        # Whoever was called may leave the room to others: another of its budgets is in the way.
-        waiter.get_loop().call_soon(self._call_next)
+        # Who was woken may not use the room, where another of its budgets is full.
+        waiter.get_loop().call_soon(self._wake_next)
 
     def _reserve(self, credits: int, route: str) -> Reservation | None:
         with self._lock:
@@ -179,7 +179,7 @@ class Budget:
             if news:
                 self._raise_price(reservation.route, charged)
             if self._waiting:
-                self._call()
+                self._wake_waiting()
             return news
 
     def _raise_price(self, route: str, price: int) -> None:
@@ -190,7 +190,7 @@ class Budget:
                 self._reserved += price - other.credits
                 other.credits = price
 
-    def _call(self) -> None:
+    def _wake_waiting(self) -> None:
         """Wake those who waited longest, as many as there is room for, or none any more."""
         spare = 0 if self._max is None else self._max - self._taken
         while self._waiting:
@@ -206,9 +206,9 @@ class Budget:
             if price <= spare:
                 spare -= price
 
-    def _call_next(self) -> None:
+    def _wake_next(self) -> None:
         with self._lock:
-            self._call()
+            self._wake_waiting()
 
 
 class Reservation:

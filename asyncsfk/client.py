@@ -256,8 +256,8 @@ class Client(BulkCalls):
         closes it while another does so waits for the same end, and so does who is cancelled, once.
 
         Raises:
-            ClientStateError: It was opened in another event loop, or a run's handles would close
-                it, which that run pulls.
+            ClientStateError: It was opened in another event loop, or what it waits for would close
+                it, such as the iterator of a run's handles.
         """
         if (parts := self._open) is not None:
             if parts.loop is not asyncio.get_running_loop() and parts.loop.is_running():
@@ -267,7 +267,7 @@ class Client(BulkCalls):
             runs = any(run._employs(task) for run in self._runs)  # noqa: SLF001 - ours
             if runs or parts.api.employs(task):
                 raise ClientStateError(
-                    "what a client waits for cannot close it; a run's handles can stop() the run"
+                    "a client cannot be closed by what it waits for; a run's handles can stop() it"
                 )
             self._open = None
             self._closing = Closing(partial(self._close, parts))
@@ -305,7 +305,7 @@ class Client(BulkCalls):
         check_flag("refresh", refresh)
         if archive is None:
             if max_age is not None or refresh:
-                raise InvalidArgumentError("max_age and refresh mean an archive")
+                raise InvalidArgumentError("max_age and refresh need an archive")
             return Terms(Payer((self._budget,)))
         from asyncsfk.archive import opening_of  # noqa: PLC0415 - loads SQLite
 

@@ -24,8 +24,8 @@ class Batches(Generic[T]):
     Args:
         work: Does a batch and returns a result for each item; what it raises fails them all.
         name: The thread's.
-        after: Told in the event loop of a batch that was done, or could not be, before those are
-            who wait for its items.
+        after: Called in the event loop when a batch is done or has failed, before the futures of
+            its items are.
         gather: Seconds to wait for company after the first item of a batch.
         enough: So many items do not wait.
         expects: Asked at each item whether more may come: if not, the batch does not wait.

@@ -94,8 +94,8 @@ class Find(msgspec.Struct, frozen=True):
         showcase: Handle and region of the showcase whose page it is, if it is one.
         floor: The lowest id.
         since: The earliest time.
-        alone: Take those too that are no part of their showcase; else it must be a part of the
-            one that is there, or was there, from ``floor`` on.
+        alone: Take also pages outside of their showcase; else only those of the showcase from
+            ``floor`` on.
     """
 
     key: bytes

@@ -82,7 +82,7 @@ class Store:
         )
         self._exposed = 0
         self._covered = 0
-        # Of what is exposed that which is counted as charged or maybe, and not on file yet.
+        # The part of it that is counted as charged or maybe, and not committed yet.
         self._told = 0
         self._in_air: set[Exposed] = set()
         # How many of those have come, and are not on file yet.
@@ -272,7 +272,7 @@ class Store:
                 self._resting = self.loop.call_later(_REST, self._rest)
 
     def _rest(self) -> None:
-        """Put on file, when all is quiet, that nothing is under way: we may die of it."""
+        """Put on file, when all is quiet, that nothing is under way: we may be killed idle."""
         self._resting = None
         if not self._in_air and not self._is_shut and self._covered > self._exposed:
             self._covered = self._exposed

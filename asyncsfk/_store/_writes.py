@@ -96,10 +96,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         showcase: Handle and region of the showcase that it is a page of, if it is.
         opens: It may be the first of its showcase in the file.
         floor: Where it begins a showcase anew: pages below this id are of an older one.
-        apart: It is of another time than the showcase that is there, and no part of it if that
-            has such a page.
-        unless_from: It is not kept if there is one under its key from this id on.
-        unless_since: And from this time on, in seconds since 1970.
+        apart: It was bought at another time than the showcase that is there, and is left out of it
+            if that has this page already.
+        unless_from: It is not written if a page with its key is there, with an id from this on.
+        unless_since: And received from this time on, in seconds since 1970.
         by: What sees who keeps it, if anything does; it need not be told.
     """
 

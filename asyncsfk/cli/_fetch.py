@@ -160,7 +160,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
         showcases = await _enter_run(stack, client, handles, options)
         harvest = _open_files(stack, options, client_options.max_body_bytes)
         if options.refresh and options.archive_path is not None and not options.quiet:
-            tell(f"To go on should this be killed: --max-age {moment(began)} for --refresh")
+            tell(f"If this is killed, go on with --max-age {moment(began)} in place of --refresh.")
         try:
             interrupted = await _gather(showcases, harvest, summary, options, source)
         except asyncio.CancelledError:

@@ -75,7 +75,7 @@ def _tell_of_homeless(answers: int, options: FetchOptions) -> None:
 
     what = f"{counted(answers, 'answer')} paid for and not in the archive"
     if options.errors is None:
-        tell(f"{what}: lost. --errors FILE, on another disk, would have them.")
+        tell(f"{what}: lost. --errors FILE, on another disk, would have kept them.")
     else:
         tell(f"{what}: each is the `body` of its line in {printable(options.errors)}, keep that.")
 
@@ -121,8 +121,8 @@ def _tell_what_is_left(
         tell(
             f"{counted(harvest.undecodable, 'creator')} with answers that cannot be decoded: "
             f"they are kept, and not bought again. asyncsfk archive salvage {_quoted(archive)} "
-            "tries once more, with --max-body-bytes what is too large; --refresh buys those that "
-            "are named afresh."
+            "tries once more, with --max-body-bytes what is too large; --refresh buys all creators "
+            "that are named afresh."
         )
 
 

@@ -91,7 +91,7 @@ class Harvest:
 
     @property
     def stale(self) -> int:
-        """How many creators the API no longer takes the archive's cursor of."""
+        """How many creators have a cursor in the archive that the API no longer takes."""
         return self._stale
 
     @property

@@ -233,7 +233,7 @@ async def test_errors_are_not_kept_for_answers(sim, client, archive):
 @pytest.mark.parametrize("call", [*CALLS.values(), *LISTINGS.values()], ids=[*CALLS, *LISTINGS])
 async def test_without_an_archive_its_options_are_refused(sim, client, call, options):
     """What would mean nothing is refused before anything is sent, also for listings."""
-    with pytest.raises(InvalidArgumentError, match="mean an archive"):
+    with pytest.raises(InvalidArgumentError, match="need an archive"):
         await call(client, **options)
     assert sim.ledger.requests == 0
 

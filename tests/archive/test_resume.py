@@ -447,10 +447,10 @@ async def test_a_showcase_that_grew_goes_on_where_it_ended(path):
 )
 async def test_a_run_without_an_archive_takes_none_of_its_options(client, options):
     """What would mean nothing is refused before anything is sent."""
-    with pytest.raises(InvalidArgumentError, match="mean an archive"):
+    with pytest.raises(InvalidArgumentError, match="need an archive"):
         client.showcases(["x"], **options)
     error = await failure(client.fetch_showcases(["x"], **options), InvalidArgumentError)
-    assert "mean an archive" in str(error)
+    assert "need an archive" in str(error)
 
 
 @pytest.mark.parametrize("archive", ["", 3, b"x.sfk", ["x.sfk"]], ids=repr)

@@ -667,7 +667,7 @@ def test_a_refresh_tells_how_to_go_on_should_it_be_killed(invoke, simulator, out
     invoke("fetch", "a.1products", "-o", out)
     result = invoke("fetch", "a.1products", "-o", out, "--refresh")
     told = re.match(
-        r"To go on should this be killed: --max-age (\S+) for --refresh\n", result.stderr
+        r"If this is killed, go on with --max-age (\S+) in place of --refresh\.\n", result.stderr
     )
     assert told
     assert invoke("fetch", "a.1products", "-o", out, "--max-age", told[1]).exit_code == 0
