@@ -168,8 +168,8 @@ class SingleCalls(ABC):
 
     async def review_page(
         self,
-        *,
         product_id: str | None = None,
+        *,
         url: str | None = None,
         region: str | None = None,
         page: int | None = None,
@@ -199,8 +199,8 @@ class SingleCalls(ABC):
 
     def reviews(
         self,
-        *,
         product_id: str | None = None,
+        *,
         url: str | None = None,
         region: str | None = None,
         page: int | None = None,

@@ -25,7 +25,7 @@ async def describe(client: Client, product: Product) -> str:
     """Return a line about a product and its newest reviews."""
     title = product.title or f"product {product.id}"
     try:
-        reviews = await client.reviews(product_id=product.id, max_pages=2).collect()
+        reviews = await client.reviews(product.id, max_pages=2).collect()
     except SfkError as error:
         return f"{sold(product):>9,} sold  {title}: no reviews, {type(error).__name__}"
     ratings = [review.rating for review in reviews if review.rating is not None]

@@ -70,12 +70,12 @@ async def test_reviews_are_iterated_over_their_numbered_pages(sim, client):
         p["id"] for h in sim.handles(50) for p in sim.showcase(h) if len(sim.reviews(p["id"])) > 45
     )
     truth = [review["id"] for review in sim.reviews(product)]
-    reviews = client.reviews(product_id=product)
+    reviews = client.reviews(product)
     assert [review.id async for review in reviews] == truth
     pages = [page async for page in reviews.pages()]
     assert [page.page for page in pages] == list(range(1, len(pages) + 1))
     assert pages[0].summary.total_reviews == len(truth)
-    second = await client.review_page(product_id=product, page=2)
+    second = await client.review_page(product, page=2)
     assert second.reviews == pages[1].reviews
     rest = await client.reviews(product_id=product, page=2).collect()
     assert [review.id for review in rest] == truth[len(pages[0].reviews) :]
@@ -154,7 +154,7 @@ async def test_empty_pages_without_end_are_not_paid_without_end(sim, client):
 
 async def test_a_cursor_after_the_last_page_is_not_followed(sim, client):
     """hasMore decides, not the presence of a cursor."""
-    sim.faults = [Fault.stale_cursor()]
+    sim.faults = [Fault.cursor_without_more()]
     assert plain(await client.showcase(HANDLE).collect()) == sim.showcase(HANDLE)
     assert sim.ledger.charged == 5
 

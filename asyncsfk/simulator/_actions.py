@@ -122,7 +122,7 @@ class EmptyPage:
 
 
 @dataclass(frozen=True, slots=True)
-class StaleCursor:
+class CursorWithoutMore:
     """Say that there is no more, with a cursor all the same."""
 
 
@@ -173,7 +173,7 @@ Distortion: TypeAlias = (
 )
 
 #: Faults of paging; they strike only routes that have pages.
-PagingFault: TypeAlias = CursorLoop | NoCursor | EmptyPage | StaleCursor
+PagingFault: TypeAlias = CursorLoop | NoCursor | EmptyPage | CursorWithoutMore
 
 Action: TypeAlias = (
     Status

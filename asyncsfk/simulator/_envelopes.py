@@ -54,7 +54,8 @@ def document(
         case _:
             data = world.data(call, place)
     if isinstance(
-        action, actions.CursorLoop | actions.NoCursor | actions.EmptyPage | actions.StaleCursor
+        action,
+        actions.CursorLoop | actions.NoCursor | actions.EmptyPage | actions.CursorWithoutMore,
     ):
         mislead(world, action, call, place, data)
     meta: Json = {"requestId": request_id, "creditsCharged": price, "version": "v1"}

@@ -260,9 +260,9 @@ class Fault:
         return cls._make("empty_page_with_more", actions.EmptyPage(), when)
 
     @classmethod
-    def stale_cursor(cls, **when: Unpack[When]) -> "Fault":
+    def cursor_without_more(cls, **when: Unpack[When]) -> "Fault":
         """Give a cursor although `hasMore` is false; strikes last pages only, and is harmless."""
-        return cls._make("stale_cursor", actions.StaleCursor(), when)
+        return cls._make("cursor_without_more", actions.CursorWithoutMore(), when)
 
     @classmethod
     def storm(
@@ -303,7 +303,7 @@ class Fault:
             cls.unknown_fields(**each),
             cls.set_cookie(**each),
             cls.empty_page_with_more(**each),
-            cls.stale_cursor(**each),
+            cls.cursor_without_more(**each),
             cls.redirect("http://127.0.0.1:9/elsewhere", **each),
             cls.gzip_bomb(size, **each),
             cls.oversized(size, **each),
@@ -323,9 +323,9 @@ class Fault:
 #: The kinds of a storm that are harmless, or over when one tries again.
 CURABLE: Final = frozenset(
     {
-        "close_after_charge", "close_before", "delay", "drip", "empty_page_with_more", "garbage",
-        "hang", "price", "reset", "set_cookie", "stale_cursor", "status", "truncate",
-        "unknown_fields",
+        "close_after_charge", "close_before", "cursor_without_more", "delay", "drip",
+        "empty_page_with_more", "garbage", "hang", "price", "reset", "set_cookie", "status",
+        "truncate", "unknown_fields",
     }
 )  # fmt: skip
 

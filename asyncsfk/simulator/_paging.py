@@ -18,7 +18,7 @@ def mislead(
             # A page number cannot be an empty string.
             data["page"] = data["page"] | {field: cursor if field == "nextCursor" else None}
             data["page"]["hasMore"] = True
-        case actions.StaleCursor():
+        case actions.CursorWithoutMore():
             data["page"][field] = _link(world, call, page + 1)
         case actions.CursorLoop(cycle):
             back = page + 1 - cycle if page >= cycle else page + 1

@@ -97,7 +97,7 @@ class Weather:
                 return call.route is Route.SHOWCASE and not place.is_last_lap
             case actions.CursorLoop() | actions.NoCursor():
                 return call.route in _PAGED
-            case actions.StaleCursor():
+            case actions.CursorWithoutMore():
                 return call.route in _PAGED and not self._world.has_more(call, place)
             case _:
                 return True

@@ -389,14 +389,18 @@ async def test_empty_pages_come_to_an_end(simulate):
         assert ask.sim.ledger.charged == 256
 
 
-async def test_stale_cursor(simulate):
+async def test_cursor_without_more(simulate):
     """A last page gives a cursor although there is no more; other pages are left alone."""
-    async with simulate(faults=[Fault.stale_cursor()]) as ask:
+    async with simulate(faults=[Fault.cursor_without_more()]) as ask:
         page = (await ask.page("a.5products")).data["page"]
         assert page["hasMore"] is False
         assert (await ask.page("a.5products", cursor=page["nextCursor"])).data["products"] == []
         await ask.page("a.45products")
-        assert [entry.fault for entry in ask.sim.ledger] == ["stale_cursor", "stale_cursor", None]
+        assert [entry.fault for entry in ask.sim.ledger] == [
+            "cursor_without_more",
+            "cursor_without_more",
+            None,
+        ]
 
 
 @pytest.mark.parametrize(
@@ -405,7 +409,7 @@ async def test_stale_cursor(simulate):
         (Fault.cursor_loop(), {"nextPage": 2, "hasMore": True}),
         (Fault.cursor_loop(cycle=2), {"nextPage": 3, "hasMore": True}),
         (Fault.has_more_without_cursor(""), {"nextPage": None, "hasMore": True}),
-        (Fault.stale_cursor(), {"nextPage": 3, "hasMore": False}),
+        (Fault.cursor_without_more(), {"nextPage": 3, "hasMore": False}),
         (Fault.empty_page_with_more(), {"nextPage": None, "hasMore": False}),
     ],
 )
@@ -418,7 +422,7 @@ async def test_paging_faults_of_reviews(simulate, fault, expected):
 
 async def test_paging_faults_strike_pages_only(simulate):
     """A route without pages is spared."""
-    faults = [Fault.cursor_loop(), Fault.stale_cursor(), Fault.has_more_without_cursor()]
+    faults = [Fault.cursor_loop(), Fault.cursor_without_more(), Fault.has_more_without_cursor()]
     async with simulate(faults=[*faults, Fault.empty_page_with_more()]) as ask:
         assert (await ask.get("/v1/tiktok/profiles/a")).data == ask.sim.profile("a")
         assert [entry.fault for entry in ask.sim.ledger] == [None]
