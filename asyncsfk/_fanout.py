@@ -71,6 +71,7 @@ class FanOut(Generic[In, Out]):
         self._exhausted = False
         self._error: BaseException | None = None
         self._is_closing = False
+        self._is_over = False
 
     def __aiter__(self) -> Self:
         return self
@@ -78,10 +79,13 @@ class FanOut(Generic[In, Out]):
     async def __anext__(self) -> Out:
         if self._supervisor is None:
             self._supervisor = asyncio.create_task(self._supervise())
-        result = await self._results.get()
+        # Where the queue was full at the end, that is not in it.
+        is_empty = self._is_over and self._results.empty()
+        result = _END if is_empty else await self._results.get()
         if isinstance(result, _End):
-            # For whoever asks again.
-            self._results.put_nowait(result)
+            if not is_empty:
+                # For whoever waits as well.
+                self._results.put_nowait(result)
             if self._error is not None:
                 raise self._error
             raise StopAsyncIteration
@@ -128,7 +132,10 @@ class FanOut(Generic[In, Out]):
                 raise
             # By somebody who cancels all tasks but the consumer's, which is to hear of it.
             self._error = self._error or _cut_short(error)
-        await self._results.put(_END)
+        # Without waiting for room: nobody may ever make any.
+        self._is_over = True
+        if not self._results.full():
+            self._results.put_nowait(_END)
 
     def _hire(self, workers: asyncio.TaskGroup) -> None:
         if self._hired < self._width:

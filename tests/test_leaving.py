@@ -174,6 +174,26 @@ async def test_by_cancelling_all_tasks_but_the_consumers(sim, client):
     await assert_nothing_is_left(sim, client)
 
 
+async def test_by_cancelling_all_tasks_of_a_run_that_nobody_reads(sim, client):
+    """As `asyncio.run` does at its end: they end, though what is ready has filled the queue."""
+    async with client.showcases(sim.handles(100), concurrency=3) as run:
+        seen = [await anext(run)]
+        await asyncio.sleep(60)
+        tasks = [task for task in asyncio.all_tasks() if is_ours(task)]
+        for task in tasks:
+            task.cancel()
+        _, left = await asyncio.wait(tasks, timeout=60)
+        assert not left
+        with pytest.raises(ClientStateError, match="cancelled from outside"):
+            async for outcome in run:
+                seen.append(outcome)  # noqa: PERF401 - it raises
+        with pytest.raises(ClientStateError, match="cancelled from outside"):
+            await anext(run)
+    # What had come was handed out.
+    assert 4 <= len(seen) <= 7
+    await assert_nothing_is_left(sim, client)
+
+
 async def test_by_forgetting_the_iterator(sim, client):
     """A pages() iterator that is dropped, collected or not, takes nothing with it."""
     async with client.showcases(sim.handles(1000)) as run:
