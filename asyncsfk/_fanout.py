@@ -8,9 +8,13 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Generator,
     Iterable,
     Iterator,
 )
+from contextvars import Context, copy_context
+from functools import partial
+from types import coroutine
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
@@ -179,7 +183,8 @@ class FanOut(Generic[In, Out]):
                 raise
             # Not us but something that the iterator awaits was cancelled.
             self._error = error
-        except Exception as error:  # noqa: BLE001 - the consumer's own, raised to it later
+        except BaseException as error:  # noqa: BLE001 - the consumer's own, raised to it later
+            # What ends the program, too: raised in a worker it would end the event loop at once.
             self._error = error
         if self._is_closing:
             # The iterator kept our cancellation to itself, as `wait_for` can until 3.12.
@@ -222,15 +227,39 @@ def _puller(items: Iterable[In] | AsyncIterable[In]) -> _Puller[In] | _AsyncPull
     return _AsyncPuller(aiter(items)) if isinstance(items, AsyncIterable) else _Puller(iter(items))
 
 
+@coroutine
+def _awaited_in(context: Context, awaitable: Awaitable[In]) -> Generator[Any, None, In]:
+    """Await something in a context of its own, whichever task does."""
+    steps = awaitable.__await__()
+    step: Callable[[], Any] = partial(next, steps)
+    while True:
+        try:
+            waits_for = context.run(step)
+        except StopIteration as end:
+            item: In = end.value
+            return item
+        try:
+            yield waits_for
+        except BaseException as error:  # noqa: BLE001 - it is the awaitable's
+            step = partial(steps.throw, error)
+        else:
+            step = partial(next, steps)
+
+
 class _Puller(Generic[In]):
-    """Gives the items of an iterator one by one, to many who ask."""
+    """Gives the items of an iterator one by one, to many who ask.
+
+    In one context, a copy of that in which the first result was asked for: a generator may set and
+    reset context variables around its ``yield``.
+    """
 
     def __init__(self, iterator: Iterator[In]) -> None:
         self._iterator = iterator
+        self._context = copy_context()
         self._stopped = False
 
     async def pull(self) -> In | _End:
-        return _END if self._stopped else next(self._iterator, _END)
+        return _END if self._stopped else self._context.run(next, self._iterator, _END)
 
     def stop(self) -> None:
         self._stopped = True
@@ -241,6 +270,7 @@ class _AsyncPuller(Generic[In]):
 
     def __init__(self, iterator: AsyncIterator[In]) -> None:
         self._iterator = iterator
+        self._context = copy_context()
         self._lock = asyncio.Lock()
         self._stopped = False
         self._waiting: anyio.CancelScope | None = None
@@ -252,7 +282,7 @@ class _AsyncPuller(Generic[In]):
             item: In | _End = _END
             try:
                 with anyio.CancelScope() as self._waiting:
-                    item = await anext(self._iterator)
+                    item = await _awaited_in(self._context, anext(self._iterator))
             except StopAsyncIteration:
                 pass
             except BaseException:

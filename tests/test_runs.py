@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections import Counter
+from contextvars import ContextVar
 
 import anyio
 import pytest
@@ -136,9 +137,12 @@ async def test_bad_options_are_refused(client, options):
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_an_exception_of_the_handles_arrives_after_the_outcomes_before_it(sim, client, kind):
+@pytest.mark.parametrize("error", [OSError, SystemExit, KeyboardInterrupt])
+async def test_an_exception_of_the_handles_arrives_after_the_outcomes_before_it(
+    sim, client, kind, error
+):
     """What the source of handles raises ends the run as itself, and loses no outcome."""
-    problem = OSError("the file is gone")
+    problem = error("the file is gone")
 
     def source():
         yield from sim.handles(30)
@@ -149,12 +153,37 @@ async def test_an_exception_of_the_handles_arrives_after_the_outcomes_before_it(
             yield handle
 
     outcomes = []
-    with pytest.raises(OSError, match="the file is gone") as caught:
+    with pytest.raises(error, match="the file is gone") as caught:
         async with client.showcases(source() if kind == "sync" else async_source()) as run:
             async for outcome in run:
                 outcomes.append(outcome)  # noqa: PERF401
     assert caught.value is problem
     assert {outcome.handle for outcome in outcomes} == set(sim.handles(30))
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_the_handles_are_pulled_in_one_context(sim, client, kind):
+    """A source may bind context variables around its `yield`, as loggers and tracers do."""
+    batch = ContextVar("batch", default=0)
+    seen = []
+
+    def source():
+        for number, handle in enumerate(sim.handles(30)):
+            token = batch.set(number)
+            yield handle
+            seen.append(batch.get())
+            batch.reset(token)
+
+    async def async_source():
+        for handle in source():
+            await asyncio.sleep(0.1)
+            yield handle
+
+    async with client.showcases(source() if kind == "sync" else async_source()) as run:
+        outcomes = [outcome async for outcome in run]
+    assert len(outcomes) == 30
+    assert seen == [*range(30)]
+    assert batch.get() == 0
 
 
 async def test_a_failure_of_one_creator_disturbs_no_other(sim, client):
