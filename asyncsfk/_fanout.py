@@ -28,6 +28,9 @@ Put: TypeAlias = Callable[[Out], Awaitable[None]]
 """Hands one result to the consumer; waits while the consumer is behind."""
 
 
+ENDED: Final = "the run has ended: its `async with` was left, or its client was closed"
+
+
 class _End:
     """What follows the last result."""
 
@@ -115,13 +118,14 @@ class FanOut(Generic[In, Out]):
     async def aclose(self) -> None:
         """Stop all work at once and wait for its end."""
         self.cancel()
-        if self._supervisor is not None:
+        # Of an event loop that has ended it is done, and cannot be waited for.
+        if self._supervisor is not None and not self._supervisor.done():
             with anyio.CancelScope(shield=True):
                 await asyncio.wait({self._supervisor})
         # Who still waits for a result, or asks for another, is told.
         while not self._results.empty():
             self._results.get_nowait()
-        self._error = self._error or ClientStateError("the run has ended")
+        self._error = self._error or ClientStateError(ENDED)
         self._results.put_nowait(_END)
 
     async def _supervise(self) -> None:
@@ -136,6 +140,10 @@ class FanOut(Generic[In, Out]):
                 raise
             # By somebody who cancels all tasks but the consumer's, which is to hear of it.
             self._error = self._error or _cut_short(error)
+        except BaseException as error:  # noqa: BLE001 - it has ended the event loop already
+            # A callback ends the program. Raised here as well, it would keep asyncio from letting
+            # the other tasks come to their ends.
+            self._error = error
         # Without waiting for room: nobody may ever make any.
         self._is_over = True
         if not self._results.full():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from asyncsfk._checks import is_callback
 from asyncsfk._creator import CreatorFetcher
-from asyncsfk._fanout import FanOut
+from asyncsfk._fanout import ENDED, FanOut
 from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
 from asyncsfk._shield import Closing
 from asyncsfk._trail import Trail
@@ -235,8 +235,10 @@ class ShowcaseRun:
                 on_outcome(result)
 
     def _open_stream(self, *, by_page: bool) -> FanOut[object, Outcome | ShowcasePage]:
-        if self._entered_at is None or self._left_at is not None:
+        if self._entered_at is None:
             raise ClientStateError("iterate a run inside of its `async with`")
+        if self._left_at is not None:
+            raise ClientStateError(ENDED)
         if self._stream is None:
             self._by_page = by_page
             self._stream = FanOut(

@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import os
+import warnings
 
 import anyio
 import pytest
 
 from asyncsfk import Archive, Client, ClientStateError, Retry, Timeout, events
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import KEY, client_of, failure, http, raw_server
+from tests.support import KEY, client_of, failure, http, raw_server, running
 
 
 @pytest.fixture
@@ -192,6 +193,58 @@ async def test_by_cancelling_all_tasks_of_a_run_that_nobody_reads(sim, client):
     # What had come was handed out.
     assert 4 <= len(seen) <= 7
     await assert_nothing_is_left(sim, client)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("event", [events.PageReceived, events.HandleFinished])
+def test_by_ending_the_program_in_a_callback(tmp_path, kind, event):
+    """All that surrounds the run is left in order, and what was paid for is on file."""
+    left = []
+
+    def on_event(told):
+        if isinstance(told, event):
+            raise kind
+
+    async def main(sim):
+        try:
+            async with (
+                client_of(sim, on_event=on_event) as client,
+                client.showcases(sim.handles(30), archive=tmp_path / "a.sfk") as run,
+            ):
+                async for _ in run:
+                    pass
+        finally:
+            left.append(client)
+
+    with running() as sim:
+        with pytest.raises(kind):
+            asyncio.run(main(sim))
+        assert [repr(client) for client in left] == ["<asyncsfk.Client closed>"]
+        info = Archive(tmp_path / "a.sfk").info()
+        assert info.unsettled == 0
+        assert_all_is_counted(sim, info.usage)
+
+
+def test_by_another_event_loop_than_the_one_it_ran_in(tmp_path):
+    """A run that was left behind when its event loop ended can be closed, and so can its client."""
+
+    async def begin(sim):
+        archive = Archive(tmp_path / "a.sfk")
+        client = await client_of(sim, concurrency=3).__aenter__()
+        run = await client.showcases(sim.handles(30), archive=archive).__aenter__()
+        await anext(run)
+        return client, run
+
+    async def end(client, run):
+        await run.aclose()
+        await client.aclose()
+        assert "closed" in repr(client)
+
+    with running() as sim, warnings.catch_warnings():
+        # Of the connections that nobody could close any more.
+        warnings.simplefilter("ignore", ResourceWarning)
+        asyncio.run(end(*asyncio.run(begin(sim))))
+        gc.collect()
 
 
 async def test_by_forgetting_the_iterator(sim, client):
