@@ -102,7 +102,7 @@ class Listing(Generic[P, I, C]):
             for item in self._items_of(page)[:left]:
                 yield item
             if left is not None:
-                left -= min(left, len(self._items_of(page)))
+                left -= len(self._items_of(page))
 
     async def collect(self) -> list[I]:
         """Fetch all and return the items.

@@ -6,7 +6,7 @@ import pytest
 
 from asyncsfk import BadRequestError, Client, PaginationError, Retry, ServerError
 from asyncsfk.simulator import Fault, Simulator
-from tests.support import failure, http, told
+from tests.support import SHOWCASE, failure, http, told
 
 HANDLE = "long.95products"  # five pages
 
@@ -104,6 +104,7 @@ async def test_a_cursor_that_leads_nowhere_new_ends_the_list_at_once(sim, client
     assert len(pages) >= 3
     assert plain(p for page in pages[:3] for p in page.products) == sim.showcase(HANDLE)[:60]
     assert (error.handle, error.cursor) == ("long.95products", pages[-1].cursor)
+    assert error.route == SHOWCASE
     assert error.request_id == pages[-1].request_id
     assert error.usage.requests == 0
     assert sim.ledger.charged == len(pages) <= 5

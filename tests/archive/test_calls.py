@@ -1,6 +1,8 @@
 """Single calls with an archive: taken from it where it has the answer, kept before they return."""
 
 import asyncio
+from hashlib import blake2b
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -403,3 +405,30 @@ async def test_a_call_that_its_archive_refuses_at_last_leaves_nothing_taken(path
             page = await client.showcase_page("c.1products")
         assert page.usage.charged == budget.charged - 1 == 1
         assert sim.ledger.requests == 2
+
+
+async def test_what_pages_are_found_by_stays_the_same(sim, path):
+    """Were it made otherwise one day, all that is on file would be bought again."""
+    async with Archive(path) as archive, client_of(sim) as client:
+        await client.showcase_page("@MrBeast", archive=archive)
+        (page,) = [
+            page
+            async for page in client.showcase(
+                "a.45products", region="us", max_pages=1, archive=archive
+            ).pages()
+        ]
+        cursor = page.next_cursor
+        await client.showcase_page("a.45products", cursor=cursor, region="us", archive=archive)
+        await client.tiktok_profile("mrbeast", archive=archive)
+        await client.review_page("1729", region="us", page=2, archive=archive)
+    showcase = "/v1/tiktok/profiles/a.45products/showcase-products"
+    targets = [
+        "/v1/tiktok/profiles/mrbeast/showcase-products",
+        f"{showcase}?region=US",
+        f"{showcase}?cursor={quote(cursor, safe='')}&region=US",
+        "/v1/tiktok/profiles/mrbeast",
+        "/v1/tiktok/products/reviews?page=2&productId=1729&region=US",
+    ]
+    keys = [blake2b(target.encode(), digest_size=16).digest() for target in targets]
+    assert [key for (key,) in sql(path, "SELECT key FROM page ORDER BY id")] == keys
+    assert keys[0].hex() == "ec0003cc7122b50344202e4b1834c4b6"

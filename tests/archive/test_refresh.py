@@ -196,7 +196,26 @@ async def test_a_page_that_is_refreshed_alone_does_not_mix(client, editions, pat
         found = await on_file(path)
         assert len({one[0] for one in found}) == 1
         _, outcomes = await run_of(client, ["x"], archive=archive)
-        assert len({one[0] for one in ids(outcomes["x"])}) == 1
+        assert ids(outcomes["x"]) == (NEW if cursor is None else OLD)
+
+
+async def test_a_later_duplicate_in_a_refresh_is_bought_once(client, editions, path):
+    """What a run has bought itself is fresh enough for it."""
+    await run_of(client, ["x"], archive=path)
+    editions.edition = 2
+    options = {"refresh": True, "dedupe": False, "concurrency": 1}
+    async with client.showcases(["x", "x"], archive=path, **options) as run:
+        assert [ids(outcome) async for outcome in run] == [NEW, NEW]
+    assert run.usage.charged == 3
+
+
+async def test_a_first_page_joins_later_ones_on_file(client, path):
+    """One that is bought after them, without a wish for fresh ones, does not put them aside."""
+    async with Archive(path) as archive:
+        await client.showcase_page("x", cursor="0/2", archive=archive)
+        await client.showcase_page("x", archive=archive)
+        run, outcomes = await run_of(client, ["x"], archive=archive)
+    assert (run.usage.charged, ids(outcomes["x"])) == (1, OLD)
 
 
 @pytest.mark.parametrize("options", [{"refresh": True}, {"max_age": 3600}], ids=str)

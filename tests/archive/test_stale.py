@@ -55,6 +55,24 @@ async def test_a_stale_cursor_is_named_as_such(client, path):
     assert run.usage.charged == 0
 
 
+async def test_starting_over_a_showcase_of_one_page(client, editions, path):
+    """The page that is bought anew is not the one on file, though that is the newest there."""
+    await run_of(client, ["x"], archive=path, max_pages=1)
+    editions.edition = editions.fresh = 2
+    run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True)
+    assert (outcomes["x"].status, ids(outcomes["x"])) == ("complete", NEW)
+    assert run.usage.charged == 4
+
+
+async def test_a_refusal_of_the_new_beginning_is_no_stale_cursor(path):
+    """It had no cursor out of the archive."""
+    async with Simulator() as sim, client_of(sim) as client:
+        await run_of(client, [LONG], archive=path, max_pages=2)
+        sim.faults = [Fault.status(400, pages={0, 2})]
+        _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
+        assert type(outcomes[LONG].error) is BadRequestError
+
+
 @pytest.mark.usefixtures("stale")
 async def test_a_listing_is_started_over_by_refresh(client, path):
     """A listing has no restart_stale=True, and is not told of it."""
