@@ -131,7 +131,8 @@ class Attempts:
         if keep is not None:
             least = keep.store.price(least, request.route)
         while True:
-            reserved = await reserve_all(lambda: payer.budgets, least, request.route)
+            priced_as = "" if request.is_free else request.route
+            reserved = await reserve_all(lambda: payer.budgets, least, priced_as)
             price = reserved.credits
             try:
                 await self._gate.enter()

@@ -26,6 +26,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         decoder: Decodes the whole body.
         price: Credits that it costs at most.
         needs_key: Whether the route is closed to callers without a key.
+        is_free: Whether the route costs nothing by contract, whatever its answers say.
         handle: What it is about.
         cursor: The cursor in it.
         page: The page number in it.
@@ -38,6 +39,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     decoder: Decoder
     price: int
     needs_key: bool = True
+    is_free: bool = False
     handle: str | None = None
     cursor: str | None = None
     page: int | None = None

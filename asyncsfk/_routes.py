@@ -128,17 +128,19 @@ def reviews(
 
 def whoami() -> Request:
     """Return the request for the key's owner."""
-    return Request(route=WHOAMI, target=WHOAMI, decoder=_whoami_decoder, price=0)
+    return Request(route=WHOAMI, target=WHOAMI, decoder=_whoami_decoder, price=0, is_free=True)
 
 
 def balance() -> Request:
     """Return the request for the account's balance."""
-    return Request(route=BALANCE, target=BALANCE, decoder=_balance_decoder, price=0)
+    return Request(route=BALANCE, target=BALANCE, decoder=_balance_decoder, price=0, is_free=True)
 
 
 def health() -> Request:
     """Return the request for the API's health."""
-    return Request(route=HEALTH, target=HEALTH, decoder=_health_decoder, price=0, needs_key=False)
+    return Request(
+        route=HEALTH, target=HEALTH, decoder=_health_decoder, price=0, is_free=True, needs_key=False
+    )
 
 
 def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) -> Request:  # noqa: ANN401 - any type form

@@ -102,7 +102,7 @@ class Budget:
         Args:
             credits: The most that the request should cost; what its route was ever seen to cost
                 counts where that is more.
-            route: What is priced alike.
+            route: What is priced alike; without it no price is learned.
 
         Returns:
             The reservation, or ``None`` where other reservations are in the way, some of which
@@ -175,7 +175,8 @@ class Budget:
             self._reserved -= reservation.credits
             self._charged += charged
             self._maybe += maybe
-            news = reservation.credits < charged
+            # What has no route is free by contract, and stays so.
+            news = reservation.credits < charged and reservation.route != ""
             if news:
                 self._raise_price(reservation.route, charged)
             if self._waiting:

@@ -9,11 +9,11 @@ import msgspec
 
 from asyncsfk import _replay
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
+from asyncsfk.usage import Usage  # noqa: TC001 - msgspec looks it up
 
 if TYPE_CHECKING:
     from asyncsfk._store._reads import AttemptRow, PageRow
     from asyncsfk.models import Answer
-    from asyncsfk.usage import Usage
 
 
 __all__ = ["ArchiveInfo", "ArchivedPage", "LedgerEntry"]
