@@ -130,8 +130,8 @@ class Attempts:
         least = request.price
         if keep is not None:
             least = keep.store.price(least, request.route)
+        priced_as = "" if request.is_free else request.route
         while True:
-            priced_as = "" if request.is_free else request.route
             reserved = await reserve_all(lambda: payer.budgets, least, priced_as)
             price = reserved.credits
             try:

@@ -74,8 +74,7 @@ class BulkCalls(SingleCalls):
         ``concurrency`` pages. One creator's failure does not disturb the others. What would meet
         every further request stops the run: 401, 402, 403, a ceiling of credits that is reached,
         an archive that cannot be written, an API that is out of reach for `Retry.outage` seconds,
-        a borrowed session that is closed. Creators under way are then partial, the rest
-        skipped.
+        a borrowed session that is closed. Creators under way are then partial, the rest skipped.
 
         With an archive, the same run again goes on where the last one ended, however that was:
         pages on file are handed out at no cost, and only what is missing is bought.
@@ -105,9 +104,9 @@ class BulkCalls(SingleCalls):
             InvalidArgumentError: An argument is unusable; nothing was sent. An invalid handle
                 among many is a failed outcome instead.
             ConfigurationError: There is no API key.
-            ClientStateError: The client is not open. Entering the run raises an `ArchiveError`
-                where its archive cannot be used; iterating it, `ClientStateError` where that comes
-                before or after its ``async with``, or the client was closed.
+            ClientStateError: The client is not open; raised by the loop where it is closed
+                meanwhile.
+            ArchiveError: The archive cannot be used; raised on entering, before anything is sent.
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """

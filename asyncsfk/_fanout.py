@@ -86,13 +86,13 @@ class FanOut(Generic[In, Out]):
     async def __anext__(self) -> Out:
         if self._supervisor is None:
             self._supervisor = asyncio.create_task(self._supervise())
-        # Where the queue was full at the end, that is not in it.
-        is_empty = self._is_over and self._results.empty()
-        result = _END if is_empty else await self._results.get()
+        if self._is_over and self._results.empty():
+            # There was no room for it.
+            self._results.put_nowait(_END)
+        result = await self._results.get()
         if isinstance(result, _End):
-            if not is_empty:
-                # For whoever waits as well.
-                self._results.put_nowait(result)
+            # For whoever asks again.
+            self._results.put_nowait(result)
             if self._error is not None:
                 raise self._error
             raise StopAsyncIteration

@@ -220,10 +220,9 @@ class _Forecast:
     def _told(self, showcase: Showcase, connection: sqlite3.Connection) -> Outcome:
         """Return what became of a showcase, by its pages where calls may have bought more."""
         told = _replay.told(showcase)
-        is_complete = told is not None and told.status == "complete"
-        if told is not None and is_complete and not self._goes_on(showcase, told, connection):
-            return told
-        return _replay.outcome(connection, showcase, products=False)
+        if told is None or told.status != "complete" or self._goes_on(showcase, told, connection):
+            return _replay.outcome(connection, showcase, products=False)
+        return told
 
     def _goes_on(self, showcase: Showcase, told: Outcome, connection: sqlite3.Connection) -> bool:
         """Tell whether the page is there that an outcome says to come next."""

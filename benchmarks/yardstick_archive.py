@@ -12,7 +12,7 @@ import sqlite3
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 from yardstick import Yardstick
@@ -50,7 +50,7 @@ class Pages:
         self._thread.shutdown()
         self._file.close()
 
-    def keep(self, *row: Any) -> asyncio.Future[None]:  # noqa: ANN401 - a row
+    def keep(self, row: Row) -> asyncio.Future[None]:
         """Keep a page; it is on the disk once the future is done."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append((row, done))
@@ -121,7 +121,7 @@ class KeepingYardstick(Yardstick):
                 async with self._session.get(url, params=params) as response:
                     response.raise_for_status()
                     body = await response.read()
-                await self._pages.keep(handle, cursor, body)
+                await self._pages.keep((handle, cursor, body))
                 if response.headers.get("Content-Encoding") == "gzip":
                     body = zlib.decompress(body, 31)
                 data = self._decoder.decode(body).data

@@ -247,6 +247,19 @@ def test_by_another_event_loop_than_the_one_it_ran_in(tmp_path):
         gc.collect()
 
 
+async def test_by_closing_the_client_under_a_loop(sim):
+    """Who asks for more is told what has ended the run, and has not left it before its time."""
+    async with client_of(sim, concurrency=3) as client:
+        run = client.showcases(sim.handles(100))
+        with pytest.raises(ClientStateError, match="inside of its `async with`"):
+            await anext(run)
+        async with run:
+            await anext(run)
+            await client.aclose()
+            with pytest.raises(ClientStateError, match="or its client was closed"):
+                await anext(run)
+
+
 async def test_by_forgetting_the_iterator(sim, client):
     """A pages() iterator that is dropped, collected or not, takes nothing with it."""
     async with client.showcases(sim.handles(1000)) as run:

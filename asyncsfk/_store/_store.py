@@ -82,7 +82,7 @@ class Store:
         )
         self._exposed = 0
         self._covered = 0
-        # The part of it that is counted as charged or maybe, and not committed yet.
+        # The part of what is exposed that is counted as charged or maybe, and not committed yet.
         self._told = 0
         self._in_air: set[Exposed] = set()
         # How many of those have come, and are not on file yet.

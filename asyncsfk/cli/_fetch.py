@@ -193,7 +193,7 @@ def _open_files(stack: AsyncExitStack, options: FetchOptions, max_body_bytes: in
     from asyncsfk.cli._fetch_output import Harvest
     from asyncsfk.cli._output import LineWriter
 
-    # Of creators nothing may come but errors: products of an earlier fetch stay then.
+    # Products of an earlier fetch stay where nothing but errors comes.
     products: dict[str, int] = {}
     outcomes: dict[str, int] = {}
 

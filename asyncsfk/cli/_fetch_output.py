@@ -195,7 +195,7 @@ class Harvest:
                 )
 
     def finish(self) -> None:
-        """Empty the files, if there was no line for any of them."""
+        """Empty the files that there was no line for."""
         self._products.empty_outdated()
 
     def report(self, progress: Progress, summary: EventSummary, *, quiet: bool) -> None:

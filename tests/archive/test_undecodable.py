@@ -168,6 +168,26 @@ async def test_other_routes_are_kept_undecoded_too(path):
     assert (await held(path, "info")).undecodable == 4
 
 
+async def test_the_error_of_a_kept_page_says_which_it_is(path):
+    """As that of the call did: a number for reviews, a cursor for showcases."""
+    async with (
+        told(http(200, b"<html>"), keep=True) as (_, client),
+        Archive(path) as archive,
+    ):
+        bought = [
+            await failure(client.review_page("1", page=3, archive=archive), UndecodableError),
+            await failure(client.showcase_page("x", cursor="c", archive=archive), UndecodableError),
+        ]
+    kept = []
+    for page in await held(path, "pages"):
+        with pytest.raises(UndecodableError) as caught:
+            page.decode()
+        kept.append(caught.value)
+    places = [(error.route, error.handle, error.page, error.cursor) for error in kept]
+    assert places == [(error.route, error.handle, error.page, error.cursor) for error in bought]
+    assert [place[2:] for place in places] == [(3, None), (None, "c")]
+
+
 async def test_a_body_over_the_limit_on_the_wire_is_not_kept(path):
     """What was never read cannot be kept: it may have been charged, and is asked for again."""
     async with (

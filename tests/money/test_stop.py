@@ -18,13 +18,12 @@ from tests.money.accounts import (
 )
 from tests.support import client_of
 
+HANDLES = creators(60)
+
 
 @pytest.fixture
 def page_size():
     return 5
-
-
-HANDLES = creators(60)
 
 
 @pytest.fixture
