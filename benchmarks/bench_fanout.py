@@ -152,7 +152,7 @@ def apart(measure: Callable[..., Cost], *given: object) -> Cost:
 
 def main() -> None:
     """Measure the fan-out, runs, and their memory."""
-    parser = options_of(__doc__, quick="some 25 s")
+    parser = options_of(__doc__, quick="some 10 s")
     options = parser.parse_args()
     quick: bool = options.quick
     allow_many_sockets()
@@ -165,14 +165,14 @@ def main() -> None:
     )
     rows = [
         apart(measure_fan_out, count).as_row("fan-out alone", None, WIDTH)
-        for count in (10_000, 100_000, 1_000_000)[: 2 if quick else 3]
+        for count in (10_000, 100_000, 1_000_000)[: 1 if quick else 3]
     ]
     with serving(PAGES[0]) as url:
         rows += [
             apart(measure_run, url, WIDTH, count).as_row("run", PAGES[0], WIDTH)
-            for count in ((2_000,) if quick else (10_000, 100_000))
+            for count in ((1_000,) if quick else (10_000, 100_000))
         ]
-    few, notes = 1_000 if quick else 5_000, []
+    few, notes = 600 if quick else 5_000, []
     for page in PAGES:
         with serving(page) as url:
             costs = [apart(measure_run, url, WIDE, few * times) for times in (1, TIMES)]
