@@ -88,7 +88,7 @@ class Client(BulkCalls):
             it.
         max_credits: The ceiling of what the client may spend in its life, or a `Budget` that it
             shares with others. See `budget`.
-        timeout: How long requests may take; a number is `Timeout.total`.
+        timeout: How long requests may take; a number is seconds in all, silence included.
         retry: Which failures are tried again.
         session: An aiohttp session to borrow, for its proxies, tracing or connections. It is
             never closed, its cookies and client middlewares are not used, and its connector's
@@ -141,7 +141,7 @@ class Client(BulkCalls):
             concurrency=concurrency,
             rate=rate,
             burst=burst,
-            timeout=Timeout(total=timeout) if isinstance(timeout, int | float) else timeout,
+            timeout=_timeout(timeout),
             retry=retry,
             max_body_bytes=max_body_bytes,
             trust_env=trust_env,
@@ -349,6 +349,13 @@ class Client(BulkCalls):
             width = max([self._config.concurrency, *(run.concurrency for run in self._runs)])
             pool = self._open.transport.width
             self._open.gate.set_ceiling(width if pool is None else min(width, pool))
+
+
+def _timeout(timeout: Timeout | float) -> Timeout:
+    # Who wants a request to have that long means silence too.
+    if isinstance(timeout, int | float):
+        return Timeout(total=timeout, read=timeout)
+    return timeout
 
 
 def _budget(max_credits: int | Budget | None) -> Budget:

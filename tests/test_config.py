@@ -134,8 +134,8 @@ def test_a_setting_of_a_wrong_type_is_refused(name, make):
 
 def test_a_number_of_seconds_is_a_timeout():
     """As other clients have it: for a request in all."""
-    assert Client(KEY, timeout=30).config.timeout == Timeout(total=30)
-    assert Client(KEY, timeout=0.5).config.timeout == Timeout(total=0.5)
+    assert Client(KEY, timeout=300).config.timeout == Timeout(total=300, read=300)
+    assert Client(KEY, timeout=0.5).config.timeout == Timeout(total=0.5, read=0.5)
 
 
 async def test_a_client_that_is_opened_without_a_with():

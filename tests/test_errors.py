@@ -215,7 +215,7 @@ def test_a_string_names_what_matters():
 async def test_partial_results_survive_pickling():
     """An error with the products that were paid for comes back equal, products and all."""
     async with (
-        Simulator(faults=[Fault.status(403, pages=[2])]) as sim,
+        Simulator(faults=[Fault.status(403, pages=[3])]) as sim,
         client_of(sim) as client,
     ):
         error = await failure(client.showcase("long.90products").collect())

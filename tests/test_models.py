@@ -147,7 +147,7 @@ def test_models_come_back_from_json(value):
 @pytest.mark.parametrize("seed", range(3))
 async def test_real_answers_come_back_from_json(seed):
     """What a client really receives is read back equal, of every route."""
-    faults = [Fault.status(403, handles=["bad"], pages=[1]), Fault.not_json(handles=["worse"])]
+    faults = [Fault.status(403, handles=["bad"], pages=[2]), Fault.not_json(handles=["worse"])]
     async with Simulator(seed, faults=faults) as sim, client_of(sim) as client:
         handles = [*sim.handles(12), "unknown_x", "private_x", "bad", "worse", "..", "e.45products"]
         outcomes = await client.fetch_showcases(handles, verify_empty=True)

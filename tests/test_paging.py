@@ -86,10 +86,10 @@ async def test_reviews_are_iterated_over_their_numbered_pages(sim, client):
 @pytest.mark.parametrize(
     ("fault", "match"),
     [
-        (Fault.cursor_loop(pages={2}), "fetched before"),
-        (Fault.cursor_loop(cycle=2, pages={2}), "fetched before"),
-        (Fault.has_more_without_cursor(None, pages={2}), "not where"),
-        (Fault.has_more_without_cursor("", pages={2}), "not where"),
+        (Fault.cursor_loop(pages={3}), "fetched before"),
+        (Fault.cursor_loop(cycle=2, pages={3}), "fetched before"),
+        (Fault.has_more_without_cursor(None, pages={3}), "not where"),
+        (Fault.has_more_without_cursor("", pages={3}), "not where"),
     ],
     ids=["same", "cycle", "null", "empty"],
 )
@@ -124,7 +124,7 @@ async def test_a_cursor_that_leads_nowhere_new_ends_the_list_at_once(sim, client
 
 async def test_collect_gives_what_was_paid_for_in_the_error(sim, client):
     """A list that cannot be finished comes with the error, as far as it came, and its cost."""
-    sim.faults = [Fault.status(500, pages={3})]
+    sim.faults = [Fault.status(500, pages={4})]
     with pytest.raises(ServerError) as caught:
         await client.showcase(HANDLE).collect()
     error = caught.value
@@ -137,7 +137,7 @@ async def test_collect_gives_what_was_paid_for_in_the_error(sim, client):
 
 async def test_an_empty_page_does_not_end_a_list(sim, client):
     """A list goes on over an empty page as long as there is a new cursor."""
-    sim.faults = [Fault.empty_page_with_more(pages={1}, times=1)]
+    sim.faults = [Fault.empty_page_with_more(pages={2}, times=1)]
     pages = [page async for page in client.showcase(HANDLE).pages()]
     assert len(pages) == 6
     assert plain(p for page in pages for p in page.products) == sim.showcase(HANDLE)
@@ -145,7 +145,7 @@ async def test_an_empty_page_does_not_end_a_list(sim, client):
 
 async def test_empty_pages_without_end_are_not_paid_without_end(sim, client):
     """After ten empty pages in a row a list ends with a typed error."""
-    sim.faults = [Fault.empty_page_with_more(pages={1})]
+    sim.faults = [Fault.empty_page_with_more(pages={2})]
     pages = []
     with pytest.raises(PaginationError, match="10 pages in a row were empty"):
         async for page in client.showcase(HANDLE).pages():

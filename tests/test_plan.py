@@ -59,7 +59,7 @@ async def test_what_the_archive_holds_is_free(sim, client, path):
     """Complete, begun and unknown creators are told apart, and the forecast goes by them."""
     handles = [f"c{number}.30products" for number in range(6)]
     await fetch(client, handles[:3], archive=path)
-    sim.faults = [Fault.status(400, pages=[1])]
+    sim.faults = [Fault.status(400, pages=[2])]
     await fetch(client, handles[3:4], archive=path)
     paid = sim.ledger.charged
     assert paid == 7
@@ -205,7 +205,7 @@ async def test_what_is_refused(sim, client, path):
 
 async def test_what_broke_off_beyond_what_is_wanted_is_complete(sim, client, path):
     """Where no more pages are wanted than are on file, nothing is bought, and the plan says so."""
-    sim.faults = [Fault.status(500, pages=[2])]
+    sim.faults = [Fault.status(500, pages=[3])]
     await fetch(client, ["a.90products"], archive=path)
     plan = await client.plan(["a.90products"], archive=path, max_pages=2)
     assert (plan.complete, plan.to_continue, plan.least, plan.most) == (1, 0, 0, 0)
@@ -223,7 +223,7 @@ async def test_any_number_of_pages_may_be_the_most(client, path):
 async def test_what_calls_alone_have_gone_on_with_is_no_longer_to_be_bought(path):
     """Nor is a profile looked up where the showcase itself ended in an error."""
     faults = [
-        Fault.status(500, times=1, pages=[1]),
+        Fault.status(500, times=1, pages=[2]),
         Fault.has_more_without_cursor(handles=["empty_c"]),
     ]
     async with Simulator(faults=faults) as sim, client_of(sim) as client:

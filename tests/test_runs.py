@@ -189,7 +189,7 @@ async def test_the_handles_are_pulled_in_one_context(sim, client, kind):
 async def test_a_failure_of_one_creator_disturbs_no_other(sim, client):
     """Failed first pages, failed later pages and good ones stay apart."""
     sim.add_fault(Fault.status(502, charge=1, handles={"first.90products"}))
-    sim.add_fault(Fault.status(500, handles={"third.90products"}, pages={2}))
+    sim.add_fault(Fault.status(500, handles={"third.90products"}, pages={3}))
     failed, partial, good = await client.fetch_showcases(
         ["first.90products", "third.90products", "good.90products"]
     )
@@ -455,7 +455,7 @@ async def test_a_finished_creator_is_told_to_on_event(sim):
 async def test_an_outcome_goes_to_json_and_back(sim, client):
     """Outcomes of every status re-read from their JSON as equal."""
     sim.add_fault(Fault.not_json(handles={"bad"}))
-    sim.add_fault(Fault.status(500, handles={"part.90products"}, pages={1}))
+    sim.add_fault(Fault.status(500, handles={"part.90products"}, pages={2}))
     outcomes = await client.fetch_showcases(["good.30products", "bad", "part.90products", "no/no"])
     assert [o.status for o in outcomes] == ["complete", "failed", "partial", "failed"]
     for outcome in outcomes:

@@ -93,7 +93,7 @@ async def test_an_attempt_is_one_hit(loss, policy, reused, sending):
     """However a connection is lost, each attempt is one request, and the error covers its cost."""
     loss, (retry, hits) = LOSSES[loss], POLICIES[policy]
     timeout = Timeout(total=20, read=10)
-    async with Simulator(faults=[loss.at(pages=[1])]) as sim:
+    async with Simulator(faults=[loss.at(pages=[2])]) as sim:
         cursor = await second_cursor(sim)
         async with open_client(sim, sending, retry=retry, timeout=timeout) as client:
             if reused:

@@ -23,7 +23,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LONGEST_KEY = 4096
-_LONGEST_CONNECT = 10.0
 _CODE_LETTERS = 2
 _MAX_BODY_BYTES = 1 << 24
 
@@ -145,16 +144,13 @@ def make_client(
     """
     from asyncsfk import Client, ConfigurationError, Timeout
 
-    timeout = Timeout()
-    if (seconds := options.timeout) is not None:
-        timeout = Timeout(total=seconds, connect=min(_LONGEST_CONNECT, seconds), read=seconds)
     client = Client(
         _read_key(options.api_key_file) if options.api_key_file else None,
         base_url=options.base_url,
         allow_insecure_http=options.allow_insecure_http,
         concurrency=options.concurrency,
         rate=options.rate,
-        timeout=timeout,
+        timeout=Timeout() if options.timeout is None else options.timeout,
         max_body_bytes=options.max_body_bytes,
         on_event=on_event,
     )

@@ -34,7 +34,7 @@ class When(TypedDict, total=False):
         requests: the numbers of the requests, counted from 1 over all that arrive.
         handles: the creators (of any case, with or without `@`) or, for reviews, the product ids.
         routes: the routes, as `Route` or its template.
-        pages: the numbers of the pages of a showcase or of reviews, counted from 0.
+        pages: the numbers of the pages of a showcase or of reviews, counted from 1.
         times: how often at most, in all.
     """
 
@@ -88,7 +88,7 @@ class Fault:
             handles=None if handles is None else frozenset(map(bare, handles)),
             # An unknown one would never strike.
             routes=None if routes is None else frozenset(str(Route(route)) for route in routes),
-            pages=None if pages is None else frozenset(check_whole("a page", pages, 0)),
+            pages=None if pages is None else frozenset(check_whole("a page", pages, 1)),
             times=times,
         )
 

@@ -88,7 +88,7 @@ class Weather:
             and (fault.requests is None or entry.number in fault.requests)
             and (fault.handles is None or entry.page.handle in fault.handles)
             and (fault.routes is None or entry.route in fault.routes)
-            and (fault.pages is None or place.offset // self._world.page_size in fault.pages)
+            and (fault.pages is None or place.offset // self._world.page_size + 1 in fault.pages)
         )
 
     def _applies(self, action: actions.Action, call: Call, place: Place) -> bool:

@@ -218,7 +218,7 @@ async def test_a_request_that_could_not_be_sent_is_free(path):
 async def test_what_became_of_each_creator(sim, path):
     """Complete, partial and failed creators are on file with all that their outcomes said."""
     sim.faults = [
-        Fault.status(502, pages={1}, handles={"cut.45products"}),
+        Fault.status(502, pages={2}, handles={"cut.45products"}),
         Fault.status(404, handles={"bad"}),
     ]
     handles = ["cut.45products", "bad", "good.45products", "empty_one"]

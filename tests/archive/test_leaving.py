@@ -147,7 +147,7 @@ async def test_nobody_waits_longer_than_the_grace(sim, client, path, leave):
 async def test_no_grace(path):
     """With grace=0 requests are cancelled at once, as they are without an archive."""
     async with (
-        Simulator(faults=[Fault.hang(charged=True, pages={0})]) as sim,
+        Simulator(faults=[Fault.hang(charged=True, pages={1})]) as sim,
         client_of(sim, timeout=Timeout(grace=0), concurrency=5) as client,
     ):
         with clock() as took:
@@ -528,7 +528,7 @@ async def test_stopping_in_good_order(sim, client, path):
 
 async def test_stopping_at_once(sim, client, path):
     """run.stop(now=True) waits for nothing, and the file knows what that may have cost."""
-    sim.faults = [Fault.hang(charged=True, pages={1})]
+    sim.faults = [Fault.hang(charged=True, pages={2})]
     handles = [f"c{n}.45products" for n in range(10)]
     with clock() as took:
         async with client.showcases(handles, archive=path) as run:

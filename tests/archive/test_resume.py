@@ -62,7 +62,7 @@ async def test_a_run_that_was_left_goes_on(sim, client, path, stop_after):
 
 async def test_what_is_there_in_part_goes_on_from_its_cursor(sim, client, path):
     """Pages on file are not asked for again; the next is, by the cursor that they lead to."""
-    sim.faults = [Fault.status(502, pages={2}, times=1)]
+    sim.faults = [Fault.status(502, pages={3}, times=1)]
     _, before = await run_of(client, [LONG], archive=path)
     assert (before[LONG].status, before[LONG].pages) == ("partial", 2)
     asked = sim.ledger.requests
@@ -247,7 +247,7 @@ async def test_outcomes_in_order(sim, client, path):
 
 async def test_pages_of_a_run(sim, client, path):
     """run.pages() hands out what is on file and what is missing, in each showcase's order."""
-    sim.faults = [Fault.status(502, pages={2}, times=1)]
+    sim.faults = [Fault.status(502, pages={3}, times=1)]
     handles = [LONG, "x.45products", "empty_one"]
     await run_of(client, handles, archive=path)
     outcomes = []
@@ -419,7 +419,7 @@ async def test_an_archive_that_cannot_be_opened_sends_nothing(sim, client, path)
 
 async def test_where_paging_was_refused_it_is_refused_again_for_nothing(path):
     """A showcase that leads in a circle is partial in the next run too, at no cost."""
-    faults = [Fault.cursor_loop(pages={1})]
+    faults = [Fault.cursor_loop(pages={2})]
     async with Simulator(faults=faults) as sim, client_of(sim) as client:
         _, before = await run_of(client, [LONG], archive=path)
         run, after = await run_of(client, [LONG], archive=path)

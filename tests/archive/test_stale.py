@@ -68,7 +68,7 @@ async def test_a_refusal_of_the_new_beginning_is_no_stale_cursor(path):
     """It had no cursor out of the archive."""
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, [LONG], archive=path, max_pages=2)
-        sim.faults = [Fault.status(400, pages={0, 2})]
+        sim.faults = [Fault.status(400, pages={1, 3})]
         _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
         assert type(outcomes[LONG].error) is BadRequestError
 
@@ -136,12 +136,12 @@ async def test_starting_over_that_fails_loses_nothing(path):
     """Where the new beginning cannot be had, the old pages are still on file."""
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, [LONG], archive=path, max_pages=2)
-        sim.faults = [Fault.status(400, pages={2}), Fault.status(502, pages={0})]
+        sim.faults = [Fault.status(400, pages={3}), Fault.status(502, pages={1})]
         _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
         assert (outcomes[LONG].status, outcomes[LONG].error.status) == ("failed", 502)
         (kept,) = await held(path, "outcomes")
         assert products_of(kept) == sim.showcase(LONG)[:40]
-        sim.faults = [Fault.status(400, pages={2}, times=1)]
+        sim.faults = [Fault.status(400, pages={3}, times=1)]
         _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
         assert products_of(outcomes[LONG]) == sim.showcase(LONG)
 
@@ -150,7 +150,7 @@ async def test_where_the_next_page_fails_otherwise_nothing_is_started_over(path)
     """An error that is no refusal of the cursor is that error, behind what is on file."""
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, [LONG], archive=path, max_pages=2)
-        sim.faults = [Fault.status(502, pages={2})]
+        sim.faults = [Fault.status(502, pages={3})]
         for by_page in (False, True):
             outcomes = []
             async with client.showcases([LONG], archive=path, restart_stale=True) as run:
@@ -168,7 +168,7 @@ async def test_where_the_next_page_fails_otherwise_nothing_is_started_over(path)
 
 async def test_a_refusal_of_a_fresh_cursor_is_not_stale(path):
     """A 400 on a cursor that has just come is the API's fault, and no reason to begin anew."""
-    faults = [Fault.status(400, pages={1})]
+    faults = [Fault.status(400, pages={2})]
     async with Simulator(faults=faults) as sim, client_of(sim) as client:
         for options in ({}, {"restart_stale": True, "refresh": True}):
             _, outcomes = await run_of(client, [LONG], archive=path, **options)
@@ -180,7 +180,7 @@ async def test_a_refusal_behind_a_page_just_bought_is_not_stale(path):
     """Nor is one behind the page that restart_stale=True bought to see if the cursor is good."""
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, [LONG], archive=path, max_pages=2)
-        sim.faults = [Fault.status(400, pages={3})]
+        sim.faults = [Fault.status(400, pages={4})]
         _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
         assert type(outcomes[LONG].error) is BadRequestError
         assert products_of(outcomes[LONG]) == sim.showcase(LONG)[:60]
@@ -217,12 +217,12 @@ async def test_a_stale_one_among_many(path):
     handles = [f"c{n}.60products" for n in range(12)]
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, handles, archive=path, max_pages=1)
-        sim.faults = [Fault.status(400, pages={1}, handles=handles[:4], times=4)]
+        sim.faults = [Fault.status(400, pages={2}, handles=handles[:4], times=4)]
         run, outcomes = await run_of(client, handles, archive=path)
         stale = {handle for handle, o in outcomes.items() if o.status == "partial"}
         assert stale == set(handles[:4])
         assert run.usage.charged == 2 * 8
-        sim.faults = [Fault.status(400, pages={1}, handles=handles[:4], times=4)]
+        sim.faults = [Fault.status(400, pages={2}, handles=handles[:4], times=4)]
         run, outcomes = await run_of(client, handles, archive=path, restart_stale=True)
         assert run.usage.charged == 3 * 4
         for handle in handles:

@@ -13,7 +13,7 @@ from tests.cli.support import by_handle, lines, read
 
 COMMANDS = ["info", "products", "errors", "ledger", "salvage"]
 FAULTS = [
-    Fault.status(500, pages=[1], handles=["a.45products"]),
+    Fault.status(500, pages=[2], handles=["a.45products"]),
     Fault.not_json(handles=["b.3products"]),
     Fault.status(404, handles=["c.3products"]),
 ]

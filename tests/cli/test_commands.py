@@ -256,7 +256,7 @@ def test_showcase_limits_and_cursor(invoke, simulator):
 
 def test_showcase_that_breaks_off(invoke, simulate):
     """What came before a failure is printed, the error is one line, and tells how to go on."""
-    with simulate(faults=[Fault.status(500, pages=[1])]) as simulator:
+    with simulate(faults=[Fault.status(500, pages=[2])]) as simulator:
         result = invoke("showcase", "some.45products")
         assert result.exit_code == 1
         assert lines(result.stdout) == simulator.showcase("some.45products")[:20]

@@ -211,7 +211,7 @@ def test_what_is_not_complete_can_be_gone_on_with(invoke, simulate, tmp_path, ou
     """--errors gets a line a creator that is not complete, with the cursor to go on from."""
     errors = tmp_path / "errors.jsonl"
     faults = [
-        Fault.status(500, handles=["a.45products"], pages=[1]),
+        Fault.status(500, handles=["a.45products"], pages=[2]),
         Fault.not_json(handles=["b.3products"]),
     ]
     handles = ["a.45products", "b.3products", "c.3products", "no good"]

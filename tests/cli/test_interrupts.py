@@ -200,7 +200,7 @@ def test_interrupted_during_a_pause(simulate, spawn, out):
 def test_a_second_signal_leaves_at_once(simulate, spawn, tmp_path, out, signum):
     """The first signal waits for what was sent; the second does not, and counts it as maybe."""
     errors = tmp_path / "errors.jsonl"
-    with simulate(faults=[Fault.hang(60, charged=True, pages=[2])]) as simulator:
+    with simulate(faults=[Fault.hang(60, charged=True, pages=[3])]) as simulator:
         process = spawn("fetch", *handles(5), "-o", out, "--errors", errors)
         wait_for(lambda: simulator.ledger.charged == 15)
         process.send_signal(signum)
@@ -339,7 +339,7 @@ def test_interrupted_without_an_archive(simulate, spawn):
 @BOTH
 def test_an_interrupted_showcase_tells_where_to_go_on(simulate, spawn, signum):
     """What was bought is told, and the cursor of what was not."""
-    with simulate(faults=[Fault.hang(60, pages=[2])]) as simulator:
+    with simulate(faults=[Fault.hang(60, pages=[3])]) as simulator:
         process = spawn("showcase", "a.90products")
         wait_for(lambda: simulator.ledger.requests == 3)
         process.send_signal(signum)

@@ -51,7 +51,7 @@ def test_the_same_line_costs_nothing_again(invoke, simulator, tmp_path, out):
 def test_without_an_archive_nothing_goes_on(invoke, simulate):
     """Where something is missing that is told, and where nothing is it is not."""
     none = "There is no archive to go on from: -o FILE keeps one beside the output"
-    with simulate(faults=[Fault.status(500, pages=[1], handles=["a.45products"])]):
+    with simulate(faults=[Fault.status(500, pages=[2], handles=["a.45products"])]):
         for handle, told in ("a.45products", True), ("b.3products", False), ("no good", False):
             result = invoke("fetch", handle)
             assert (none in result.stderr) == told
@@ -60,7 +60,7 @@ def test_without_an_archive_nothing_goes_on(invoke, simulate):
 
 def test_the_same_line_goes_on(invoke, simulate, out):
     """What broke off goes on from the archive with the next page, as the first run tells."""
-    with simulate(faults=[Fault.status(500, pages=[1], handles=["a.45products"])]) as simulator:
+    with simulate(faults=[Fault.status(500, pages=[2], handles=["a.45products"])]) as simulator:
         args = ["fetch", "a.45products", "b.3products", "-o", out]
         first = invoke(*args)
         assert first.exit_code == 1
@@ -382,7 +382,7 @@ def test_a_stale_cursor(invoke, simulate, out):
     args = ["fetch", "a.45products", "b.45products", "-o", out]
     with simulate() as simulator:
         assert invoke(*args, "--max-pages", "1").exit_code == 0
-        simulator.faults = [Fault.status(400, pages=[1], handles=["a.45products"], times=2)]
+        simulator.faults = [Fault.status(400, pages=[2], handles=["a.45products"], times=2)]
         stale = invoke(*args)
         assert stale.exit_code == 1
         told = stale.stderr.splitlines()[0]
@@ -394,7 +394,7 @@ def test_a_stale_cursor(invoke, simulate, out):
             "--restart-stale starts those showcases over whose cursor is stale.\n"
         )
         assert len(read(out)) == 20 + 45
-        simulator.faults = [Fault.status(400, pages=[1], handles=["a.45products"], times=1)]
+        simulator.faults = [Fault.status(400, pages=[2], handles=["a.45products"], times=1)]
         assert invoke(*args, "--restart-stale").exit_code == 0
         assert by_handle(read(out)) == {
             name: simulator.showcase(name) for name in ("a.45products", "b.45products")
@@ -535,7 +535,7 @@ def test_an_output_may_be_called_as_it_likes_where_it_has_no_archive(invoke, sim
 
 def test_a_price_that_rose(invoke, simulate, out):
     """A higher price is one line of the summary, and no line of a log."""
-    with simulate(faults=[Fault.price(3, pages=[1])]):
+    with simulate(faults=[Fault.price(3, pages=[2])]):
         result = invoke("fetch", "a.45products", "-o", out)
         assert result.exit_code == 0
         assert result.stderr.splitlines()[1:] == [

@@ -159,7 +159,7 @@ def test_ctrl_c_on_a_terminal(simulate, spawn, tmp_path):
             process.send_signal(signal.SIGINT)
             pressed = 2
 
-    with simulate(faults=[Fault.hang(60, pages=[1])]) as simulator:
+    with simulate(faults=[Fault.hang(60, pages=[2])]) as simulator:
         args = ["fetch", "a.45products", "-o", tmp_path / "out"]
         code, _, stderr = on_terminal(spawn, *args, watch=press, env=TERMINAL)
     assert (code, pressed) == (130, 2)

@@ -703,7 +703,7 @@ async def test_what_a_probe_cost_is_counted_once(sim, client, archives):
     one, _ = archives
     handle = "long.60products"
     _, (before,) = await run_through(client, [handle], archive=one, max_pages=1)
-    sim.faults = [Fault.status(502, charge=1, pages=[1])]
+    sim.faults = [Fault.status(502, charge=1, pages=[2])]
     spent = client.usage
 
     async def ask():

@@ -242,7 +242,7 @@ async def test_during_a_pause(sim, now, keeping):
 
 async def test_between_two_attempts(sim, now, keeping):
     """A wait before a retry ends, and what the attempts before may have cost is told."""
-    sim.add_fault(Fault.status(502, charge=1, pages={1}))
+    sim.add_fault(Fault.status(502, charge=1, pages={2}))
     retry = Retry(backoff=1e6, max_backoff=1e6, server_errors=9, attempts=10)
     async with client_of(sim, concurrency=10, retry=retry) as client:
         handles = [f"c{n}.12products" for n in range(10)]

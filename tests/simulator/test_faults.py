@@ -29,9 +29,9 @@ async def test_conditions(simulate):
     faults = [
         Fault.status(500, requests={3}),
         Fault.status(501, handles={"MrBeast"}, routes={Route.TIKTOK_PROFILE}),
-        Fault.status(502, pages={1}),
+        Fault.status(502, pages={2}),
         Fault.status(503, routes=["/v1/whoami"], times=1),
-        Fault.status(504, handles={"mrbeast"}, requests=range(6, 99), pages=[0]),
+        Fault.status(504, handles={"mrbeast"}, requests=range(6, 99), pages=[1]),
     ]
     async with simulate(faults=faults) as ask:
         page = await ask.page("a.45products")  # 1
@@ -174,9 +174,9 @@ def test_a_condition_that_would_never_or_always_hold_is_refused(conditions):
         lambda: Fault.wrong_type("price"),
         lambda: Fault.reset(routes=["showcase"]),
         lambda: Fault.reset(handles=["https://www.tiktok.com/@mrbeast"]),
-        lambda: Fault.reset(pages="0"),
-        lambda: Fault.reset(pages=["0"]),
-        lambda: Fault.reset(pages=[-1]),
+        lambda: Fault.reset(pages="1"),
+        lambda: Fault.reset(pages=["1"]),
+        lambda: Fault.reset(pages=[0]),
         lambda: Fault.reset(requests=[0]),
         lambda: Simulator(latency=0.1),
         lambda: Simulator(faults=[Fault.storm(0.1)]),
