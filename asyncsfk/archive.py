@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 import msgspec
 
 from asyncsfk import _replay
-from asyncsfk._checks import check_seconds, is_path
+from asyncsfk._checks import check_seconds, is_path, region_code
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._opening import Opening
 from asyncsfk._origin import ORIGIN
@@ -165,26 +165,40 @@ class Archive:
             last=when(summary.last),
         )
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(
+        self, *, handle: str | None = None, region: str | None = None
+    ) -> Iterator[Outcome]:
         """Iterate what became of each creator, with its products, in the order of their coming.
 
         A showcase that was under way when the file was last written is ``partial``.
 
+        Args:
+            handle: Of this creator alone.
+            region: Of what this region was asked for alone; else of all that is there.
+
         Raises:
+            InvalidArgumentError: An argument is unusable.
             ArchiveError: The file cannot be read.
         """
+        wanted = _wanted(handle, region)
         with reading(self._path) as connection:
-            for showcase in _scans.showcases(connection):
+            for showcase in _scans.showcases(connection, *wanted):
                 yield _replay.outcome(connection, showcase)
 
-    def errors(self) -> Iterator[Outcome]:
+    def errors(self, *, handle: str | None = None, region: str | None = None) -> Iterator[Outcome]:
         """Iterate what became of each creator that is not complete, without products.
 
+        Args:
+            handle: Same as in `outcomes`.
+            region: Same as in `outcomes`.
+
         Raises:
+            InvalidArgumentError: An argument is unusable.
             ArchiveError: The file cannot be read.
         """
+        wanted = _wanted(handle, region)
         with reading(self._path) as connection:
-            for showcase in _scans.showcases(connection):
+            for showcase in _scans.showcases(connection, *wanted):
                 if showcase.status == "complete":
                     continue
                 outcome = _replay.outcome(connection, showcase, products=False)
@@ -192,29 +206,39 @@ class Archive:
                 if outcome.status != "complete":
                     yield outcome
 
-    def products(self) -> Iterator[tuple[str, Product]]:
+    def products(
+        self, *, handle: str | None = None, region: str | None = None
+    ) -> Iterator[tuple[str, Product]]:
         """Iterate all products, each with its creator's handle, a page at a time in memory.
 
+        Args:
+            handle: Same as in `outcomes`.
+            region: Same as in `outcomes`; `showcase_pages` tells of which region a product is.
+
         Raises:
+            InvalidArgumentError: An argument is unusable.
             ArchiveError: The file cannot be read.
         """
-        for page in self.showcase_pages():
+        for page in self.showcase_pages(handle, region=region):
             for product in page.products:
                 yield page.handle, product
 
-    def showcase_pages(self, handle: str | None = None) -> Iterator[ShowcasePage]:
+    def showcase_pages(
+        self, handle: str | None = None, *, region: str | None = None
+    ) -> Iterator[ShowcasePage]:
         """Iterate the pages of showcases as they are now, each showcase from its first page on.
 
         Args:
-            handle: Whose showcases, of whatever region; those of all creators without it.
+            handle: Same as in `outcomes`.
+            region: Same as in `outcomes`.
 
         Raises:
-            InvalidArgumentError: The handle is unusable.
+            InvalidArgumentError: An argument is unusable.
             ArchiveError: The file cannot be read.
         """
-        name = None if handle is None else tiktok_handle(handle)
+        wanted = _wanted(handle, region)
         with reading(self._path) as connection:
-            for showcase in _scans.showcases(connection, name):
+            for showcase in _scans.showcases(connection, *wanted):
                 yield from _replay.pages(connection, showcase)
 
     def pages(self) -> Iterator[ArchivedPage]:
@@ -279,6 +303,15 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
     if "\0" in str(place):
         raise InvalidArgumentError(f"an archive cannot be at {path!r}: no name has a NUL in it")
     return place
+
+
+def _wanted(handle: str | None, region: str | None) -> tuple[str | None, str | None]:
+    """Return a creator and a region as an archive knows them.
+
+    Raises:
+        InvalidArgumentError: One of them is unusable.
+    """
+    return None if handle is None else tiktok_handle(handle), region_code(region)
 
 
 def _size(path: Path) -> int:

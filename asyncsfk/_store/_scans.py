@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 200
 
 
-def showcases(connection: sqlite3.Connection, handle: str | None = None) -> Iterator[Showcase]:
-    """Iterate showcases, of one creator or of all."""
-    if handle is None:
-        rows = _rows(connection, Showcase.select("WHERE id > ? ORDER BY id LIMIT ?"))
-    else:
-        query = Showcase.select("WHERE handle = ? ORDER BY id")
-        rows = iter(connection.execute(query, (handle,)).fetchall())
-    return (Showcase(*row) for row in rows)
+def showcases(
+    connection: sqlite3.Connection, handle: str | None, region: str | None
+) -> Iterator[Showcase]:
+    """Iterate showcases, of one creator or all, in one region or any."""
+    wanted = {"handle": handle, "region": region}
+    given = [value for value in wanted.values() if value is not None]
+    of_these = "".join(f"{name} = ? AND " for name, value in wanted.items() if value is not None)
+    query = Showcase.select(f"WHERE {of_these}id > ? ORDER BY id LIMIT ?")
+    return (Showcase(*row) for row in _rows(connection, query, *given))
 
 
 def pages(connection: sqlite3.Connection) -> Iterator[PageRow]:
@@ -42,13 +43,13 @@ def attempts(connection: sqlite3.Connection) -> Iterator[AttemptRow]:
 
 
 def _rows(
-    connection: sqlite3.Connection, query: str, *, at_once: int = _AT_ONCE
+    connection: sqlite3.Connection, query: str, *given: str, at_once: int = _AT_ONCE
 ) -> Iterator[tuple[Any, ...]]:
     """Iterate rows, the first column of which is their id, some at a time.
 
     A query that stays open would keep a writer from ever taking its log back into the file.
     """
     last = 0
-    while rows := connection.execute(query, (last, at_once)).fetchall():
+    while rows := connection.execute(query, (*given, last, at_once)).fetchall():
         yield from rows
         last = rows[-1][0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, say, tell
-from asyncsfk.cli._options import max_body_bytes_option
+from asyncsfk.cli._options import country_code, max_body_bytes_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +27,10 @@ _output_option = click.option(
     default="-",
     metavar="OUT",
     help="Where the JSON lines go; - is stdout, the default.",
+)
+_handle_option = click.option("--handle", metavar="HANDLE", help="Only of this creator.")
+_region_option = click.option(
+    "--region", type=country_code, metavar="CC", help="Only what was asked for with this region."
 )
 
 
@@ -51,15 +55,17 @@ def info(file: str) -> None:
 
 @archive.command()
 @_file_argument
+@_handle_option
+@_region_option
 @_output_option
-def products(file: str, output: str) -> None:
+def products(file: str, output: str, **wanted: str | None) -> None:
     """Print every product, as the lines that fetch writes."""
     from asyncsfk import Archive
     from asyncsfk.cli._output import page_lines
 
     def lines() -> Iterator[bytes]:
         first = 1
-        for page in Archive(file).showcase_pages():
+        for page in Archive(file).showcase_pages(**wanted):
             first = 1 if page.number == 1 else first
             yield from page_lines(page, first)
             first += len(page.products)
@@ -69,8 +75,10 @@ def products(file: str, output: str) -> None:
 
 @archive.command()
 @_file_argument
+@_handle_option
+@_region_option
 @_output_option
-def errors(file: str, output: str) -> None:
+def errors(file: str, output: str, **wanted: str | None) -> None:
     """Print each creator that is not complete, and where to go on with it.
 
     The lines are those of fetch --errors. A creator that was under way when the archive was last
@@ -79,7 +87,7 @@ def errors(file: str, output: str) -> None:
     from asyncsfk import Archive
     from asyncsfk.cli._output import outcome_line
 
-    _stream(file, output, map(outcome_line, Archive(file).errors()))
+    _stream(file, output, map(outcome_line, Archive(file).errors(**wanted)))
 
 
 @archive.command()

@@ -40,7 +40,7 @@ class ClientOptions:
     max_body_bytes: int = _MAX_BODY_BYTES
 
 
-def _region(text: str) -> str:
+def country_code(text: str) -> str:
     """Return a country code in the one form that an archive knows it by."""
     code = text.strip().upper()
     if not (code.isascii() and code.isalpha() and len(code) == _CODE_LETTERS):
@@ -50,7 +50,7 @@ def _region(text: str) -> str:
 
 region_option = click.option(
     "--region",
-    type=_region,
+    type=country_code,
     metavar="CC",
     help="A country code, e.g. US, to see prices and products as there.",
 )

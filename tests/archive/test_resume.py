@@ -144,6 +144,43 @@ async def test_regions_are_other_showcases(sim, client, path):
     assert {page.region for page in await held(path, "pages")} == set(seen)
 
 
+async def test_reading_one_creator_or_region(sim, client, path):
+    """What is read can be of one creator, of one region, or of both, as they may be written."""
+    handles = ["a.45products", "b.3products"]
+    for region in ("GB", "US"):
+        sim.faults = [Fault.status(500, pages=[2])] if region == "US" else []
+        await run_of(client, handles, archive=path, region=region)
+    of_a, of_us = {"handle": " @A.45Products"}, {"region": "us"}
+    everything = [(handle, region) for region in ("GB", "US") for handle in handles]
+    for wanted, expected in (
+        ({}, everything),
+        (of_a, [("a.45products", "GB"), ("a.45products", "US")]),
+        (of_us, [("a.45products", "US"), ("b.3products", "US")]),
+        (of_a | of_us, [("a.45products", "US")]),
+        ({"handle": "nobody"}, []),
+    ):
+        outcomes = await held(path, "outcomes", **wanted)
+        told = [(outcome.handle, outcome.region) for outcome in outcomes]
+        assert sorted(told) == sorted(expected)
+        assert await held(path, "products", **wanted) == [
+            (outcome.handle, product) for outcome in outcomes for product in outcome.products
+        ]
+        pages = await held(path, "showcase_pages", **wanted)
+        assert [(page.handle, page.region) for page in pages if page.number == 1] == told
+        failed = [
+            (outcome.handle, outcome.region) for outcome in await held(path, "errors", **wanted)
+        ]
+        assert failed == [one for one in told if one == ("a.45products", "US")]
+
+
+@pytest.mark.parametrize("wanted", [{"handle": "no good"}, {"region": ""}, {"region": 1}])
+@pytest.mark.parametrize("what", ["outcomes", "errors", "products", "showcase_pages"])
+async def test_reading_of_what_cannot_be(path, what, wanted):
+    """An unusable handle or region is refused, whether or not there is a file."""
+    with pytest.raises(InvalidArgumentError):
+        await held(path, what, **wanted)
+
+
 async def test_a_region_is_one_however_it_is_written(sim, client, archive):
     """A country in small letters is the same country, by whatever call."""
     path = f"/v1/tiktok/profiles/{LONG}/showcase-products"

@@ -72,6 +72,26 @@ def test_products_of_two_regions(invoke, simulator, out):
     ]
 
 
+def test_one_creator_or_region(invoke, simulator, out):
+    """`--handle` and `--region` choose of whom the lines are."""
+    simulator.faults = [Fault.status(400, pages=[2])]
+    for region in "US", "GB":
+        fetch = ["fetch", "a.45products", "b.3products", "--region", region]
+        assert invoke(*fetch, "-o", out).exit_code == 1
+    kept = out.with_suffix(".sfk")
+    wanted = "--handle", "@B.3products", "--region", "gb"
+    rows = lines(invoke("archive", "products", kept, *wanted).stdout)
+    assert [row.pop("handle") for row in rows] == ["b.3products"] * 3
+    assert [row.pop("position") for row in rows] == [1, 2, 3]
+    assert rows == simulator.showcase("b.3products", "GB")
+    cut = lines(invoke("archive", "errors", kept, "--region", "US").stdout)
+    assert [(row["handle"], row["region"]) for row in cut] == [("a.45products", "US")]
+    assert invoke("archive", "errors", kept, "--handle", "b.3products").stdout == ""
+    refused = invoke("archive", "products", kept, "--handle", "no good")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "'no good' is no TikTok handle" in refused.stderr
+
+
 def test_errors(invoke, archive, out):
     """`errors` gives the lines of those that are not complete, as fetch --errors does."""
     result = invoke("archive", "errors", archive)
