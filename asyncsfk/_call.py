@@ -137,7 +137,9 @@ class Caller:
         inherited = Usage()
         while True:
             if keep is not None and request.target in self._flights:
-                # Those under way may have been told to buy afresh what will do for this one.
+                # Those under way may have been told to buy afresh what will do for this one; and
+                # all others may leave before this one has looked.
+                self._flights.hold(request.target, keep)
                 answer = await self._look_up_first(request, payer, keep)
                 if answer is not None:
                     landing = Landing(answer, answers=False, began=True, was_stopped=False)

@@ -186,6 +186,10 @@ class SingleFlight(Generic[T]):
         """Tell whether some work is under way that others can join."""
         return key in self._flights
 
+    def hold(self, key: Hashable, keep: Keep) -> None:
+        """Let the work that is under way land for one who may come for it."""
+        self._flights[key].keepers.append(keep)
+
     async def do(
         self,
         key: Hashable,

@@ -5,7 +5,6 @@ None of them holds the key or a body.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
@@ -161,7 +160,10 @@ class Emitter:
         """Tell of an event."""
         try:
             self._tell(event)
-        except (Exception, asyncio.CancelledError):
-            # That of something else: nobody cancels us in the middle of a plain function.
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            # A test's failure or a foreign cancellation, too: nobody cancels us in the middle of
+            # a plain function.
             with suppress(Exception):
                 logger.exception("on_event raised at %s", event)

@@ -172,7 +172,14 @@ async def test_events_are_frozen_plain_values():
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("callback"), KeyError("k"), StopIteration(), asyncio.CancelledError()]
+    "error",
+    [
+        RuntimeError("callback"),
+        KeyError("k"),
+        StopIteration(),
+        asyncio.CancelledError(),
+        pytest.fail.Exception("an assertion in a test's callback"),
+    ],
 )
 async def test_a_callback_that_raises_harms_nothing(error, caplog):
     """A callback's failure is logged, and the page that was paid for is handed out."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sqlite3
 import sys
 import time
 from contextlib import closing, contextmanager, suppress
@@ -15,6 +14,7 @@ from asyncsfk._store._forks import identify
 from asyncsfk._store._lock import FileLock, holder
 from asyncsfk._store._reads import Read, read_all
 from asyncsfk._store._schema import (
+    SQLITE_ERRORS,
     connect,
     is_there,
     made_sense_of,
@@ -30,6 +30,7 @@ from asyncsfk._version import __version__
 from asyncsfk.errors import ArchiveError, ArchiveLockedError, ArchiveWriteError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
@@ -153,9 +154,9 @@ class File:
             tables.flush()
             connection.execute("COMMIT")
         except BaseException as error:
-            with suppress(sqlite3.Error):
+            with suppress(*SQLITE_ERRORS):
                 connection.rollback()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, SQLITE_ERRORS):
                 self.broken = translate(error, self._path)
                 raise self.broken from error
             raise
@@ -211,12 +212,12 @@ class File:
                         (time.time(), self.session),
                     )
                 # One plain file, that can be copied. Who reads it is done with a query soon.
-                with suppress(sqlite3.Error):
+                with suppress(*SQLITE_ERRORS):
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 # And read where nothing can be written; but it stays in WAL mode while somebody
                 # has it open.
                 writer.execute("PRAGMA busy_timeout = 0")
-                with suppress(sqlite3.Error):
+                with suppress(*SQLITE_ERRORS):
                     writer.execute("PRAGMA journal_mode = DELETE")
         finally:
             writer.close()

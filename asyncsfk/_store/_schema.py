@@ -103,14 +103,18 @@ def shown(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
+#: What SQLite raises; of memory it has none left where Python may still have some.
+SQLITE_ERRORS: Final = (sqlite3.Error, MemoryError)
+
+
 def translate(
-    error: sqlite3.Error, path: Path, kind: type[ArchiveError] = ArchiveWriteError
+    error: sqlite3.Error | MemoryError, path: Path, kind: type[ArchiveError] = ArchiveWriteError
 ) -> ArchiveError:
     """Return our error for one of SQLite's: of that kind, unless the file is damaged."""
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
         return ArchiveFormatError(f"{shown(path)} is damaged, or no archive: {error}")
-    return kind(f"{shown(path)} cannot be used: {error}")
+    return kind(f"{shown(path)} cannot be used: {str(error) or 'out of memory'}")
 
 
 @contextmanager
@@ -118,7 +122,7 @@ def translated(path: Path, kind: type[ArchiveError] = ArchiveWriteError) -> Gene
     """Turn SQLite's errors, and the operating system's, into ours."""
     try:
         yield
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise translate(error, path, kind) from error
     except OSError as error:
         raise kind(f"{shown(path)} cannot be used: {error.strerror or error}") from error

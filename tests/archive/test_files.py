@@ -647,6 +647,49 @@ async def test_what_a_full_disk_cannot_take_is_handed_out(path, kind):
     assert told["bodies"] == told["paid"] - len(told["kept"])
 
 
+#: Takes all memory from SQLite in the middle of a run; prints what became of what.
+MEMORY = """
+import asyncio, json, sqlite3, sys
+from contextlib import suppress
+from asyncsfk import Client
+from asyncsfk.simulator import Simulator
+
+path = sys.argv[1]
+
+
+async def main():
+    told = {"statuses": [], "given": [], "bodies": 0}
+    async with Simulator() as sim, Client(sim.api_key, base_url=sim.url, concurrency=6) as client:
+        async with client.showcases(sim.handles(40), archive=path) as run:
+            async for outcome in run:
+                told["statuses"].append(outcome.status)
+                told["given"] += outcome.request_ids
+                told["bodies"] += outcome.error is not None and outcome.error.body is not None
+                if len(told["statuses"]) == 3:
+                    with suppress(MemoryError):
+                        sqlite3.connect(":memory:").execute("PRAGMA hard_heap_limit = 1")
+        told |= {"stopped": type(run.stopped).__name__, "message": run.stopped.message}
+        print(json.dumps(told | {"paid": sim.ledger.charged, "charged": run.usage.charged}))
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 31), reason="SQLite cannot be limited")
+async def test_no_memory_left_for_sqlite(path):
+    """It ends a run as a full disk does: what was paid for is on file, or comes as a body."""
+    with Script(MEMORY, path) as script:
+        told = json.loads(await asyncio.to_thread(script.result))
+    assert told["stopped"] == "ArchiveWriteError"
+    assert told["message"].endswith("cannot be used: out of memory")
+    assert len(told["statuses"]) == 40
+    kept = [page.request_id for page in await held(path, "pages")]
+    assert set(told["given"]) <= set(kept)
+    assert told["charged"] == told["paid"] == len(kept) + told["bodies"]
+    assert 0 < told["bodies"] <= 6
+
+
 #: Makes a run into a large file with no number to spare, once some are open; tells what was kept.
 FILES = """
 import asyncio, hashlib, os, resource, sqlite3, sys
