@@ -60,6 +60,13 @@ class Harvest:
         errors: Where the outcomes go that are not complete; without it a few are told on stderr.
         outcomes: Where all outcomes go.
         max_body_bytes: The largest body that is read.
+
+    Attributes:
+        stale: How many creators have a cursor in the archive that the API no longer takes.
+        invalid: How many handles were none.
+        undecodable: How many creators have an answer that came whole, and cannot be decoded.
+        circling: How many creators have pages that lead nowhere new.
+        homeless: How many answers that were paid for the archive could not take.
     """
 
     def __init__(
@@ -78,41 +85,16 @@ class Harvest:
         self._account_statuses: Counter[str] = Counter()
         self._untold = 0
         self._told: list[str] = []
-        self._stale = 0
-        self._invalid = 0
-        self._undecodable = 0
-        self._circling = 0
-        self._homeless = 0
+        self.stale = 0
+        self.invalid = 0
+        self.undecodable = 0
+        self.circling = 0
+        self.homeless = 0
 
     @property
     def is_watched(self) -> bool:
         """Whether the products go to a terminal."""
         return self._products.is_terminal
-
-    @property
-    def stale(self) -> int:
-        """How many creators have a cursor in the archive that the API no longer takes."""
-        return self._stale
-
-    @property
-    def undecodable(self) -> int:
-        """How many creators have an answer that came whole, and cannot be decoded."""
-        return self._undecodable
-
-    @property
-    def circling(self) -> int:
-        """How many creators have pages that lead nowhere new."""
-        return self._circling
-
-    @property
-    def homeless(self) -> int:
-        """How many answers that were paid for the archive could not take."""
-        return self._homeless
-
-    @property
-    def invalid(self) -> int:
-        """How many handles were none."""
-        return self._invalid
 
     async def take_page(self, page: ShowcasePage) -> None:
         """Write a page's products."""
@@ -150,12 +132,12 @@ class Harvest:
         if outcome.account_status is not None:
             self._account_statuses[outcome.account_status] += 1
         self._write_outcome(outcome)
-        self._stale += isinstance(outcome.error, StaleCursorError)
-        self._invalid += isinstance(outcome.error, InvalidArgumentError)
-        self._undecodable += self._is_undecodable(outcome.error)
-        self._circling += isinstance(outcome.error, PaginationError)
+        self.stale += isinstance(outcome.error, StaleCursorError)
+        self.invalid += isinstance(outcome.error, InvalidArgumentError)
+        self.undecodable += self._is_undecodable(outcome.error)
+        self.circling += isinstance(outcome.error, PaginationError)
         if isinstance(outcome.error, ArchiveError) and outcome.error.body is not None:
-            self._homeless += 1
+            self.homeless += 1
         if outcome.error is None or stops_a_run(outcome.error):
             # The end of the run tells of that; each creator need not.
             return
