@@ -11,7 +11,6 @@ from asyncsfk.cli._exit import INTERRUPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from asyncsfk import ShowcaseRun
 
@@ -62,12 +61,7 @@ class Interruption:
                 self._handled.append(signum)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.loop_is_over()
         for signum in self._handled:
             self._loop.remove_signal_handler(signum)

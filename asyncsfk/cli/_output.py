@@ -20,7 +20,6 @@ from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
     from typing import Self
 
     from asyncsfk import Outcome, Product, ShowcasePage, Usage
@@ -71,12 +70,7 @@ class LineWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._is_stdout:
             self._file.close()
 

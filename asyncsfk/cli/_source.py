@@ -14,15 +14,14 @@ from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from types import TracebackType
     from typing import Self
 
 _CHUNK: Final = 1 << 16
 # How files begin that gzip, zip (and spreadsheets), bzip2, zstd and xz make.
 _PACKED: Final = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ")
-# As spreadsheets write "Unicode text".
 # As tables and JSON have them, and no handle has.
 _SEPARATORS: Final = frozenset(',;\t"{[')
+# As spreadsheets write "Unicode text".
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -62,12 +61,7 @@ class HandleFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._path != "-":
             self._file.close()
 
@@ -80,7 +74,7 @@ class HandleFile:
             chunk = self._read_now()
             self._file.seek(start)
             if objection := _objection(chunk):
-                self.__exit__(None, None, None)
+                self.__exit__()
                 raise UnusableFileError(self._name, objection)
 
     async def count(self) -> int | None:
