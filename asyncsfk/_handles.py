@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 
+from asyncsfk._text import writable
 from asyncsfk.errors import Details, InvalidArgumentError
 
 _MAX_LENGTH = 64
@@ -66,8 +67,7 @@ def shown(value: object) -> str:
             text = repr(value)
         except Exception:  # noqa: BLE001 - of a foreign class
             text = f"an unprintable {type(value).__name__}"
-    # A lone surrogate could not be written anywhere.
-    text = text.encode("utf-8", "backslashreplace").decode()
+    text = writable(text)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

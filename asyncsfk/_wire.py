@@ -23,6 +23,7 @@ from asyncsfk._packing import (
     unpack_some,
 )
 from asyncsfk._retry import parse_retry_after
+from asyncsfk._text import writable
 from asyncsfk.errors import (
     APIError,
     BadRequestError,
@@ -197,7 +198,7 @@ def _read_redirect(response: Response, price: int) -> RedirectError:
     location = response.headers.get("Location")
     if location is not None:
         # Headers may hold any bytes, which aiohttp gives as lone surrogates.
-        location = location[:_LONGEST].encode("utf-8", "backslashreplace").decode()
+        location = writable(location[:_LONGEST])
     return RedirectError(
         f"the API answered with a redirect to {location!r}, which is never followed",
         Details(

@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
 
+from asyncsfk._text import printable
 from asyncsfk.usage import Usage
 
 __all__ = [
@@ -192,7 +193,7 @@ class SfkError(Exception):
         told = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
         if known.gave_up is not None:
             told += f"; gave up: {known.gave_up}"
-        return _one_line(f"{self.message} ({told})" if told else self.message)
+        return printable(f"{self.message} ({told})" if told else self.message)
 
     def __repr__(self) -> str:
         # Not the args: the raw body of an answer may be megabytes.
@@ -370,15 +371,6 @@ class LookupFailedError(ServerError):
 
 class UnavailableError(ServerError):
     """503: overload; not charged."""
-
-
-def _one_line(text: str) -> str:
-    """Return a text with what could forge a line of a log, or steer a terminal, spelt out."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 def is_account_wide(error: SfkError) -> bool:

@@ -15,6 +15,7 @@ PACKAGE = Path(asyncsfk.__file__).parent
 #: Our modules and packages from the bottom up: each imports only those before it.
 LAYERS = [
     "_version",
+    "_text",
     "usage",
     "errors",
     "_checks",

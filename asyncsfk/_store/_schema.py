@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from asyncsfk._store import _forks
+from asyncsfk._text import writable
 from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError, SfkError
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ _PATIENCE: Final = 10.0  # seconds, with whoever is writing
 
 def shown(path: Path) -> str:
     """Return a path that can be written down: a file's name may be no Unicode text."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+    return writable(str(path))
 
 
 #: What SQLite raises; of memory it has none left where Python may still have some.

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from asyncsfk._text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -203,11 +205,6 @@ def tell(text: str) -> None:
     # The terminal may have gone, and what is bought is worth more.
     with suppress(OSError):
         click.echo(text, err=True)
-
-
-def printable(text: str) -> str:
-    """Return a text on one line, with nothing in it that a terminal would obey."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _silence_stdout() -> None:

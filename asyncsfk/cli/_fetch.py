@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from asyncsfk._text import printable
 from asyncsfk.cli._age import age, moment
 from asyncsfk.cli._dry_run import dry_run
-from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, printable, run, tell
+from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, run, tell
 from asyncsfk.cli._fetch_end import Repeatable, tell_end, tell_interruption
 from asyncsfk.cli._fetch_options import FetchOptions
 from asyncsfk.cli._options import (

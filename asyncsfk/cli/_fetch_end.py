@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from asyncsfk._text import printable
 from asyncsfk.cli._age import moment
-from asyncsfk.cli._exit import ExitCode, exit_code, printable, say_error, tell
+from asyncsfk.cli._exit import ExitCode, exit_code, say_error, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,7 +23,8 @@ from asyncsfk import (
     UndecodableError,
     Usage,
 )
-from asyncsfk.cli._exit import in_flags, printable, tell
+from asyncsfk._text import printable
+from asyncsfk.cli._exit import in_flags, tell
 from asyncsfk.cli._output import cost, counted, outcome_line, page_lines
 from asyncsfk.errors import stops_a_run
 

@@ -8,7 +8,7 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from asyncsfk.cli._exit import printable
+from asyncsfk._text import printable
 from asyncsfk.cli._interrupt import NOTICE
 from asyncsfk.cli._output import counted
 from asyncsfk.errors import ConnectionFailedError, RunStoppedError
