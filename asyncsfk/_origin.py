@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from asyncsfk._store._schema import is_there, reading, shown
-from asyncsfk._store._sums import note
+from asyncsfk._store._sums import notes
 from asyncsfk.config import is_loopback
 from asyncsfk.errors import ArchiveError
 
@@ -26,7 +26,7 @@ def check_file_origin(path: Path, base_url: str) -> None:
     """
     if is_there(path):
         with reading(path) as connection:
-            check_origin(path, note(connection, ORIGIN), base_url)
+            check_origin(path, notes(connection).get(ORIGIN), base_url)
 
 
 def check_origin(path: Path, known: str | None, base_url: str) -> None:

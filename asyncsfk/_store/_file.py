@@ -23,7 +23,7 @@ from asyncsfk._store._schema import (
     translate,
     translated,
 )
-from asyncsfk._store._sums import prices, usage
+from asyncsfk._store._sums import notes, prices, usage
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import LedgerLine, Write
 from asyncsfk._version import __version__
@@ -123,7 +123,7 @@ class File:
                 raise
             self._identity = identify(self._path)
             self.session = session or 0
-            self.notes = dict(connection.execute("SELECT name, value FROM meta"))
+            self.notes = notes(connection)
             self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
             last = connection.execute("SELECT max(id) FROM showcase").fetchone()
             self.was_empty = last[0] is None

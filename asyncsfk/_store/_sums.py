@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     import sqlite3
 
 
-def note(connection: sqlite3.Connection, name: str) -> str | None:
-    """Return a fact about the whole file, if it is known."""
-    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return None if row is None else row[0]
+def notes(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the facts about the whole file."""
+    return dict(connection.execute("SELECT name, value FROM meta").fetchall())
 
 
 def usage(connection: sqlite3.Connection) -> Usage:
@@ -66,7 +65,6 @@ class Summary(NamedTuple):
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Summary:
         """Count."""
-        notes = dict(connection.execute("SELECT name, value FROM meta").fetchall())
         statuses = connection.execute(
             "SELECT ifnull(status, 'under_way'), count(*) FROM showcase GROUP BY 1"
         ).fetchall()
@@ -75,7 +73,7 @@ class Summary(NamedTuple):
             "SELECT ifnull(sum(exposed), 0) FROM session WHERE ended IS NULL"
         ).fetchone()
         times = connection.execute("SELECT min(at), max(at) FROM attempt").fetchone()
-        return cls(notes, dict(statuses), undecodable[0], exposed[0], *times)
+        return cls(notes(connection), dict(statuses), undecodable[0], exposed[0], *times)
 
 
 class Past(NamedTuple):
