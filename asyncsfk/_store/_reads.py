@@ -29,11 +29,6 @@ class AttemptRow(NamedTuple):
     seconds: float | None
     request_id: str | None
 
-    @classmethod
-    def select(cls, rest: str) -> str:
-        """Return the SQL that finds lines."""
-        return f"SELECT {', '.join(cls._fields)} FROM attempt {rest}"  # noqa: S608 - our own words
-
 
 class PageRow(NamedTuple):
     """A page as it is kept; see `Page`."""
@@ -50,11 +45,6 @@ class PageRow(NamedTuple):
     decoded: int
     encoding: str
     body: bytes
-
-    @classmethod
-    def select(cls, rest: str) -> str:
-        """Return the SQL that finds pages."""
-        return f"SELECT {', '.join(cls._fields)} FROM page {rest}"  # noqa: S608 - our own words
 
 
 class Showcase(NamedTuple):
@@ -76,14 +66,17 @@ class Showcase(NamedTuple):
     finished: float | None
     outcome: bytes | None
 
-    @classmethod
-    def select(cls, rest: str) -> str:
-        """Return the SQL that finds showcases."""
-        return f"SELECT {', '.join(cls._fields)} FROM showcase {rest}"  # noqa: S608 - our own words
-
     def is_finished_by(self, run_id: int) -> bool:
         """Tell whether a run has finished it."""
         return str(run_id) in self.stamps.split()
+
+
+_TABLES: Final = {AttemptRow: "attempt", PageRow: "page", Showcase: "showcase"}
+
+
+def select(kind: type[AttemptRow | PageRow | Showcase], rest: str) -> str:
+    """Return the SQL that finds rows of a kind."""
+    return f"SELECT {', '.join(kind._fields)} FROM {_TABLES[kind]} {rest}"  # noqa: S608 - our own words
 
 
 class Find(msgspec.Struct, frozen=True):
@@ -110,12 +103,13 @@ class Find(msgspec.Struct, frozen=True):
         if names:
             whose = "= (SELECT id FROM showcase WHERE handle = ? AND region = ?)"
         row = connection.execute(
-            PageRow.select(
+            select(
+                PageRow,
                 f"WHERE part_of {whose} AND key = ? AND id >= ? AND received >= ? "  # noqa: S608 - our own words
                 "AND (? OR NOT apart AND NOT EXISTS "
                 # Not of a showcase that was bought afresh since.
                 "(SELECT 1 FROM showcase WHERE showcase.id = part_of AND floor > ? AND "
-                "page.id >= floor)) ORDER BY id DESC LIMIT 1"
+                "page.id >= floor)) ORDER BY id DESC LIMIT 1",
             ),
             (*names, self.key, self.floor, self.since, self.alone, self.floor),
         ).fetchone()
