@@ -90,6 +90,8 @@ def redirect(action: actions.Redirect) -> Answer:
 
 def compose(action: actions.Action | None, document: Json, price: int) -> Answer:
     """Make a 200 of a document, as the action wants its body and headers."""
+    if isinstance(action, actions.Distortion):
+        return _distort(action, document)
     match action:
         case actions.Bomb(size):
             answer = Answer(200, _bomb(size, price))
@@ -99,16 +101,6 @@ def compose(action: actions.Action | None, document: Json, price: int) -> Answer
         case actions.SetCookie():
             answer = Answer(200, dump(document))
             answer.headers["Set-Cookie"] = "sfk_session=simulated; Path=/; HttpOnly"
-        case (
-            actions.InvalidUtf8()
-            | actions.DeepNesting()
-            | actions.BadNumber()
-            | actions.WrongType()
-            | actions.UnknownFields()
-            | actions.NotJson()
-            | actions.MissingMeta()
-        ):
-            answer = _distort(action, document)
         case _:
             answer = Answer(200, dump(document))
     return answer

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from asyncsfk.simulator._dice import Dice, mix
+from asyncsfk.simulator._dice import Dice, mix, normal
 from asyncsfk.simulator._words import ADJECTIVES, HOMES, NOUNS
 
 AccountStatus: TypeAlias = Literal["found", "private", "not_found"]
@@ -80,5 +80,5 @@ def _base36(index: int) -> str:
 
 
 def _long_tailed(dice: Dice) -> int:
-    normal = math.sqrt(-2 * math.log(1 - dice.unit())) * math.cos(math.tau * dice.unit())
-    return min(_LONGEST, max(1, round(_MEDIAN * math.exp(_SPREAD * normal))))
+    count = round(_MEDIAN * math.exp(_SPREAD * normal(dice.unit(), dice.unit())))
+    return min(_LONGEST, max(1, count))

@@ -1,5 +1,6 @@
 """Seeded entropy: the same key and text always throw the same dice."""
 
+import math
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, TypeVar
@@ -36,6 +37,11 @@ def mix(value: int) -> int:
 def unit(value: int) -> float:
     """Turn 64 mixed bits into a float in [0, 1)."""
     return (value >> 11) / 2**53
+
+
+def normal(first: float, second: float) -> float:
+    """Turn two floats in [0, 1) into one that is normally distributed (Box and Muller, 1958)."""
+    return math.sqrt(-2 * math.log(1 - first)) * math.cos(math.tau * second)
 
 
 class Dice:

@@ -53,10 +53,7 @@ def document(
             data = _balance(_ENDLESS if balance is None else balance)
         case _:
             data = world.data(call, place)
-    if isinstance(
-        action,
-        actions.CursorLoop | actions.NoCursor | actions.EmptyPage | actions.CursorWithoutMore,
-    ):
+    if isinstance(action, actions.PagingFault):
         mislead(world, action, call, place, data)
     meta: Json = {"requestId": request_id, "creditsCharged": price, "version": "v1"}
     if price:

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from asyncsfk.simulator._dice import normal
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -45,8 +47,8 @@ class Latency:
             case "uniform":
                 return self.low + (self.high - self.low) * first
             case "lognormal":
-                normal = math.sqrt(-2 * math.log(1 - first)) * math.cos(math.tau * second)
-                return min(self.high, self.low * math.exp(min(self.sigma * normal, 700.0)))
+                exponent = min(self.sigma * normal(first, second), 700.0)
+                return min(self.high, self.low * math.exp(exponent))
 
 
 def check_latency(latency: object) -> None:
