@@ -30,8 +30,9 @@ from asyncsfk.config import (
     Config,
     Retry,
     Timeout,
-    check_config,
-    make_config,
+    check_type,
+    key_from_environment,
+    url_from_environment,
 )
 from asyncsfk.errors import ClientStateError, ConfigurationError, InvalidArgumentError
 from asyncsfk.events import Emitter
@@ -135,9 +136,9 @@ class Client(BulkCalls):
         api_key = None
         if isinstance(key, ConfigurationError):
             raise key
-        config = make_config(
-            key,
-            base_url,
+        config = Config(
+            api_key=key_from_environment() if key is None else key,
+            base_url=url_from_environment() if base_url is None else base_url,
             concurrency=concurrency,
             rate=rate,
             burst=burst,
@@ -198,7 +199,7 @@ class Client(BulkCalls):
         Raises:
             ConfigurationError: A setting is unusable.
         """
-        check_config(config)
+        check_type("config", config, Config)
         client = cls.__new__(cls)
         client._set_up(config, max_credits, session, on_event)  # noqa: SLF001 - of this class
         return client

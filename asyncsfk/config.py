@@ -47,7 +47,12 @@ def _check_count(name: str, value: object, *, least: int) -> None:
         _refuse(f"{name} must be at most {sys.maxsize}")
 
 
-def _check_type(name: str, value: object, kind: type) -> None:
+def check_type(name: str, value: object, kind: type) -> None:
+    """Refuse what is of another type.
+
+    Raises:
+        ConfigurationError: It is.
+    """
     if not isinstance(value, kind):
         _refuse(f"{name} must be of type {kind.__name__}, not {value!r}")
 
@@ -255,19 +260,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             if self.burst < 1:
                 _refuse(f"burst must be 1 or more, not {self.burst!r}")
         _check_count("max_body_bytes", self.max_body_bytes, least=1)
-        _check_type("timeout", self.timeout, Timeout)
-        _check_type("retry", self.retry, Retry)
+        check_type("timeout", self.timeout, Timeout)
+        check_type("retry", self.retry, Retry)
         for name in ("trust_env", "allow_insecure_http"):
-            _check_type(name, getattr(self, name), bool)
+            check_type(name, getattr(self, name), bool)
         if self.user_agent is not None:
-            _check_type("user_agent", self.user_agent, str)
+            check_type("user_agent", self.user_agent, str)
             if not _HEADER_VALUE.fullmatch(self.user_agent):
                 _refuse(f"user_agent cannot be sent as a header: {self.user_agent!r}")
-        _check_type("base_url", self.base_url, str)
+        check_type("base_url", self.base_url, str)
         msgspec.structs.force_setattr(self, "base_url", self.base_url.rstrip("/"))
         _check_base_url(self.base_url, allow_insecure_http=self.allow_insecure_http)
         if self.proxy is not None:
-            _check_type("proxy", self.proxy, str)
+            check_type("proxy", self.proxy, str)
             self._check_proxy(self.proxy)
 
     def _check_proxy(self, proxy: str) -> None:
@@ -300,19 +305,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return list((msgspec.structs.asdict(self) | {"proxy": proxy}).items())
 
 
-def make_config(key: ApiKey | None, base_url: str | None, **settings: Any) -> Config:  # noqa: ANN401 - the fields of Config
-    """Return a checked config; key and origin are those of the environment unless given.
-
-    Raises:
-        ConfigurationError: A setting is unusable.
-    """
-    if key is not None:
-        settings["api_key"] = key
-    if base_url is not None:
-        settings["base_url"] = base_url
-    return Config(**settings)
-
-
 def _is_proxy(url: str) -> bool:
     try:
         parts = urlsplit(url)
@@ -321,15 +313,6 @@ def _is_proxy(url: str) -> bool:
         return False
     host = parts.netloc.rpartition("@")[2]
     return bool(parts.scheme in {"http", "https"} and _HOST.fullmatch(host) and url.isprintable())
-
-
-def check_config(value: object) -> None:
-    """Refuse what is no config.
-
-    Raises:
-        ConfigurationError: It is not.
-    """
-    _check_type("config", value, Config)
 
 
 def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
