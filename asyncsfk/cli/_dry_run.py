@@ -71,7 +71,7 @@ def _spent(path: str | None) -> int:
 
 
 def _told(plan: Plan) -> list[str]:
-    from asyncsfk.cli._output import counted
+    from asyncsfk.cli._output import counted, listed
 
     counts = {
         "complete in the archive": plan.complete,
@@ -79,10 +79,10 @@ def _told(plan: Plan) -> list[str]:
         "to start": plan.to_start,
         "with an answer that cannot be decoded": plan.undecodable,
     }
-    told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    told = listed(counts)
     lines = [f"{counted(plan.distinct, 'creator')}: {told}" if told else "No creators."]
     passed_over = {"given twice": plan.duplicates, "no valid handle": plan.invalid}
-    if told := ", ".join(f"{count:,} {name}" for name, count in passed_over.items() if count):
+    if told := listed(passed_over):
         lines.append(f"Passed over: {told}")
     if plan.most == 0:
         return [*lines, "Nothing is left to buy."]

@@ -25,7 +25,7 @@ from asyncsfk import (
 )
 from asyncsfk._text import printable
 from asyncsfk.cli._exit import in_flags, tell
-from asyncsfk.cli._output import cost, counted, outcome_line, page_lines
+from asyncsfk.cli._output import cost, counted, listed, outcome_line, page_lines
 from asyncsfk.errors import stops_a_run
 
 if TYPE_CHECKING:
@@ -201,13 +201,14 @@ class Harvest:
             "not finished": progress.started - progress.done,
             "given twice": progress.duplicates,
         }
-        told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        told = listed(counts)
         lines = [f"{counted(progress.started, 'creator')}: {told}" if told else "No creators."]
         lines.append(cost(usage))
         if self._account_statuses:
-            most_first = sorted((-count, name) for name, count in self._account_statuses.items())
-            empty = ", ".join(f"{-count:,} {name}" for count, name in most_first)
-            lines.append(f"Accounts of empty showcases: {empty}")
+            most_first = sorted(
+                self._account_statuses.items(), key=lambda item: (-item[1], item[0])
+            )
+            lines.append(f"Accounts of empty showcases: {listed(dict(most_first))}")
         if (rise := summary.rise) is not None:
             lines.append(rise)
         return lines

@@ -19,7 +19,7 @@ from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
 from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Self
 
     from asyncsfk import Outcome, Product, ShowcasePage, Usage
@@ -270,9 +270,14 @@ def cost(usage: Usage) -> str:
     )
 
 
-def counted(number: int, thing: str) -> str:
+def counted(number: int, thing: str, things: str | None = None) -> str:
     """Return a number of things in words."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Return how many there are of what there is, in words."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
 
 
 def is_descriptor(path: str) -> bool:

@@ -160,7 +160,7 @@ def _frame(run: ShowcaseRun, summary: EventSummary, total: int | None) -> Render
     paused = f", now for {progress.paused_for:.1f} s" if progress.paused_for else ""
     trouble = [
         f"{progress.in_flight:,} in flight of {progress.width:,}",
-        f"{usage.retries:,} {'retry' if usage.retries == 1 else 'retries'}",
+        counted(usage.retries, "retry", "retries"),
         counted(summary.pauses, "pause") + paused,
     ]
     lines: list[RenderableType] = [

@@ -38,8 +38,8 @@ def _result(progress: Progress, pauses: int, proof: Proof) -> Table:
         title_style="bold",
         caption=(
             f"{counted(usage.pages, 'page')} with {counted(usage.products, 'product')} in "
-            f"{progress.elapsed:.1f} s, {usage.retries:,} "
-            f"{'retry' if usage.retries == 1 else 'retries'}, {counted(pauses, 'pause')}"
+            f"{progress.elapsed:.1f} s, {counted(usage.retries, 'retry', 'retries')}, "
+            f"{counted(pauses, 'pause')}"
         ),
         caption_justify="left",
     )
