@@ -19,13 +19,11 @@ from asyncsfk.models import Answer, Health, Reply, ReviewPage, ShowcasePage
 from asyncsfk.usage import Meter, Usage
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from asyncsfk._call import Caller
     from asyncsfk._messages import Received, Request
     from asyncsfk._terms import Payer, Terms
-    from asyncsfk.config import ApiKey
     from asyncsfk.events import Emitter
     from asyncsfk.models import Product, Review
 
@@ -44,32 +42,22 @@ class Api:
         caller: Makes the calls.
         emit: Is told of pages.
         meter: Counts pages and products.
+
+    Attributes:
+        caller: Same as given.
     """
 
     def __init__(self, caller: Caller, *, emit: Emitter, meter: Meter) -> None:
-        self._caller = caller
+        self.caller = caller
         self._emit = emit
         self._meter = meter
-
-    @property
-    def api_key(self) -> ApiKey | None:
-        """What must be seen nowhere."""
-        return self._caller.api_key
-
-    def employs(self, task: asyncio.Task[Any] | None) -> bool:
-        """Tell whether a task makes a call, which cannot wait for its own end."""
-        return self._caller.employs(task)
-
-    def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
-        """End a payer's calls with an error; what has been sent may land, unless ``now``."""
-        self._caller.stop(payer, error, now=now)
 
     async def showcase_page(
         self, handle: str, terms: Terms, *, cursor: str | None, region: str | None
     ) -> ShowcasePage:
         """Fetch one page of a (normalised) creator's showcase."""
         request = _routes.showcase(handle, cursor=cursor, region=region)
-        received = await self._caller.fetch(request, *terms)
+        received = await self.caller.fetch(request, *terms)
         return self._take_page(request, received, terms.payer, 1)
 
     def showcase(
@@ -110,7 +98,7 @@ class Api:
             elif refusal is not None:
                 raise placed(refusal, request)
             else:
-                received = await self._caller.fetch(request, *terms)
+                received = await self.caller.fetch(request, *terms)
             return self._take_page(request, received, terms.payer, number)
 
         return Listing(
@@ -161,7 +149,7 @@ class Api:
 
     async def review_page(self, request: Request, terms: Terms, number: int = 1) -> ReviewPage:
         """Fetch one page of a product's reviews."""
-        received = await self._caller.fetch(request, *terms)
+        received = await self.caller.fetch(request, *terms)
         page = _reading.review_page(received, self._count_page(received, 0, terms.payer))
         self._tell(request, number, len(page.reviews), has_more=page.has_more)
         return page
@@ -199,15 +187,15 @@ class Api:
 
     async def answer(self, request: Request, model: type[A], terms: Terms) -> A:
         """Fetch an answer whose fields are those of its data."""
-        return _reading.answer(await self._caller.fetch(request, *terms), model)
+        return _reading.answer(await self.caller.fetch(request, *terms), model)
 
     async def reply(self, request: Request, terms: Terms) -> Reply[Any]:
         """Fetch an answer with its data as one value."""
-        return _reading.reply(await self._caller.fetch(request, *terms))
+        return _reading.reply(await self.caller.fetch(request, *terms))
 
     async def health(self, terms: Terms) -> Health:
         """Fetch the API's word on itself."""
-        health: Health = (await self._caller.fetch(_routes.health(), *terms)).data
+        health: Health = (await self.caller.fetch(_routes.health(), *terms)).data
         return health
 
     async def _fetch_on(
@@ -222,7 +210,7 @@ class Api:
         """Fetch a page of a showcase by way of what an archive holds of it."""
         keep = await trail.keep(request.cursor, number, offline=offline)
         try:
-            received = await self._caller.fetch(request, payer, keep)
+            received = await self.caller.fetch(request, payer, keep)
         except BadRequestError as error:
             raise trail.judge(error) from error.__cause__
         trail.passed(kept=received.kept)
@@ -247,7 +235,7 @@ class Api:
             region=request.region,
             cursor=request.cursor,
             number=number,
-            api_key=self._caller.api_key,
+            api_key=self.caller.api_key,
         )
 
     def _count_page(self, received: Received, products: int, payer: Payer) -> Usage:

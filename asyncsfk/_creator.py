@@ -133,9 +133,9 @@ class CreatorFetcher:
             return outcome, False
         error = outcome.error and outcome.error.evolve(body=None, partial=())
         told = msgspec.structs.replace(outcome, products=(), error=error).to_json()
-        if self._api.api_key is not None:
+        if (api_key := self._api.caller.api_key) is not None:
             # The API may echo it in what it says of an account.
-            told = self._api.api_key.redact_bytes(told)
+            told = api_key.redact_bytes(told)
         try:
             await keep.store.finish(
                 Finish(

@@ -164,7 +164,7 @@ class ShowcaseRun:
             ClientStateError: The iterator of the run's handles cannot close it; `stop` is for that.
         """
         task = asyncio.current_task()
-        if self._employs(task) or self._api.employs(task):
+        if self._employs(task) or self._api.caller.employs(task):
             raise ClientStateError(
                 "a run cannot be closed by what it waits for; its handles can stop() it"
             )
@@ -202,7 +202,7 @@ class ShowcaseRun:
         error = RunStoppedError("the run was told to stop")
         self._is_stopping = True
         self._fetcher.stop(error)
-        self._api.stop(self._fetcher.terms.payer, error, now=now)
+        self._api.caller.stop(self._fetcher.terms.payer, error, now=now)
         if self._stream is not None:
             self._stream.stop()
 

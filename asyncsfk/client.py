@@ -61,7 +61,6 @@ class _Open(NamedTuple):
     loop: asyncio.AbstractEventLoop
     transport: Transport
     gate: Gate
-    caller: Caller
     api: Api
 
 
@@ -242,9 +241,8 @@ class Client(BulkCalls):
         attempts = Attempts(
             config, transport, gate, emit=self._emit, meter=self._meter, clock=loop.time
         )
-        caller = Caller(config, attempts, emit=self._emit)
-        api = Api(caller, emit=self._emit, meter=self._meter)
-        self._open = _Open(loop, transport, gate, caller, api)
+        api = Api(Caller(config, attempts, emit=self._emit), emit=self._emit, meter=self._meter)
+        self._open = _Open(loop, transport, gate, api)
         self._fit_width()
 
     async def __aexit__(self, *_: object) -> None:
@@ -266,7 +264,7 @@ class Client(BulkCalls):
                 raise ClientStateError("the client was opened in another event loop")
             task = asyncio.current_task()
             runs = any(run._employs(task) for run in self._runs)  # noqa: SLF001 - ours
-            if runs or parts.api.employs(task):
+            if runs or parts.api.caller.employs(task):
                 raise ClientStateError(
                     "a client cannot be closed by what it waits for; a run's handles can stop() it"
                 )
@@ -280,7 +278,7 @@ class Client(BulkCalls):
         # All of it, whatever fails.
         async with AsyncExitStack() as stack:
             stack.push_async_callback(parts.transport.aclose)
-            stack.push_async_callback(parts.caller.aclose)
+            stack.push_async_callback(parts.api.caller.aclose)
             for run in self._runs:
                 stack.push_async_callback(run.aclose)
 
@@ -322,7 +320,7 @@ class Client(BulkCalls):
         archive: Opening | None,
     ) -> ShowcaseRun:
         parts = self._parts
-        parts.caller.require_key(_routes.SHOWCASE)
+        parts.api.caller.require_key(_routes.SHOWCASE)
         return ShowcaseRun(
             handles,
             options,
