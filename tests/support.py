@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import json
 import tracemalloc
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
@@ -41,6 +42,33 @@ async def failure(awaitable, kind=SfkError):
     with pytest.raises(kind) as caught:
         await awaitable
     return caught.value
+
+
+def plain(products):
+    """Give products as the API shows them."""
+    return [product.to_dict() for product in products]
+
+
+async def outcomes_of(run):
+    """Iterate a run to its end."""
+    return [outcome async for outcome in run]
+
+
+async def run_through(client, handles, **options):
+    """Make a run of handles to its end; give the run and the outcomes."""
+    async with client.showcases(handles, **options) as run:
+        return run, await outcomes_of(run)
+
+
+async def turns(count):
+    """Let the event loop turn so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def js(value):
+    """Give a value as the bytes of its JSON."""
+    return json.dumps(value).encode()
 
 
 def http(status, body=b"", /, *lines, length=True):

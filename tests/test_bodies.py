@@ -31,16 +31,12 @@ from asyncsfk import (
     UndecodableError,
 )
 from asyncsfk.simulator import Fault, Simulator
-from tests.support import SHOWCASE, chunked, client_of, failure, http, told
+from tests.support import SHOWCASE, chunked, client_of, failure, http, js, told
 
 HANDLE = "long.90products"
 META = {"requestId": "req_1", "creditsCharged": 1, "version": "v1"}
 PAGE = {"nextCursor": None, "hasMore": False}
 GOOD = {"data": {"products": [{"id": "1"}], "page": PAGE}, "meta": META}
-
-
-def js(value):
-    return json.dumps(value).encode()
 
 
 # Too large

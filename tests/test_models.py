@@ -36,7 +36,7 @@ from asyncsfk import (
     Whoami,
 )
 from asyncsfk.simulator import Fault, Simulator
-from tests.support import client_of, failure, http, told
+from tests.support import client_of, failure, http, js, told
 
 PAGE = {"nextCursor": None, "hasMore": False}
 META = {"requestId": "req_1", "creditsCharged": 1, "version": "v1"}
@@ -109,10 +109,6 @@ outcomes = st.builds(
     account_status=maybe_text,
     request_ids=st.lists(st.text()).map(tuple),
 )
-
-
-def js(value):
-    return json.dumps(value).encode()
 
 
 def strict(body):

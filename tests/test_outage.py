@@ -7,7 +7,7 @@ import pytest
 
 from asyncsfk import Archive, ConnectionFailedError, Retry, UnreachableError, events
 from asyncsfk.simulator import Latency, Simulator
-from tests.support import KEY, client_of, failure
+from tests.support import KEY, client_of, failure, run_through
 
 
 @pytest.fixture
@@ -23,10 +23,9 @@ def client_at(port, **options):
     return client_of(away, **{"retry": Retry(), **options})
 
 
-async def run_through(client, count):
-    """Make a run over so many creators; give it and its outcomes."""
-    async with client.showcases(f"c{n}.5products" for n in range(count)) as run:
-        return run, [outcome async for outcome in run]
+def creators(count):
+    """Name so many creators of one page each."""
+    return (f"c{n}.5products" for n in range(count))
 
 
 @pytest.mark.parametrize("count", [1, 10, 500, 20_000])
@@ -36,7 +35,7 @@ async def test_a_run_ends_once_nothing_was_reached_for_long(port, count):
     now = asyncio.get_running_loop().time
     began = now()
     async with client_at(port, on_event=told.append) as client:
-        run, outcomes = await run_through(client, count)
+        run, outcomes = await run_through(client, creators(count))
     assert len(outcomes) == count
     assert now() - began < 300 + 60
     assert (run.usage.charged, run.usage.maybe) == (0, 0)
@@ -64,7 +63,7 @@ async def test_calls_alone_end_then_too(port):
 async def test_an_outage_that_ends_in_time_is_waited_for(port):
     """Creators that had no answer yet get theirs when the API is back, each for one credit."""
     async with client_at(port, concurrency=3) as client:
-        running = asyncio.create_task(run_through(client, 30))
+        running = asyncio.create_task(run_through(client, creators(30)))
         await asyncio.sleep(100)
         async with Simulator(port=port, api_key=KEY, latency=Latency.fixed(1)) as sim:
             run, outcomes = await running
@@ -91,7 +90,7 @@ async def test_what_lies_between_two_outages_counts(port):
 async def test_whoever_wants_to_waits_for_ever(port):
     """Without a limit nothing but the attempts of each call ends it."""
     async with client_at(port, retry=Retry(outage=1e9), concurrency=2) as client:
-        run, outcomes = await run_through(client, 40)
+        run, outcomes = await run_through(client, creators(40))
         assert run.stopped is None
         assert {outcome.status for outcome in outcomes} == {"failed"}
 
@@ -101,7 +100,7 @@ async def test_time_in_which_nobody_tries_is_no_outage(port):
     async with client_at(port) as client:
         await failure(client.showcase_page("x"), ConnectionFailedError)
         await asyncio.sleep(6 * 3600)
-        running = asyncio.create_task(run_through(client, 5))
+        running = asyncio.create_task(run_through(client, creators(5)))
         await asyncio.sleep(0.2)
         async with Simulator(port=port, api_key=KEY):
             run, outcomes = await running

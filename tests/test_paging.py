@@ -6,7 +6,7 @@ import pytest
 
 from asyncsfk import BadRequestError, Client, PaginationError, Retry, ServerError
 from asyncsfk.simulator import Fault, Simulator
-from tests.support import SHOWCASE, failure, http, told
+from tests.support import SHOWCASE, failure, http, plain, told
 
 HANDLE = "long.95products"  # five pages
 
@@ -21,10 +21,6 @@ async def sim():
 async def client(sim):
     async with Client(sim.api_key, base_url=sim.url, retry=Retry.none()) as client:
         yield client
-
-
-def plain(products):
-    return [product.to_dict() for product in products]
 
 
 async def test_a_showcase_is_iterated_by_product_by_page_and_as_a_list(sim, client):

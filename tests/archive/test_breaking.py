@@ -18,7 +18,7 @@ from asyncsfk import (
 )
 from asyncsfk.simulator import Fault
 from tests.archive.support import held, ids
-from tests.support import client_of
+from tests.support import client_of, run_through
 
 #: As `os.unlink`, but for the watch that is kept over blocking calls.
 unlink = sys.modules[os.name].unlink
@@ -38,17 +38,14 @@ def unlink_at_page(path, number):
     return on_event
 
 
-async def outcomes_of(client, handles, **options):
-    async with client.showcases(handles, concurrency=1, **options) as run:
-        return run, [outcome async for outcome in run]
-
-
 async def test_pages_whose_outcome_cannot_be_kept_are_handed_out(sim, path):
     """Where only the end of a creator could not be written, what was bought is there."""
     async with client_of(sim, on_event=unlink_at_page(path, 1)) as client:
         # One that comes again is no news, though the archive cannot tell.
         handles = ["a.45products", "b.5products", "a.45products"]
-        run, (first, second) = await outcomes_of(client, handles, archive=path, max_pages=1)
+        run, (first, second) = await run_through(
+            client, handles, concurrency=1, archive=path, max_pages=1
+        )
     assert (first.status, len(first.products)) == ("partial", 20)
     assert isinstance(first.error, ArchiveWriteError)
     assert first.error.handle == "a.45products"
@@ -64,7 +61,7 @@ async def test_pages_whose_outcome_cannot_be_kept_are_handed_out(sim, path):
 async def test_the_last_outcome_that_cannot_be_kept_stops_the_run(sim, path):
     """A run says that its archive broke, though nothing was to come any more."""
     async with client_of(sim, on_event=unlink_at_page(path, 1)) as client:
-        run, _ = await outcomes_of(client, ["a.5products"], archive=path)
+        run, _ = await run_through(client, ["a.5products"], concurrency=1, archive=path)
     assert isinstance(run.stopped, ArchiveWriteError)
 
 
@@ -78,7 +75,9 @@ async def test_what_ended_a_creator_before_its_outcome_could_not_be_kept(sim, pa
             unlink(path)
 
     async with client_of(sim, on_event=on_event) as client, archive:
-        _, (gone, other) = await outcomes_of(client, ["gone", "a.5products"], archive=archive)
+        _, (gone, other) = await run_through(
+            client, ["gone", "a.5products"], concurrency=1, archive=archive
+        )
     assert isinstance(gone.error, NotFoundError | ArchiveWriteError)
     assert gone.status == "failed"
     assert isinstance(other.error, ArchiveWriteError)
@@ -100,7 +99,7 @@ async def test_a_handle_that_comes_again_after_the_archive_was_closed(sim, path)
             yield handle
 
     async with client_of(sim, on_event=on_event) as client, archive:
-        run, (first, *others) = await outcomes_of(client, handles(), archive=archive)
+        run, (first, *others) = await run_through(client, handles(), concurrency=1, archive=archive)
     assert first.status == "complete"
     assert [other.handle for other in others] == ["b.5products", "c.5products"]
     assert [other.error.handle for other in others] == ["b.5products", "c.5products"]
@@ -150,8 +149,8 @@ async def test_the_first_reason_counts(sim, path, kept):
 
 async def test_what_could_not_be_told_of_a_showcase_is_there_the_next_time(sim, client, path):
     """Pages whose outcome never came to the file are found by the next run, which adds it."""
-    await outcomes_of(client, ["a.45products"], archive=path, max_pages=1)
-    _, (outcome,) = await outcomes_of(client, ["a.45products"], archive=path)
+    await run_through(client, ["a.45products"], concurrency=1, archive=path, max_pages=1)
+    _, (outcome,) = await run_through(client, ["a.45products"], concurrency=1, archive=path)
     assert sim.ledger.requests == 3
     (told,) = await held(path, "outcomes")
     assert (told.status, ids(told)) == ("complete", ids(outcome))

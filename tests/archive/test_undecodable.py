@@ -9,7 +9,7 @@ import pytest
 from asyncsfk import Archive, ArchiveLockedError, BodyTooLargeError, UndecodableError
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import held, known, products_of, run_of
-from tests.support import KEY, client_of, failure, http, told
+from tests.support import KEY, client_of, failure, http, run_through, told
 
 LONG = "long.90products"
 
@@ -272,15 +272,10 @@ async def test_what_was_salvaged_is_read_by_a_client_with_a_smaller_limit(path):
         Simulator(page_size=200) as sim,
         client_of(sim, max_body_bytes=30_000) as client,
     ):
-        _, (outcome,) = await outcomes_of(client, path)
+        _, (outcome,) = await run_through(client, ["large.900products"], archive=path)
         assert isinstance(outcome.error, BodyTooLargeError)
         assert len(await held(path, "salvage")) == 1
         charged = sim.ledger.charged
-        _, (outcome,) = await outcomes_of(client, path)
+        _, (outcome,) = await run_through(client, ["large.900products"], archive=path)
         assert outcome.pages == 1
         assert sim.ledger.charged == charged + 1
-
-
-async def outcomes_of(client, path):
-    async with client.showcases(["large.900products"], archive=path) as run:
-        return run, [outcome async for outcome in run]

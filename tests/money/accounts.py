@@ -5,18 +5,13 @@ from collections import Counter
 from contextlib import asynccontextmanager
 
 from asyncsfk import BudgetReachedError
-from tests.support import SHOWCASE
+from tests.support import SHOWCASE, plain
 
 #: Faults that leave the answer good.
 HARMLESS = (
     *(None, "delay", "drip", "unknown_fields", "set_cookie", "price"),
     *("cursor_without_more", "empty_page_with_more"),
 )
-
-
-def plain(products):
-    """Give products as the API shows them."""
-    return [product.to_dict() for product in products]
 
 
 def creators(count, *, most=3, page_size=5, name="c"):
@@ -27,17 +22,6 @@ def creators(count, *, most=3, page_size=5, name="c"):
 def pages_of(sim, handle, *, page_size=5):
     """Tell how many pages a creator's showcase has."""
     return max(1, -(-sim.product_count(handle) // page_size))
-
-
-async def outcomes_of(run):
-    """Iterate a run to its end."""
-    return [outcome async for outcome in run]
-
-
-async def run_through(client, handles, **options):
-    """Make a run of handles to its end; give the run and the outcomes."""
-    async with client.showcases(handles, **options) as run:
-        return run, await outcomes_of(run)
 
 
 def good_pages(sim):

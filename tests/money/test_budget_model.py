@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asyncsfk import Budget, BudgetReachedError, InvalidArgumentError
+from tests.support import turns
 
 ROUTES = st.sampled_from(["pages", "profiles"])
 
@@ -22,11 +23,6 @@ async def reserve_in_time(budget, price, route=""):
         if reservation is not None:
             return reservation
         await budget.room(price, route=route)
-
-
-async def turns(count):
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @dataclass(eq=False)

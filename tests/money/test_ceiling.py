@@ -16,10 +16,9 @@ from tests.money.accounts import (
     creators,
     good_pages,
     pages_of,
-    run_through,
     stepping,
 )
-from tests.support import client_of, failure
+from tests.support import client_of, failure, run_through
 
 
 @pytest.fixture

@@ -13,10 +13,9 @@ from tests.money.accounts import (
     assert_one_each,
     assert_true,
     good_pages,
-    outcomes_of,
-    run_through,
     stepping,
 )
+from tests.support import outcomes_of, plain, run_through
 
 PAGE = 3
 CASES = 200
@@ -164,7 +163,7 @@ async def finish(case, sim, outcomes, path):
         spoilt = {entry.handle for entry in sim.ledger if entry.fault == "not_json"}
         for outcome in whole:
             if outcome.status == "complete":
-                assert plain_of(outcome) == sim.showcase(outcome.handle)
+                assert plain(outcome.products) == sim.showcase(outcome.handle)
             else:
                 # It was paid for, and is on file for a version that can decode it.
                 assert isinstance(outcome.error, UndecodableError)
@@ -173,7 +172,3 @@ async def finish(case, sim, outcomes, path):
         bought = sim.ledger.charged - before
         assert sum(outcome.usage.archived for outcome in whole) == have
         assert sum(outcome.pages for outcome in whole) == have + bought
-
-
-def plain_of(outcome):
-    return [product.to_dict() for product in outcome.products]

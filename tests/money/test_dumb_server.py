@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 
 from asyncsfk import Archive, BudgetReachedError, Client, ConnectionLostError, Retry, events
-from tests.money.accounts import Guard, assert_one_each, plain, run_through
+from tests.money.accounts import Guard, assert_one_each
 from tests.money.dumb_server import KEY, dumb_server
+from tests.support import plain, run_through
 
 
 def client_of(server, **options):

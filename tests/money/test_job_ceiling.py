@@ -12,11 +12,9 @@ from tests.money.accounts import (
     assert_stopped_at_the_ceiling,
     assert_true,
     creators,
-    outcomes_of,
     pages_of,
-    run_through,
 )
-from tests.support import client_of, failure
+from tests.support import client_of, failure, outcomes_of, run_through
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ import asyncsfk
 from asyncsfk import Archive
 from asyncsfk.simulator import Latency
 from tests.money import buyer
-from tests.money.accounts import plain
-from tests.support import running
+from tests.support import plain, running
 
 pytestmark = pytest.mark.large
 

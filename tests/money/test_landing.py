@@ -20,8 +20,7 @@ from asyncsfk import (
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import Editions, held, ids, run_of, sql
-from tests.money.accounts import outcomes_of, run_through
-from tests.support import KEY, client_of, failure, http, told
+from tests.support import KEY, client_of, failure, http, outcomes_of, run_through, told
 
 HANDLE = "mrbeast.5products"
 

@@ -13,10 +13,8 @@ from tests.money.accounts import (
     assert_stopped_at_the_ceiling,
     assert_true,
     creators,
-    outcomes_of,
-    run_through,
 )
-from tests.support import SHOWCASE, client_of, failure
+from tests.support import SHOWCASE, client_of, failure, outcomes_of, run_through
 
 FOREVER = range(1, 1_000_000)
 

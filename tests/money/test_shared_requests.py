@@ -21,8 +21,8 @@ from asyncsfk import (
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import known
-from tests.money.accounts import Guard, outcomes_of, plain, run_through, stepping
-from tests.support import client_of, failure
+from tests.money.accounts import Guard, stepping
+from tests.support import client_of, failure, outcomes_of, plain, run_through, turns
 
 HANDLE = "mrbeast.5products"
 NOW = pytest.mark.parametrize("now", [False, True])
@@ -470,11 +470,6 @@ async def test_a_call_in_the_very_moment_of_a_stop(sim, client, now, when, befor
         assert len((await call).products) == 5
     for outcome in outcomes.result():
         assert outcome.error is None or isinstance(outcome.error, RunStoppedError)
-
-
-async def turns(count):
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @NOW

@@ -7,16 +7,8 @@ import pytest
 
 from asyncsfk import Archive, Budget, Retry, RunStoppedError
 from asyncsfk.simulator import Fault
-from tests.money.accounts import (
-    assert_can_go_on,
-    assert_true,
-    creators,
-    good_pages,
-    outcomes_of,
-    plain,
-    run_through,
-)
-from tests.support import client_of
+from tests.money.accounts import assert_can_go_on, assert_true, creators, good_pages
+from tests.support import client_of, outcomes_of, plain, run_through
 
 HANDLES = creators(60)
 

@@ -16,14 +16,8 @@ from asyncsfk import (
     UndecodableError,
 )
 from asyncsfk.simulator import FATAL, Fault, Latency, Simulator
-from tests.money.accounts import (
-    Guard,
-    assert_one_each,
-    assert_true,
-    creators,
-    outcomes_of,
-    plain,
-)
+from tests.money.accounts import Guard, assert_one_each, assert_true, creators
+from tests.support import outcomes_of, plain
 
 pytestmark = pytest.mark.large
 
