@@ -19,6 +19,7 @@ import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
+from asyncsfk import Archive
 from tests.virtual_time import VirtualTimeLoop, WatchedLoop
 
 VIRTUAL = ("asyncio", {"loop_factory": VirtualTimeLoop})
@@ -78,6 +79,19 @@ def sending(request, monkeypatch):
 @pytest.fixture(scope="session")
 def anyio_backend():
     return VIRTUAL
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where an archive is, or will be."""
+    return tmp_path / "job.sfk"
+
+
+@pytest.fixture
+async def archive(path):
+    """An archive that is open for writing."""
+    async with Archive(path) as archive:
+        yield archive
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import KEY, client_of
+from tests.support import KEY, client_of, run_through
 
 
 @pytest.fixture
@@ -24,16 +24,6 @@ async def sim():
 async def client(sim):
     async with Client(sim.api_key, base_url=sim.url, concurrency=4) as client:
         yield client
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "job.sfk"
-
-
-async def fetch(client, handles, **options):
-    async with client.showcases(handles, **options) as run:
-        return [outcome async for outcome in run]
 
 
 async def test_without_an_archive_all_is_to_start(sim, client):
@@ -58,9 +48,9 @@ async def test_an_archive_that_is_not_there_yet(client, path):
 async def test_what_the_archive_holds_is_free(sim, client, path):
     """Complete, begun and unknown creators are told apart, and the forecast goes by them."""
     handles = [f"c{number}.30products" for number in range(6)]
-    await fetch(client, handles[:3], archive=path)
+    await run_through(client, handles[:3], archive=path)
     sim.faults = [Fault.status(400, pages=[2])]
-    await fetch(client, handles[3:4], archive=path)
+    await run_through(client, handles[3:4], archive=path)
     paid = sim.ledger.charged
     assert paid == 7
     plan = await client.plan(handles, archive=Archive(path), concurrency=2)
@@ -72,14 +62,14 @@ async def test_what_the_archive_holds_is_free(sim, client, path):
     assert plan.seconds == pytest.approx(5 * 1.0 / 2, rel=0.1)
     assert sim.ledger.charged == paid
     sim.faults = []
-    await fetch(client, handles, archive=path)
+    await run_through(client, handles, archive=path)
     assert sim.ledger.charged - paid == plan.likely
 
 
 async def test_the_rate_bounds_the_forecast(sim, path):
     """A rate below what the width allows is what the time goes by."""
     async with Client(sim.api_key, base_url=sim.url, rate=0.5) as client:
-        await fetch(client, ["a.1products"], archive=path)
+        await run_through(client, ["a.1products"], archive=path)
         plan = await client.plan(["b", "c"], archive=path)
         assert plan.likely == 2
         assert plan.seconds == pytest.approx(4)
@@ -87,7 +77,7 @@ async def test_the_rate_bounds_the_forecast(sim, path):
 
 async def test_options_that_buy_afresh(client, path):
     """refresh and max_age make of what is there something to start."""
-    await fetch(client, ["a.1products"], archive=path)
+    await run_through(client, ["a.1products"], archive=path)
     for options, complete in (
         ({}, 1),
         ({"refresh": True}, 0),
@@ -101,7 +91,7 @@ async def test_options_that_buy_afresh(client, path):
 
 async def test_max_pages(client, path):
     """A showcase that was cut short is complete for as many pages, and begun for more."""
-    await fetch(client, ["a.90products"], archive=path, max_pages=2)
+    await run_through(client, ["a.90products"], archive=path, max_pages=2)
     for max_pages, complete, least, most in ((1, 1, 0, 0), (2, 1, 0, 0), (4, 0, 1, 2)):
         plan = await client.plan(["a.90products"], archive=path, max_pages=max_pages)
         assert (plan.complete, plan.least, plan.most) == (complete, least, most), max_pages
@@ -138,13 +128,13 @@ async def test_an_archive_of_another_origin(client, path):
 
 async def test_verify_empty_costs_a_look_up(client, path):
     """Empty showcases whose account was never looked up cost one more credit."""
-    await fetch(client, ["empty_a", "b.1products"], archive=path)
+    await run_through(client, ["empty_a", "b.1products"], archive=path)
     plan = await client.plan(["empty_a", "b.1products"], archive=path, verify_empty=True)
     assert (plan.complete, plan.least, plan.likely) == (2, 1, 1)
     # Half of those that are there were empty.
     plan = await client.plan(["x", "y"], archive=path, verify_empty=True)
     assert (plan.least, plan.likely) == (2, 3)
-    await fetch(client, ["empty_a"], archive=path, verify_empty=True)
+    await run_through(client, ["empty_a"], archive=path, verify_empty=True)
     plan = await client.plan(["empty_a"], archive=path, verify_empty=True)
     assert (plan.least, plan.likely, plan.covered) == (0, 0, "certain")
 
@@ -153,13 +143,13 @@ async def test_most_counts_look_ups(sim, client):
     """The most that it can cost is not passed by a run that looks every creator up."""
     handles = ["empty_a", "private_b"]
     plan = await client.plan(handles, max_pages=1, verify_empty=True)
-    await fetch(client, handles, max_pages=1, verify_empty=True)
+    await run_through(client, handles, max_pages=1, verify_empty=True)
     assert plan.most == sim.ledger.charged == 4
 
 
 async def test_a_poor_balance(sim, client, path):
     """A balance below what it likely costs does not cover it."""
-    await fetch(client, ["a.90products"], archive=path)
+    await run_through(client, ["a.90products"], archive=path)
     sim.balance = 9
     plan = await client.plan(["x", "y"], archive=path)
     assert (plan.likely, plan.covered) == (10, "no")
@@ -206,16 +196,16 @@ async def test_what_is_refused(sim, client, path):
 async def test_what_broke_off_beyond_what_is_wanted_is_complete(sim, client, path):
     """Where no more pages are wanted than are on file, nothing is bought, and the plan says so."""
     sim.faults = [Fault.status(500, pages=[3])]
-    await fetch(client, ["a.90products"], archive=path)
+    await run_through(client, ["a.90products"], archive=path)
     plan = await client.plan(["a.90products"], archive=path, max_pages=2)
     assert (plan.complete, plan.to_continue, plan.least, plan.most) == (1, 0, 0, 0)
-    (outcome,) = await fetch(client, ["a.90products"], archive=path, max_pages=2)
+    _, (outcome,) = await run_through(client, ["a.90products"], archive=path, max_pages=2)
     assert (outcome.status, outcome.usage.charged) == ("complete", 0)
 
 
 async def test_any_number_of_pages_may_be_the_most(client, path):
     """A limit beyond what SQLite can count is none."""
-    await fetch(client, ["a.5products"], archive=path)
+    await run_through(client, ["a.5products"], archive=path)
     plan = await client.plan(["a.5products", "b"], archive=path, max_pages=2**63)
     assert (plan.complete, plan.to_start) == (1, 1)
 
@@ -227,19 +217,19 @@ async def test_what_calls_alone_have_gone_on_with_is_no_longer_to_be_bought(path
         Fault.has_more_without_cursor(handles=["empty_c"]),
     ]
     async with Simulator(faults=faults) as sim, client_of(sim) as client:
-        await fetch(client, ["a.45products", "empty_c"], archive=path, verify_empty=True)
+        await run_through(client, ["a.45products", "empty_c"], archive=path, verify_empty=True)
         async with Archive(path) as archive:
             await client.showcase("a.45products", archive=archive).collect()
         before = sim.ledger.charged
         plan = await client.plan(["a.45products", "empty_c"], archive=path, verify_empty=True)
         assert (plan.complete, plan.least) == (2, 0)
-        await fetch(client, ["a.45products", "empty_c"], archive=path, verify_empty=True)
+        await run_through(client, ["a.45products", "empty_c"], archive=path, verify_empty=True)
         assert sim.ledger.charged == before
 
 
 async def test_pages_that_calls_have_bought_since_a_limit_are_seen(sim, client, path):
     """What `max_pages` cut is complete once its other pages are on file, whoever bought them."""
-    await fetch(client, ["a.90products"], archive=path, max_pages=1)
+    await run_through(client, ["a.90products"], archive=path, max_pages=1)
     async with Archive(path) as archive:
         await client.showcase("a.90products", archive=archive, max_pages=3).collect()
         plan = await client.plan(["a.90products"], archive=path, max_pages=3)
@@ -250,20 +240,20 @@ async def test_pages_that_calls_have_bought_since_a_limit_are_seen(sim, client, 
     plan = await client.plan(["a.90products"], archive=path)
     assert (plan.complete, plan.least) == (1, 0)
     paid = sim.ledger.charged
-    await fetch(client, ["a.90products"], archive=path)
+    await run_through(client, ["a.90products"], archive=path)
     assert sim.ledger.charged == paid
 
 
 async def test_a_look_up_that_was_not_made_is_still_to_be_made(sim, client, path):
     """Where the budget ends between an empty page and its look-up, only that is missing."""
     handles = ["empty_a", "empty_b"]
-    await fetch(client, handles, archive=path, verify_empty=True, max_credits=2)
+    await run_through(client, handles, archive=path, verify_empty=True, max_credits=2)
     plan = await client.plan(handles, archive=path)
     assert (plan.complete, plan.least) == (2, 0)
     plan = await client.plan(handles, archive=path, verify_empty=True, max_pages=1)
     assert (plan.complete, plan.least, plan.likely, plan.most) == (2, 2, 2, 2)
     paid = sim.ledger.charged
-    await fetch(client, handles, archive=path, verify_empty=True)
+    await run_through(client, handles, archive=path, verify_empty=True)
     assert sim.ledger.charged - paid == plan.most
 
 
@@ -271,7 +261,7 @@ async def test_what_was_cut_is_longer_than_it_was_seen(client, path):
     """Of showcases that were cut nobody can tell the length, but up to where all were followed."""
     cut = [f"a{n}.90products" for n in range(4)]
     short = [f"b{n}.5products" for n in range(4)]
-    await fetch(client, cut + short, archive=path, max_pages=2)
+    await run_through(client, cut + short, archive=path, max_pages=2)
     new = [f"c{n}" for n in range(8)]
     plan = await client.plan(cut + short + new, archive=path)
     assert (plan.least, plan.likely, plan.seconds, plan.covered) == (12, None, None, "perhaps")
@@ -280,7 +270,7 @@ async def test_what_was_cut_is_longer_than_it_was_seen(client, path):
     assert (plan.likely, plan.most) == (12, 16)
     assert plan.seconds == pytest.approx(12 / 4, rel=0.1)
     # One that has been followed to its end does for the others.
-    await fetch(client, cut[:1], archive=path)
+    await run_through(client, cut[:1], archive=path)
     plan = await client.plan([*cut, "c0", "c1"], archive=path)
     assert plan.likely == 3 * 3 + 2 * (1 + 4 * 0.5)
 
@@ -288,7 +278,7 @@ async def test_what_was_cut_is_longer_than_it_was_seen(client, path):
 async def test_few_that_were_cut_do_not_hide_the_rest(client, path):
     """Where hardly any is longer than was seen, the forecast stands."""
     handles = [f"a{n}.30products" for n in range(19)]
-    await fetch(client, [*handles, "b.90products"], archive=path, max_pages=3)
+    await run_through(client, [*handles, "b.90products"], archive=path, max_pages=3)
     plan = await client.plan([f"c{n}" for n in range(20)], archive=path)
     # Two pages each, and of every twentieth a third and one more at least.
     assert plan.likely == 20 * 2 + 2
@@ -300,9 +290,9 @@ async def test_few_that_were_cut_do_not_hide_the_rest(client, path):
 async def test_a_raised_price_is_planned_with(price, path):
     """What a page was charged last is likely, the most that it ever was is the most."""
     async with Simulator(faults=[Fault.price(3)]) as sim, client_of(sim) as client:
-        await fetch(client, ["a.5products"], archive=path)
+        await run_through(client, ["a.5products"], archive=path)
         sim.faults = [Fault.price(price)]
-        await fetch(client, ["b.5products"], archive=path)
+        await run_through(client, ["b.5products"], archive=path)
         plan = await client.plan(["c.5products"], archive=path, max_pages=1, verify_empty=True)
         # A look-up costs a credit.
         assert (plan.least, plan.likely, plan.most) == (1, price, 3 + 1)

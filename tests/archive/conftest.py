@@ -1,15 +1,9 @@
-"""A file for an archive, a simulator that takes its time, and a client of it."""
+"""A simulator that takes its time, and a client of it."""
 
 import pytest
 
-from asyncsfk import Archive
 from asyncsfk.simulator import Latency, Simulator
 from tests.support import client_of, told
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "job.sfk"
 
 
 @pytest.fixture
@@ -22,13 +16,6 @@ async def sim():
 async def client(sim):
     async with client_of(sim, concurrency=20) as client:
         yield client
-
-
-@pytest.fixture
-async def archive(path):
-    """An archive that is open for writing."""
-    async with Archive(path) as archive:
-        yield archive
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 
 from asyncsfk import BudgetReachedError
+from tests.archive.support import held
 from tests.support import SHOWCASE, plain
 
 #: Faults that leave the answer good.
@@ -22,6 +23,12 @@ def creators(count, *, most=3, page_size=5, name="c"):
 def pages_of(sim, handle, *, page_size=5):
     """Tell how many pages a creator's showcase has."""
     return max(1, -(-sim.product_count(handle) // page_size))
+
+
+async def spent_in(archive):
+    """Give what an archive, or the file at a path, says that all of it cost."""
+    usage = await held(archive, "usage")
+    return usage.charged, usage.maybe
 
 
 def good_pages(sim):

@@ -13,6 +13,7 @@ from tests.money.accounts import (
     assert_true,
     creators,
     pages_of,
+    spent_in,
 )
 from tests.support import client_of, failure, outcomes_of, run_through
 
@@ -30,12 +31,6 @@ async def client(sim):
 
 def job(path):
     return Archive(path, durability="normal")
-
-
-async def spent_in(path):
-    """Give what the archive says that all of it cost."""
-    usage = await asyncio.to_thread(lambda: Archive(path).usage())
-    return usage.charged, usage.maybe
 
 
 async def test_earlier_runs_count(sim, client, path):
