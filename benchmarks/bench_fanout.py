@@ -26,7 +26,7 @@ from asyncsfk._fanout import FanOut
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from asyncsfk._fanout import Emit
+    from asyncsfk._fanout import Put
 
 KEY: Final = "sfk_benchmark"
 WIDTH: Final = 100
@@ -104,8 +104,8 @@ def forget_peak() -> None:
 async def fan_out(count: int) -> Cost:
     """Measure the fan-out alone."""
 
-    async def work(handle: str, emit: Emit[str]) -> None:
-        await emit(handle)
+    async def work(handle: str, put: Put[str]) -> None:
+        await put(handle)
 
     forget_peak()
     before, cpu, received = peak(), time.process_time(), 0

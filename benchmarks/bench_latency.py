@@ -11,14 +11,11 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
+from bench_overhead import ASYNCSFK, YARDSTICK, both
 from harness import Slice, Spread, allow_many_sockets, alternate, options_of, tell_machine, write
 from server import LONGEST, PAGES, PRODUCTS_A_PAGE, handle_of, serving
-from yardstick import Yardstick
-
-from asyncsfk import Client
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -29,11 +26,9 @@ if TYPE_CHECKING:
 WIDTHS: Final = (100, 500)
 LATENCY: Final = 0.2
 PAGES_EACH: Final = 2
-KEY: Final = "sfk_benchmark"
-ASYNCSFK, YARDSTICK = "asyncsfk", "yardstick"
 
 
-class Contender:
+class Watched:
     """A client that is watched while it takes creators."""
 
     def __init__(self, job: Job, *, width: int) -> None:
@@ -59,19 +54,6 @@ class Contender:
             yield handle
 
 
-def job_of(client: Client) -> Job:
-    """Return asyncsfk as users run it: a run over many creators, everything on."""
-
-    async def fetch(handles: Iterable[str]) -> tuple[int, int]:
-        products = 0
-        async with client.showcases(handles) as run:
-            async for outcome in run:
-                products += len(outcome.raise_for_error().products)
-        return run.usage.requests, products
-
-    return fetch
-
-
 async def compare(
     url: str, *, width: int, a_place: int, rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, list[Slice]]]:
@@ -82,22 +64,20 @@ async def compare(
     """
     creators = width * a_place
     pages = creators * PAGES_EACH
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(Client(KEY, base_url=url, concurrency=width))
-        yardstick = await stack.enter_async_context(Yardstick(url, key=KEY, width=width))
-        both = {
-            ASYNCSFK: Contender(job_of(client), width=width),
-            YARDSTICK: Contender(yardstick.fetch, width=width),
+    async with both(url, width=width) as (contender, yardstick):
+        watched = {
+            ASYNCSFK: Watched(contender.fetch, width=width),
+            YARDSTICK: Watched(yardstick.fetch, width=width),
         }
         slices = await alternate(
-            {name: one.fetch for name, one in both.items()},
+            {name: one.fetch for name, one in watched.items()},
             # Every LONGEST-th creator has as many pages.
             [handle_of(LONGEST * number + PAGES_EACH - 1) for number in range(creators)],
             expected=(pages, pages * PRODUCTS_A_PAGE),
             seconds=0.0,
             least=rounds,
         )
-    return {name: one.rates[1:] for name, one in both.items()}, slices
+    return {name: one.rates[1:] for name, one in watched.items()}, slices
 
 
 def report(

@@ -15,7 +15,7 @@ from yardstick import Yardstick
 from asyncsfk import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterable
 
     from harness import Spread
 
@@ -35,7 +35,7 @@ class Contender:
         self._width = width
 
     async def fetch(
-        self, handles: Sequence[str], archive: Archive | None = None
+        self, handles: Iterable[str], archive: Archive | None = None
     ) -> tuple[int, int]:
         """Fetch all creators' products; gives how many requests and products that were."""
         products = 0
