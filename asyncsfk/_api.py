@@ -32,7 +32,6 @@ A = TypeVar("A", bound=Answer)
 _PRODUCTS = attrgetter("products")
 _REVIEWS = attrgetter("reviews")
 _NEXT_CURSOR = attrgetter("next_cursor")
-_HAS_MORE = attrgetter("has_more")
 
 
 class Api:
@@ -110,7 +109,6 @@ class Api:
             max_items=max_items,
             items_of=_PRODUCTS,
             next_of=_NEXT_CURSOR,
-            has_more=_HAS_MORE,
         )
 
     async def probe(
@@ -182,7 +180,6 @@ class Api:
             max_items=max_items,
             items_of=_REVIEWS,
             next_of=_next_page,
-            has_more=_HAS_MORE,
         )
 
     async def answer(self, request: Request, model: type[A], terms: Terms) -> A:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from asyncsfk._checks import check_limit
 from asyncsfk._paging import C, Chain
 from asyncsfk.errors import PaginationError, SfkError
-from asyncsfk.models import Answer
+from asyncsfk.models import ReviewPage, ShowcasePage
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-P = TypeVar("P", bound=Answer)
+P = TypeVar("P", bound=ShowcasePage | ReviewPage)
 I = TypeVar("I")  # noqa: E741 - an item
 
 
@@ -32,7 +32,6 @@ class Listing(Generic[P, I, C]):
         max_items: How many items to hand out at most.
         items_of: The items on a page.
         next_of: The cursor that a page leads to.
-        has_more: Whether a page says that there is a next one.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class Listing(Generic[P, I, C]):
         max_items: int | None,
         items_of: Callable[[P], Sequence[I]],
         next_of: Callable[[P], C | None],
-        has_more: Callable[[P], bool],
     ) -> None:
         check_limit("max_pages", max_pages)
         check_limit("max_items", max_items)
@@ -58,7 +56,6 @@ class Listing(Generic[P, I, C]):
         self._max_items = max_items
         self._items_of = items_of
         self._next_of = next_of
-        self._has_more = has_more
 
     async def pages(self) -> AsyncGenerator[P, None]:
         """Iterate the pages.
@@ -83,7 +80,7 @@ class Listing(Generic[P, I, C]):
                     return
             try:
                 following = chain.advance(
-                    self._next_of(page), has_more=self._has_more(page), empty=not items
+                    self._next_of(page), has_more=page.has_more, empty=not items
                 )
             except PaginationError as error:
                 raise error.evolve(
