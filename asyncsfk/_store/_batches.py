@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from asyncsfk._shield import to_the_end, wait_out
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_ENOUGH: Final = 50  # so many items wait for no more
 
 
 class Batches(Generic[T]):
@@ -24,10 +26,9 @@ class Batches(Generic[T]):
     Args:
         work: Does a batch and returns a result for each item; what it raises fails them all.
         name: The thread's.
+        gather: Seconds to wait for company after the first item of a batch.
         after: Called in the event loop when a batch is done or has failed, before the futures of
             its items are.
-        gather: Seconds to wait for company after the first item of a batch.
-        enough: So many items do not wait.
         expects: Asked at each item whether more may come: if not, the batch does not wait.
     """
 
@@ -36,9 +37,8 @@ class Batches(Generic[T]):
         work: Callable[[Sequence[T]], Sequence[Any]],
         *,
         name: str,
+        gather: float,
         after: Callable[[Sequence[T], BaseException | None], None] | None = None,
-        gather: float = 0.0,
-        enough: int = 50,
         expects: Callable[[], bool] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -46,7 +46,6 @@ class Batches(Generic[T]):
         self._work = work
         self._after = after
         self._gather = gather
-        self._enough = enough
         self._expects = expects
         self._waiting: list[tuple[T, asyncio.Future[Any]]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -83,7 +82,7 @@ class Batches(Generic[T]):
         if self._running is not None:
             return
         is_alone = self._expects is not None and not self._expects()
-        if is_alone or len(self._waiting) >= self._enough:
+        if is_alone or len(self._waiting) >= _ENOUGH:
             self._start()
         elif self._timer is None:
             self._timer = self._loop.call_later(self._gather, self._start)

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 # A commit waits so long for further pages: a group costs little more than a page does alone.
 _GATHER: Final = 0.01
-_ENOUGH: Final = 50
 _GATHER_READS: Final = 0.002
 _LEAST_EXPOSURE: Final = 16
 _REST: Final = 1.0
@@ -74,7 +73,6 @@ class Store:
             name="asyncsfk-archive",
             after=self._settle,
             gather=_GATHER,
-            enough=_ENOUGH,
             expects=self._expects_more,
         )
         self._reader: Batches[Read] = Batches(
