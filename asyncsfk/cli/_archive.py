@@ -183,23 +183,18 @@ def _stream(file: str, output: str, lines: Iterable[bytes], *, is_read_once: boo
             raise click.UsageError(f"-o {output} belongs to the archive: name another file")
     chunks = _chunks(lines)
     with ExitStack() as stack:
-
-        def opened() -> LineWriter:
-            writer = stack.enter_context(LineWriter(output))
-            if not is_read_once:
-                writer.renew({})
-            return writer
-
-        writer: LineWriter | None = None
         try:
             if is_read_once:
                 # Whether it can be read, before there is an output.
                 _ = Archive(file).info()
-                writer = opened()
-            first = next(chunks)
+                writer = stack.enter_context(LineWriter(output))
+                first = next(chunks)
+            else:
+                first = next(chunks)
+                writer = stack.enter_context(LineWriter(output))
+                writer.renew({})
         except ArchiveError as error:
             raise UnusableArchiveError(error) from error
-        writer = writer or opened()
         for chunk in chain([first], chunks):
             writer.write_now(chunk)
         writer.empty_outdated()

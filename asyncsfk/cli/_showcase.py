@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,37 +30,18 @@ if TYPE_CHECKING:
 @click.option("--max-items", type=click.IntRange(1), metavar="N", help="At most N products.")
 @quiet_option
 @client_options
-def showcase(
-    client: ClientOptions,
-    handle: str,
-    *,
-    region: str | None,
-    cursor: str | None,
-    max_pages: int | None,
-    max_items: int | None,
-    quiet: bool,
-) -> None:
+def showcase(client: ClientOptions, /, **flags: Any) -> None:  # noqa: ANN401 - those above
     """Print the products on a creator's showcase as JSON lines, one credit a page.
 
     HANDLE is a TikTok name, with or without @, or a profile's URL.
     """
-    run(
-        _showcase(
-            client,
-            handle,
-            region=region,
-            cursor=cursor,
-            max_pages=max_pages,
-            max_items=max_items,
-            quiet=quiet,
-        )
-    )
+    run(_showcase(client, **flags))
 
 
 async def _showcase(
     options: ClientOptions,
-    handle: str,
     *,
+    handle: str,
     region: str | None,
     cursor: str | None,
     max_pages: int | None,
