@@ -4,8 +4,9 @@ import asyncio
 import gc
 import inspect
 import json
+import sqlite3
 import tracemalloc
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 
 import aiohttp
 import pytest
@@ -71,6 +72,11 @@ def js(value):
     return json.dumps(value).encode()
 
 
+def enveloped(data, /, charged=1, **meta):
+    """Give the body of a good answer; ``meta`` is what it says of itself besides its price."""
+    return js({"data": data, "meta": {"creditsCharged": charged, **meta}})
+
+
 def http(status, body=b"", /, *lines, length=True):
     """Make the bytes of an answer; `lines` are further headers."""
     head = [f"HTTP/1.1 {status} Told", *lines]
@@ -83,6 +89,12 @@ def chunked(*pieces, end=True):
     """Make a chunked body."""
     body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
     return body + b"0\r\n\r\n" * end
+
+
+def sql(path, statement, *parameters):
+    """Run a statement on a file; give the rows."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return connection.execute(statement, parameters).fetchall()
 
 
 class RawServer:

@@ -1,12 +1,10 @@
 """From page to page: limits, positions, and what a provider can get wrong."""
 
-import json
-
 import pytest
 
 from asyncsfk import BadRequestError, Client, PaginationError, Retry, ServerError
 from asyncsfk.simulator import Fault, Simulator
-from tests.support import SHOWCASE, failure, http, plain, told
+from tests.support import SHOWCASE, enveloped, failure, http, plain, told
 
 HANDLE = "long.95products"  # five pages
 
@@ -180,7 +178,7 @@ def review_page(number, following):
         "reviews": [{"id": f"r{number}", "productId": "1"}],
         "page": {"currentPage": number, "nextPage": following, "hasMore": following is not None},
     }
-    return http(200, json.dumps({"data": data, "meta": {"creditsCharged": 1}}).encode())
+    return http(200, enveloped(data))
 
 
 @pytest.mark.parametrize("following", [1, 0, -1, 2])

@@ -30,7 +30,7 @@ from asyncsfk import (
     UndecodableError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import KEY, ONCE, chunked, failure, http, raw_server, told
+from tests.support import KEY, ONCE, chunked, enveloped, failure, http, raw_server, told
 
 HANDLE = "long.90products"
 PACKAGE = str(Path(asyncsfk.__file__).parent)
@@ -334,7 +334,7 @@ async def test_the_traceback_of_a_lost_answer_shows_no_key():
 
 async def test_the_traceback_of_a_lost_look_up_is_not_kept():
     """Nor does an outcome keep that of the look-up which was to explain an empty showcase."""
-    empty = b'{"data": {"products": [], "page": {}}, "meta": {"creditsCharged": 1}}'
+    empty = enveloped({"products": [], "page": {}})
     cut = http(200, KEY.encode(), "Content-Length: 900", length=False)
     async with told(lambda head: http(200, empty) if b"showcase" in head else cut) as (_, client):
         (outcome,) = await client.fetch_showcases([HANDLE], verify_empty=True)

@@ -1,21 +1,19 @@
 """What several tests of the archive need."""
 
 import asyncio
-import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import asyncsfk
 from asyncsfk import Archive, Usage
-from tests.support import http
+from tests.support import enveloped, http, js
 
 ROOT = Path(asyncsfk.__file__).parent.parent
 
@@ -85,12 +83,6 @@ def copied(path, to):
     return to / path.name
 
 
-def sql(path, statement, *parameters):
-    """Run a statement on a file; give the rows."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(statement, parameters).fetchall()
-
-
 class Editions:
     """What a `RawServer` says: a showcase of `pages` pages that is another in each edition.
 
@@ -111,7 +103,7 @@ class Editions:
         edition, number = query["cursor"][0].split("/") if "cursor" in query else (None, "1")
         if edition is not None and int(edition) < self.fresh:
             error = {"code": "bad_request", "message": "The cursor is old.", "requestId": "old"}
-            return http(400, json.dumps({"error": error}).encode())
+            return http(400, js({"error": error}))
         number = int(number)
         more = number < self.pages
         data = {
@@ -121,8 +113,7 @@ class Editions:
                 "hasMore": more,
             },
         }
-        meta = {"requestId": f"req_{self.edition}.{number}", "creditsCharged": 1, "version": "v1"}
-        return http(200, json.dumps({"data": data, "meta": meta}).encode())
+        return http(200, enveloped(data, requestId=f"req_{self.edition}.{number}", version="v1"))
 
     @property
     def cursor(self):

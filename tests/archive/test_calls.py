@@ -21,8 +21,8 @@ from asyncsfk import (
     events,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import beside, held, sql
-from tests.support import KEY, client_of, failure
+from tests.archive.support import beside, held
+from tests.support import KEY, client_of, failure, sql
 
 PRODUCT = "1729384756102938475"
 

@@ -7,8 +7,8 @@ import pytest
 
 from asyncsfk import Archive
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import Script, beside, copied, held, sql
-from tests.support import client_of
+from tests.archive.support import Script, beside, copied, held
+from tests.support import client_of, sql
 
 READER = """
 import sys

@@ -28,17 +28,8 @@ from asyncsfk import (
 )
 from asyncsfk._store import _schema
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import (
-    Script,
-    beside,
-    held,
-    known,
-    products_of,
-    read_now,
-    run_of,
-    sql,
-)
-from tests.support import client_of, failure, running
+from tests.archive.support import Script, beside, held, known, products_of, read_now, run_of
+from tests.support import client_of, failure, running, sql
 
 HANDLES = ["a.45products", "b.5products", "empty_c"]
 

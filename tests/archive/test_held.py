@@ -24,8 +24,8 @@ from asyncsfk import (
     Usage,
 )
 from asyncsfk.simulator import Fault, Simulator
-from tests.archive.support import held, known, run_of, sql
-from tests.support import KEY, ONCE, SHOWCASE, client_of, failure, http, told
+from tests.archive.support import held, known, run_of
+from tests.support import KEY, ONCE, SHOWCASE, client_of, failure, http, sql, told
 
 REVIEWS = "/v1/tiktok/products/reviews"
 PRODUCT = "1729384756102938475"

@@ -14,8 +14,8 @@ import pytest
 
 from asyncsfk import Archive, ArchiveError, ClientStateError, Retry, Timeout
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import beside, copied, held, run_of, sql
-from tests.support import client_of, failure, running
+from tests.archive.support import beside, copied, held, run_of
+from tests.support import client_of, failure, running, sql
 
 GRACE = 5
 

@@ -6,8 +6,8 @@ import pytest
 
 from asyncsfk import Archive, Client, Retry, Timeout, Usage
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import copied, held, known, run_of, sql
-from tests.support import client_of
+from tests.archive.support import copied, held, known, run_of
+from tests.support import client_of, sql
 
 
 def total(usages):

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from asyncsfk import Archive
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import copied, products_of, read_now, sql
-from tests.support import SHOWCASE, client_of
+from tests.archive.support import copied, products_of, read_now
+from tests.support import SHOWCASE, client_of, sql
 from tests.virtual_time import VirtualTimeLoop
 
 PAGE = 20

@@ -6,8 +6,8 @@ import pytest
 
 from asyncsfk import Archive, ServerError, Timeout
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import Editions, held, ids, known, run_of, sql
-from tests.support import client_of, told
+from tests.archive.support import Editions, held, ids, known, run_of
+from tests.support import client_of, sql, told
 
 
 @pytest.fixture

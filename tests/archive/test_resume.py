@@ -1,7 +1,6 @@
 """A run goes on where the last one ended: what is on file is never paid again."""
 
 import asyncio
-import json
 from collections import Counter
 
 import pytest
@@ -18,7 +17,7 @@ from asyncsfk import (
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
 from tests.archive.support import Editions, held, ids, known, products_of, run_of
-from tests.support import SHOWCASE, client_of, failure, http, told
+from tests.support import SHOWCASE, client_of, enveloped, failure, http, told
 
 LONG = "long.90products"  # five pages
 
@@ -581,11 +580,11 @@ async def test_where_a_showcase_leads_nowhere_the_file_says_what_the_run_said(pa
     def answer(head):
         target = head.split(b" ")[1]
         if b"balance" in target:
-            return http(200, b'{"data":{"balance":9,"currency":"c"},"meta":{"creditsCharged":0}}')
+            return http(200, enveloped({"balance": 9, "currency": "c"}, charged=0))
         number = int(target.partition(b"cursor=c")[2] or b"1")
         page = {"nextCursor": f"c{number + 1}" if number < 3 else last, "hasMore": True}
         data = {"products": [{"id": str(number)}], "page": page}
-        return http(200, json.dumps({"data": data, "meta": {"creditsCharged": 1}}).encode())
+        return http(200, enveloped(data))
 
     async with told(answer) as (server, client):
         _, outcomes = await run_of(client, ["x"], archive=path)

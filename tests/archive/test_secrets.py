@@ -10,7 +10,7 @@ import pytest
 from asyncsfk import Archive, SfkError
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import all_bytes, held, run_of
-from tests.support import KEY, chunked, client_of, http, told
+from tests.support import KEY, chunked, client_of, enveloped, http, told
 
 PAD = " " * 5_000
 
@@ -165,7 +165,7 @@ async def test_a_cursor_that_echoes_the_key_leads_on_without_it(path):
         if "cursor" not in asked[-1]:
             page = {"nextCursor": f"2.{KEY}", "hasMore": True}
         data = {"products": [{"id": str(len(asked))}], "page": page}
-        return http(200, json.dumps({"data": data, "meta": {"creditsCharged": 1}}).encode())
+        return http(200, enveloped(data))
 
     async with told(answer) as (_, client):
         for max_pages in (1, None, None):
@@ -179,8 +179,8 @@ async def test_a_cursor_that_echoes_the_key_leads_on_without_it(path):
 
 async def test_a_key_echoed_in_a_status_is_not_kept(path):
     """What a look-up says of an account is kept with the outcome, but for the key."""
-    empty = b'{"data": {"products": [], "page": {}}, "meta": {"creditsCharged": 1}}'
-    status = json.dumps({"data": {"lookupStatus": KEY}, "meta": {"creditsCharged": 1}}).encode()
+    empty = enveloped({"products": [], "page": {}})
+    status = enveloped({"lookupStatus": KEY})
 
     def answer(head):
         return http(200, empty if b"showcase" in head else status)

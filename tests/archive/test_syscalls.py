@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from asyncsfk import Archive
-from tests.archive.support import Script, sql
+from tests.archive.support import Script
+from tests.support import sql
 
 pytestmark = [
     pytest.mark.large,

@@ -9,7 +9,7 @@ import pytest
 from asyncsfk import Archive, ArchiveLockedError, BodyTooLargeError, UndecodableError
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import held, known, products_of, run_of
-from tests.support import KEY, client_of, failure, http, run_through, told
+from tests.support import KEY, client_of, enveloped, failure, http, run_through, told
 
 LONG = "long.90products"
 
@@ -238,7 +238,7 @@ async def test_an_undecodable_page_may_be_bought_afresh(path):
 async def test_another_type_decodes_what_one_cannot(path):
     """A body that one type cannot make sense of is had by another, at no cost."""
     body = {"products": [{"id": 7}], "page": {"nextCursor": None, "hasMore": False}}
-    answer = http(200, json.dumps({"data": body, "meta": {"creditsCharged": 1}}).encode())
+    answer = http(200, enveloped(body))
     async with told(answer, keep=True) as (server, client), Archive(path) as archive:
         await failure(client.showcase_page("x", archive=archive), UndecodableError)
         # To this type it is a good answer, as it may be to a later version's.
@@ -252,7 +252,7 @@ async def test_another_type_decodes_what_one_cannot(path):
 @pytest.mark.parametrize("encoding", ["\xff\xfe", "gzip\xe9", "x" * 5000, KEY.lower()])
 async def test_an_odd_encoding_costs_the_others_nothing(path, encoding):
     """An answer whose Content-Encoding is no text is kept, as are those that came with it."""
-    good = b'{"data": {"products": [], "page": {}}, "meta": {"creditsCharged": 1}}'
+    good = enveloped({"products": [], "page": {}})
 
     def answer(head):
         return http(200, good, *([f"Content-Encoding: {encoding}"] if b"/odd/" in head else []))

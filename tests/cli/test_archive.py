@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 from collections import Counter
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from asyncsfk import Archive, Client, Outcome
 from asyncsfk.simulator import Fault
 from tests.cli.support import by_handle, lines, read
+from tests.support import sql
 
 COMMANDS = ["info", "products", "errors", "ledger", "salvage"]
 FAULTS = [
@@ -142,10 +142,8 @@ def test_salvage_of_what_cannot_be_decoded(invoke, archive):
 
 def undo_decoding(path, which, lost="id = 0"):
     """Leave an archive as an older version would have, that could not decode some pages."""
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"UPDATE page SET decoded = 0 WHERE {which}")  # noqa: S608 - our own
-        connection.execute(f"DELETE FROM page WHERE {lost}")  # noqa: S608 - our own
-    connection.close()
+    sql(path, f"UPDATE page SET decoded = 0 WHERE {which}")  # noqa: S608 - our own
+    sql(path, f"DELETE FROM page WHERE {lost}")  # noqa: S608 - our own
 
 
 def fetch_with_little_room(simulator, path, handles, room):

@@ -3,7 +3,6 @@
 import errno
 import os
 import sys
-from contextlib import closing
 
 import pytest
 
@@ -11,6 +10,7 @@ from asyncsfk import Archive
 from asyncsfk.cli._output import LineWriter
 from asyncsfk.simulator import Fault
 from tests.cli.support import read
+from tests.support import sql
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="of files as POSIX has them")
 
@@ -141,10 +141,7 @@ def test_what_cannot_be_printed_is_not_salvaged(invoke, simulate, tmp_path, out)
 
 
 def undecoded(path):
-    import sqlite3  # noqa: PLC0415 - of this alone
-
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("UPDATE page SET decoded = 0")
+    sql(path, "UPDATE page SET decoded = 0")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110

@@ -4,10 +4,8 @@ import os
 import re
 import resource
 import shlex
-import sqlite3
 import subprocess
 import time
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from asyncsfk import Archive
 from asyncsfk.simulator import Fault, Latency
 from tests.cli.conftest import ASYNCSFK
 from tests.cli.support import by_handle, lines, read, wait_for
+from tests.support import sql
 
 HANDLES = ["a.45products", "b.3products", "c.100products", "empty_d", "no good"]
 PAGES = 3 + 1 + 5 + 1
@@ -87,9 +86,7 @@ def test_a_refresh_that_ended_early_tells_what_goes_on(invoke, simulate, out, en
     handles = [f"c{n}.5products" for n in range(10)]
     with simulate() as simulator:
         assert invoke("fetch", *handles, "-o", out).exit_code == 0
-        with sqlite3.connect(out.with_suffix(".sfk")) as connection:
-            connection.execute("UPDATE page SET received = received - 7200")
-        connection.close()
+        sql(out.with_suffix(".sfk"), "UPDATE page SET received = received - 7200")
         flags = ["--max-credits", "16"] if ending == "ceiling" else []
         if ending == "failure":
             simulator.faults = [Fault.status(400, handles=["c9.5products"], times=1)]
@@ -261,8 +258,7 @@ def test_a_clock_that_is_set_back(invoke, simulator, out, monkeypatch):
 
     names = [f"a{number}.20products" for number in range(20)]
     assert invoke("fetch", *names, "-o", out).exit_code == 0
-    with closing(sqlite3.connect(out.with_suffix(".sfk"))) as database, database:
-        database.execute("UPDATE page SET received = received - 3600")
+    sql(out.with_suffix(".sfk"), "UPDATE page SET received = received - 3600")
     monkeypatch.setattr(time, "time", time_told)
     line = ["fetch", "--refresh", *names, "-o", out, "--concurrency", "1"]
     result = invoke(*line, "--max-credits", "30")
@@ -425,9 +421,7 @@ def foreign_text(path):
 
 
 def foreign_database(path):
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE mine (x)")
-    connection.close()
+    sql(path, "CREATE TABLE mine (x)")
 
 
 @pytest.mark.parametrize("make", [foreign_text, foreign_database])
@@ -618,9 +612,7 @@ def test_dry_run_tells_how_long_it_would_take(invoke, simulator, out):
     assert invoke("fetch", "a.30products", "-o", out).exit_code == 0
     told = []
     for seconds in 1, 100, 10_000:
-        with sqlite3.connect(out.with_suffix(".sfk")) as connection:
-            connection.execute("UPDATE attempt SET seconds = ?", (seconds,))
-        connection.close()
+        sql(out.with_suffix(".sfk"), "UPDATE attempt SET seconds = ?", seconds)
         args = ["b.30products", "-o", out, "--concurrency", "1"]
         told.append(dry_run(invoke, *args)[-1])
     assert told == [f"Some {time}, with 1 request at once" for time in ("2 s", "3 min", "5.6 h")]

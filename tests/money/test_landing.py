@@ -1,7 +1,6 @@
 """What was sent lands, and is had by those who want it; what was not is sent for nobody."""
 
 import asyncio
-import json
 
 import pytest
 
@@ -19,8 +18,18 @@ from asyncsfk import (
     events,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import Editions, held, ids, run_of, sql
-from tests.support import KEY, client_of, failure, http, outcomes_of, run_through, told
+from tests.archive.support import Editions, held, ids, run_of
+from tests.support import (
+    KEY,
+    client_of,
+    enveloped,
+    failure,
+    http,
+    outcomes_of,
+    run_through,
+    sql,
+    told,
+)
 
 HANDLE = "mrbeast.5products"
 
@@ -157,7 +166,7 @@ async def test_a_beginner_whose_archive_is_closed_is_no_concern_of_others(sim, a
 
 def echo(**meta):
     """Give an answer in which the key is, and its body without it."""
-    body = json.dumps({"data": {"seen": KEY}, "meta": {"creditsCharged": 1, **meta}}).encode()
+    body = enveloped({"seen": KEY}, **meta)
 
     async def answer(_, writer):
         await asyncio.sleep(1)
