@@ -124,7 +124,7 @@ class Budget:
         """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
-            if self._is_settled(self.price(credits, route)):
+            if self._is_decided(self.price(credits, route)):
                 return
             self._waiting.append((credits, route, waiter))
         try:
@@ -162,7 +162,7 @@ class Budget:
     def _is_out_of_reach(self, price: int) -> bool:
         return self._max is not None and self._charged + self._maybe + price > self._max
 
-    def _is_settled(self, price: int) -> bool:
+    def _is_decided(self, price: int) -> bool:
         """Tell if a reservation would now be had, or be refused for good."""
         room = self._max is None or self._taken + price <= self._max
         return room or self._is_out_of_reach(price)

@@ -11,9 +11,9 @@ from typing import Final
 import click
 
 _SUFFIX: Final = ".sfk"
-_PACKED: Final = (".gz", ".zip", ".bz2", ".xz", ".zst", ".xlsx")
+_PACKED_SUFFIXES: Final = (".gz", ".zip", ".bz2", ".xz", ".zst", ".xlsx")
 BESIDE: Final = ("-wal", "-shm", "-lock", "-journal")
-_LISTS: Final = (
+_LIST_SUFFIXES: Final = (
     *(".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl"),
     *(".gz", ".zip", ".xlsx"),
 )
@@ -87,7 +87,7 @@ class FetchOptions:
         for handle in self.handles:
             if handle == "-":
                 raise click.UsageError("say --from - to read handles from stdin")
-            if handle.lower().endswith(_LISTS) and os.path.isfile(handle):  # noqa: PTH113 - any name
+            if handle.lower().endswith(_LIST_SUFFIXES) and os.path.isfile(handle):  # noqa: PTH113 - any name
                 raise click.UsageError(
                     f"{handle} is a file: say --from {handle} to read handles from it, or "
                     f"@{handle} for the creator of that name"
@@ -127,7 +127,7 @@ class FetchOptions:
         from asyncsfk.cli._output import is_same_file
 
         for path in (self.output, self.errors, self.outcomes):
-            if path is not None and path.lower().endswith(_PACKED):
+            if path is not None and path.lower().endswith(_PACKED_SUFFIXES):
                 raise click.UsageError(f"{path} would be plain JSON lines: name it otherwise")
         used: dict[str, str] = {}
         archive = self.archive_path

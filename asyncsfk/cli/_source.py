@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 1 << 16
 # How files begin that gzip, zip (and spreadsheets), bzip2, zstd and xz make.
-_PACKED: Final = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ")
+_PACKED_STARTS: Final = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ")
 # As tables and JSON have them, and no handle has.
 _SEPARATORS: Final = frozenset(',;\t"{[')
 # As spreadsheets write "Unicode text".
@@ -127,7 +127,7 @@ def _objection(chunk: bytes) -> str | None:
     """Return why a file that begins so can be no list of handles, if that is so."""
     if chunk.startswith(_UTF16):
         return "it is in UTF-16: save it as UTF-8"
-    if b"\0" in chunk or chunk.startswith(_PACKED):
+    if b"\0" in chunk or chunk.startswith(_PACKED_STARTS):
         return "it is no text: unpack it, or save it as text"
     lines = chunk.replace(b"\r", b"\n").split(b"\n")
     first: str = next((handle for line in lines if (handle := _handle(line))), "")
