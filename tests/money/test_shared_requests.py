@@ -584,20 +584,17 @@ async def test_all_leave_but_an_archive_waits(sim, client, archives):
 async def test_all_leave_while_one_looks_into_its_archive(sim, client, archives):
     """Who has come for a page gets it, though those whose request it is leave at any moment."""
     archive, _ = archives
-    for turns in range(10):
-        handle = f"creator{turns}.5products"
+    for moment in range(10):
+        handle = f"creator{moment}.5products"
         first = begin(client.showcase_page(handle))
         await asyncio.sleep(0.1)
         joining = begin(client.showcase_page(handle, archive=archive))
-        for _ in range(turns):
-            await asyncio.sleep(0)
+        await turns(moment)
         first.cancel()
         page = await joining
         assert len(page.products) == 5
-        assert (sim.ledger.charged, client.usage.charged, client.usage.maybe) == (
-            turns + 1,
-        ) * 2 + (0,)
-        assert len(await pages_in(archive)) == turns + 1
+        assert len(await held(archive, "pages")) == sim.ledger.charged == moment + 1
+        assert (client.usage.charged, client.usage.maybe) == (moment + 1, 0)
 
 
 @pytest.mark.parametrize("end", ["stop", "close"])
