@@ -24,7 +24,7 @@ from urllib.parse import unquote_to_bytes
 try:
     from uvloop import run
 except ImportError:
-    from asyncio import run
+    from asyncio import run  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

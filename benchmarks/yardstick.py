@@ -20,14 +20,14 @@ class _Struct(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The fields of `asyncsfk.models`, in the fastest kind of struct."""
 
 
-class _Image(_Struct):
+class _Image(_Struct, frozen=True):
     url: str | None
     urls: list[str]
     width: int | None
     height: int | None
 
 
-class _Price(_Struct):
+class _Price(_Struct, frozen=True):
     currency_code: str | None
     currency_symbol: str | None
     sale_price: str | None
@@ -35,20 +35,20 @@ class _Price(_Struct):
     discount_percent: str | None
 
 
-class _Rating(_Struct):
+class _Rating(_Struct, frozen=True):
     score: float | None
     review_count: int
 
 
-class _Sales(_Struct):
+class _Sales(_Struct, frozen=True):
     sold_count: int
 
 
-class _Seller(_Struct):
+class _Seller(_Struct, frozen=True):
     id: str
 
 
-class Product(_Struct):
+class Product(_Struct, frozen=True):
     """A product, as the API sends it."""
 
     id: str
@@ -62,22 +62,22 @@ class Product(_Struct):
     details: msgspec.Raw = msgspec.Raw()
 
 
-class _Page(_Struct):
+class _Page(_Struct, frozen=True):
     next_cursor: str | None
     has_more: bool
 
 
-class _Data(_Struct):
+class _Data(_Struct, frozen=True):
     products: list[Product]
     page: _Page
 
 
-class _Meta(_Struct):
+class _Meta(_Struct, frozen=True):
     request_id: str
     credits_charged: int
 
 
-class _Answer(_Struct):
+class _Answer(_Struct, frozen=True):
     data: _Data
     meta: _Meta
 
