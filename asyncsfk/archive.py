@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
 from asyncsfk import _replay
-from asyncsfk._checks import check_seconds, is_path, region_code
+from asyncsfk._checks import check_seconds, is_callback, is_path, region_code
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._opening import Opening
 from asyncsfk._origin import ORIGIN
@@ -31,7 +31,7 @@ from asyncsfk.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from asyncsfk._store._file import Durability
     from asyncsfk.models import Product, ShowcasePage
@@ -261,21 +261,39 @@ class Archive:
         with reading(self._path) as connection:
             yield from map(entry_of, _scans.attempts(connection))
 
-    def salvage(self, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> Iterator[ArchivedPage]:
+    def salvage(
+        self,
+        on_page: Callable[[ArchivedPage], object] | None = None,
+        *,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    ) -> int:
         """Decode what an earlier version could not, or was not allowed to; costs nothing.
 
         The next run goes on from there without asking for those pages again.
 
         Args:
+            on_page: Called with each page that can be decoded now.
             max_body_bytes: The largest body, once unpacked.
 
         Returns:
-            The pages that can be decoded now.
+            How many pages those are.
 
         Raises:
+            InvalidArgumentError: ``on_page`` cannot be called, or would have to be awaited.
             ArchiveLockedError: Somebody has the archive open.
             ArchiveError: The file cannot be used.
         """
+        if on_page is not None and not is_callback(on_page):
+            raise InvalidArgumentError("on_page must be a plain function")
+        count = 0
+        with closing(self._salvaged(max_body_bytes)) as pages:
+            for page in pages:
+                count += 1
+                if on_page is not None:
+                    on_page(page)
+        return count
+
+    def _salvaged(self, max_body_bytes: int) -> Generator[ArchivedPage]:
         with writing(self._path) as connection:
             for row in _scans.undecoded_pages(connection):
                 page = page_of(row)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -114,22 +113,25 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
 
     Exits with 1 if there is something left that cannot be decoded.
     """
-    from asyncsfk import Archive
-    from asyncsfk.cli._output import counted
+    from asyncsfk import Archive, ArchiveError
+    from asyncsfk.cli._output import LineWriter, counted
 
+    _check_output(file, output)
     kept = Archive(file)
-    decoded = 0
+    try:
+        # Whether it can be read, before there is an output.
+        _ = kept.info()
+        # Added to: what is decoded now cannot be had from here again.
+        with LineWriter(output) as writer:
 
-    def lines() -> Iterator[bytes]:
-        nonlocal decoded
-        for page in kept.salvage(max_body_bytes=max_body_bytes):
-            decoded += 1
-            yield from _salvaged_lines(file, page, max_body_bytes)
+            def write(page: ArchivedPage) -> None:
+                writer.write_now(b"".join(_salvaged_lines(file, page, max_body_bytes)))
 
-    # What is marked as decoded is not printed a second time.
-    _stream(file, output, lines(), is_read_once=True)
-    left = kept.info().undecodable
-    tell(f"{counted(decoded, 'answer')} decoded that could not be before, {left:,} left")
+            count = kept.salvage(write, max_body_bytes=max_body_bytes)
+        left = kept.info().undecodable
+    except ArchiveError as error:
+        raise UnusableArchiveError(error) from error
+    tell(f"{counted(count, 'answer')} decoded that could not be before, {left:,} left")
     click.get_current_context().exit(ExitCode.INCOMPLETE if left else ExitCode.COMPLETE)
 
 
@@ -157,47 +159,39 @@ def _first_position(file: str, page: ShowcasePage) -> int | None:
     return None
 
 
-def _stream(file: str, output: str, lines: Iterable[bytes], *, is_read_once: bool = False) -> None:
-    """Write lines of an archive.
-
-    Args:
-        file: The archive.
-        output: Where they go.
-        lines: What goes there.
-        is_read_once: They cannot be had again: the output is opened first, and added to. Else they
-            take the place of what is in it.
+def _stream(file: str, output: str, lines: Iterable[bytes]) -> None:
+    """Write lines of an archive in the place of what is in the output.
 
     Raises:
         UnusableFileError: The output cannot be opened.
-        UnusableArchiveError: It cannot be read; the output was not touched.
+        UnusableArchiveError: The archive cannot be read; the output was not touched.
         ArchiveError: It is damaged further on.
     """
-    from asyncsfk import Archive, ArchiveError
+    from asyncsfk import ArchiveError
+    from asyncsfk.cli._output import LineWriter
+
+    _check_output(file, output)
+    chunks = _chunks(lines)
+    try:
+        first = next(chunks)
+    except ArchiveError as error:
+        raise UnusableArchiveError(error) from error
+    with LineWriter(output) as writer:
+        writer.renew({})
+        for chunk in chain([first], chunks):
+            writer.write_now(chunk)
+        writer.empty_outdated()
+
+
+def _check_output(file: str, output: str) -> None:
     from asyncsfk.cli._fetch_options import BESIDE
-    from asyncsfk.cli._output import LineWriter, is_same_file
+    from asyncsfk.cli._output import is_same_file
 
     if output != "-":
         if is_same_file(file, output):
             raise click.UsageError("FILE and -o name the same file")
         if any(is_same_file(f"{file}{end}", output) for end in BESIDE):
             raise click.UsageError(f"-o {output} belongs to the archive: name another file")
-    chunks = _chunks(lines)
-    with ExitStack() as stack:
-        try:
-            if is_read_once:
-                # Whether it can be read, before there is an output.
-                _ = Archive(file).info()
-                writer = stack.enter_context(LineWriter(output))
-                first = next(chunks)
-            else:
-                first = next(chunks)
-                writer = stack.enter_context(LineWriter(output))
-                writer.renew({})
-        except ArchiveError as error:
-            raise UnusableArchiveError(error) from error
-        for chunk in chain([first], chunks):
-            writer.write_now(chunk)
-        writer.empty_outdated()
 
 
 def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -126,8 +126,10 @@ async def test_reading_many_large_pages_holds_few_at_a_time(path):
 
     def read(what):
         with Grown() as grown:
-            for _ in getattr(Archive(path), what)():
-                pass
+            if what == "salvage":
+                assert Archive(path).salvage(lambda _: None) == 0
+            else:
+                assert sum(1 for _ in Archive(path).pages()) == count
         return grown.peak
 
     await asyncio.to_thread(grow)

@@ -6,7 +6,13 @@ import json
 
 import pytest
 
-from asyncsfk import Archive, ArchiveLockedError, BodyTooLargeError, UndecodableError
+from asyncsfk import (
+    Archive,
+    ArchiveLockedError,
+    BodyTooLargeError,
+    InvalidArgumentError,
+    UndecodableError,
+)
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import held, known, products_of, run_of
 from tests.support import KEY, client_of, enveloped, failure, http, run_through, told
@@ -65,7 +71,7 @@ async def test_salvage_of_what_still_cannot_be_decoded_changes_nothing(path, fau
         _, before = await run_of(client, [LONG], archive=path)
         pages = await held(path, "pages")
         for _ in range(2):
-            assert await held(path, "salvage") == []
+            assert await held(path, "salvage") == 0
         assert await held(path, "pages") == pages
         _, after = await run_of(client, [LONG], archive=path)
         assert after[LONG].error == before[LONG].error.evolve(
@@ -82,11 +88,13 @@ async def test_what_was_too_large_is_decoded_when_it_may_be(path):
             run, outcomes = await run_of(small, [handle], archive=path)
             assert isinstance(outcomes[handle].error, BodyTooLargeError)
             assert outcomes[handle].status == "failed"
-        assert await held(path, "salvage", max_body_bytes=30_000) == []
-        (page,) = await held(path, "salvage")
+        assert await held(path, "salvage", max_body_bytes=30_000) == 0
+        pages = []
+        assert await held(path, "salvage", pages.append) == 1
+        (page,) = pages
         assert page.decoded
         assert [p.to_dict() for p in page.decode().products] == sim.showcase(handle)[:200]
-        assert await held(path, "salvage") == []
+        assert await held(path, "salvage") == 0
         assert (await held(path, "info")).undecodable == 0
         assert len(await held(path, "products")) == 200
         async with client_of(sim) as client:
@@ -106,7 +114,7 @@ async def test_a_client_that_may_read_more_needs_no_salvage(path):
             assert products_of(outcomes["large.300products"]) == sim.showcase("large.300products")
             assert run.usage.charged == 1
     assert (await held(path, "info")).undecodable == 0
-    assert await held(path, "salvage") == []
+    assert await held(path, "salvage") == 0
 
 
 async def test_salvage_decodes_some_of_many(path):
@@ -117,29 +125,39 @@ async def test_salvage_decodes_some_of_many(path):
         async with client_of(sim, max_body_bytes=20_000) as small, Archive(path) as archive:
             await run_of(small, handles, archive=archive)
             await failure(small.get("/v1/tiktok/profiles/x", type=int, archive=archive))
-        salvaged = await held(path, "salvage")
+        salvaged = []
+        assert await held(path, "salvage", salvaged.append) == 4
         # In the order of their coming, which is not that of their handles.
         assert sorted(page.handle for page in salvaged if page.handle) == handles[::2]
-        assert len(salvaged) == 4
     info = await held(path, "info")
     assert (info.pages, info.undecodable) == (6, 2)
 
 
-async def test_salvage_that_is_left_early_has_done_what_it_gave(path):
-    """What an iteration over salvage() has given is marked, though it was left in the middle."""
+async def test_salvage_that_breaks_off_has_done_what_it_gave(path):
+    """What it has told of is marked, though what it told raised then."""
     async with Simulator(page_size=200) as sim, client_of(sim, max_body_bytes=20_000) as small:
         await run_of(small, [f"c{n}.150products" for n in range(4)], archive=path)
 
-    def leave_early():
-        pages = Archive(path).salvage()
-        first = next(pages)
-        pages.close()
-        return first
+    told = []
 
-    first = await asyncio.to_thread(leave_early)
+    def break_off(page):
+        told.append(page.handle)
+        if len(told) == 1:
+            raise ValueError("of the caller's")
+
+    with pytest.raises(ValueError, match="of the caller's"):
+        await held(path, "salvage", break_off)
     assert (await held(path, "info")).undecodable == 3
-    assert first.handle not in [page.handle for page in await held(path, "salvage")]
+    assert await held(path, "salvage", break_off) == 3
+    assert len(set(told)) == 4
     assert (await held(path, "info")).undecodable == 0
+
+
+@pytest.mark.parametrize("on_page", ["x", asyncio.sleep])
+async def test_salvage_tells_plain_functions_alone(path, on_page):
+    """What cannot be called, or would have to be awaited, is refused."""
+    with pytest.raises(InvalidArgumentError, match="plain function"):
+        await held(path, "salvage", on_page)
 
 
 async def test_salvage_needs_the_file_to_itself(client, path):
@@ -148,7 +166,7 @@ async def test_salvage_needs_the_file_to_itself(client, path):
         await client.showcase_page("x", archive=archive)
         with pytest.raises(ArchiveLockedError, match="process"):
             await held(archive, "salvage")
-    assert await held(path, "salvage") == []
+    assert await held(path, "salvage") == 0
 
 
 async def test_other_routes_are_kept_undecoded_too(path):
@@ -222,7 +240,7 @@ async def test_what_cannot_even_be_unpacked_is_kept(path, kind):
     assert (page.raw, page.encoding, page.decoded) == (raw, encoding, False)
     with pytest.raises(UndecodableError):
         page.body()
-    assert await held(path, "salvage") == []
+    assert await held(path, "salvage") == 0
 
 
 async def test_an_undecodable_page_may_be_bought_afresh(path):
@@ -274,7 +292,7 @@ async def test_what_was_salvaged_is_read_by_a_client_with_a_smaller_limit(path):
     ):
         _, (outcome,) = await run_through(client, ["large.900products"], archive=path)
         assert isinstance(outcome.error, BodyTooLargeError)
-        assert len(await held(path, "salvage")) == 1
+        assert await held(path, "salvage") == 1
         charged = sim.ledger.charged
         _, (outcome,) = await run_through(client, ["large.900products"], archive=path)
         assert outcome.pages == 1

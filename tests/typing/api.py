@@ -232,7 +232,8 @@ async def archives(client: Client) -> None:
     for entry in archive.ledger():
         assert_type(entry, LedgerEntry)
         assert_type(entry.failure, str | None)
-    assert_type(next(archive.salvage()), ArchivedPage)
+    assert_type(archive.salvage(), int)
+    assert_type(archive.salvage(print, max_body_bytes=1), int)
 
 
 async def plans(client: Client) -> None:
