@@ -41,7 +41,7 @@ async def test_every_route_tells_the_truth():
         assert page.next_cursor
 
         lookup = await client.tiktok_profile("long.90products")
-        told_so = sim.profile("long.90products")
+        told_so = sim.tiktok_profile("long.90products")
         assert lookup.lookup_status == told_so["lookupStatus"] == "found"
         assert lookup.profile.handle == told_so["profile"]["handle"]
         assert lookup.metrics.followers == told_so["metrics"]["followers"]

@@ -223,7 +223,7 @@ class Simulator:
         """Give all products that a creator shows, as the API shows them."""
         return self._world.products(bare(handle), region, 0, self.product_count(handle))
 
-    def profile(self, handle: str) -> Json:
+    def tiktok_profile(self, handle: str) -> Json:
         """Give the `data` of the TikTok profile route."""
         return self._world.tiktok_profile(bare(handle))
 

@@ -424,5 +424,5 @@ async def test_paging_faults_strike_pages_only(simulate):
     """A route without pages is spared."""
     faults = [Fault.cursor_loop(), Fault.cursor_without_more(), Fault.has_more_without_cursor()]
     async with simulate(faults=[*faults, Fault.empty_page_with_more()]) as ask:
-        assert (await ask.get("/v1/tiktok/profiles/a")).data == ask.sim.profile("a")
+        assert (await ask.get("/v1/tiktok/profiles/a")).data == ask.sim.tiktok_profile("a")
         assert [entry.fault for entry in ask.sim.ledger] == [None]

@@ -236,7 +236,7 @@ async def test_handles_as_people_write_them(simulate):
         assert ask.sim.showcase("@ZachKing") == ask.sim.showcase("zachking") != []
         assert ask.sim.product_count("@zachking") == ask.sim.product_count("zachking")
         assert ask.sim.account_status("@unknown_1") == "not_found"
-        assert ask.sim.profile("@zachking") == ask.sim.profile("ZachKing")
+        assert ask.sim.tiktok_profile("@zachking") == ask.sim.tiktok_profile("ZachKing")
 
 
 def test_a_latency_is_never_infinite():

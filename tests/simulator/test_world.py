@@ -97,7 +97,7 @@ def test_a_world_follows_from_its_seed():
     for show in (
         lambda sim: list(sim.handles(50)),
         lambda sim: sim.showcase("a.30products"),
-        lambda sim: sim.profile("mrbeast"),
+        lambda sim: sim.tiktok_profile("mrbeast"),
         lambda sim: sim.instagram_profile("nasa"),
         lambda sim: [sim.reviews(p["id"]) for p in sim.showcase("a.9products")],
     ):
@@ -229,7 +229,7 @@ async def test_instagram_accounts(ask, handle):
 def test_profiles_vary():
     """Over many creators, optional fields are there and not there."""
     sim = Simulator(0)
-    for profile in (sim.profile, sim.instagram_profile):
+    for profile in (sim.tiktok_profile, sim.instagram_profile):
         sizes = {len(profile(handle)["profile"]) for handle in sim.handles(100)}
         assert len(sizes) >= 2
 
