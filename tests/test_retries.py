@@ -1,0 +1,56 @@
+"""How long a call waits before it tries again, and how often it may."""
+
+import asyncio
+from collections import defaultdict
+
+from asyncsfk import LookupFailedError, Retry, events
+from asyncsfk.simulator import Fault, Simulator
+from tests.support import client_of, failure
+
+ATTEMPTS = 7
+
+
+async def waits_of(retry, calls):
+    """Make calls that fail to the end; give the waits before each further attempt."""
+    waits = defaultdict(list)
+
+    def on_event(event):
+        if isinstance(event, events.RequestRetried):
+            waits[event.attempt].append(event.wait)
+
+    async with (
+        Simulator(faults=[Fault.status(502)]) as sim,
+        client_of(sim, retry=retry, on_event=on_event) as client,
+    ):
+        await asyncio.gather(
+            *(failure(client.showcase_page(f"c{n}"), LookupFailedError) for n in range(calls))
+        )
+        assert sim.ledger.requests == calls * retry.attempts
+    return waits
+
+
+async def test_waits_double_up_to_the_longest_and_are_random():
+    """The n-th is anything between nothing and backoff * 2 ** (n - 1), or max_backoff."""
+    retry = Retry(
+        attempts=ATTEMPTS, server_errors=ATTEMPTS, backoff=2, max_backoff=40, quota=10_000
+    )
+    waits = await waits_of(retry, 60)
+    assert list(waits) == list(range(1, ATTEMPTS))
+    for longest, had in zip((2, 4, 8, 16, 32, 40), waits.values(), strict=True):
+        assert 0.9 * longest < max(had) <= longest
+        assert min(had) < 0.1 * longest
+        assert 0.35 * longest < sum(had) / len(had) < 0.65 * longest
+
+
+async def test_a_call_may_be_tried_as_often_as_one_likes():
+    """However many attempts there are, no wait is too long to be computed."""
+    attempts = 1_050  # a float ends at 2 ** 1024
+    retry = Retry(
+        attempts=attempts,
+        server_errors=attempts,
+        backoff=0.001,
+        max_backoff=0.001,
+        quota=attempts,
+    )
+    waits = await waits_of(retry, 1)
+    assert len(waits) == attempts - 1
