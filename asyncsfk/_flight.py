@@ -248,8 +248,8 @@ class SingleFlight(Generic[T]):
                 flight.task.cancel()
 
     def _end_unpaid(self, flight: Flight[T]) -> None:
-        """End a flight for which nobody who waits has the budgets: they begin anew."""
-        if not flight.in_air and not flight.is_paid_for and flight.ended is None:
+        """End a flight for which nobody who wants it has the budgets: they begin anew."""
+        if flight.is_wanted and not flight.in_air and not flight.is_paid_for:
             flight.ended = RunStoppedError("whoever asked for it first has left")
             if flight.has_begun:
                 flight.task.cancel()

@@ -109,3 +109,22 @@ async def test_by_cancelling_all_tasks_but_the_callers(sim, client):
     errors = [await failure(call, ClientStateError) for call in calls]
     assert sorted(error.usage.maybe for error in errors) == [0, 0, 1]
     assert client.usage.maybe == sim.ledger.charged == 1
+
+
+@pytest.mark.parametrize("moment", range(4))
+async def test_who_leaves_as_the_client_is_closed_does_not_change_what_others_are_told(sim, moment):
+    """A call that is cancelled in the moment in which the client is closed is its own affair."""
+    sim.add_fault(Fault.status(503, retry_after="60", times=1))
+    async with client_of(sim, retry=Retry()) as client:
+        leaver, other = (asyncio.create_task(client.showcase_page(HANDLE)) for _ in range(2))
+        await asyncio.sleep(5)
+
+        async def leave():
+            await turns(moment)
+            leaver.cancel()
+
+        leaving = asyncio.create_task(leave())
+        closing = asyncio.create_task(client.aclose())
+        error = await failure(other)
+        assert type(error) is ClientStateError
+        await asyncio.wait({leaver, leaving, closing})
