@@ -129,13 +129,16 @@ class Flight(Generic[T]):
         """Let those go who have been stopped, while others still want it."""
         if not self.is_wanted:
             return
-        for waiter in [waiter for waiter in self.waiters if waiter.verdict is not None]:
-            self.leave(waiter)
-            if waiter.done.done() or waiter.verdict is None:
+        attempts = self.cost.usage.requests + (self.at_stake is not None)
+        for waiter in tuple(self.waiters):
+            if waiter.verdict is None:
                 continue
-            is_last = self._pays(waiter) and not any(map(self._pays, self.waiters))
-            usage = self._charge(waiter.payer) if is_last else Usage()
-            waiter.done.set_exception(waiter.verdict.evolve(usage=usage))
+            self.leave(waiter)
+            # Unless it was cancelled in this very moment.
+            if not waiter.done.done():
+                is_last = self._pays(waiter) and not any(map(self._pays, self.waiters))
+                usage = self._charge(waiter.payer) if is_last else Usage()
+                waiter.done.set_exception(waiter.verdict.evolve(usage=usage, attempts=attempts))
 
     def leave(self, waiter: _Waiter[T]) -> None:
         """Let one go; who leaves last answers for the cost."""
@@ -262,18 +265,17 @@ class SingleFlight(Generic[T]):
                 other.task.cancel()
 
     async def aclose(self, verdict: SfkError) -> None:
-        """End all work, and wait until it has landed."""
-        with anyio.CancelScope(shield=True):
-            for flight in self._all:
-                for waiter in flight.waiters:
-                    waiter.verdict = verdict
-                if flight.has_begun and not flight.in_air:
-                    flight.task.cancel()
-            await self._wait({flight.task for flight in self._all if flight.may_land}, self._grace)
-            tasks = {flight.task for flight in self._all}
-            for task in tasks:
-                task.cancel()
-            await self._wait(tasks, None)
+        """End all work, and wait until it has landed; for a task of its own."""
+        for flight in self._all:
+            for waiter in flight.waiters:
+                waiter.verdict = verdict
+            if flight.has_begun and not flight.in_air:
+                flight.task.cancel()
+        await self._wait({flight.task for flight in self._all if flight.may_land}, self._grace)
+        tasks = {flight.task for flight in self._all}
+        for task in tasks:
+            task.cancel()
+        await self._wait(tasks, None)
 
     def _begin(
         self,

@@ -105,6 +105,24 @@ async def test_who_leaves_last_answers_for_nothing_that_another_ceiling_was_rese
     assert (second.usage, second.budget.maybe) == (Usage(), 0)
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("now", [False, True])
+async def test_a_stopped_run_counts_its_requests(sim, client, now, is_shared):
+    """Whether others go on with the same request or not, the error tells how many were made."""
+    sim.add_fault(Fault.status(502, charge=1, times=1))
+    async with client.showcases([HANDLE]) as run:
+        outcomes = asyncio.create_task(outcomes_of(run))
+        await asyncio.sleep(0.1)
+        calls = [asyncio.create_task(client.showcase_page(HANDLE))] if is_shared else []
+        await asyncio.sleep(0.1)
+        run.stop(now=now)
+        (outcome,) = await outcomes
+        assert isinstance(outcome.error, RunStoppedError)
+        assert outcome.error.attempts == 1
+        for call in calls:
+            assert len((await call).products) == 5
+
+
 @pytest.mark.parametrize("now", [False, True])
 async def test_a_stopped_run_says_what_went_wrong_before(sim, client, now):
     """Its error counts the attempts that were made, and the last one's failure is its cause."""
