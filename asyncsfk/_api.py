@@ -205,7 +205,7 @@ class Api:
         offline: SfkError | None = None,
     ) -> Received:
         """Fetch a page of a showcase by way of what an archive holds of it."""
-        keep = await trail.keep(request.cursor, number, offline=offline)
+        keep = await trail.keep(number, offline=offline)
         try:
             received = await self.caller.fetch(request, payer, keep)
         except BadRequestError as error:

@@ -80,11 +80,10 @@ class Opening:
             self._leaving, self._opened = self._opened, None
             self._is_opened_by_runs = False
         if (store := self._leaving) is not None:
-            try:
-                await store.aclose()
-            finally:
-                if self._leaving is store:
-                    self._leaving = None
+            # Given up, it goes on: who comes next waits for it.
+            await store.aclose()
+            if self._leaving is store:
+                self._leaving = None
 
     async def enter(self) -> None:
         """Open it for a run, unless it is open.
@@ -100,10 +99,9 @@ class Opening:
 
     async def leave(self) -> None:
         """Close it after the last run, if it was opened for one."""
-        async with self._entering:
-            self._runs -= 1
-            if self._is_opened_by_runs and not self._runs:
-                await self.aclose()
+        self._runs -= 1
+        if self._is_opened_by_runs and not self._runs:
+            await self.aclose()
 
     def keep(self, base_url: str, *, max_age: float | None = None, refresh: bool = False) -> Keep:
         """Return on what terms calls use this archive, which holds one origin's answers alone.

@@ -55,7 +55,6 @@ class Trail:
         following = self._keep.store.last_page + 1
         found = await self._keep.store.find_showcase(self._handle, self._region or "", first)
         self._is_fresh = True
-        self._was_kept = False
         # What the archive has never heard of need not be looked for page by page.
         self._look = found is not None
         self._floor, self._anew = self._keep.floor, None
@@ -75,13 +74,10 @@ class Trail:
         self._begin_at(self._keep.store.last_page + 1)
         self.rewind()
 
-    async def keep(
-        self, cursor: str | None, number: int, *, offline: SfkError | None = None
-    ) -> Keep:
+    async def keep(self, number: int, *, offline: SfkError | None = None) -> Keep:
         """Return where a page is kept or looked for.
 
         Args:
-            cursor: What leads to it.
             number: Which it is in a row, from 1.
             offline: Why it must not be bought, if so.
 
@@ -100,7 +96,7 @@ class Trail:
             look=self.is_begun,
             alone=False,
             opens=number == 1,
-            anew=self._anew if cursor is None else None,
+            anew=self._anew,
             watch=self._watch,
         )
 

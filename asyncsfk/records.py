@@ -120,8 +120,8 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         path: Where it is.
         size: Its size in bytes.
         origin: Whose answers it holds.
-        complete: How many showcases are, as with `partial` and `failed`.
-        under_way: How many have no outcome yet.
+        complete: How many showcases are, as runs have told, as with `partial` and `failed`.
+        under_way: How many no run has told the end of.
         pages: How many answers it holds.
         undecodable: How many of them could not be decoded; see `Archive.salvage`.
         usage: What all of it has cost; counts no products.

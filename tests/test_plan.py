@@ -11,7 +11,7 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import KEY, client_of, run_through
+from tests.support import KEY, client_of, failure, run_through
 
 
 @pytest.fixture
@@ -296,3 +296,25 @@ async def test_a_raised_price_is_planned_with(price, path):
         plan = await client.plan(["c.5products"], archive=path, max_pages=1, verify_empty=True)
         # A look-up costs a credit.
         assert (plan.least, plan.likely, plan.most) == (1, price, 3 + 1)
+
+
+async def test_what_could_not_be_decoded_and_was_bought_afresh_is_complete(sim, client, path):
+    """A page of an older showcase is in nobody's way."""
+    sim.faults = [Fault.not_json(pages=[2], times=1)]
+    await run_through(client, ["a.90products"], archive=path)
+    assert (await client.plan(["a.90products"], archive=path)).undecodable == 1
+    await run_through(client, ["a.90products"], archive=path, refresh=True)
+    plan = await client.plan(["a.90products"], archive=path)
+    assert (plan.undecodable, plan.complete, plan.least) == (0, 1, 0)
+
+
+async def test_a_page_apart_that_cannot_be_decoded_is_in_nobodys_way(sim, client, path):
+    """It has no part in the showcase that is there."""
+    async with Archive(path) as archive:
+        await run_through(client, ["a.90products"], archive=archive)
+        first = await client.showcase_page("a.90products", archive=archive)
+        sim.faults = [Fault.not_json(handles=["a.90products"])]
+        again = {"cursor": first.next_cursor, "refresh": True}
+        await failure(client.showcase_page("a.90products", archive=archive, **again))
+        plan = await client.plan(["a.90products"], archive=path)
+    assert (plan.undecodable, plan.complete, plan.least) == (0, 1, 0)

@@ -110,17 +110,12 @@ class File:
             connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
             now = time.time()
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                _bury_the_dead(connection, now)
-                session = connection.execute(
-                    "INSERT INTO session (began, pid, host, version, exposed) "
-                    "VALUES (?, ?, ?, ?, 0)",
-                    (now, os.getpid(), platform.node(), __version__),
-                ).lastrowid
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.rollback()
-                raise
+            _bury_the_dead(connection, now)
+            session = connection.execute(
+                "INSERT INTO session (began, pid, host, version, exposed) VALUES (?, ?, ?, ?, 0)",
+                (now, os.getpid(), platform.node(), __version__),
+            ).lastrowid
+            connection.execute("COMMIT")
             self._identity = identify(self._path)
             self.session = session or 0
             self.notes = notes(connection)
@@ -216,7 +211,6 @@ class File:
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 # And read where nothing can be written; but it stays in WAL mode while somebody
                 # has it open.
-                writer.execute("PRAGMA busy_timeout = 0")
                 with suppress(*SQLITE_ERRORS):
                     writer.execute("PRAGMA journal_mode = DELETE")
         finally:

@@ -157,7 +157,7 @@ class FindShowcase(NamedTuple):
                 f"decoded), {columns} "
                 "FROM asked JOIN showcase ON showcase.handle = wanted AND showcase.region = part "
                 "LEFT JOIN page AS began ON began.id = (SELECT max(id) FROM page WHERE "
-                "part_of = showcase.id AND key = first AND page.id >= floor AND NOT apart)",
+                "part_of = showcase.id AND key = first)",
                 given,
             ):
                 found[at] = Begun(Showcase(*values), page, received, bool(is_blocked))

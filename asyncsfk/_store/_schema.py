@@ -173,16 +173,12 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     else:
         version = 0
     connection.execute("BEGIN IMMEDIATE")
-    try:
-        for step in _STEPS[version:]:
-            for statement in step.split(";"):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.rollback()
-        raise
+    for step in _STEPS[version:]:
+        for statement in step.split(";"):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
 
 
 def check(connection: sqlite3.Connection, path: Path) -> int:

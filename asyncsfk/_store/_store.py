@@ -222,12 +222,12 @@ class Store:
         self._in_air.add(exposed)
         self._exposed += credits
         try:
-            while self._exposed > self._covered:
-                cover = max(_LEAST_EXPOSURE, self._covered)
+            if self._exposed > self._covered:
+                cover = _LEAST_EXPOSURE
                 while cover < self._exposed:
                     cover *= 2
                 await self._writer.submit(Exposure(self._file.session, cover))
-                self._covered = max(self._covered, cover)
+                self._covered = cover
         except BaseException:
             # It is not going to be sent.
             self._exposed -= credits
@@ -266,13 +266,13 @@ class Store:
         self._left.set()
         if not self._in_air:
             self._landed.set()
-            if self._resting is None and self.loop.is_running():
+            if self._resting is None and not self._is_shut and self.loop.is_running():
                 self._resting = self.loop.call_later(_REST, self._rest)
 
     def _rest(self) -> None:
         """Put on file, when all is quiet, that nothing is under way: we may be killed idle."""
         self._resting = None
-        if not self._in_air and not self._is_shut and self._covered > self._exposed:
+        if not self._in_air and self._covered > self._exposed:
             self._covered = self._exposed
             _ = self._writer.submit(Exposure(self._file.session, self._exposed, is_all=True))
 
@@ -370,6 +370,8 @@ class Store:
 
     async def _close_file(self) -> None:
         self._is_shut = True
+        if self._resting is not None:
+            self._resting.cancel()
         try:
             await self._writer.run(partial(self._file.close, is_landed=not self._exposed))
         finally:

@@ -196,15 +196,14 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
             )
             noted: list[str] = [] if row is None else row[0].split()
             stamps += [run_id for run_id in noted if int(run_id) in self.others]
-        known = self.outcome is None
         tables.add(
             FINISHED,
             (
                 self.handle,
                 self.region,
                 " ".join(stamps),
-                None if known else self.status,
-                None if known else self.finished,
+                self.status,
+                self.finished,
                 self.outcome,
             ),
         )

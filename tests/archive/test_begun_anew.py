@@ -1,0 +1,113 @@
+"""A showcase that was begun anew: what is counted, found and bought of it since."""
+
+import asyncio
+
+import pytest
+
+from asyncsfk import Archive, Client
+from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.archive.support import Editions, held, ids, run_of
+from tests.support import ONCE, client_of
+
+
+@pytest.fixture
+def editions():
+    return Editions(pages=3)
+
+
+@pytest.fixture
+def client(pair):
+    return pair[1]
+
+
+async def test_it_is_under_way_again(client, path):
+    """It is no longer complete, whoever asks, until a run has come to its end."""
+    async with Archive(path) as archive:
+        await run_of(client, ["x", "y"], archive=archive)
+        await client.showcase_page("x", archive=archive, refresh=True)
+        info = await held(path, "info")
+        assert (info.complete, info.under_way) == (1, 1)
+        (error,) = await held(path, "errors")
+        assert (error.handle, error.status, error.next_cursor) == ("x", "partial", "0/2")
+        await run_of(client, ["x"], archive=archive)
+        info = await held(path, "info")
+        assert (info.complete, info.under_way) == (2, 0)
+        assert await held(path, "errors") == []
+
+
+async def test_a_later_page_of_the_new_beginning_is_bought_once(server, client, editions, path):
+    """One that is bought afresh is apart only from a showcase that has it, not from an older."""
+    async with Archive(path) as archive:
+        await run_of(client, ["x"], archive=archive)
+        editions.edition = 2
+        await client.showcase_page("x", archive=archive, refresh=True)
+        await client.showcase_page("x", cursor="0/2", archive=archive, refresh=True)
+        run, outcomes = await run_of(client, ["x"], archive=archive)
+    assert ids(outcomes["x"]) == ["2.1", "2.2", "2.3"]
+    assert (run.usage.charged, server.hits) == (1, 6)
+
+
+async def test_a_page_that_callers_of_two_clients_joined_is_kept_once_a_payment(path):
+    """Whoever joins a call without an archive keeps its page, unless it is being kept already."""
+    async with (
+        Simulator(latency=Latency.fixed(0.1)) as sim,
+        Client(sim.api_key, base_url=sim.url, retry=ONCE) as one,
+        client_of(sim) as other,
+        Archive(path) as archive,
+    ):
+        calls = []
+        for client in (one, other):
+            calls += [
+                client.showcase_page("a.5products"),
+                client.showcase_page("a.5products", archive=archive),
+            ]
+        await asyncio.gather(*calls)
+        assert sim.ledger.charged == 2
+        assert (await held(archive, "info")).pages == 1
+
+
+async def test_runs_of_two_regions_do_not_confuse_duplicates(client, archive):
+    """What a run has finished is noted for its region, whoever is at work on another."""
+    await run_of(client, ["x"], archive=archive)
+
+    async def handles(number):
+        yield "x"
+        await asyncio.sleep(1 + number)
+        yield "x"
+
+    async def run(number):
+        async with client.showcases(handles(number), region="US", archive=archive) as run:
+            return [outcome.handle async for outcome in run]
+
+    assert await asyncio.gather(run(0), run(1)) == [["x"], ["x"]]
+
+
+async def test_a_refresh_that_bought_nothing_leaves_the_count_as_it_was(client, editions, path):
+    """A showcase that is on file is not counted as failed for want of a newer one."""
+    await run_of(client, ["x"], archive=path)
+    await run_of(client, ["y"], archive=path, max_pages=1)
+    editions.failing = True
+    _, outcomes = await run_of(client, ["x", "y"], archive=path, refresh=True)
+    assert {outcome.status for outcome in outcomes.values()} == {"failed"}
+    info = await held(path, "info")
+    assert (info.complete, info.failed) == (2, 0)
+    assert await held(path, "errors") == []
+
+
+async def test_the_latest_failure_is_the_one_on_file(path):
+    """Where there never was more, what went wrong last is what is known."""
+    faults = [Fault.status(404, times=1), Fault.status(400, times=1)]
+    async with Simulator(faults=faults) as sim, client_of(sim) as client:
+        for _ in faults:
+            await run_of(client, ["x"], archive=path)
+    (outcome,) = await held(path, "outcomes")
+    assert outcome.error.status == 400
+
+
+async def test_a_page_that_a_call_adds_leaves_the_outcome_as_it_was(client, path):
+    """What a run has told of a showcase stays told when calls buy more of it."""
+    async with Archive(path) as archive:
+        await run_of(client, ["x"], archive=archive, max_pages=1)
+        await client.showcase_page("x", cursor="0/2", archive=archive)
+        info = await held(path, "info")
+    assert (info.complete, info.under_way) == (1, 0)

@@ -1,0 +1,211 @@
+"""What is exposed, and what is in the air: the archive's books between two commits."""
+
+import asyncio
+import shutil
+import sqlite3
+from contextlib import closing
+
+from asyncsfk import Archive, ArchiveError, ArchiveWriteError, Usage
+from asyncsfk.simulator import Latency, Simulator
+from tests.archive.support import copied, held
+from tests.support import client_of, failure
+
+
+def disk(monkeypatch, free):
+    """Let the disk say of itself how much room it has."""
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, (1 << 40) - free(), free()))
+
+
+#: Room for one request, and not for two.
+ONE = (1 << 20) + 150_000
+
+
+async def test_closing_after_a_lull_waits_for_what_is_in_the_air(sim, client, path):
+    """Whatever was quiet before: what is on its way when the archive is closed lands in it."""
+    archive = Archive(path)
+    await archive.open()
+    await client.showcase_page("a.5products", archive=archive)
+    call = asyncio.create_task(client.showcase_page("b.5products", archive=archive))
+    await asyncio.sleep(0.05)
+    assert sim.ledger.requests == 2
+    async with asyncio.timeout(5):
+        await archive.aclose()
+    assert (await call).usage.charged == 1
+    usage = await held(path, "usage")
+    assert (usage.charged, usage.maybe, usage.pages) == (2, 0, 2)
+
+
+async def test_each_lull_leaves_nothing_at_risk(client, path):
+    """It is put on file every time that all is quiet, not just once."""
+    async with Archive(path) as archive:
+        for number in range(3):
+            await client.showcase_page(f"c{number}.5products", archive=archive)
+            assert (await held(path, "info")).unsettled > 0
+            await asyncio.sleep(2)
+            assert (await held(path, "info")).unsettled == 0
+
+
+async def test_a_lull_that_is_over_before_it_is_noted(client, path):
+    """What is under way by then is on file, should it be killed now."""
+    async with Archive(path) as archive:
+        await client.showcase_page("a.5products", archive=archive)
+        for number in range(5):
+            await asyncio.sleep(0.95)
+            call = asyncio.create_task(client.showcase_page(f"c{number}", archive=archive))
+            await asyncio.sleep(0.09)
+            assert (await held(path, "info")).unsettled > 0
+            await call
+
+
+async def test_calls_that_wait_for_the_same_room(monkeypatch, path):
+    """Of those who look at a full disk together one is sent, and the others wait for it."""
+    free = 100_000
+    disk(monkeypatch, lambda: free)
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim) as client,
+        Archive(path) as archive,
+    ):
+        await failure(client.showcase_page("a", archive=archive), ArchiveWriteError)
+        free = ONE
+        calls = (client.showcase_page(f"c{n}", archive=archive) for n in range(4))
+        pages = await asyncio.gather(*calls)
+        assert sum(page.usage.charged for page in pages) == sim.ledger.charged == 4
+        assert sim.ledger.max_in_flight == 1
+
+
+async def test_who_waits_for_room_in_an_archive_that_breaks_sends_nothing(
+    monkeypatch, path, tmp_path
+):
+    """What it would buy could not be kept."""
+    disk(monkeypatch, lambda: ONE)
+    async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
+        archive = Archive(path)
+        await archive.open()
+        calls = asyncio.gather(
+            *(client.showcase_page(f"c{n}", archive=archive) for n in range(3)),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0.5)
+        path.rename(tmp_path / "moved.sfk")
+        first, *others = await calls
+        assert isinstance(first, ArchiveWriteError)
+        assert first.usage.charged == sim.ledger.charged == sim.ledger.requests == 1
+        for error in others:
+            assert isinstance(error, ArchiveWriteError)
+            assert "moved" in str(error)
+            assert (error.usage.charged, error.usage.maybe) == (0, 0)
+        await archive.aclose()
+
+
+async def test_a_call_into_an_archive_that_broke_sends_nothing(client, sim, path, tmp_path):
+    """Once a write has failed nothing more is bought, by calls alone either."""
+    archive = Archive(path)
+    await archive.open()
+    await client.showcase_page("a", archive=archive)
+    path.rename(tmp_path / "moved.sfk")
+    error = await failure(client.showcase_page("b", archive=archive), ArchiveWriteError)
+    assert (error.usage.charged, sim.ledger.requests) == (1, 2)
+    for _ in range(2):
+        error = await failure(client.showcase_page("c", archive=archive), ArchiveWriteError)
+        assert (error.usage.charged, sim.ledger.requests) == (0, 2)
+    await archive.aclose()
+
+
+async def test_who_leaves_before_anything_is_sent_leaves_nothing_at_risk(sim, client, path):
+    """A call that is cancelled while its credit is put on file is charged nothing for certain."""
+    archive = Archive(path)
+    await archive.open()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        # Who writes waits for it.
+        other.execute("BEGIN IMMEDIATE")
+        call = asyncio.create_task(client.showcase_page("a.5products", archive=archive))
+        await asyncio.sleep(0.05)
+        call.cancel()
+        await asyncio.wait({call})
+        assert call.cancelled()
+        other.execute("ROLLBACK")
+    await archive.aclose()
+    async with archive:
+        pass
+    assert await held(path, "usage") == Usage()
+    assert sim.ledger.requests == 0
+
+
+async def test_who_comes_and_goes_while_credits_are_put_on_file(path):
+    """Whatever was put on file last: it covers all that is under way."""
+    async with (
+        Simulator(latency=Latency.fixed(5)) as sim,
+        client_of(sim, concurrency=100) as client,
+        Archive(path) as archive,
+    ):
+
+        def call(number):
+            return asyncio.create_task(client.showcase_page(f"c{number}", archive=archive))
+
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            # Who writes waits for it.
+            other.execute("BEGIN IMMEDIATE")
+            calls = [call(number) for number in range(17)]
+            await asyncio.sleep(0.05)
+            for gone in calls[:2]:
+                gone.cancel()
+            await asyncio.wait(calls[:2])
+            calls += [call(17)]
+            await asyncio.sleep(0.05)
+            other.execute("ROLLBACK")
+        await asyncio.sleep(1)
+        calls += [call(number) for number in range(18, 34)]
+        await asyncio.sleep(1)
+        assert (await held(path, "info")).unsettled >= sim.ledger.requests == 32
+        await asyncio.gather(*calls[2:])
+
+
+async def test_who_waits_for_room_in_an_archive_that_is_closed_at_once(monkeypatch, path):
+    """A closing that is cancelled waits for nothing; who waits for room hears of it."""
+    disk(monkeypatch, lambda: ONE)
+    async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
+        archive = Archive(path)
+        await archive.open()
+        calls = [
+            asyncio.create_task(client.showcase_page(f"c{n}", archive=archive)) for n in range(3)
+        ]
+        await asyncio.sleep(0.5)
+        ending = asyncio.create_task(archive.aclose())
+        await asyncio.sleep(0.01)
+        ending.cancel()
+        await asyncio.wait({ending})
+        async with asyncio.timeout(10):
+            first, *others = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(first, ArchiveError)
+        assert first.usage.charged == sim.ledger.requests == 1
+        for error in others:
+            assert isinstance(error, ArchiveError)
+            assert (error.usage.charged, error.usage.maybe) == (0, 0)
+
+
+async def test_a_process_that_died_idle_has_no_line_in_the_ledger(client, path, tmp_path):
+    """There is nothing that it may have been charged for."""
+    async with Archive(path) as archive:
+        await client.showcase_page("a", archive=archive)
+        await asyncio.sleep(2)
+        async with Archive(copied(path, tmp_path / "killed")) as copy:
+            assert [entry.failure for entry in await held(copy, "ledger")] == [None]
+
+
+async def test_no_timer_is_left(sim, path, monkeypatch):
+    """When all is closed, nothing waits in the event loop for its time."""
+    loop, timers = asyncio.get_running_loop(), []
+    call_at = loop.call_at
+
+    def watched(*args, **options):
+        timers.append(call_at(*args, **options))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_at", watched)
+    async with client_of(sim) as client, Archive(path) as archive:
+        await client.showcase_page("a.5products", archive=archive)
+    assert timers
+    left = [timer for timer in timers if not timer.cancelled() and timer.when() > loop.time()]
+    assert left == []

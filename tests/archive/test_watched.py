@@ -1,0 +1,67 @@
+"""What is seen of what others keep, and of what a closing waits for."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+
+import anyio
+
+from asyncsfk import Archive, BudgetReachedError
+from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.archive.support import beside, held, run_of
+from tests.support import client_of, failure
+
+LONG = "long.90products"
+
+
+async def test_a_page_that_is_being_kept_while_a_run_looks_is_not_bought_again(path):
+    """It is not there yet when the run comes to its creator, and is by the time it is wanted."""
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim) as client,
+        Archive(path) as archive,
+    ):
+        first = await client.showcase_page(LONG)
+        second = asyncio.create_task(
+            client.showcase_page(LONG, cursor=first.next_cursor, archive=archive)
+        )
+        await asyncio.sleep(0.9)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            # Who writes waits for it.
+            other.execute("BEGIN IMMEDIATE")
+            await asyncio.sleep(0.15)
+            running = asyncio.create_task(run_of(client, [LONG], archive=archive, max_pages=2))
+            await asyncio.sleep(0.1)
+            assert (sim.ledger.requests, second.done()) == (3, False)
+            other.execute("ROLLBACK")
+        run, outcomes = await running
+        assert (run.usage.charged, outcomes[LONG].pages) == (1, 2)
+        assert (await second).usage.charged == 1
+        assert sim.ledger.charged == 3
+
+
+async def test_a_price_that_fell_is_not_forgotten(path):
+    """The most that a route was ever charged is what all clients of the archive reserve."""
+    faults = [Fault.price(3, times=1), Fault.price(2, times=1)]
+    async with Simulator(faults=faults) as sim, Archive(path) as archive:
+        async with client_of(sim) as client:
+            for handle in ("a", "b"):
+                await client.showcase_page(handle, archive=archive)
+        async with client_of(sim, max_credits=2) as poor:
+            await failure(poor.showcase_page("c", archive=archive), BudgetReachedError)
+        assert sim.ledger.charged == 5
+
+
+async def test_closing_in_a_scope_that_is_cancelled_waits_for_what_is_in_the_air(path):
+    """What is on its way lands, as when a run is left so."""
+    async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
+        archive = Archive(path)
+        await archive.open()
+        call = asyncio.create_task(client.showcase_page("a", archive=archive))
+        with anyio.move_on_after(0.5):
+            await asyncio.sleep(0.1)
+            await archive.aclose()
+        assert beside(path) == []
+        assert (await call).usage.charged == 1
+    usage = await held(path, "usage")
+    assert (usage.charged, usage.maybe, usage.pages) == (1, 0, 1)

@@ -1,0 +1,98 @@
+"""For tests/money: a budget by itself, who waits for it, and what it refuses."""
+
+import asyncio
+
+import pytest
+
+from asyncsfk import Budget, BudgetReachedError, InvalidArgumentError
+
+
+@pytest.mark.parametrize("ceiling", [0, -1, 1.5, "5", True], ids=repr)
+def test_what_is_no_ceiling_is_refused(ceiling):
+    """It is a whole number from 1 on, or there is none."""
+    with pytest.raises(InvalidArgumentError, match="max_credits"):
+        Budget(ceiling)
+
+
+@pytest.mark.parametrize("number", [-1, 1.5, "5", None], ids=repr)
+@pytest.mark.parametrize("name", ["charged", "maybe"])
+def test_what_is_no_number_of_credits_spent_before_is_refused(name, number):
+    """What counts as spent before is a whole number from 0 on."""
+    with pytest.raises(InvalidArgumentError, match=name):
+        Budget(5, **{name: number})
+
+
+def test_it_shows_where_it_stands():
+    """Its repr has all four figures."""
+    budget = Budget(7, charged=1, maybe=2)
+    budget.reserve(3)
+    assert repr(budget) == "<Budget of 7: 1 charged, 2 maybe, 3 reserved>"
+    assert repr(Budget()) == "<Budget no ceiling: 0 charged, 0 maybe, 0 reserved>"
+
+
+def test_without_a_route_no_price_is_learned():
+    """What was charged is counted, and the next one is reserved as before."""
+    budget = Budget(10)
+    assert not budget.reserve(0).settle(3)
+    assert not budget.reserve(1).settle(3)
+    assert (budget.reserve(0).credits, budget.reserve(1).credits) == (0, 1)
+    assert (budget.charged, budget.reserved) == (6, 1)
+
+
+async def test_who_need_not_wait_for_room_does_not():
+    """Neither where there is room, nor where there never will be, at a price that rose as well."""
+    async with asyncio.timeout(1):
+        await Budget().room(1_000)
+        budget = Budget(4)
+        await budget.room(4)
+        await budget.room(5)
+        budget = Budget(5)
+        assert budget.reserve(1, route="r").settle(2)
+        budget.reserve(2, route="r").settle(2)
+        budget.reserve(1)
+        # At a credit it would be waited for; at two it is refused for good.
+        await budget.room(1, route="r")
+        with pytest.raises(BudgetReachedError):
+            budget.reserve(1, route="r")
+
+
+async def test_who_waits_is_refused_as_soon_as_a_price_rises_out_of_reach():
+    """Not only when all that is under way has come."""
+    budget = Budget(4)
+    first, second = (budget.reserve(1, route="r") for _ in range(2))
+    other = budget.reserve(2)
+    waiting = asyncio.create_task(budget.room(1, route="r"))
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    first.settle(3)
+    await asyncio.sleep(1)
+    assert waiting.done()
+    with pytest.raises(BudgetReachedError):
+        budget.reserve(1, route="r")
+    second.release()
+    other.release()
+
+
+async def test_who_was_not_served_keeps_the_place_in_the_queue():
+    """No more are woken than there is room for: nobody comes behind who came later."""
+    budget = Budget(2)
+    held = [budget.reserve(1), budget.reserve(1)]
+    served = []
+
+    async def take(name, credits):
+        while (reservation := budget.reserve(credits)) is None:
+            await budget.room(credits)
+        served.append(name)
+        held.append(reservation)
+
+    tasks = [asyncio.create_task(take(*one)) for one in (("a", 1), ("b", 1), ("large", 2))]
+    await asyncio.sleep(1)
+    for expected in (["a"], ["a", "b"]):
+        held.pop(0).release()
+        await asyncio.sleep(1)
+        assert served == expected
+    while held:
+        held.pop(0).release()
+        await asyncio.sleep(1)
+    assert served == ["a", "b", "large"]
+    await asyncio.gather(*tasks)
