@@ -700,6 +700,31 @@ async def test_what_was_inherited_is_told(sim, client, archives):
     assert error.usage.maybe == sim.ledger.charged == 1
 
 
+async def test_what_was_inherited_is_told_by_who_joins_again(sim, client):
+    """Who comes to answer for a failed attempt says so of the page that another then buys."""
+    sim.faults = [Fault.status(502, charge=1, times=1)]
+    shared = Budget(1)
+    async with (
+        client.showcases([HANDLE], max_credits=shared) as first,
+        client.showcases([HANDLE], max_credits=5) as second,
+        client.showcases([HANDLE], max_credits=shared) as third,
+    ):
+        tasks = []
+        for run in (first, second, third):
+            tasks.append(begin(outcomes_of(run)))
+            await asyncio.sleep(0.1)
+        await first.aclose()
+        (bought,), (inherited,) = await asyncio.gather(*tasks[1:])
+        await failure(tasks[0], ClientStateError)
+    assert (bought.status, bought.usage.charged, bought.usage.maybe) == ("complete", 1, 0)
+    assert (inherited.status, inherited.usage.charged, inherited.usage.maybe) == ("complete", 0, 1)
+    assert (known(second.usage), known(third.usage)) == (
+        known(bought.usage),
+        known(inherited.usage),
+    )
+    assert (sim.ledger.charged, client.usage.charged, client.usage.maybe) == (2, 1, 1)
+
+
 async def test_what_a_probe_cost_is_counted_once(sim, client, archives):
     """The page after those on file fails, while others ask for it as well."""
     one, _ = archives
