@@ -619,7 +619,9 @@ async def test_a_full_disk(path, kind):
     # Nothing was sent once a write had failed; while there is room, what was let through is.
     assert told["late"] <= (5 if kind == "mount" else 0)
     # Where the room can be seen to go short, all that was paid for is kept.
-    assert told["paid"] - len(told["kept"]) <= (0 if kind == "mount" else 6)
+    # Else what was on its way is not: at a rate more comes on its way while a disk is slow to fail.
+    lost = told["paid"] - len(told["kept"])
+    assert lost <= {"mount": 0, "limit": 6, "rate": 39}[kind]
     assert told["charged"] == told["paid"]
     assert kind != "mount" or told["unsettled"] == 0
     assert set(told["outcomes"]) == {1}
