@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +35,7 @@ class FileLock:
         # Beside the file itself, whatever links lead to it.
         real = Path(os.path.realpath(self._beside))
         self._path = real.with_name(f"{real.name}-lock")
+        may_be_chance = True
         while True:
             before = self._identity()
             connection = sqlite3.connect(
@@ -44,9 +47,14 @@ class FileLock:
                 connection.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
                 connection.close()
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if not may_be_chance:
                     return False
-                raise
+                # Of two who come in the same moment each can be in the other's way.
+                may_be_chance = False
+                time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - no secret
+                continue
             except BaseException:
                 connection.close()
                 raise
