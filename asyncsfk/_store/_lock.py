@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import sqlite3
-import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +33,6 @@ class FileLock:
         # Beside the file itself, whatever links lead to it.
         real = Path(os.path.realpath(self._beside))
         self._path = real.with_name(f"{real.name}-lock")
-        may_be_chance = True
         while True:
             before = self._identity()
             connection = sqlite3.connect(
@@ -44,17 +41,13 @@ class FileLock:
             try:
                 # Without a journal: one holder's could be taken for the next one's.
                 connection.execute("PRAGMA journal_mode = MEMORY")
-                connection.execute("BEGIN EXCLUSIVE")
+                # Not exclusive: who comes in the same moment, and only looks, would be in the way.
+                connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 connection.close()
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
-                if not may_be_chance:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                     return False
-                # Of two who come in the same moment each can be in the other's way.
-                may_be_chance = False
-                time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - no secret
-                continue
+                raise
             except BaseException:
                 connection.close()
                 raise

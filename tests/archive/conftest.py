@@ -3,6 +3,7 @@
 import pytest
 
 from asyncsfk.simulator import Latency, Simulator
+from tests.archive.support import Editions
 from tests.support import client_of, told
 
 
@@ -16,6 +17,11 @@ async def sim():
 async def client(sim):
     async with client_of(sim, concurrency=20) as client:
         yield client
+
+
+@pytest.fixture
+def editions():
+    return Editions(pages=3)
 
 
 @pytest.fixture

@@ -6,13 +6,8 @@ import pytest
 
 from asyncsfk import Archive, Client
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import Editions, held, ids, run_of
+from tests.archive.support import held, ids, run_of
 from tests.support import ONCE, client_of
-
-
-@pytest.fixture
-def editions():
-    return Editions(pages=3)
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import re
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -108,6 +110,16 @@ async def test_one_archive_opened_twice_at_once(path):
     assert beside(path) == []
 
 
+async def test_who_only_looks_keeps_nobody_out(path):
+    """Of several who come in the same moment one has it, whoever else is about to try."""
+    lock = path.with_name(f"{path.name}-lock")
+    with closing(sqlite3.connect(lock, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM sqlite_master").fetchall()
+        async with Archive(path):
+            await failure(Archive(path).open(), ArchiveLockedError)
+
+
 async def test_runs_that_share_an_archive_that_is_not_open(sim, client, path):
     """The first of them opens it, the last one closes it, in whatever order they come and go."""
     archive = Archive(path)
@@ -133,14 +145,14 @@ async def test_a_run_that_comes_while_the_last_one_closes(client, path):
     archive = Archive(path)
     async with client.showcases(["a.5products"], archive=archive) as run:
         assert (await anext(run)).status == "complete"
-        closing = asyncio.create_task(run.aclose())
+        ending = asyncio.create_task(run.aclose())
         # Until it has begun to close the file, which takes a thread some time.
         while archive.is_open:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0)
-        assert not closing.done()
+        assert not ending.done()
         _, outcomes = await run_of(client, ["a.5products"], archive=archive)
         assert outcomes["a.5products"].usage.charged == 0
-        await closing
+        await ending
     assert not archive.is_open
 
 

@@ -6,13 +6,8 @@ import pytest
 
 from asyncsfk import Archive, ServerError, Timeout
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import Editions, held, ids, known, run_of
+from tests.archive.support import held, ids, known, run_of
 from tests.support import client_of, sql, told
-
-
-@pytest.fixture
-def editions():
-    return Editions(pages=3)
 
 
 @pytest.fixture
