@@ -5,6 +5,8 @@ import shutil
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from asyncsfk import Archive, ArchiveError, ArchiveWriteError, Usage
 from asyncsfk.simulator import Latency, Simulator
 from tests.archive.support import copied, held
@@ -44,18 +46,6 @@ async def test_each_lull_leaves_nothing_at_risk(client, path):
             assert (await held(path, "info")).unsettled > 0
             await asyncio.sleep(2)
             assert (await held(path, "info")).unsettled == 0
-
-
-async def test_a_lull_that_is_over_before_it_is_noted(client, path):
-    """What is under way by then is on file, should it be killed now."""
-    async with Archive(path) as archive:
-        await client.showcase_page("a.5products", archive=archive)
-        for number in range(5):
-            await asyncio.sleep(0.95)
-            call = asyncio.create_task(client.showcase_page(f"c{number}", archive=archive))
-            await asyncio.sleep(0.09)
-            assert (await held(path, "info")).unsettled > 0
-            await call
 
 
 async def test_calls_that_wait_for_the_same_room(monkeypatch, path):
@@ -194,8 +184,9 @@ async def test_a_process_that_died_idle_has_no_line_in_the_ledger(client, path, 
             assert [entry.failure for entry in await held(copy, "ledger")] == [None]
 
 
-async def test_no_timer_is_left(sim, path, monkeypatch):
-    """When all is closed, nothing waits in the event loop for its time."""
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_no_timer_is_left(sim, path, monkeypatch, is_cut):
+    """When all is closed nothing waits in the event loop for its time, whatever landed too late."""
     loop, timers = asyncio.get_running_loop(), []
     call_at = loop.call_at
 
@@ -205,7 +196,15 @@ async def test_no_timer_is_left(sim, path, monkeypatch):
 
     monkeypatch.setattr(loop, "call_at", watched)
     async with client_of(sim) as client, Archive(path) as archive:
-        await client.showcase_page("a.5products", archive=archive)
+        call = asyncio.create_task(client.showcase_page("a.5products", archive=archive))
+        if is_cut:
+            await asyncio.sleep(0.05)
+            ending = asyncio.create_task(archive.aclose())
+            await asyncio.sleep(0.01)
+            ending.cancel()
+            await failure(call, ArchiveError)
+        else:
+            await call
     assert timers
     left = [timer for timer in timers if not timer.cancelled() and timer.when() > loop.time()]
     assert left == []
