@@ -114,7 +114,7 @@ def compare(page: str, *, rounds: int, times: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure a page of each weight."""
-    parser = options_of(__doc__, quick="some 4 s")
+    parser = options_of(__doc__, quick="some 5 s")
     options = parser.parse_args()
     rounds, times = (1, 100) if options.quick else (9, 1000)
     about = tell_machine()

@@ -115,7 +115,7 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> dict[str, A
 
 def main() -> None:
     """Measure every page size at every width."""
-    parser = options_of(__doc__, quick="some 8 s")
+    parser = options_of(__doc__, quick="some 10 s")
     parser.add_argument("--rate", type=float, help="asyncsfk's rate limiter; above the load")
     options = parser.parse_args()
     # Seconds for each line of the table, and requests a slice for each place of the width.
