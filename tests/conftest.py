@@ -51,8 +51,8 @@ def pytest_generate_tests(metafunc):
             metafunc.parametrize("anyio_backend", [REAL], ids=["real_time"], scope="session")
 
 
-def pytest_collection_finish():
-    # What is loaded by now stays: the collections after each test need not look at it again.
+def pytest_runtest_setup():
+    # What is loaded by now stays: the collection after the test need not look at it again.
     gc.collect()
     gc.freeze()
 
