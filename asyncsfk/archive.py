@@ -166,7 +166,7 @@ class Archive:
         )
 
     def outcomes(
-        self, *, handle: str | None = None, region: str | None = None
+        self, handle: str | None = None, *, region: str | None = None
     ) -> Iterator[Outcome]:
         """Iterate what became of each creator, with its products, in the order of their coming.
 
@@ -185,7 +185,7 @@ class Archive:
             for showcase in _scans.showcases(connection, *wanted):
                 yield _replay.outcome(connection, showcase)
 
-    def errors(self, *, handle: str | None = None, region: str | None = None) -> Iterator[Outcome]:
+    def errors(self, handle: str | None = None, *, region: str | None = None) -> Iterator[Outcome]:
         """Iterate what became of each creator that is not complete, without products.
 
         Args:
@@ -207,7 +207,7 @@ class Archive:
                     yield outcome
 
     def products(
-        self, *, handle: str | None = None, region: str | None = None
+        self, handle: str | None = None, *, region: str | None = None
     ) -> Iterator[tuple[str, Product]]:
         """Iterate all products, each with its creator's handle, a page at a time in memory.
 

@@ -239,6 +239,17 @@ async def test_what_became_of_each_creator(sim, path):
         assert [product for name, product in products if name == handle] == [*outcome.products]
 
 
+@pytest.mark.parametrize("what", ["outcomes", "errors", "products", "showcase_pages"])
+async def test_every_reader_is_told_whom_to_read_in_the_same_way(sim, path, what):
+    """The creator comes first, with or without the name of the argument."""
+    sim.faults = [Fault.status(502, pages={2})]
+    async with client_of(sim) as client:
+        await run_of(client, ["a.45products", "b.45products"], archive=path)
+    found = await held(path, what, "@A.45products")
+    assert 0 < len(found) < len(await held(path, what))
+    assert found == await held(path, what, handle="a.45products")
+
+
 async def test_a_skipped_creator_is_not_on_file(path):
     """What a stop left untried is as it was: nothing is known of it."""
     async with Simulator(credits=2) as sim, client_of(sim, concurrency=1) as client:
