@@ -108,6 +108,9 @@ def reviews(
         raise InvalidArgumentError("reviews need a product_id, a url, or both")
     for name, text in (("product_id", product_id), ("url", url), ("region", region)):
         check_token(name, text)
+    if product_id is not None and "/" in product_id:
+        # As the first argument a URL would be taken for an id, and a credit for "not found".
+        raise InvalidArgumentError(f"{product_id!r} is no product_id; say a product's URL as url=")
     if url is not None and len(url) > _MAX_URL:
         raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
     if page is not None:

@@ -265,6 +265,7 @@ async def test_reviews_by_id_and_by_url():
         {"product_id": "1", "page": 1.5},
         {"product_id": "1", "page": "2"},
         {"product_id": 1729.5},
+        {"product_id": "https://www.tiktok.com/shop/pdp/1729"},
         {"product_id": "1", "region": ""},
         {"url": 5},
     ],
