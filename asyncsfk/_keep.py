@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -112,6 +113,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
                 body=body,
                 line=line,
                 showcase=request.showcase,
+                query=_query_of(request, api_key),
                 opens=self.opens and request.is_showcase,
                 floor=anew,
                 apart=apart,
@@ -158,6 +160,15 @@ def line_of(
         request_id=None if answer is None else answer.request_id,
         exposed=exposed,
     )
+
+
+def _query_of(request: Request, api_key: ApiKey | None) -> str | None:
+    """Return what a request asks with, unless its region and cursor tell, or the key is in it."""
+    if request.is_showcase:
+        return None
+    query = request.target.partition("?")[2]
+    plain = unquote(query)
+    return query if api_key is None or api_key.redact(plain) is plain else None
 
 
 def _without_key(

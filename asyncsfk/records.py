@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -27,6 +28,8 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         handle: The creator, product or other subject.
         region: The region that was asked for, of a showcase.
         cursor: What led to it: a cursor, or the number of a page of reviews.
+        params: The parameters that it was asked for with, as they were sent; ``None`` of a
+            showcase's page, of which region and cursor tell, and of what an older version kept.
         request_id: The API's id of the answer.
         charged: Credits charged for it.
         maybe: Credits maybe charged for it, where it did not say.
@@ -41,6 +44,7 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     handle: str | None
     region: str | None
     cursor: str | None
+    params: dict[str, str] | None
     request_id: str | None
     charged: int
     maybe: int
@@ -153,6 +157,7 @@ def page_of(row: PageRow) -> ArchivedPage:
         handle=row.handle,
         region=row.region,
         cursor=row.cursor,
+        params=None if row.query is None else dict(parse_qsl(row.query)),
         request_id=row.request_id,
         charged=row.charged,
         maybe=row.maybe,

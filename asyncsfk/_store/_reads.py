@@ -45,6 +45,7 @@ class PageRow(NamedTuple):
     decoded: int
     encoding: str
     body: bytes
+    query: str | None
 
 
 class Showcase(NamedTuple):

@@ -94,6 +94,10 @@ _STEPS: Final = (
     DROP INDEX page_key;
     CREATE INDEX page_of ON page (part_of, key);
     """,
+    # Of other routes the key alone told which of many questions an answer answers.
+    """
+    ALTER TABLE page ADD COLUMN query TEXT;
+    """,
 )
 VERSION: Final = len(_STEPS)
 _PATIENCE: Final = 10.0  # seconds, with whoever is writing

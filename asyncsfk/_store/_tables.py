@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-# SQLite once took 999 parameters; the widest row has 15.
-_MOST_ROWS: Final = 64
+_MOST_PARAMETERS: Final = 999  # that any SQLite takes
 
 
 class Insert:
@@ -27,13 +26,14 @@ class Insert:
         self._head = f"INSERT INTO {table} ({columns}) VALUES "  # noqa: S608 - our own words
         self._row = f"({'?, ' * (len(columns.split()) - 1)}{last})"
         self._tail = f" {conflict}"
+        self._most_rows = 1 << (_MOST_PARAMETERS // self._row.count("?")).bit_length() - 1
 
     def execute(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Put rows in; return the id of the last."""
         at, last = 0, 0
         while left := len(rows) - at:
             # Powers of two: few statements, and few texts for SQLite to prepare.
-            count = min(_MOST_ROWS, 1 << left.bit_length() - 1)
+            count = min(self._most_rows, 1 << left.bit_length() - 1)
             sql = f"{self._head}{', '.join([self._row] * count)}{self._tail}"
             some = chain.from_iterable(rows[at : at + count])
             last = connection.execute(sql, tuple(some)).lastrowid or 0
@@ -48,7 +48,7 @@ ATTEMPTS: Final = Insert(
 PAGES: Final = Insert(
     "page",
     "key, route, handle, region, cursor, request_id, charged, maybe, received, decoded, encoding, "
-    "body, apart, part_of",
+    "body, apart, query, part_of",
     last="(SELECT id FROM showcase WHERE handle = ? AND region = ?)",
 )
 OPENED: Final = Insert("showcase", "handle, region", conflict="ON CONFLICT DO NOTHING")

@@ -94,6 +94,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         body: As it came over the wire.
         line: The ledger's, on the attempt that got it.
         showcase: Handle and region of the showcase that it is a page of, if it is.
+        query: What was asked with, percent-encoded, where region and cursor do not tell.
         opens: It may be the first of its showcase in the file.
         floor: Where it begins a showcase anew: pages below this id are of an older one.
         apart: It was bought at another time than the showcase that is there, and is left out of it
@@ -111,6 +112,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     line: LedgerLine
     showcase: tuple[str, str] | None = None
+    query: str | None = None
     opens: bool = False
     floor: int | None = None
     apart: bool = False
@@ -151,6 +153,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                 encoding,
                 body,
                 self.apart and self._is_there(tables.flush()),
+                self.query,
                 *(self.showcase or _NONE),
             ),
         )

@@ -24,8 +24,8 @@ from asyncsfk import (
     Usage,
 )
 from asyncsfk.simulator import Fault, Simulator
-from tests.archive.support import held, known, run_of
-from tests.support import KEY, ONCE, SHOWCASE, client_of, failure, http, sql, told
+from tests.archive.support import all_bytes, held, known, run_of
+from tests.support import KEY, ONCE, SHOWCASE, client_of, enveloped, failure, http, sql, told
 
 REVIEWS = "/v1/tiktok/products/reviews"
 PRODUCT = "1729384756102938475"
@@ -248,6 +248,33 @@ async def test_every_reader_is_told_whom_to_read_in_the_same_way(sim, path, what
     found = await held(path, what, "@A.45products")
     assert 0 < len(found) < len(await held(path, what))
     assert found == await held(path, what, handle="a.45products")
+
+
+ASKED = {
+    "get": (lambda client, **k: client.get("/v1/x/search", **k), {}),
+    "get with parameters": (
+        lambda client, **k: client.get("/v1/x", params={"q": "a + b&c=ü", "n": 2, "no": None}, **k),
+        {"q": "a + b&c=ü", "n": "2"},
+    ),
+    "review_page": (
+        lambda client, **k: client.review_page(url="https://x.test/?a=b&c", region="gb", **k),
+        {"url": "https://x.test/?a=b&c", "region": "GB"},
+    ),
+    "tiktok_profile": (lambda client, **k: client.tiktok_profile("x", **k), {}),
+    "showcase_page": (lambda client, **k: client.showcase_page("x", region="GB", **k), None),
+    "the key": (lambda client, **k: client.get("/v1/x", params={"key": KEY}, **k), None),
+}
+
+
+@pytest.mark.parametrize(("call", "params"), ASKED.values(), ids=ASKED)
+async def test_what_was_asked_with_is_held(path, call, params):
+    """Which of many questions to a route an answer answers, its parameters tell."""
+    answer = http(200, enveloped({"products": [], "reviews": [], "page": {"hasMore": False}}))
+    async with told(answer) as (_, client), Archive(path) as archive:
+        await call(client, archive=archive)
+    (page,) = await held(path, "pages")
+    assert page.params == params
+    assert KEY.encode() not in all_bytes(path)
 
 
 async def test_a_skipped_creator_is_not_on_file(path):

@@ -228,6 +228,7 @@ async def archives(client: Client) -> None:
     for archived in archive.pages():
         assert_type(archived, ArchivedPage)
         assert_type(archived.body(), bytes)
+        assert_type(archived.params, dict[str, str] | None)
         assert_type(archived.decode(), Answer)
     for entry in archive.ledger():
         assert_type(entry, LedgerEntry)
