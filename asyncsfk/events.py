@@ -135,8 +135,15 @@ _LEVELS: dict[type, int] = {
 
 
 def log_event(event: Event) -> None:
-    """Write one line about an event to ``asyncsfk``: prices as WARNING, waits INFO, else DEBUG."""
+    """Write one line about an event to ``asyncsfk``.
+
+    Prices, and pauses where no connection can be made, are WARNING, other waits INFO, the rest
+    DEBUG.
+    """
     level = _LEVELS.get(type(event), logging.DEBUG)
+    if isinstance(event, Paused) and event.error == "ConnectionFailedError":
+        # A wrong origin or an unknown certificate, too: a run tries on for minutes.
+        level = logging.WARNING
     if logger.isEnabledFor(level):
         logger.log(level, "%s", event)
 

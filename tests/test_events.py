@@ -11,6 +11,7 @@ from asyncsfk import (
     Archive,
     Client,
     ConfigurationError,
+    ConnectionFailedError,
     HandleFinished,
     InvalidArgumentError,
     PageReceived,
@@ -253,6 +254,16 @@ async def test_info_logs_waits(caplog):
     """At INFO, only what makes a caller wait is logged."""
     records = await logged(caplog, logging.INFO, [Fault.status(503, times=1)])
     assert [record.getMessage().split("(")[0] for record in records] == ["Paused", "RequestRetried"]
+
+
+async def test_no_connection_is_logged_as_a_warning(caplog):
+    """Who set up no logging is told, too, why nothing comes for minutes."""
+    caplog.set_level(logging.WARNING, logger="asyncsfk")
+    async with Client("sfk_x", base_url="http://127.0.0.1:9", retry=Retry(attempts=2)) as client:
+        await failure(client.showcase_page(HANDLE), ConnectionFailedError)
+    messages = [record.getMessage() for record in caplog.records if record.name == "asyncsfk"]
+    assert messages
+    assert all(text.startswith("Paused(") and "no connection" in text for text in messages)
 
 
 async def test_a_good_run_is_silent_at_info(caplog):
