@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
+import msgspec
 
 from asyncsfk._checks import check_limit, region_code
 from asyncsfk._handles import tiktok_handle
@@ -35,6 +36,11 @@ class BulkCalls(SingleCalls):
     @abstractmethod
     def config(self) -> Config:
         """The client's settings; they pickle without the key."""
+
+    @property
+    @abstractmethod
+    def budget(self) -> Budget:
+        """What the client may spend and has spent, with or without a ceiling."""
 
     @abstractmethod
     def _make_run(
@@ -199,9 +205,11 @@ class BulkCalls(SingleCalls):
         concurrency: int | None = None,
         max_pages: int | None = None,
         verify_empty: bool = False,
+        max_credits: int | Budget | None = None,
         archive: Archive | str | os.PathLike[str] | None = None,
         max_age: float | None = None,
         refresh: bool = False,
+        restart_stale: bool = False,
     ) -> Plan:
         """Tell what `showcases` would do and cost; asks for the balance alone, which is free.
 
@@ -210,7 +218,8 @@ class BulkCalls(SingleCalls):
             plan = await client.plan(handles, archive="brands.sfk")
             print(plan.to_start, "creators to start, some", plan.likely, "credits")
 
-        Remembers each distinct handle in some 25 bytes.
+        Takes what `fetch_showcases` takes, so that one dict of options does for both. Remembers
+        each distinct handle in some 25 bytes.
 
         Args:
             handles: Same as in `showcases`; they are pulled to their end.
@@ -218,18 +227,21 @@ class BulkCalls(SingleCalls):
             concurrency: Same as in `showcases`.
             max_pages: Same as in `showcases`.
             verify_empty: Same as in `showcases`.
+            max_credits: Same as in `showcases`; what it leaves is `Plan.left`.
             archive: Same as in `showcases`; it is only read, and may be open or not, or not be yet.
             max_age: Same as in `showcases`.
             refresh: Same as in `showcases`.
+            restart_stale: Same as in `showcases`; what is stale is seen only by asking.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
             ArchiveError: The archive cannot be read, or holds answers of another origin.
             SfkError: The balance could not be had.
         """
-        from asyncsfk._forecast import make_plan  # noqa: PLC0415 - see `as_opening`
+        from asyncsfk._forecast import left_of, make_plan  # noqa: PLC0415 - see `as_opening`
 
         check_handles(handles)
+        check_max_credits(max_credits)
         options = self._options(
             archive,
             region=region,
@@ -238,6 +250,7 @@ class BulkCalls(SingleCalls):
             verify_empty=verify_empty,
             max_age=max_age,
             refresh=refresh,
+            restart_stale=restart_stale,
         )
         opening = as_opening(archive)
         path = None if opening is None else opening.path
@@ -245,7 +258,10 @@ class BulkCalls(SingleCalls):
             from asyncsfk._origin import check_file_origin  # noqa: PLC0415 - see `as_opening`
 
             await anyio.to_thread.run_sync(check_file_origin, path, self.config.base_url)
-        return await make_plan(options, path, self.config.rate, handles, self.balance)
+        plan = await make_plan(options, path, self.config.rate, handles, self.balance)
+        left = await anyio.to_thread.run_sync(left_of, max_credits, path)
+        ceilings = [credits for credits in (left, self.budget.left) if credits is not None]
+        return msgspec.structs.replace(plan, left=min(ceilings, default=None))
 
     def _options(
         self,

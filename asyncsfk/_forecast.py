@@ -13,9 +13,11 @@ import anyio.to_thread
 from asyncsfk import _replay, _routes
 from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
 from asyncsfk._keep import find, key_of
+from asyncsfk._store import _sums
 from asyncsfk._store._reads import FindShowcase
 from asyncsfk._store._schema import is_there, reading
 from asyncsfk._store._sums import Past
+from asyncsfk.budget import Budget
 from asyncsfk.errors import InvalidArgumentError, PaginationError
 from asyncsfk.plan import Plan
 
@@ -85,6 +87,25 @@ async def make_plan(
             balance=balance,
         )
     )
+
+
+def left_of(max_credits: int | Budget | None, path: Path | None) -> int | None:
+    """Return the credits that the ceiling of a run would leave it; blocks.
+
+    Args:
+        max_credits: The ceiling, if there were one; a number counts all that the archive has cost.
+        path: The archive's file, if there were one.
+
+    Raises:
+        ArchiveError: The archive cannot be read.
+    """
+    if max_credits is None or isinstance(max_credits, Budget):
+        return None if max_credits is None else max_credits.left
+    if path is None or not is_there(path):
+        return max_credits
+    with reading(path) as connection:
+        spent, exposed = _sums.usage(connection), _sums.Summary.read(connection).exposed
+    return max(0, max_credits - spent.charged - spent.maybe - exposed)
 
 
 async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncGenerator[object, None]:

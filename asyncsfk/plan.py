@@ -31,6 +31,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         most: Credits that it costs at most, at the highest price in the archive; ``None`` without
             ``max_pages``, unless nothing is left to buy.
         balance: Credits that the account has.
+        left: Credits that the ceilings leave for it, the client's and ``max_credits``; ``None``
+            without one.
         concurrency: How many requests at once the forecast is for.
         seconds: How long it likely takes, going by the requests in the archive; ``None`` where
             ``likely`` is.
@@ -49,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     seconds: float | None
     undecodable: int = 0
+    left: int | None = None
 
     @property
     def distinct(self) -> int:

@@ -6,6 +6,7 @@ from asyncsfk import (
     Archive,
     ArchiveError,
     ArchiveFormatError,
+    Budget,
     Client,
     InvalidArgumentError,
     UnauthorizedError,
@@ -170,6 +171,36 @@ async def test_many_handles_from_an_async_source(client, path):
     assert plan.to_start == plan.given == 1_200
 
 
+async def test_one_dict_of_options_does_for_a_plan_and_its_run(client, path):
+    """A plan takes what the call takes that it is made for, and tells what the ceiling leaves."""
+    options = {
+        "archive": path,
+        "max_pages": 2,
+        "max_credits": 4,
+        "verify_empty": True,
+        "restart_stale": True,
+        "max_age": 100,
+        "refresh": False,
+        "region": "GB",
+        "concurrency": 1,
+    }
+    assert (await client.plan(["a.45products"], **options)).left == 4
+    await client.fetch_showcases(["a.45products"], **options)
+    assert (await client.plan(["a.45products"], **options)).left == 2
+    # A number counts what the whole archive has cost, a budget what it was told of.
+    assert (await client.plan(["a"], **options | {"max_credits": 1})).left == 0
+    assert (await client.plan(["a"], **options | {"max_credits": Budget(7)})).left == 7
+
+
+async def test_the_nearest_ceiling_is_what_is_left(sim):
+    """The client's own ceiling binds as well; without any nothing is said."""
+    async with client_of(sim, max_credits=3) as client:
+        assert (await client.plan(["a"])).left == 3
+        assert (await client.plan(["a"], max_credits=2)).left == 2
+    async with client_of(sim) as client:
+        assert (await client.plan(["a"])).left is None
+
+
 async def test_what_is_refused(sim, client, path):
     """Unusable arguments, files and keys are errors, as of a run."""
     for options in (
@@ -179,6 +210,8 @@ async def test_what_is_refused(sim, client, path):
         {"max_age": -1, "archive": path},
         {"max_age": 1},
         {"refresh": True},
+        {"restart_stale": True},
+        {"max_credits": 0},
     ):
         with pytest.raises(InvalidArgumentError):
             await client.plan(["a"], **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, say
@@ -35,7 +34,6 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
     from asyncsfk.cli._output import counted
     from asyncsfk.cli._source import HandleFile
 
-    path = options.archive_path
     async with make_client(client_options) as client:
         listed = options.source
         with nullcontext() if listed is None else HandleFile(listed) as source:
@@ -45,29 +43,18 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
                     region=options.region,
                     max_pages=options.max_pages,
                     verify_empty=options.verify_empty,
-                    archive=path,
+                    max_credits=options.max_credits,
+                    archive=options.archive_path,
                     max_age=options.max_age(time.time()),
                     refresh=options.refresh,
                 )
-                spent = _spent(path)
             except ArchiveError as error:
                 raise UnusableArchiveError(error) from error
     for line in _told(plan):
         say(line)
-    if options.max_credits is not None:
-        left = max(0, options.max_credits - spent)
-        say(f"--max-credits leaves {counted(left, 'credit')} for it.")
+    if plan.left is not None:
+        say(f"--max-credits leaves {counted(plan.left, 'credit')} for it.")
     return ExitCode.COMPLETE
-
-
-def _spent(path: str | None) -> int:
-    """Return what counts towards the ceiling of an archive that there may be."""
-    from asyncsfk import Archive
-
-    if path is None or not Path(path).exists():
-        return 0
-    known = Archive(path).info()
-    return known.usage.charged + known.usage.maybe + known.unsettled
 
 
 def _told(plan: Plan) -> list[str]:

@@ -244,6 +244,7 @@ async def plans(client: Client) -> None:
     assert_type(plan.likely, int | None)
     assert_type(plan.most, int | None)
     assert_type(plan.seconds, float | None)
+    assert_type(plan.left, int | None)
     assert_type(plan.covered, Literal["certain", "likely", "perhaps", "no"])
 
 
