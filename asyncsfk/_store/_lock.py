@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sqlite3
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -84,5 +85,8 @@ def holder(path: Path) -> str:
         ).fetchone()
         if row is not None:
             began = datetime.fromtimestamp(row[2], UTC)
-            return f"process {row[0]} on {row[1]}, since {began:%Y-%m-%d %H:%M:%S} UTC"
+            who = f"process {row[0]} on {row[1]}, since {began:%Y-%m-%d %H:%M:%S} UTC"
+            if (row[0], row[1]) == (os.getpid(), platform.node()):
+                who += ", which is this one: its runs and calls can share one Archive object"
+            return who
     return "a process that has just begun"

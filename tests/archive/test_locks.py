@@ -77,7 +77,8 @@ async def test_a_second_opening_of_this_process_is_refused(client, path):
             error = await failure(other.open(), ArchiveLockedError)
             assert isinstance(error, ArchiveError)
             assert re.search(
-                rf"is being written by process {os.getpid()} on \S+, since 20", str(error)
+                rf"is being written by process {os.getpid()} on \S+, since 20.* this one: .* share",
+                str(error),
             )
             assert not other.is_open
         # Nobody's trying has disturbed the holder.
