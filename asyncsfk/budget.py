@@ -46,6 +46,7 @@ class Budget:
         check_count("charged", charged, least=0)
         check_count("maybe", maybe, least=0)
         self._max = max_credits
+        self._before = charged + maybe
         self._charged = charged
         self._maybe = maybe
         self._reserved = 0
@@ -144,10 +145,12 @@ class Budget:
             price = self.price(credits, route)
             if price and self._max is not None and self._taken + price > self._max:
                 if self._is_out_of_reach(price):
+                    # A run that has bought nothing yet may be at its job's ceiling all the same.
+                    before = f" ({self._before:,} of them before)" if self._before else ""
                     raise BudgetReachedError(
                         f"the ceiling of {self._max:,} credits is reached: {self._charged:,} are "
-                        f"charged, {self._maybe:,} more maybe, and the next request may cost "
-                        f"{price}"
+                        f"charged, {self._maybe:,} more maybe{before}, and the next request may "
+                        f"cost {price}"
                     )
                 return None
             self._reserved += price

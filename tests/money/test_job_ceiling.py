@@ -65,6 +65,7 @@ async def test_what_is_unknown_counts_in_later_runs_too(sim, path):
         run, _ = await run_through(client, handles, archive=job(path), max_credits=6)
         assert run.usage.charged == 0
         assert isinstance(run.stopped, BudgetReachedError)
+        assert "2 are charged, 4 more maybe (6 of them before)" in str(run.stopped)
         run, _ = await run_through(client, handles, archive=job(path), max_credits=9)
         assert (run.budget.charged, run.budget.maybe, run.usage.charged) == (5, 4, 3)
     assert sim.ledger.charged == 9
