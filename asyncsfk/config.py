@@ -332,6 +332,9 @@ def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
         _refuse(f"base_url has no proper host: {url!r}")
     if "?" in url or "#" in url:
         _refuse(f"base_url must have no query and no fragment: {url!r}")
+    if parts.path.endswith("/v1"):
+        # Every creator would be a 404.
+        _refuse(f"base_url must end before the /v1 of the API's paths: {url!r}")
     if parts.scheme == "http" and not allow_insecure_http and not is_loopback(parts.hostname):
         _refuse(
             f"base_url {url!r} would send the key unencrypted; use https://, or insist with "

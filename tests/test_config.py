@@ -78,6 +78,8 @@ REFUSED = {
         "ftp://api.socialfetch.dev",
         "https://",
         "https:///v1",
+        "https://api.socialfetch.dev/v1",
+        "https://api.socialfetch.dev/v1/",
         "https://api.socialfetch.dev/?x=1",
         "https://api.socialfetch.dev#x",
         "https://api.socialfetch.dev:99999",
