@@ -31,7 +31,7 @@ __all__ = [
 logger = logging.getLogger("asyncsfk")
 
 
-class RequestStarted(msgspec.Struct, frozen=True, kw_only=True):
+class RequestStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A request is about to be sent; ``attempt`` is 1 for the first."""
 
     route: str
@@ -39,7 +39,7 @@ class RequestStarted(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
 
 
-class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
+class RequestFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A request has ended, well or not.
 
     Attributes:
@@ -64,7 +64,7 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None
 
 
-class RequestRetried(msgspec.Struct, frozen=True, kw_only=True):
+class RequestRetried(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A failed request will be tried again after ``wait`` seconds."""
 
     route: str
@@ -74,7 +74,7 @@ class RequestRetried(msgspec.Struct, frozen=True, kw_only=True):
     wait: float
 
 
-class Paused(msgspec.Struct, frozen=True, kw_only=True):
+class Paused(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The client sends nothing for ``seconds``, and then at most ``width`` requests at once.
 
     Attributes:
@@ -88,7 +88,7 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class PriceRaised(msgspec.Struct, frozen=True, kw_only=True):
+class PriceRaised(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A request was charged more than ``expected``; the new price is reserved from now on."""
 
     route: str
@@ -97,7 +97,7 @@ class PriceRaised(msgspec.Struct, frozen=True, kw_only=True):
     charged: int
 
 
-class PageReceived(msgspec.Struct, frozen=True, kw_only=True):
+class PageReceived(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A page was received and is about to be handed out; ``items`` are products or reviews."""
 
     route: str
@@ -107,7 +107,7 @@ class PageReceived(msgspec.Struct, frozen=True, kw_only=True):
     has_more: bool
 
 
-class HandleFinished(msgspec.Struct, frozen=True, kw_only=True):
+class HandleFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A run is done with a creator."""
 
     handle: str

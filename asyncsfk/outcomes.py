@@ -56,7 +56,7 @@ class Outcome(Model, frozen=True, kw_only=True):
         return self
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Where a run stands.
 
     Attributes:

@@ -9,7 +9,7 @@ import msgspec
 __all__ = ["Plan"]
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a run over some handles would do and cost; made by `asyncsfk.Client.plan`.
 
     Credits count good answers: a retry after a lost answer can cost more. ``max_credits`` is what

@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from msgspec import Struct
 
 import asyncsfk
+from asyncsfk import Config, Progress, Retry, Timeout
 
 #: The public modules: every name in their `__all__` is exported from the top.
 PUBLIC = [
@@ -35,6 +37,15 @@ def test_every_export_is_there():
     """Every exported name can be asked for, again with the same answer."""
     for name in asyncsfk.__all__:
         assert getattr(asyncsfk, name) is getattr(asyncsfk, name)
+
+
+def test_all_json_is_in_one_case():
+    """What is told of is camelCase in JSON, whoever made it up; settings are as they are said."""
+    exports = {getattr(asyncsfk, name) for name in asyncsfk.__all__} - {Config, Retry, Timeout}
+    structs = [each for each in exports if isinstance(each, type) and issubclass(each, Struct)]
+    assert Progress in structs
+    for each in structs:
+        assert not [name for name in each.__struct_encode_fields__ if "_" in name], each
 
 
 def test_an_unknown_name_is_an_attribute_error():
