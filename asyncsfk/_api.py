@@ -149,7 +149,7 @@ class Api:
         """Fetch one page of a product's reviews."""
         received = await self.caller.fetch(request, *terms)
         page = _reading.review_page(received, self._count_page(received, 0, terms.payer))
-        self._tell(request, number, len(page.reviews), has_more=page.has_more)
+        self._tell(request, received, number, len(page.reviews), has_more=page.has_more)
         return page
 
     def reviews(
@@ -219,7 +219,7 @@ class Api:
         """Return a page of a showcase that is handed out: counted, and told of."""
         usage = self._count_page(received, len(received.data.products or ()), payer)
         page = self._read_page(request, received, usage, number)
-        self._tell(request, number, len(page.products), has_more=page.has_more)
+        self._tell(request, received, number, len(page.products), has_more=page.has_more)
         return page
 
     def _read_page(
@@ -244,7 +244,9 @@ class Api:
             received.usage, pages=1, products=products, archived=usage.archived
         )
 
-    def _tell(self, request: Request, number: int, items: int, *, has_more: bool) -> None:
+    def _tell(
+        self, request: Request, received: Received, number: int, items: int, *, has_more: bool
+    ) -> None:
         if self._emit.wants_detail:
             self._emit(
                 PageReceived(
@@ -253,6 +255,7 @@ class Api:
                     number=number,
                     items=items,
                     has_more=has_more,
+                    archived=received.kept,
                 )
             )
 

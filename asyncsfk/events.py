@@ -98,13 +98,20 @@ class PriceRaised(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class PageReceived(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A page was received and is about to be handed out; ``items`` are products or reviews."""
+    """A page was received and is about to be handed out.
+
+    Attributes:
+        items: How many products or reviews are on it.
+        has_more: Whether the API says that there is a next page.
+        archived: Whether it came out of an archive, at no cost.
+    """
 
     route: str
     handle: str | None
     number: int
     items: int
     has_more: bool
+    archived: bool
 
 
 class HandleFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

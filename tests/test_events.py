@@ -59,7 +59,9 @@ async def test_a_good_call():
     assert (finished.charged, finished.maybe) == (ledger.charged, 0) == (1, 0)
     assert finished.bytes > 100
     assert 0.25 <= finished.seconds < 0.5
-    expected = PageReceived(route=SHOWCASE, handle=HANDLE, number=1, items=20, has_more=True)
+    expected = PageReceived(
+        route=SHOWCASE, handle=HANDLE, number=1, items=20, has_more=True, archived=False
+    )
     assert page == expected
 
 
@@ -138,6 +140,19 @@ async def test_a_run():
     assert (done["empty_x"].status, done["empty_x"].products) == ("complete", 0)
     counts = [event.handle for event in events if isinstance(event, HandleFinished)]
     assert len(counts) == len(set(counts))
+
+
+async def test_pages_out_of_an_archive_are_told_as_such(tmp_path):
+    """What counts pages can tell those that were bought from those that were there."""
+
+    async def twice(client):
+        for _ in range(2):
+            await client.fetch_showcases([HANDLE], archive=tmp_path / "job.sfk")
+
+    events, ledger = await events_of(call=twice)
+    pages = [event.archived for event in events if isinstance(event, PageReceived)]
+    assert pages == [False, False, True, True]
+    assert ledger.charged == 2
 
 
 async def test_a_run_tells_of_failures():
