@@ -75,6 +75,7 @@ _MARKUP: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.DOTALL 
 
 
 _meta_decoder = msgspec.json.Decoder(Meta)
+_error_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 def read(
@@ -243,7 +244,7 @@ def _read_failure(response: Response, price: int, api_key: ApiKey | None) -> API
 def _read_error_body(body: bytes) -> dict[str, str]:
     """Return the texts of an error envelope, of a problem+json, or an excerpt of anything else."""
     with suppress(*NOT_JSON):
-        told = msgspec.json.decode(body, type=dict[str, Any])
+        told = decode(_error_decoder, body)
         # RFC 9457: what a proxy may answer as application/problem+json.
         problem = {"message": told.get("detail") or told.get("title")}
         fields = msgspec.convert(told.get("error", problem), dict[str, Any])

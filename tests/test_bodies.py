@@ -626,6 +626,17 @@ async def test_any_explanation_makes_a_short_message(what, status):
     assert error.usage.bytes <= 64 * 1024
 
 
+async def test_half_of_a_character_in_an_explanation_hides_nothing():
+    """What an error quotes may be cut in the middle of an emoji; its code and id are told."""
+    envelope = js(
+        {"error": {"code": "lookup_failed", "message": "Hm \ud83d", "requestId": "req_9"}}
+    )
+    async with told(http(502, envelope)) as (_, client):
+        error = await failure(client.showcase_page(HANDLE), LookupFailedError)
+    assert (error.code, error.request_id) == ("lookup_failed", "req_9")
+    assert error.message == "HTTP 502: Hm \ufffd"
+
+
 @pytest.mark.parametrize("packed", [True, False])
 async def test_a_packed_error_page_is_read(packed):
     """An error's envelope is read from gzip as well; one that cannot be unpacked is no obstacle."""
