@@ -169,6 +169,24 @@ async def test_silence_is_counted_anew_with_each_piece():
 
 
 @pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("moment", [0.1, 0.9, 3.1, 4.1])
+async def test_silence_is_noticed_an_eighth_late_at_most(moment):
+    """Whenever the last piece came: `read` is from then on."""
+
+    async def fall_silent(_, writer):
+        writer.write(http(200, b"", "Content-Length: 100", length=False))
+        await asyncio.sleep(moment)
+        writer.write(b"{")
+        await asyncio.sleep(100)
+
+    async with told(fall_silent, timeout=Timeout(total=100, read=8)) as (_, client):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await failure(client.showcase_page(HANDLE), RequestTimeoutError)
+        assert moment + 8 <= loop.time() - began <= moment + 9.01
+
+
+@pytest.mark.usefixtures("either_way")
 async def test_a_body_that_stalls_times_out():
     """A body that stops coming is given up after `read`."""
     async with (

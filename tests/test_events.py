@@ -281,6 +281,13 @@ async def test_no_connection_is_logged_as_a_warning(caplog):
     assert all(text.startswith("Paused(") and "no connection" in text for text in messages)
 
 
+async def test_a_price_that_rose_is_a_warning(caplog):
+    """What costs more than was known is told to who listens to warnings alone."""
+    records = await logged(caplog, logging.WARNING, [Fault.price(3, times=1)])
+    assert [record.getMessage().split("(")[0] for record in records] == ["PriceRaised"]
+    assert [record.levelname for record in records] == ["WARNING"]
+
+
 async def test_a_good_run_is_silent_at_info(caplog):
     """At INFO, a run that goes well logs nothing."""
     assert await logged(caplog, logging.INFO) == []

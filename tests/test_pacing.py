@@ -214,6 +214,34 @@ async def test_a_retry_after_over_the_cap_ends_the_call_with_the_time_in_the_err
         assert "120" in (caught.value.gave_up or "")
         assert caught.value.retry_after <= 366 * 24 * 3600
         assert (await client.showcase_page("mrbeast")).usage.charged == 1
+        first, second = starts(sim)
+        # The others do not sleep for that hour, either.
+        assert second - first <= 2
+
+
+async def test_a_retry_after_of_just_the_cap_is_waited_for():
+    """More than that is not."""
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after="120", times=1)]) as sim,
+        Client(sim.api_key, base_url=sim.url) as client,
+    ):
+        await client.showcase_page("mrbeast")
+        first, second = starts(sim)
+        assert 120 <= second - first <= 122
+
+
+async def test_refusals_with_successes_between_them_are_no_outage():
+    """Without a hint the pause is as short as the first one's, however many there were before."""
+    async with (
+        Simulator(faults=[Fault.status(503, requests=range(1, 60, 2))]) as sim,
+        Client(sim.api_key, base_url=sim.url, retry=Retry(backoff=0.1)) as client,
+    ):
+        for handle in sim.handles(30):
+            await client.showcase_page(handle)
+        assert sim.ledger.requests == 60
+        waits = [later - sooner for sooner, later in pairwise(starts(sim))]
+        # Half a second of pause, and up to a second's spread.
+        assert max(waits) <= 2
 
 
 @given(value=st.text(alphabet=st.characters(codec="latin-1", exclude_categories=["Cc"])))

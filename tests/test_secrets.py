@@ -30,7 +30,7 @@ from asyncsfk import (
     UndecodableError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import KEY, ONCE, chunked, enveloped, failure, http, raw_server, told
+from tests.support import KEY, ONCE, chunked, client_of, enveloped, failure, http, raw_server, told
 
 HANDLE = "long.90products"
 PACKAGE = str(Path(asyncsfk.__file__).parent)
@@ -302,6 +302,18 @@ async def test_a_proxy_sees_no_key():
         assert proxy.heads[0].startswith(b"CONNECT api.example:443 ")
         assert not any(shows_key(head) for head in proxy.heads)
     assert_error_hidden(error)
+
+
+async def test_a_proxy_of_the_environment_sees_no_key(monkeypatch):
+    """Plain http, which is for this machine, goes by no proxy that the environment names."""
+    async with raw_server(http(407, b"no")) as proxy, Simulator() as sim:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        async with client_of(sim, trust_env=True) as client:
+            await client.showcase_page(HANDLE)
+        assert (sim.ledger.requests, proxy.connections) == (1, 0)
 
 
 async def test_the_password_of_a_proxy_does_not_show(tmp_path, listener):

@@ -168,6 +168,43 @@ async def test_connections_are_kept(sending, slow):
         assert (server.connections, server.hits) == (1, 5)
 
 
+@pytest.mark.usefixtures("either_way")
+async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch):
+    """A server may be about to close it: a request on it could be lost, and paid."""
+    # aiohttp's clock for this is not the event loop's.
+    monkeypatch.setattr(aiohttp.connector, "monotonic", asyncio.get_running_loop().time)
+    body = http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')
+    async with told(body, keep=True) as (server, client):
+        for idle, connections in ((0, 1), (14, 1), (16, 2)):
+            await asyncio.sleep(idle)
+            await client.whoami()
+            assert server.connections == connections
+
+
+@pytest.mark.usefixtures("either_way")
+async def test_a_host_is_looked_up_by_the_system_and_remembered(monkeypatch):
+    """Neither does another resolver that is installed take over, nor is each connection's asked."""
+    asked = []
+
+    class System(aiohttp.ThreadedResolver):
+        async def resolve(self, host, *args, **options):
+            asked.append(host)
+            return await super().resolve(host, *args, **options)
+
+    # aiohttp's clock for this is not the event loop's.
+    monkeypatch.setattr(aiohttp.connector, "monotonic", asyncio.get_running_loop().time)
+    # What aiohttp takes by itself where aiodns is installed.
+    monkeypatch.setattr(aiohttp.connector, "DefaultResolver", None)
+    monkeypatch.setattr(aiohttp, "ThreadedResolver", System)
+    async with raw_server(http(200, b'{"status":"ok"}')) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        async with Client(base_url=url, retry=ONCE) as client:
+            for _ in range(3):
+                await client.health()
+                await asyncio.sleep(60)
+        assert (server.connections, asked) == (3, ["localhost"])
+
+
 async def test_a_bare_session_does_send_twice():
     """The trap is there: without us, aiohttp makes two hits of one call."""
     async with (

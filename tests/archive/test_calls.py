@@ -175,6 +175,19 @@ async def test_a_kept_answer_serves_only_whom_it_suits(sim, client, path):
     assert sim.ledger.requests == 2
 
 
+async def test_a_kept_answer_that_is_too_old_serves_nobody_who_joined(sim, client, archive):
+    """Who says max_age buys, though another is just being handed what is on file."""
+    kept = await client.showcase_page("x.5products", archive=archive)
+    old, young = await asyncio.gather(
+        client.showcase_page("x.5products", archive=archive),
+        client.showcase_page("x.5products", archive=archive, max_age=0),
+    )
+    assert (old.request_id, old.usage.charged) == (kept.request_id, 0)
+    assert young.request_id != kept.request_id
+    assert young.usage.charged == 1
+    assert sim.ledger.requests == 2
+
+
 async def test_another_type_of_the_same_answer(sim, client, archive):
     """What is kept is the body: another type decodes it at no cost, or fails at none."""
     path = "/v1/tiktok/profiles/x"
