@@ -20,7 +20,7 @@ from typing import Annotated, Union, get_args, get_origin
 import msgspec
 import pytest
 
-import asyncsfk.client  # noqa: F401 - loads what else a fence would load inside of the event loop
+import asyncsfk.client  # loads what else a fence would load inside of the event loop
 from asyncsfk import models
 from asyncsfk.simulator import Simulator
 from tests.test_architecture import LAYERS
@@ -33,6 +33,10 @@ EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+CALL = re.compile(r"^\| `(?:await )?(\w+)\((.*?)\)` \|", re.MULTILINE)
+
+#: What every call that costs takes, too.
+OF_ARCHIVES = {"archive", "max_age", "refresh"}
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,18 @@ def test_the_design_tells_of_every_module():
     design = (ROOT / "docs" / "design.md").read_text("utf-8")
     told = re.findall(r"^\| `(\w+)/?` \|", design, re.MULTILINE)
     assert told == [layer for layer in LAYERS if layer not in {"_version", "__init__"}]
+
+
+def test_the_guide_writes_calls_as_they_are():
+    """The table of calls has each one's arguments, but for those that it tells of below."""
+    table = CALL.findall((ROOT / "docs" / "guide.md").read_text("utf-8"))
+    assert len(table) == 13
+    for name, written in table:
+        arguments = inspect.signature(getattr(asyncsfk.Client, name)).parameters.values()
+        names = [one.name for one in arguments if one.name not in {"self", *OF_ARCHIVES}]
+        if any(one.kind is one.KEYWORD_ONLY and one.name in names for one in arguments):
+            names.insert(1, "*")
+        assert written in {", ".join(names), f"{names[0] if names else ''}, ..."}, name
 
 
 def test_the_models_page_has_every_field():
