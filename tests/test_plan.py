@@ -317,6 +317,10 @@ async def test_few_that_were_cut_do_not_hide_the_rest(client, path):
     assert plan.likely == 20 * 2 + 2
     # Of those alone that were cut, nothing is known.
     assert (await client.plan(["b.90products"], archive=path)).likely is None
+    # Three of 22 are more than a tenth.
+    await run_through(client, ["d.90products", "e.90products"], archive=path, max_pages=3)
+    plan = await client.plan([f"c{n}" for n in range(20)], archive=path)
+    assert (plan.likely, plan.seconds) == (None, None)
 
 
 @pytest.mark.parametrize("price", [3, 2])

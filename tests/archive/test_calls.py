@@ -93,6 +93,16 @@ async def test_a_file_that_is_still_open_knows_all_that_was_put_into_it(
         assert sim.ledger.charged == 120
 
 
+async def test_a_file_that_is_still_open_forgets_none_of_thousands(sim, client, archive):
+    """Whatever it remembers them by: one that it did not know would be paid again."""
+    handles = [f"c{number}.5products" for number in range(1500)]
+    for charged in (1500, 0):
+        async with client.showcases(handles, archive=archive) as run:
+            assert {outcome.pages async for outcome in run} == {1}
+        assert run.usage.charged == charged
+    assert sim.ledger.requests == 1500
+
+
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_refresh_and_age(sim, client, path, call):
     """refresh=True buys again, as does a max_age that is passed; else the newest on file is had."""
