@@ -87,7 +87,8 @@ class CreatorFetcher:
                 else:
                     products += page.products
             if page is not None and page.has_more:
-                next_cursor = page.next_cursor
+                # An empty one leads nowhere.
+                next_cursor = page.next_cursor or None
         except SfkError as caught:
             # Its traceback has frames that hold it, and whole pages.
             error, next_cursor = caught.with_traceback(None), caught.cursor

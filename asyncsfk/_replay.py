@@ -159,7 +159,7 @@ def _with_pages(ended: Outcome, kept: Iterator[ShowcasePage], *, products: bool)
         status, error = ("complete", None) if is_news else (ended.status, ended.error)
         return msgspec.structs.replace(now, status=status, error=error, next_cursor=None)
     status = "complete" if ended.status == "complete" else "partial"
-    return msgspec.structs.replace(now, status=status, next_cursor=last.next_cursor)
+    return msgspec.structs.replace(now, status=status, next_cursor=last.next_cursor or None)
 
 
 def _under_way(connection: sqlite3.Connection, showcase: Showcase, *, products: bool) -> Outcome:
@@ -170,7 +170,7 @@ def _under_way(connection: sqlite3.Connection, showcase: Showcase, *, products: 
     error: SfkError | None = None
     if last is None or last.has_more:
         status = "failed" if last is None else "partial"
-        cursor = None if last is None else last.next_cursor
+        cursor = None if last is None else last.next_cursor or None
         error = RunStoppedError(
             "under way when the archive was last written",
             Details(handle=showcase.handle, cursor=cursor),

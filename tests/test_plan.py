@@ -1,5 +1,7 @@
 """A plan says what a run would do and cost, and costs nothing itself."""
 
+import asyncio
+
 import pytest
 
 from asyncsfk import (
@@ -98,6 +100,25 @@ async def test_max_pages(client, path):
         assert (plan.complete, plan.least, plan.most) == (complete, least, most), max_pages
     plan = await client.plan(["a.90products"], archive=path)
     assert (plan.complete, plan.to_continue, plan.most) == (0, 1, None)
+
+
+@pytest.mark.parametrize("cursor", [None, ""], ids=["null", "empty"])
+async def test_what_was_cut_where_it_leads_nowhere_is_complete(sim, client, path, cursor):
+    """A page that says there is more, but not where, has nothing behind it to be bought."""
+    _, (outcome,) = await run_through(client, ["c.90products"], archive=path, max_pages=1)
+    sim.add_fault(Fault.has_more_without_cursor(cursor))
+    async with Archive(path) as archive:
+        await client.showcase_page("a.90products", archive=archive)
+        await client.showcase_page("c.90products", cursor=outcome.next_cursor, archive=archive)
+    _, (outcome,) = await run_through(client, ["b.90products"], archive=path, max_pages=1)
+    assert (outcome.status, outcome.next_cursor) == ("complete", None)
+    plan = await client.plan([f"{name}.90products" for name in "abc"], archive=path)
+    assert (plan.complete, plan.to_continue, plan.least) == (3, 0, 0)
+    for kept in await asyncio.to_thread(lambda: [*Archive(path).outcomes()]):
+        assert kept.next_cursor is None
+    run, outcomes = await run_through(client, ["a.90products", "c.90products"], archive=path)
+    assert {outcome.status for outcome in outcomes} == {"partial"}
+    assert run.usage.requests == 0
 
 
 async def test_a_showcase_cut_by_a_killed_process_is_to_continue(client, path):

@@ -120,4 +120,4 @@ def _whereto(cursor: str | None, last: ShowcasePage | None, cut: int) -> str:
             "" if last.cursor is None else f"; it begins at --cursor {shlex.quote(last.cursor)}"
         )
         return f"{counted(cut, 'product')} of the last page not printed{begins}"
-    return "" if cursor is None else f"There is more: --cursor {shlex.quote(cursor)}"
+    return f"There is more: --cursor {shlex.quote(cursor)}" if cursor else ""

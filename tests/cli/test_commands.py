@@ -254,6 +254,15 @@ def test_showcase_limits_and_cursor(invoke, simulator):
     assert "10 products of the last page not printed\n" in fewer.stderr
 
 
+@pytest.mark.parametrize("cursor", [None, ""], ids=["null", "empty"])
+def test_showcase_that_leads_nowhere(invoke, simulate, cursor):
+    """Where the API says that there is more, but not where, no cursor is told to go on from."""
+    with simulate(faults=[Fault.has_more_without_cursor(cursor)]):
+        result = invoke("showcase", "some.45products", "--max-pages", "1")
+    assert result.exit_code == 0
+    assert result.stderr == "1 page, 20 products, 1 credit charged\n"
+
+
 def test_showcase_that_breaks_off(invoke, simulate):
     """What came before a failure is printed, the error is one line, and tells how to go on."""
     with simulate(faults=[Fault.status(500, pages=[2])]) as simulator:
