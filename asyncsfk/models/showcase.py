@@ -141,7 +141,8 @@ class ShowcasePage(Answer, frozen=True, kw_only=True):
         cursor: The cursor that led here; ``None`` on the first page.
         number: 1 for the first page that was fetched in a row, 2 for the next, ...
         products: The products, in the order shown.
-        next_cursor: Leads to the next page; opaque.
+        next_cursor: Leads to the next page; opaque. The API may give none, or an empty one, and
+            say that there is more: then nothing leads there.
         has_more: Whether the API says that there is a next page.
     """
 
