@@ -139,15 +139,25 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _terminable(work: Coroutine[Any, Any, ExitCode]) -> ExitCode:
-    # The runner sees to SIGINT alone.
     task = asyncio.current_task()
+    if task is not None:
+        on_signals(task.cancel)
+    return await work
+
+
+def on_signals(callback: Callable[[], object]) -> None:
+    """Have whatever interrupts us call something, in place of what it did before.
+
+    The loop does that between two steps. `asyncio.Runner`, which sees to SIGINT alone, would raise
+    the second one from wherever we are: a lock then stays locked, or a future is never done.
+    """
     for signum in INTERRUPTIONS:
-        if task is None or signum == signal.SIGINT or signal.getsignal(signum) is signal.SIG_IGN:
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            # As the shell has it for jobs in the background.
             continue
         # Windows has no such handlers, and only a main thread can have them.
         with suppress(NotImplementedError, ValueError, RuntimeError):
-            asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
-    return await work
+            asyncio.get_running_loop().add_signal_handler(signum, callback)
 
 
 def exit_code(error: SfkError) -> ExitCode:

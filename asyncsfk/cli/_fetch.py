@@ -146,36 +146,17 @@ def fetch(client: ClientOptions, /, **flags: Any) -> None:  # noqa: ANN401 - tho
 
 
 async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCode:
-    from asyncsfk.cli._progress import EventSummary
-    from asyncsfk.cli._source import HandleFile
-
     began, started = time.time(), time.monotonic()
-    summary = EventSummary()
-    async with AsyncExitStack() as stack:
-        # Whatever may be refused, before anything is sent.
-        client = await stack.enter_async_context(make_client(client_options, on_event=summary))
-        source = None
-        if options.source is not None:
-            source = stack.enter_context(HandleFile(options.source))
-        handles = source.handles(options.handles) if source else options.handles
-        showcases = await _enter_run(stack, client, handles, options)
-        harvest = _open_files(stack, options, client_options.max_body_bytes)
-        if options.refresh and options.archive_path is not None and not options.quiet:
-            tell(f"If this is killed, go on with --max-age {moment(began)} in place of --refresh.")
-        try:
-            interrupted = await _gather(showcases, harvest, summary, options, source)
-        except asyncio.CancelledError:
-            harvest.interrupt()
-            interrupted = True
-        except BaseException:
-            # What is raised is what went wrong first.
-            with suppress(click.ClickException):
-                harvest.interrupt()
+    done: tuple[ShowcaseRun, Harvest, bool] | None = None
+    try:
+        async with AsyncExitStack() as stack:
+            done = await _fetch_all(stack, client_options, options, began)
+        showcases, harvest, interrupted = done
+    except asyncio.CancelledError:
+        if done is None:
             raise
-        finally:
-            harvest.report(showcases.progress, summary, quiet=options.quiet)
-        if not interrupted and 0 < showcases.progress.started == showcases.progress.complete:
-            harvest.finish()
+        # All was over, and only had to be closed.
+        showcases, harvest, interrupted = *done[:2], True
     since = options.fresh_since(began)
     if since is not None:
         # A clock that was set back meanwhile has dated what was bought since to before.
@@ -183,6 +164,41 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
     if interrupted:
         return tell_interruption(showcases, options, since)
     return tell_end(showcases, harvest, options, since)
+
+
+async def _fetch_all(
+    stack: AsyncExitStack, client_options: ClientOptions, options: FetchOptions, began: float
+) -> tuple[ShowcaseRun, Harvest, bool]:
+    """Fetch; return what ran, what came of it and whether it was interrupted."""
+    from asyncsfk.cli._progress import EventSummary
+    from asyncsfk.cli._source import HandleFile
+
+    summary = EventSummary()
+    # Whatever may be refused, before anything is sent.
+    client = await stack.enter_async_context(make_client(client_options, on_event=summary))
+    source = None
+    if options.source is not None:
+        source = stack.enter_context(HandleFile(options.source))
+    handles = source.handles(options.handles) if source else options.handles
+    showcases = await _enter_run(stack, client, handles, options)
+    harvest = _open_files(stack, options, client_options.max_body_bytes)
+    if options.refresh and options.archive_path is not None and not options.quiet:
+        tell(f"If this is killed, go on with --max-age {moment(began)} in place of --refresh.")
+    try:
+        interrupted = await _gather(showcases, harvest, summary, options, source)
+    except asyncio.CancelledError:
+        harvest.interrupt()
+        interrupted = True
+    except BaseException:
+        # What is raised is what went wrong first.
+        with suppress(click.ClickException):
+            harvest.interrupt()
+        raise
+    finally:
+        harvest.report(showcases.progress, summary, quiet=options.quiet)
+    if not interrupted and 0 < showcases.progress.started == showcases.progress.complete:
+        harvest.finish()
+    return showcases, harvest, interrupted
 
 
 def _open_files(stack: AsyncExitStack, options: FetchOptions, max_body_bytes: int) -> Harvest:

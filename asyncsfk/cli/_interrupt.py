@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
-from asyncsfk.cli._exit import INTERRUPTIONS
+from asyncsfk.cli._exit import on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +24,8 @@ class Interruption:
 
     The first stops the run, whose loop then ends by itself, once all that was paid for has been
     taken in. After the second nothing is waited for: should the loop be held up by a reader of
-    its output, its task is cancelled, and again, until `loop_is_over`.
+    its output, its task is cancelled, and again, until `loop_is_over`. Once it was left, each
+    signal cancels the task.
 
     Windows has no such handlers: there a Ctrl-C cancels the task, and nothing is counted here.
 
@@ -43,31 +42,20 @@ class Interruption:
         self._on_first = on_first
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._handled: list[signal.Signals] = []
-        self._sigint = signal.getsignal(signal.SIGINT)
         self._timer: asyncio.TimerHandle | None = None
         self._is_over = False
+        self._is_left = False
         self._first = 0.0
         self.signals = 0
 
     def __enter__(self) -> Self:
-        for signum in INTERRUPTIONS:
-            if signal.getsignal(signum) is signal.SIG_IGN:
-                # As the shell has it for jobs in the background.
-                continue
-            # Only a main thread can have them either.
-            with suppress(NotImplementedError, ValueError, RuntimeError):
-                self._loop.add_signal_handler(signum, self._take)
-                self._handled.append(signum)
+        on_signals(self._take)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.loop_is_over()
-        for signum in self._handled:
-            self._loop.remove_signal_handler(signum)
-        if signal.SIGINT in self._handled:
-            # That of `asyncio.Runner`: the loop's removal leaves Python's own.
-            signal.signal(signal.SIGINT, self._sigint)
+        # The signals stay ours, so that an echo of the first is none here either.
+        self._is_left = True
 
     def loop_is_over(self) -> None:
         """Cancel nothing any more: what follows the loop is to end as it should."""
@@ -80,21 +68,27 @@ class Interruption:
         if self.signals == 1 and now < self._first + _ECHO:
             return
         self.signals += 1
-        if self.signals == 1:
+        if self._is_left:
+            # There is nothing to stop any more. Who closes things does so all the same, once.
+            self._cancel()
+        elif self.signals == 1:
             self._first = now
             self._run.stop()
             self._on_first()
         elif self.signals == 2:  # noqa: PLR2004 - the second
             self._run.stop(now=True)
             self._press_on()
-        elif self._task is not None:
-            self._task.cancel()
+        else:
+            self._cancel()
 
     def _press_on(self) -> None:
         if not self._is_over:
-            self._timer = self._loop.call_later(_PATIENCE, self._cancel)
+            self._timer = self._loop.call_later(_PATIENCE, self._cancel_and_press_on)
+
+    def _cancel_and_press_on(self) -> None:
+        self._cancel()
+        self._press_on()
 
     def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._press_on()

@@ -36,6 +36,26 @@ from asyncsfk.cli import main
 main()
 """,
 )
+
+#: A command that is interrupted while its archive's file is opened or closed.
+INTERRUPTED_AT = """
+import os, signal, sys, time
+from asyncsfk._store._file import File
+
+when, seconds = sys.argv.pop(1), float(sys.argv.pop(1))
+do = getattr(File, when)
+
+def interrupted(self, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+    return do(self, **options)
+
+setattr(File, when, interrupted)
+from asyncsfk.cli import main
+main()
+"""
 BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
@@ -103,6 +123,33 @@ def test_one_interruption_that_comes_twice(simulate, spawn, out):
         assert b"maybe" not in stderr
         assert go_on(stderr).returncode == 0
         assert simulator.ledger.paid_twice() == {}
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.4])
+def test_interrupted_while_the_archive_is_closed(simulate, spawn, out, seconds):
+    """Ctrl-C as things are closed raises nothing in their middle, and the line to go on is told."""
+    with simulate() as simulator:
+        command = (sys.executable, "-c", INTERRUPTED_AT, "close", seconds)
+        process = spawn("fetch", *handles(2, 45), "-o", out, command=map(str, command))
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert stderr.startswith(b"2 creators: 2 complete\n6 pages, 90 products, 6 credits")
+        assert stderr.count(b"\n") == 4
+        assert not out.with_suffix(".sfk-wal").exists()
+        assert go_on(stderr).returncode == 0
+        assert simulator.ledger.charged == 6
+
+
+def test_interrupted_while_the_archive_is_opened(simulate, spawn, out):
+    """Nor does it as they are opened, and nothing was begun that could go on."""
+    with simulate() as simulator:
+        command = (sys.executable, "-c", INTERRUPTED_AT, "open", "0.01")
+        process = spawn("fetch", "a", "-o", out, command=command)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert stderr == b"Interrupted.\n"
+        assert not out.exists()
+        assert simulator.ledger.requests == 0
 
 
 def test_a_terminal_that_is_gone(simulate, spawn, out):
