@@ -10,14 +10,14 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; the entry point ``asyncsfk``."""
-    missing = [name for name in ("click", "rich") if find_spec(name) is None]
-    if missing:
-        sys.stderr.write(
-            f"The command line needs {' and '.join(missing)}: install asyncsfk with its extra "
-            "`cli`, as in pip install '/path/to/the/clone[cli]'\n"
-        )
-        sys.exit(2)
     try:
+        missing = [name for name in ("click", "rich") if find_spec(name) is None]
+        if missing:
+            sys.stderr.write(
+                f"The command line needs {' and '.join(missing)}: install asyncsfk with its extra "
+                "`cli`, as in pip install '/path/to/the/clone[cli]'\n"
+            )
+            sys.exit(2)
         from asyncsfk.cli._app import app
 
         app.main(prog_name="asyncsfk")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.exceptions import Exit
 
 from asyncsfk._text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
+    from typing import TextIO
 
     from asyncsfk.errors import ArchiveError, SfkError
 
@@ -98,21 +101,45 @@ Exit codes:
 class App(click.Group):
     """A group whose commands may raise any `SfkError`, be interrupted, and lose their reader."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
-        """Run the command and turn however it ends into an exit code."""
-        from asyncsfk.errors import SfkError
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:  # noqa: ANN401 - as click has it
+        """Parse the command line; ``--help`` prints something here already."""
+        with _exiting():
+            return super().make_context(*args, **settings)
 
-        try:
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        """Run the command."""
+        with _exiting():
             return super().invoke(ctx)
-        except SfkError as error:
-            say_error(error)
-            ctx.exit(exit_code(error))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            tell("Interrupted.")
-            ctx.exit(ExitCode.INTERRUPTED)
-        except BrokenPipeError:
-            _silence_stdout()
-            ctx.exit(ExitCode.PIPE_CLOSED)
+
+
+@contextmanager
+def _exiting() -> Generator[None]:
+    """Turn however something ends into an exit code."""
+    from asyncsfk.errors import SfkError
+
+    try:
+        yield
+    except SfkError as error:
+        say_error(error)
+        raise Exit(exit_code(error)) from error
+    except click.ClickException as error:
+        # As click does, whose exit code would be another one if nobody can be told.
+        with suppress(OSError):
+            error.show()
+        raise Exit(error.exit_code) from error
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        tell("Interrupted.")
+        raise Exit(ExitCode.INTERRUPTED) from error
+    except BrokenPipeError as error:
+        _silence_stdout()
+        raise Exit(ExitCode.PIPE_CLOSED) from error
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # The help of click, say, on a full disk.
+        _silence_stdout()
+        tell(f"Error: {error.strerror or error}")
+        raise Exit(ExitCode.INCOMPLETE) from error
 
 
 def run(work: Coroutine[Any, Any, ExitCode]) -> None:
@@ -199,8 +226,13 @@ def say(text: str) -> None:
     """Print what was asked for on stdout.
 
     Raises:
+        UnusableFileError: The shell has closed it.
         BrokenFileError: It cannot take it.
     """
+    stdout: TextIO | None = sys.stdout
+    if stdout is None:
+        # click would say nothing, and all would seem well.
+        raise UnusableFileError("stdout", OSError(errno.EBADF, os.strerror(errno.EBADF)))
     try:
         click.echo(text)
     except BrokenPipeError:

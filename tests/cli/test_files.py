@@ -9,6 +9,7 @@ import pytest
 from asyncsfk import Archive
 from asyncsfk.cli._output import LineWriter
 from asyncsfk.simulator import Fault
+from tests.cli.conftest import ASYNCSFK
 from tests.cli.support import read
 from tests.support import sql
 
@@ -163,6 +164,41 @@ def test_a_full_stdout_is_told(spawn, simulator, invoke, out, command):  # noqa:
     assert "Traceback" not in told
     if command == "showcase":
         assert "1 credit charged" in told
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+@pytest.mark.parametrize("command", ["--help", "--version", "fetch --help", "archive info --help"])
+def test_help_that_cannot_be_printed(spawn, command):
+    """Nor does what click prints by itself end in a traceback, or without its exit code."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 - no file
+        process = spawn(*command.split(), stdout=full)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert stderr.decode() == f"Error: {os.strerror(errno.ENOSPC)}\n"
+    gone, pipe = os.pipe()
+    os.close(gone)
+    process = spawn(*command.split(), stdout=pipe)
+    os.close(pipe)
+    assert process.communicate(timeout=30)[1] == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+@pytest.mark.parametrize("command", ["nonsense", "fetch", "whoami --api-key-file none"])
+def test_a_full_stderr_changes_no_exit_code(spawn, command):
+    """What cannot be told is still in the exit code."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 - no file
+        assert spawn(*command.split(), stderr=full).wait(30) == 2
+
+
+def test_no_stdout_at_all(spawn, simulator):
+    """A shell may close stdout: nothing is printed then, and that is not well."""
+    line = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", ASYNCSFK]
+    process = spawn("balance", command=line)
+    _, stderr = process.communicate(timeout=30)
+    assert stderr.decode() == f"Error: cannot open stdout: {os.strerror(errno.EBADF)}\n"
+    assert process.returncode == 2
+    assert simulator.ledger.charged == 0
 
 
 @pytest.mark.parametrize(
