@@ -56,7 +56,7 @@ class File:
         was_empty: Whether it held no showcase when it was opened.
         prices: The most that requests of a route were charged, where that was over a credit.
         broken: Why nothing can be written any more.
-        room: Bytes that were left on its disk after the last commit, as far as can be known.
+        room: Bytes that were left for it on its disk after the last commit, as far as can be known.
     """
 
     def __init__(self, path: Path, durability: Durability) -> None:
@@ -166,9 +166,23 @@ class File:
         with suppress(OSError):
             disk = shutil.disk_usage(self._path.parent)
             # Some file systems know nothing of themselves.
-            room = disk.free if disk.total else _UNKNOWN
+            if disk.total:
+                room = max(0, disk.free - self._growth())
         # At once: the event loop looks at it meanwhile.
         self.room = room
+
+    def _growth(self) -> int:
+        """Return by how many bytes the file will grow by what is in its log, and takes room there.
+
+        SQLite copies it at a commit of its choosing, which may be that of what is in the air.
+        """
+        with suppress(*SQLITE_ERRORS, KeyError):
+            writer = self._connections["writer"]
+            (pages,), (size,) = (
+                writer.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+            )
+            return max(0, int(pages) * int(size) - self._path.stat().st_size)
+        return 0
 
     def read(self, batch: Sequence[Read]) -> list[Any]:
         """Return what is found, one after the other.

@@ -252,7 +252,7 @@ class Store:
                 if not self._has_room() and not self._in_air:
                     raise ArchiveWriteError(
                         f"{shown(self._path)} may not have the room for what is bought: "
-                        f"{self._file.room // 1024:,} KiB are left on its disk"
+                        f"{self._file.room // 1024:,} KiB are left for it on its disk"
                     )
             self._check()
             self._check_open()

@@ -208,3 +208,27 @@ async def test_no_timer_is_left(sim, path, monkeypatch, is_cut):
     assert timers
     left = [timer for timer in timers if not timer.cancelled() and timer.when() > loop.time()]
     assert left == []
+
+
+async def test_what_the_log_holds_has_its_room_taken(monkeypatch, path):
+    """SQLite copies it into the file at some commit: there is room for that beside what lands."""
+    size = least = 11 << 20
+
+    def free():
+        nonlocal least
+        left = size - sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+        least = min(least, left)
+        return max(0, left)
+
+    disk(monkeypatch, free)
+    handles = [f"c{n}.300products" for n in range(200)]
+    async with Simulator() as sim, client_of(sim, concurrency=20) as client:
+        async with client.showcases(handles, archive=path) as run:
+            async for _ in run:
+                pass
+        assert isinstance(run.stopped, ArchiveWriteError)
+        free()
+        assert least > 0
+        info = await held(path, "info")
+        assert info.usage.charged == info.pages == sim.ledger.charged
+        assert info.unsettled == 0

@@ -851,13 +851,13 @@ def unknown():
 
 @pytest.mark.parametrize(
     "answer",
-    [lambda: (1 << 30, 1_500_000), lambda: (0, 0), unknown],
+    [lambda: (1 << 30, 1_900_000), lambda: (0, 0), unknown],
     ids=["small", "none", "fails"],
 )
 async def test_a_small_disk_narrows_a_run_and_does_not_stop_it(path, monkeypatch, answer):
     """As many requests are on their way as there is room for; what is unknown is no lack of it."""
     disk(monkeypatch, answer)
-    handles = [f"c{n}.5products" for n in range(200)]
+    handles = [f"c{n}.5products" for n in range(40)]
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
         client_of(sim, concurrency=100) as client,
@@ -874,10 +874,10 @@ async def test_a_small_disk_narrows_a_run_while_the_disk_is_looked_at(path, monk
 
     def small():
         time.sleep(0.003)
-        return 1 << 30, 1_500_000
+        return 1 << 30, 1_900_000
 
     disk(monkeypatch, small)
-    handles = [f"c{n}.5products" for n in range(200)]
+    handles = [f"c{n}.5products" for n in range(40)]
     async with (
         Simulator(latency=Latency.uniform(0, 0.01)) as sim,
         client_of(sim, concurrency=100) as client,
