@@ -222,8 +222,8 @@ def in_flags(error: SfkError) -> str:
     return text
 
 
-def say(text: str) -> None:
-    """Print what was asked for on stdout.
+def say(text: str | bytes) -> None:
+    """Print what was asked for on stdout; bytes, such as JSON, whatever the terminal's encoding is.
 
     Raises:
         UnusableFileError: The shell has closed it.

@@ -243,7 +243,7 @@ def json_line(value: object) -> bytes:
     return _encode(value) + b"\n"
 
 
-def pretty(value: msgspec.Struct) -> str:
+def pretty(value: msgspec.Struct) -> bytes:
     """Return an answer as indented JSON."""
     from asyncsfk import Answer
 
@@ -255,9 +255,9 @@ def pretty(value: msgspec.Struct) -> str:
     return indented(value)
 
 
-def indented(value: object) -> str:
+def indented(value: object) -> bytes:
     """Return indented JSON."""
-    return msgspec.json.format(_encode(value), indent=2).decode()
+    return msgspec.json.format(_encode(value), indent=2)
 
 
 def cost(usage: Usage) -> str:

@@ -57,6 +57,17 @@ main()
     assert simulator.ledger.requests == 1
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_json_is_utf8(simulator, invoke, spawn, tmp_path, encoding):  # noqa: ARG001 - the environment
+    """Whatever stdout's encoding is, as on Windows, where it goes to a file."""
+    path = tmp_path / "prix en € 日本.sfk"
+    invoke("fetch", "a.1products", "--archive", path)
+    process = spawn("archive", "info", path, env={"PYTHONIOENCODING": encoding})
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 0, stderr
+    assert json.loads(stdout.decode())["path"] == str(path)
+
+
 def test_help_loads_little():
     """The help is quick: it needs neither the HTTP client, the archive, nor rich's machinery."""
     program = """
