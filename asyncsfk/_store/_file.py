@@ -214,15 +214,17 @@ class File:
 
     def _close_writer(self, writer: sqlite3.Connection, *, is_landed: bool) -> None:
         try:
-            if self.session and self.broken is None:
-                if is_landed:
+            if self.session:
+                if is_landed and self.broken is None:
                     writer.execute(
                         "UPDATE session SET ended = ?, exposed = 0 WHERE id = ?",
                         (time.time(), self.session),
                     )
-                # One plain file, that can be copied. Who reads it is done with a query soon.
+                # One plain file, that can be copied. Who reads it is done with a query soon. One
+                # that was moved has left its log behind, to whatever file is put in its place.
                 with suppress(*SQLITE_ERRORS):
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if self.session and self.broken is None:
                 # And read where nothing can be written; but it stays in WAL mode while somebody
                 # has it open.
                 with suppress(*SQLITE_ERRORS):

@@ -250,6 +250,28 @@ def test_an_archive_that_is_moved_away(simulate, spawn, invoke, out):
         assert simulator.ledger.charged - 500 <= 5 < before
 
 
+def test_an_archive_that_is_moved_alone(simulate, spawn, invoke, out):
+    """The file has all that was kept, where it is now; what is put in its place is left alone."""
+    kept, away = out.with_suffix(".sfk"), out.with_name("away.sfk")
+    other = out.with_name("other.sfk")
+    with simulate(latency=Latency.fixed(0.05)) as simulator:
+        names = [f"a{number}.100products" for number in range(100)]
+        assert invoke("fetch", "b.1products", "--archive", other).exit_code == 0
+        process = spawn("fetch", *names, "-o", out, "--concurrency", "5")
+        wait_for(lambda: simulator.ledger.charged > 20)
+        kept.rename(away)
+        _, stderr = process.communicate(timeout=20)
+        assert "or name where it is by --archive, before you go on" in stderr.decode()
+        before = simulator.ledger.charged
+        # One is in the other archive.
+        assert before - 1 - Archive(away).info().pages <= 5
+        other.rename(kept)
+        assert invoke("fetch", "b.1products", "-o", out).exit_code == 0
+        assert simulator.ledger.charged == before
+        assert invoke("fetch", *names, "-o", out, "--archive", away).exit_code == 0
+        assert simulator.ledger.charged - 501 <= 5 < before
+
+
 def test_a_clock_that_is_set_back(invoke, simulator, out, monkeypatch):
     """What a refreshing fetch has bought is fresh for the line that goes on, whatever its date."""
 
