@@ -69,7 +69,7 @@ async def _showcase(
                     cut = max(0, len(page.products) - left)
                     left -= min(left, len(page.products))
         except (SfkError, click.ClickException, asyncio.CancelledError) as error:
-            code, cursor = _break_off(error, cursor, page)
+            code, cursor = _break_off(error, cursor, page, is_cut=output.is_cut)
         else:
             cursor = page.next_cursor if page is not None and page.has_more else None
     if not quiet:
@@ -83,6 +83,8 @@ def _break_off(
     error: SfkError | click.ClickException | asyncio.CancelledError,
     begun: str | None,
     last: ShowcasePage | None,
+    *,
+    is_cut: bool,
 ) -> tuple[ExitCode, str | None]:
     """Tell why there is no more; return the exit code, and the cursor to go on from.
 
@@ -90,13 +92,16 @@ def _break_off(
         error: What ended it.
         begun: The cursor that it began at.
         last: The last page that came.
+        is_cut: Whether it was left half printed, for want of a reader.
     """
     if isinstance(error, asyncio.CancelledError):
         # Taken note of: what was bought is told before we leave.
         if (task := asyncio.current_task()) is not None:
             task.uncancel()
         tell("Interrupted.")
-        return ExitCode.INTERRUPTED, begun if last is None else last.next_cursor
+        if last is None:
+            return ExitCode.INTERRUPTED, begun
+        return ExitCode.INTERRUPTED, last.cursor if is_cut else last.next_cursor
     if isinstance(error, click.ClickException):
         # A page could not be printed: to go on means to go back to it.
         error.show()

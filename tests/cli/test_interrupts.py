@@ -304,6 +304,24 @@ def test_a_second_signal_does_not_wait_for_a_reader(simulate, spawn, tmp_path, m
         assert simulator.ledger.paid_twice() == {}
 
 
+def test_a_showcase_whose_reader_waits_goes_on_from_the_page_that_was_cut(simulate, spawn, invoke):
+    """What its reader has not got is not behind the cursor that an interrupted showcase tells."""
+    with simulate() as simulator:
+        process = spawn("showcase", "a.900products")
+        wait_for(lambda: is_idle(simulator))
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 130
+        whole = [json.loads(line) for line in process.stdout.read().split(b"\n")[:-1]]
+        told = re.search("There is more: --cursor (.*)", process.stderr.read().decode())[1]
+        rest = lines(invoke("showcase", "a.900products", "--cursor", *shlex.split(told)).stdout)
+        again = len(whole) + len(rest) - 900
+        assert 0 <= again < 20
+        assert whole[: 900 - len(rest)] + rest == simulator.showcase("a.900products")
+
+
 def test_an_interrupted_refresh_goes_on(simulate, spawn, invoke, out):
     """What an interrupted --refresh has bought is fresh enough for the line that goes on."""
     with simulate(latency=Latency.fixed(0.05)) as simulator:
