@@ -272,7 +272,8 @@ class Archive:
         The next run goes on from there without asking for those pages again.
 
         Args:
-            on_page: Called with each page that can be decoded now.
+            on_page: Called with each page that can be decoded now. One that it raises at comes
+                again the next time.
             max_body_bytes: The largest body, once unpacked.
 
         Returns:
@@ -301,8 +302,14 @@ class Archive:
                     page.decode(max_body_bytes=max_body_bytes)
                 except _replay.CANNOT_DECODE:
                     continue
-                Decoded(row.id).apply(Tables(connection))
-                yield msgspec.structs.replace(page, decoded=True)
+                try:
+                    # Before it is handed out: it is looked for among the pages of its showcase.
+                    Decoded(row.id).apply(Tables(connection))
+                    yield msgspec.structs.replace(page, decoded=True)
+                except BaseException:
+                    # Nobody has taken it, perhaps for want of room: it is to come again.
+                    Decoded(row.id, can_be=False).apply(Tables(connection))
+                    raise
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

@@ -247,13 +247,14 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """A page that can be decoded after all."""
+    """A page that can be decoded after all, or is to be taken for one that cannot."""
 
     id: int
+    can_be: bool = True
 
     def apply(self, tables: Tables) -> None:
         """Write it."""
-        tables.flush().execute("UPDATE page SET decoded = 1 WHERE id = ?", (self.id,))
+        tables.flush().execute("UPDATE page SET decoded = ? WHERE id = ?", (self.can_be, self.id))
 
 
 def _bounded(credits: int) -> int:

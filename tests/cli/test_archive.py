@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections import Counter
 
 import pytest
@@ -178,6 +179,17 @@ def test_salvage(invoke, simulate, out):
         assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles}
         assert simulator.ledger.charged == 5
         assert simulator.ledger.paid_twice() == {}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+def test_salvage_onto_a_full_disk(invoke, simulator, out):
+    """What could not be printed comes again when there is room."""
+    path = out.with_suffix(".sfk")
+    invoke("fetch", "a.45products", "-o", out)
+    sql(path, "UPDATE page SET decoded = 0")
+    assert invoke("archive", "salvage", path, "-o", "/dev/full").exit_code == 1
+    rows = lines(invoke("archive", "salvage", path).stdout)
+    assert by_handle(rows) == {"a.45products": simulator.showcase("a.45products")}
 
 
 def test_salvage_of_a_later_page(invoke, simulator, out):
