@@ -170,7 +170,7 @@ def main() -> None:
     with serving(PAGES[0]) as url:
         rows += [
             apart(measure_run, url, WIDTH, count).as_row("run", PAGES[0], WIDTH)
-            for count in ((1_000,) if quick else (10_000, 100_000))
+            for count in ((1_000,) if quick else (10_000, 100_000, 1_000_000))
         ]
     few, notes = 600 if quick else 5_000, []
     for page in PAGES:

@@ -4,6 +4,9 @@ Ramp-up and tail do not count. All creators have the same two pages, so that eac
 takes every `width`-th of them; the rate is that between the second and the last creator that a
 place takes, on the mean of all places. When a creator is taken is seen by the iterator that the
 client pulls from, which is the same for both.
+
+With ``--errors`` a share of the answers is a 502, which is tried again after a wait: what that
+costs asyncsfk, alone. The yardstick would end at the first.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     Job = Callable[[Iterable[str]], Awaitable[tuple[int, int]]]
-    """Fetches creators' showcases; gives how many requests and products that were."""
+    """Fetches creators' showcases; gives how many pages and products that were."""
 
 WIDTHS: Final = (100, 500)
 LATENCY: Final = 0.2
@@ -36,10 +39,10 @@ class Watched:
         self._width = width
         self._taken: list[float] = []
         self.rates: list[float] = []
-        """Requests a second in the middle of each slice, that of warming up first."""
+        """Pages a second in the middle of each slice, that of warming up first."""
 
     async def fetch(self, handles: Iterable[str]) -> tuple[int, int]:
-        """Fetch all creators' products; gives how many requests and products that were."""
+        """Fetch all creators' products; gives how many pages and products that were."""
         self._taken = []
         received = await self._job(self._watch(handles))
         second = self._taken[self._width : 2 * self._width]
@@ -55,20 +58,19 @@ class Watched:
 
 
 async def compare(
-    url: str, *, width: int, a_place: int, rounds: int
+    url: str, *, width: int, a_place: int, rounds: int, alone: bool
 ) -> tuple[dict[str, list[float]], dict[str, list[Slice]]]:
-    """Measure both at one width, so many creators for each place of it.
+    """Measure both, or asyncsfk ``alone``, at one width, so many creators for each place of it.
 
     Returns:
-        Requests a second in the middle of each slice, and the slices.
+        Pages a second in the middle of each slice, and the slices.
     """
     creators = width * a_place
     pages = creators * PAGES_EACH
     async with both(url, width=width) as (contender, yardstick):
-        watched = {
-            ASYNCSFK: Watched(contender.fetch, width=width),
-            YARDSTICK: Watched(yardstick.fetch, width=width),
-        }
+        watched = {ASYNCSFK: Watched(contender.fetch, width=width)}
+        if not alone:
+            watched[YARDSTICK] = Watched(yardstick.fetch, width=width)
         slices = await alternate(
             {name: one.fetch for name, one in watched.items()},
             # Every LONGEST-th creator has as many pages.
@@ -88,51 +90,61 @@ def report(
     rate = {name: statistics.median(rates[name]) for name in rates}
     share = {name: rate[name] / ideal for name in rates}
     cpu = {name: 1e6 * statistics.median(s.cpu_a_request for s in slices[name]) for name in slices}
-    beside = Spread.of([a / b for a, b in zip(rates[ASYNCSFK], rates[YARDSTICK], strict=True)])
-    cells = [
-        width,
-        len(rates[ASYNCSFK]),
-        f"{ideal:.0f}",
-        f"{rate[ASYNCSFK]:.0f} / {rate[YARDSTICK]:.0f}",
-        f"{share[ASYNCSFK]:.3f} / {share[YARDSTICK]:.3f}",
-        f"{beside.median:.3f} ({beside.low:.3f} to {beside.high:.3f})",
-        f"{cpu[ASYNCSFK]:.0f} / {cpu[YARDSTICK]:.0f}",
-    ]
-    print("|", " | ".join(map(str, cells)), "|", flush=True)
-    return {
+    row = {
         "width": width,
         "rounds": len(rates[ASYNCSFK]),
         "ideal": ideal,
         "rate": rate,
         "share": share,
-        "beside_yardstick": beside._asdict(),
         "cpu_us": cpu,
     }
+    beside = ""
+    if YARDSTICK in rates:
+        pairs = zip(rates[ASYNCSFK], rates[YARDSTICK], strict=True)
+        spread = Spread.of([ours / theirs for ours, theirs in pairs])
+        row["beside_yardstick"] = spread._asdict()
+        beside = f"{spread.median:.3f} ({spread.low:.3f} to {spread.high:.3f})"
+    cells = [
+        width,
+        len(rates[ASYNCSFK]),
+        f"{ideal:.0f}",
+        " / ".join(f"{one:.0f}" for one in rate.values()),
+        " / ".join(f"{one:.3f}" for one in share.values()),
+        beside,
+        " / ".join(f"{one:.0f}" for one in cpu.values()),
+    ]
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
+    return row
 
 
 def main() -> None:
     """Measure every width."""
     parser = options_of(__doc__, quick="some 10 s")
+    parser.add_argument("--errors", type=float, default=0.0, help="the share of answers that fail")
     options = parser.parse_args()
     rounds, a_place = (2, 4) if options.quick else (7, 16)
     widths = WIDTHS[:1] if options.quick else WIDTHS
+    errors: float = options.errors
     allow_many_sockets()
     about = tell_machine()
     print(
         f"\nPages of {PAGES[0]}, answers after {1000 * LATENCY:.0f} ms, {a_place * PAGES_EACH} in "
-        "a row a slice; asyncsfk / yardstick, medians. Where\nthe yardstick falls short of the "
-        "ideal as well, it is the core that is full.\n\n"
-        "| width | pairs | ideal requests/s | requests/s | share of the ideal "
-        "| asyncsfk / yardstick (quartiles) | us of CPU a request |\n"
+        f"a row a slice{f', {errors:.1%} of them failures' if errors else ''}; asyncsfk / "
+        "yardstick, medians. Where\nthe yardstick falls short of the ideal as well, it is the core "
+        "that is full.\n\n"
+        "| width | pairs | ideal pages/s | pages/s | share of the ideal "
+        "| asyncsfk / yardstick (quartiles) | us of CPU a page |\n"
         "|---|---|---|---|---|---|---|",
         flush=True,
     )
     rows = []
-    with serving(PAGES[0], latency=LATENCY) as url:
+    with serving(PAGES[0], latency=LATENCY, errors=errors) as url:
         for width in widths:
-            found = asyncio.run(compare(url, width=width, a_place=a_place, rounds=rounds))
+            found = asyncio.run(
+                compare(url, width=width, a_place=a_place, rounds=rounds, alone=errors > 0)
+            )
             rows.append(report(width, *found))
-    write(options.json, "latency", {"latency": LATENCY, **about}, rows)
+    write(options.json, "latency", {"latency": LATENCY, "errors": errors, **about}, rows)
 
 
 if __name__ == "__main__":

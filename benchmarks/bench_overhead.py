@@ -1,13 +1,19 @@
-"""What asyncsfk costs beside the yardstick: CPU a request and requests a second, as ratios."""
+"""What asyncsfk costs beside the yardstick: CPU a request and requests a second, as ratios.
+
+asyncsfk has everything on: a rate limiter above the load and a listener for events as well, which
+it has not by default.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+from authority import CERTIFICATE, run_under_authority
 from harness import Slice, allow_many_sockets, alternate, options_of, ratio, tell_machine, write
 from server import GZIPPED, PAGES, PRODUCTS_A_PAGE, creators_with, serving
 from yardstick import Yardstick
@@ -15,6 +21,7 @@ from yardstick import Yardstick
 from asyncsfk import Client
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import AsyncIterator, Iterable
 
     from harness import Spread
@@ -27,8 +34,12 @@ ASYNCSFK, YARDSTICK, AGAIN = "asyncsfk", "yardstick", "yardstick again"
 BORROWED = "asyncsfk, borrowed session"
 
 
+RATE: Final = 100_000.0
+"""Requests a second that the limiter lets through: above any load."""
+
+
 class Contender:
-    """asyncsfk as users run it: a run over many creators, everything on."""
+    """asyncsfk as users run it: a run over many creators."""
 
     def __init__(self, client: Client, *, width: int) -> None:
         self._client = client
@@ -37,35 +48,46 @@ class Contender:
     async def fetch(
         self, handles: Iterable[str], archive: Archive | None = None
     ) -> tuple[int, int]:
-        """Fetch all creators' products; gives how many requests and products that were."""
+        """Fetch all creators' products; gives how many pages and products that were."""
         products = 0
         async with self._client.showcases(handles, concurrency=self._width, archive=archive) as run:
             async for outcome in run:
                 products += len(outcome.raise_for_error().products)
-        return run.usage.requests, products
+        return run.usage.pages, products
+
+
+def client_of(
+    url: str, *, width: int, everything: bool, session: aiohttp.ClientSession | None = None
+) -> Client:
+    """Return a client with its defaults, or with ``everything``: a rate limiter and events, too."""
+    if not everything:
+        return Client(KEY, base_url=url, concurrency=width, session=session)
+    return Client(
+        KEY, base_url=url, concurrency=width, session=session, rate=RATE, on_event=lambda _: None
+    )
 
 
 @asynccontextmanager
 async def both(
-    url: str, *, width: int, rate: float | None = None
+    url: str, *, width: int, everything: bool = False
 ) -> AsyncIterator[tuple[Contender, Yardstick]]:
     """Open asyncsfk and the yardstick at one width."""
     async with (
-        Client(KEY, base_url=url, concurrency=width, rate=rate) as client,
+        client_of(url, width=width, everything=everything) as client,
         Yardstick(url, key=KEY, width=width) as yardstick,
     ):
         yield Contender(client, width=width), yardstick
 
 
 async def compare(
-    url: str, *, width: int, requests: int, seconds: float, rate: float | None
+    url: str, *, width: int, requests: int, seconds: float, everything: bool
 ) -> dict[str, list[Slice]]:
     """Measure asyncsfk beside the yardstick, and the yardstick beside itself, at one width."""
     handles, pages = creators_with(requests)
     async with (
-        both(url, width=width, rate=rate) as (contender, one),
+        both(url, width=width, everything=everything) as (contender, one),
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
-        Client(KEY, base_url=url, concurrency=width, rate=rate, session=session) as borrower,
+        client_of(url, width=width, everything=everything, session=session) as borrower,
         Yardstick(url, key=KEY, width=width) as other,
     ):
         return await alternate(
@@ -116,15 +138,29 @@ def report(page: str, width: int, slices: dict[str, list[Slice]]) -> dict[str, A
 def main() -> None:
     """Measure every page size at every width."""
     parser = options_of(__doc__, quick="some 10 s")
-    parser.add_argument("--rate", type=float, help="asyncsfk's rate limiter; above the load")
+    parser.add_argument(
+        "--defaults", action="store_true", help="without a rate limiter and a listener for events"
+    )
+    parser.add_argument("--tls", action="store_true", help="over TLS")
     options = parser.parse_args()
+    if options.tls:
+        run_under_authority()
+    measure(options, Path(os.environ[CERTIFICATE]) if options.tls else None)
+
+
+def measure(options: argparse.Namespace, certificate: Path | None) -> None:
+    """Measure against a server that speaks TLS if it has a certificate."""
     # Seconds for each line of the table, and requests a slice for each place of the width.
     seconds, least, a_place = (0.5, 250, 1) if options.quick else (30.0, 800, 4)
     pages = (PAGES[0], GZIPPED[-1]) if options.quick else PAGES + GZIPPED
     allow_many_sockets()
     about = tell_machine()
+    everything = not options.defaults
+    given = {"rate": RATE if everything else None, "events": everything, "tls": options.tls}
     print(
-        "\nasyncsfk / yardstick: median (quartiles) of the ratios of paired slices; noise is the "
+        f"asyncsfk: {'everything on' if everything else 'its defaults'}"
+        f"{', over TLS' if options.tls else ''}\n\n"
+        "asyncsfk / yardstick: median (quartiles) of the ratios of paired slices; noise is the "
         "yardstick / itself.\n\n"
         "| page | width | pairs | CPU a request | requests/s | CPU, borrowed session | CPU, noise "
         "| requests/s, noise | best us a request | best requests/s |\n"
@@ -134,7 +170,7 @@ def main() -> None:
     rows = []
     requests, before = 0, os.times()
     for page in pages:
-        with serving(page) as url:
+        with serving(page, certificate=certificate) as url:
             for width in WIDTHS:
                 slices = asyncio.run(
                     compare(
@@ -142,7 +178,7 @@ def main() -> None:
                         width=width,
                         requests=max(least, a_place * width),
                         seconds=seconds,
-                        rate=options.rate,
+                        everything=everything,
                     )
                 )
                 rows.append(report(page, width, slices))
@@ -152,7 +188,7 @@ def main() -> None:
     served -= before.children_user + before.children_system
     # The warming up is in it, so it is a little less.
     print(f"\nThe server took {1e6 * served / requests:.0f} us of CPU a request at most.")
-    write(options.json, "overhead", {"rate": options.rate, **about}, rows)
+    write(options.json, "overhead", {**given, **about}, rows)
 
 
 if __name__ == "__main__":

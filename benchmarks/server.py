@@ -15,9 +15,11 @@ import contextlib
 import gzip
 import json
 import re
+import ssl
 import subprocess
 import sys
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -75,15 +77,23 @@ def creators_with(least: int) -> tuple[list[str], int]:
 
 
 @contextlib.contextmanager
-def serving(page: str, *, latency: float = 0.0) -> Iterator[str]:
+def serving(
+    page: str, *, latency: float = 0.0, errors: float = 0.0, certificate: Path | None = None
+) -> Iterator[str]:
     """Run a server with pages of `PAGES` or `GZIPPED`; gives its URL.
 
     Args:
         page: What a page weighs.
         latency: Seconds that each answer takes.
+        errors: The share of requests that are refused with a 502, which costs nothing.
+        certificate: A PEM file with key and certificate for ``localhost``; with it TLS is spoken.
     """
+    command = [sys.executable, __file__, "--page", page]
+    command += ["--latency", str(latency), "--errors", str(errors)]
+    if certificate is not None:
+        command += ["--certificate", str(certificate)]
     with subprocess.Popen(  # noqa: S603 - this file
-        [sys.executable, __file__, "--page", page, "--latency", str(latency)],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -222,12 +232,18 @@ class _Answers:
         return _head(length) + body
 
 
-def _head(length: int, *, packed: bool = False) -> bytes:
+def _head(length: int, *, status: str = "200 OK", packed: bool = False) -> bytes:
     encoding = "Content-Encoding: gzip\r\n" if packed else ""
     return (
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n"
+        f"HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\n"
         f"{encoding}Content-Length: {length}\r\nDate: Tue, 01 Sep 2026 12:00:00 GMT\r\n\r\n"
     ).encode()
+
+
+def _failure() -> bytes:
+    error = {"code": "lookup_failed", "message": "Try again.", "requestId": "req_01k5m8x2v7"}
+    body = json.dumps({"error": error}).encode()
+    return _head(len(body), status="502 Bad Gateway") + body
 
 
 def _product(number: int, details: bool) -> dict[str, Any]:
@@ -291,12 +307,30 @@ def _words(number: int, count: int) -> list[str]:
     return [_WORDS[seed >> 6 * place & 63] for place in range(count)]
 
 
+class _Failures:
+    """Says which requests fail: evenly spread, so that a share of them does in any short time."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._due = 0.0
+        self.answer: Final = _failure()
+
+    def is_next(self) -> bool:
+        """Count a request; tell whether it fails."""
+        self._due += self._share
+        if self._due < 1:
+            return False
+        self._due -= 1
+        return True
+
+
 class _Connection(asyncio.Protocol):
     """Answers one request after the other; ours have no bodies."""
 
-    def __init__(self, answers: _Answers, latency: float) -> None:
+    def __init__(self, answers: _Answers, latency: float, failures: _Failures | None) -> None:
         self._answers = answers
         self._latency = latency
+        self._failures = failures
         self._unread = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -308,6 +342,8 @@ class _Connection(asyncio.Protocol):
         while (end := data.find(_END)) >= 0:
             request = _REQUEST.match(data)
             answer = self._answers.find(request[1], request[2]) if request else _REFUSED
+            if self._failures is not None and self._failures.is_next():
+                answer = self._failures.answer
             if self._latency:
                 asyncio.get_running_loop().call_later(self._latency, self._transport.write, answer)
             else:
@@ -319,13 +355,17 @@ class _Connection(asyncio.Protocol):
         self._unread = data
 
 
-async def _serve(page: str, latency: float) -> None:
-    answers = _Answers(page)
+async def _serve(page: str, latency: float, errors: float, certificate: Path | None) -> None:
+    answers, failures = _Answers(page), _Failures(errors) if errors else None
+    context = None
+    if certificate is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(answers, latency), "127.0.0.1", 0, backlog=2048
+        lambda: _Connection(answers, latency, failures), "127.0.0.1", 0, backlog=2048, ssl=context
     )
     host, port = server.sockets[0].getsockname()
-    print(f"http://{host}:{port}", flush=True)
+    print(f"https://localhost:{port}" if context else f"http://{host}:{port}", flush=True)
     await asyncio.to_thread(sys.stdin.buffer.read)
 
 
@@ -335,5 +375,9 @@ if __name__ == "__main__":
         "--page", choices=PAGES + GZIPPED, default=PAGES[0], help="what a page weighs"
     )
     parser.add_argument("--latency", type=float, default=0.0, help="seconds for each answer")
+    parser.add_argument("--errors", type=float, default=0.0, help="the share of 502s")
+    parser.add_argument(
+        "--certificate", type=Path, help="speak TLS, with the key and certificate in this PEM file"
+    )
     options = parser.parse_args()
-    run(_serve(options.page, options.latency))
+    run(_serve(options.page, options.latency, options.errors, options.certificate))
