@@ -61,6 +61,17 @@ async def test_pages_paid_twice_stand_out(ask):
     assert ask.sim.ledger.paid_twice() == {}
     await ask.page("MrBeast")
     assert ask.sim.ledger.paid_twice() == {Page(Route.SHOWCASE, "mrbeast", None, None): 2}
+    await ask.page("mrbeast", region="us")
+    assert ask.sim.ledger.paid_twice()[Page(Route.SHOWCASE, "mrbeast", "US", None)] == 2
+
+
+async def test_what_was_free_was_not_paid(simulate):
+    """A page that was refused and then bought was paid once, and what costs nothing never is."""
+    async with simulate(faults=[Fault.status(503, times=2)]) as ask:
+        assert [(await ask.page("a")).status for _ in range(3)] == [503, 503, 200]
+        for _ in range(2):
+            await ask.get("/v1/balance")
+        assert (ask.sim.ledger.charged, ask.sim.ledger.paid_twice()) == (1, {})
 
 
 async def test_a_charge_without_an_answer_is_entered(simulate):
@@ -100,6 +111,17 @@ async def test_requests_in_flight_are_counted(simulate):
     async with simulate(latency=Latency.fixed(1)) as ask:
         await asyncio.gather(*(ask.page(handle) for handle in ask.sim.handles(30)))
         assert (ask.sim.ledger.max_in_flight, ask.sim.ledger.in_flight) == (30, 0)
+        await ask.page("mrbeast")
+        assert ask.sim.ledger.max_in_flight == 30
+
+
+async def test_requests_may_be_made_while_the_ledger_is_read(ask):
+    """Its iteration is of what was there when it began."""
+    for handle in ("a", "b"):
+        await ask.page(handle)
+    for entry in ask.sim.ledger:
+        await ask.page(entry.handle)
+    assert len(ask.sim.ledger) == 4
 
 
 async def test_old_entries_are_forgotten(simulate):
@@ -121,7 +143,11 @@ async def test_a_forgotten_request_still_counts(simulate):
     """A request forgotten while it is in work is charged and finished all the same."""
     async with simulate(keep_entries=0, faults=[Fault.close_after_charge(times=1)]) as ask:
         assert await ask.raw("/v1/tiktok/profiles/a") == b""
-        assert (len(ask.sim.ledger), ask.sim.ledger.charged, ask.sim.ledger.in_flight) == (0, 1, 0)
+        ledger = ask.sim.ledger
+        assert (len(ledger), ledger.charged, ledger.in_flight) == (0, 1, 0)
+        # Which page it was is forgotten with it.
+        await ask.get("/v1/tiktok/profiles/a")
+        assert (ledger.charged, ledger.paid_twice()) == (2, {})
 
 
 async def test_the_key_is_nowhere(ask, caplog):
