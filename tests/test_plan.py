@@ -78,6 +78,21 @@ async def test_the_rate_bounds_the_forecast(sim, path):
         assert plan.seconds == pytest.approx(4)
 
 
+async def test_how_long_requests_take_is_what_the_good_ones_took_on_average(sim, path):
+    """Neither a slow one nor one that failed is what all the others will be like."""
+    sim.faults = [
+        Fault.delay(Latency.fixed(3), handles=["slow.1products"]),
+        Fault.delay(Latency.fixed(20), handles=["bad"]),
+        Fault.status(500, handles=["bad"]),
+    ]
+    async with client_of(sim) as client:
+        handles = ["a.1products", "b.1products", "slow.1products", "bad"]
+        await run_through(client, handles, archive=path)
+        plan = await client.plan(["c", "d"], archive=path, concurrency=1)
+    # One second, one, and four.
+    assert (plan.likely, plan.seconds) == (2, pytest.approx(4, rel=0.05))
+
+
 async def test_options_that_buy_afresh(client, path):
     """refresh and max_age make of what is there something to start."""
     await run_through(client, ["a.1products"], archive=path)
@@ -159,6 +174,14 @@ async def test_verify_empty_costs_a_look_up(client, path):
     await run_through(client, ["empty_a"], archive=path, verify_empty=True)
     plan = await client.plan(["empty_a"], archive=path, verify_empty=True)
     assert (plan.least, plan.likely, plan.covered) == (0, 0, "certain")
+
+
+async def test_who_failed_is_not_taken_for_empty(sim, client, path):
+    """No look-ups are foreseen by creators of whom nothing came."""
+    sim.faults = [Fault.status(404, handles=["bad"])]
+    await run_through(client, ["bad", "b.1products"], archive=path)
+    plan = await client.plan(["x", "y"], archive=path, verify_empty=True)
+    assert (plan.least, plan.likely) == (2, 2)
 
 
 async def test_most_counts_look_ups(sim, client):

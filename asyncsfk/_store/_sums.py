@@ -101,7 +101,7 @@ class Past(NamedTuple):
             "WHERE status IN ('complete', 'partial')"
         ).fetchone()
         (seconds,) = connection.execute(
-            "SELECT avg(seconds) FROM attempt WHERE failure IS NULL AND number > 0"
+            "SELECT avg(seconds) FROM attempt WHERE failure IS NULL"
         ).fetchone()
         highest = prices(connection)
         return cls(
