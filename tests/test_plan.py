@@ -367,6 +367,17 @@ async def test_few_that_were_cut_do_not_hide_the_rest(client, path):
     assert (plan.likely, plan.seconds) == (None, None)
 
 
+async def test_one_that_goes_on_where_all_others_had_ended(client, path):
+    """Nobody can tell how far; beside many others it counts for one page more."""
+    await run_through(client, ["a.1products"], archive=path)
+    async with Archive(path) as archive:
+        await client.showcase_page("b.90products", archive=archive)
+    plan = await client.plan(["b.90products"], archive=path)
+    assert (plan.to_continue, plan.least, plan.likely) == (1, 1, None)
+    plan = await client.plan(["b.90products", *(f"c{n}" for n in range(9))], archive=path)
+    assert plan.likely == 1 + 9
+
+
 @pytest.mark.parametrize("price", [3, 2])
 async def test_a_raised_price_is_planned_with(price, path):
     """What a page was charged last is likely, the most that it ever was is the most."""
@@ -377,6 +388,10 @@ async def test_a_raised_price_is_planned_with(price, path):
         plan = await client.plan(["c.5products"], archive=path, max_pages=1, verify_empty=True)
         # A look-up costs a credit.
         assert (plan.least, plan.likely, plan.most) == (1, price, 3 + 1)
+        # A refusal is no price.
+        sim.faults = [Fault.status(404, handles=["d.5products"])]
+        await run_through(client, ["d.5products"], archive=path)
+        assert (await client.plan(["c.5products"], archive=path)).likely == price
 
 
 async def test_what_could_not_be_decoded_and_was_bought_afresh_is_complete(sim, client, path):
