@@ -40,7 +40,7 @@ class Lengths:
         for pages, is_over, count in connection.execute(
             "SELECT json_extract(CAST(outcome AS TEXT), '$.pages') AS pages, "
             "json_extract(CAST(outcome AS TEXT), '$.nextCursor') IS NULL AS is_over, count(*) "
-            "FROM showcase WHERE status IN ('complete', 'partial') AND pages > 0 GROUP BY 1, 2"
+            "FROM showcase WHERE pages > 0 GROUP BY 1, 2"
         ):
             (ended if is_over else cut)[pages] += count
         return cls(ended, cut, most)
