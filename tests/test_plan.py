@@ -14,7 +14,7 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import KEY, client_of, failure, run_through
+from tests.support import KEY, client_of, failure, run_through, sql
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def client(sim):
 
 async def test_without_an_archive_all_is_to_start(sim, client):
     """Handles are sorted out; nothing is sent but the question for the balance."""
-    handles = ["a", "@B", "https://www.tiktok.com/@c?x=1", "A", "no good", "no good", 7]
+    handles = ["a", "@B", "https://www.tiktok.com/@7?x=1", "A", "no good", "no good", 7]
     plan = await client.plan(handles)
     assert (plan.given, plan.distinct, plan.duplicates, plan.invalid) == (7, 3, 2, 2)
     assert (plan.complete, plan.to_continue, plan.to_start) == (0, 0, 3)
@@ -174,6 +174,28 @@ async def test_verify_empty_costs_a_look_up(client, path):
     await run_through(client, ["empty_a"], archive=path, verify_empty=True)
     plan = await client.plan(["empty_a"], archive=path, verify_empty=True)
     assert (plan.least, plan.likely, plan.covered) == (0, 0, "certain")
+
+
+async def test_one_that_has_products_is_not_looked_up(sim, client, path):
+    """Of those on file half were empty, and as many may be of those that are not begun yet."""
+    sim.faults = [Fault.status(500, pages=[2])]
+    await run_through(client, ["a.30products", "empty_b"], archive=path)
+    options = {"archive": path, "verify_empty": True, "max_pages": 2}
+    plan = await client.plan(["a.30products", "x"], **options)
+    assert (plan.to_continue, plan.to_start) == (1, 1)
+    # A page of the one; one, half of a second and half of a look-up of the other.
+    assert plan.likely == 1 + 1 + 0.5 + 0.5
+    # Nobody is looked up who was not asked for.
+    plan = await client.plan(["a.30products", "x", "y"], archive=path, max_pages=2)
+    assert plan.likely == 1 + 2 * 1.5
+
+
+async def test_what_was_never_timed_is_planned_without_a_time(client, path):
+    """An archive's first version did not keep how long requests took."""
+    await run_through(client, ["a.5products"], archive=path)
+    sql(path, "UPDATE attempt SET seconds = NULL")
+    plan = await client.plan(["b"], archive=path)
+    assert (plan.likely, plan.seconds) == (1, None)
 
 
 async def test_who_failed_is_not_taken_for_empty(sim, client, path):
@@ -319,6 +341,19 @@ async def test_pages_that_calls_have_bought_since_a_limit_are_seen(sim, client, 
     paid = sim.ledger.charged
     await run_through(client, ["a.90products"], archive=path)
     assert sim.ledger.charged == paid
+
+
+async def test_each_region_is_planned_for_itself(client, path):
+    """What one region was asked for is complete there, and to be started everywhere else."""
+    gb = {"archive": path, "region": "GB"}
+    await run_through(client, ["a.45products"], max_pages=1, **gb)
+    plan = await client.plan(["a.45products"], **gb)
+    assert (plan.complete, plan.to_continue, plan.to_start) == (0, 1, 0)
+    async with Archive(path) as archive:
+        await client.showcase("a.45products", archive=archive, region="GB").collect()
+    for region, found in (("GB", (1, 0, 0)), (None, (0, 0, 1)), ("US", (0, 0, 1))):
+        plan = await client.plan(["a.45products"], archive=path, region=region)
+        assert (plan.complete, plan.to_continue, plan.to_start) == found, region
 
 
 async def test_a_look_up_that_was_not_made_is_still_to_be_made(sim, client, path):
