@@ -11,6 +11,7 @@ from asyncsfk import (
     Budget,
     Client,
     InvalidArgumentError,
+    PaginationError,
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
@@ -76,6 +77,10 @@ async def test_the_rate_bounds_the_forecast(sim, path):
         plan = await client.plan(["b", "c"], archive=path)
         assert plan.likely == 2
         assert plan.seconds == pytest.approx(4)
+        await run_through(client, ["empty_d"], archive=path)
+        plan = await client.plan(["b", "c"], archive=path, verify_empty=True)
+        # Look-ups are requests as well.
+        assert (plan.likely, plan.seconds) == (3, pytest.approx(6))
 
 
 async def test_how_long_requests_take_is_what_the_good_ones_took_on_average(sim, path):
@@ -155,6 +160,28 @@ async def test_what_cannot_be_decoded_is_not_bought_again(sim, client, path):
     assert (plan.undecodable, plan.to_start, plan.least) == (0, 1, 1)
 
 
+async def test_what_cannot_be_decoded_beyond_what_is_wanted_is_in_nobodys_way(sim, client, path):
+    """A plan of no more pages than those before it says so, as the run does."""
+    sim.add_fault(Fault.not_json(pages=[2]))
+    await run_through(client, ["a.90products"], archive=path)
+    plan = await client.plan(["a.90products"], archive=path, max_pages=1)
+    assert (plan.complete, plan.undecodable, plan.least) == (1, 0, 0)
+    run, (outcome,) = await run_through(client, ["a.90products"], archive=path, max_pages=1)
+    assert (outcome.status, run.usage.charged) == ("complete", 0)
+
+
+async def test_a_cursor_that_led_nowhere_is_not_followed_again(sim, client, path):
+    """What is on file says where it leads: a run buys nothing, and the plan says so."""
+    sim.add_fault(Fault.cursor_loop(pages=[2]))
+    _, (before,) = await run_through(client, ["a.90products"], archive=path)
+    assert isinstance(before.error, PaginationError)
+    plan = await client.plan(["a.90products"], archive=path)
+    assert (plan.complete, plan.to_continue, plan.least) == (1, 0, 0)
+    run, (after,) = await run_through(client, ["a.90products"], archive=path)
+    assert isinstance(after.error, PaginationError)
+    assert run.usage.charged == 0
+
+
 async def test_an_archive_of_another_origin(client, path):
     """A plan is refused where the run would be."""
     await client.fetch_showcases(["x"], archive=path)
@@ -171,6 +198,7 @@ async def test_verify_empty_costs_a_look_up(client, path):
     # Half of those that are there were empty.
     plan = await client.plan(["x", "y"], archive=path, verify_empty=True)
     assert (plan.least, plan.likely) == (2, 3)
+    assert plan.seconds == pytest.approx(3 / 4, rel=0.1)
     await run_through(client, ["empty_a"], archive=path, verify_empty=True)
     plan = await client.plan(["empty_a"], archive=path, verify_empty=True)
     assert (plan.least, plan.likely, plan.covered) == (0, 0, "certain")
@@ -214,6 +242,26 @@ async def test_most_counts_look_ups(sim, client):
     assert plan.most == sim.ledger.charged == 4
 
 
+async def test_most_counts_look_ups_of_those_that_are_begun(sim, client, path):
+    """Where all its pages were empty so far, so may be the rest."""
+    sim.faults = [Fault.empty_page_with_more(times=1)]
+    await run_through(client, ["empty_a"], archive=path, max_pages=1)
+    options = {"archive": path, "max_pages": 2, "verify_empty": True}
+    plan = await client.plan(["empty_a"], **options)
+    assert (plan.to_continue, plan.least, plan.most) == (1, 1, 2)
+    paid = sim.ledger.charged
+    await run_through(client, ["empty_a"], **options)
+    assert sim.ledger.charged - paid == plan.most
+
+
+async def test_where_nothing_but_failures_is_on_file_nothing_is_known(sim, client, path):
+    """Not even how many are empty."""
+    sim.faults = [Fault.status(404, handles=["bad"])]
+    await run_through(client, ["bad"], archive=path)
+    plan = await client.plan(["x"], archive=path, verify_empty=True, max_pages=1)
+    assert (plan.least, plan.likely, plan.most) == (1, None, 2)
+
+
 async def test_a_poor_balance(sim, client, path):
     """A balance below what it likely costs does not cover it."""
     await run_through(client, ["a.90products"], archive=path)
@@ -222,7 +270,8 @@ async def test_a_poor_balance(sim, client, path):
     assert (plan.likely, plan.covered) == (10, "no")
     sim.balance = 1
     assert (await client.plan(["x", "y"])).covered == "no"
-    assert (await client.plan([])).covered == "certain"
+    nothing = await client.plan([])
+    assert (nothing.covered, nothing.least, nothing.likely, nothing.most) == ("certain", 0, 0, 0)
 
 
 async def test_many_handles_from_an_async_source(client, path):
@@ -411,6 +460,8 @@ async def test_one_that_goes_on_where_all_others_had_ended(client, path):
     assert (plan.to_continue, plan.least, plan.likely) == (1, 1, None)
     plan = await client.plan(["b.90products", *(f"c{n}" for n in range(9))], archive=path)
     assert plan.likely == 1 + 9
+    plan = await client.plan(["b.90products", *(f"c{n}" for n in range(8))], archive=path)
+    assert plan.likely is None
 
 
 @pytest.mark.parametrize("price", [3, 2])
