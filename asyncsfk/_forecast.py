@@ -232,9 +232,8 @@ class _Forecast:
             self._to_buy[max(1, told.pages)] += 1
             return
         self._complete += 1
-        # Of an empty one the profile was perhaps never looked up.
-        is_known = told.usage.products or told.account_status is not None or is_misled
-        if self._options.verify_empty and not is_known:
+        # Of an empty one the profile was perhaps never looked up, or is too old by now.
+        if self._options.verify_empty and not (told.usage.products or is_misled):
             profile = find(_routes.tiktok_profile(showcase.handle), floor=0, since=self._since)
             self._to_verify += profile.read(connection) is None
 

@@ -1,6 +1,7 @@
 """A plan says what a run would do and cost, and costs nothing itself."""
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -81,6 +82,9 @@ async def test_the_rate_bounds_the_forecast(sim, path):
         plan = await client.plan(["b", "c"], archive=path, verify_empty=True)
         # Look-ups are requests as well.
         assert (plan.likely, plan.seconds) == (3, pytest.approx(6))
+    async with Client(sim.api_key, base_url=sim.url, rate=100, concurrency=1) as client:
+        plan = await client.plan(["b", "c"], archive=path)
+        assert plan.seconds == pytest.approx(2, rel=0.1)
 
 
 async def test_how_long_requests_take_is_what_the_good_ones_took_on_average(sim, path):
@@ -316,6 +320,14 @@ async def test_the_nearest_ceiling_is_what_is_left(sim):
         assert (await client.plan(["a"])).left is None
 
 
+@pytest.mark.real_time
+async def test_a_plan_of_many_leaves_the_loop_to_others(client):
+    """Handles without end can be left by a timeout."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await client.plan(itertools.repeat("mrbeast"))
+
+
 async def test_what_is_refused(sim, client, path):
     """Unusable arguments, files and keys are errors, as of a run."""
     for options in (
@@ -373,6 +385,33 @@ async def test_what_calls_alone_have_gone_on_with_is_no_longer_to_be_bought(path
         assert (plan.complete, plan.least) == (2, 0)
         await run_through(client, ["a.45products", "empty_c"], archive=path, verify_empty=True)
         assert sim.ledger.charged == before
+
+
+async def test_what_failed_and_was_bought_by_calls_since_is_complete(sim, client, path):
+    """What is on file counts, not what a run has told of it."""
+    sim.faults = [Fault.status(404, times=1, handles=["a.45products"])]
+    await run_through(client, ["a.45products"], archive=path)
+    async with Archive(path) as archive:
+        await client.showcase("a.45products", archive=archive).collect()
+    plan = await client.plan(["a.45products"], archive=path)
+    assert (plan.complete, plan.to_continue, plan.least) == (1, 0, 0)
+
+
+async def test_a_profile_that_is_too_old_is_looked_up_again(sim, client, path):
+    """As old as the showcase may be, so old may be what is known of an empty one's account."""
+    options = {"archive": path, "verify_empty": True, "max_age": 3600}
+    for number, verify_empty in enumerate((False, True)):
+        handle = f"empty_{number}"
+        async with Archive(path) as archive:
+            await client.tiktok_profile(handle, archive=archive)
+        await run_through(client, [handle], archive=path, verify_empty=verify_empty)
+        assert (await client.plan([handle], **options)).least == 0
+        sql(path, "UPDATE page SET received = received - 7200 WHERE route NOT LIKE '%products'")
+        plan = await client.plan([handle], **options)
+        assert (plan.complete, plan.least) == (1, 1), verify_empty
+        paid = sim.ledger.charged
+        await run_through(client, [handle], **options)
+        assert sim.ledger.charged - paid == plan.least
 
 
 async def test_pages_that_calls_have_bought_since_a_limit_are_seen(sim, client, path):
