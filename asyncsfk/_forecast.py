@@ -224,7 +224,7 @@ class _Forecast:
             self._undecodable += 1
             return
         # A cursor that led nowhere does so again, for nothing, out of the pages there.
-        is_misled = isinstance(told.error, PaginationError)
+        is_misled = not is_enough and isinstance(told.error, PaginationError)
         # Where all pages are there, what went wrong then, if anything, was the look-up.
         is_whole = told.pages > 0 and told.next_cursor is None
         # One that broke off is complete where no more of it is wanted than is there.

@@ -444,6 +444,20 @@ async def test_each_region_is_planned_for_itself(client, path):
         assert (plan.complete, plan.to_continue, plan.to_start) == found, region
 
 
+@pytest.mark.parametrize(("max_pages", "least"), [(1, 1), (3, 1), (4, 0)])
+async def test_who_is_empty_as_far_as_is_wanted_is_looked_up(sim, client, path, max_pages, least):
+    """What went wrong on the pages after those is nothing to this run."""
+    sim.faults = [Fault.empty_page_with_more(pages=[1], times=1), Fault.cursor_loop()]
+    _, (outcome,) = await run_through(client, ["empty_a"], archive=path)
+    assert isinstance(outcome.error, PaginationError)
+    assert outcome.pages == 3
+    options = {"archive": path, "verify_empty": True, "max_pages": max_pages}
+    plan = await client.plan(["empty_a"], **options)
+    assert (plan.complete, plan.least, plan.most) == (1, least, least)
+    run, _ = await run_through(client, ["empty_a"], **options)
+    assert run.usage.charged == least
+
+
 async def test_a_look_up_that_was_not_made_is_still_to_be_made(sim, client, path):
     """Where the budget ends between an empty page and its look-up, only that is missing."""
     handles = ["empty_a", "empty_b"]
