@@ -139,7 +139,7 @@ class FanOut(Generic[In, Out]):
             if self._is_closing:
                 raise
             # By somebody who cancels all tasks but the consumer's, which is to hear of it.
-            self._error = self._error or _cut_short(error)
+            self._error = _cut_short(error)
         except BaseException as error:  # noqa: BLE001 - it has ended the event loop already
             # A callback ends the program. Raised here as well, it would keep asyncio from letting
             # the other tasks come to their ends.

@@ -175,6 +175,23 @@ async def test_by_cancelling_all_tasks_but_the_consumers(sim, client):
     await assert_nothing_is_left(sim, client)
 
 
+async def test_by_cancelling_all_tasks_while_handles_are_waited_for(sim, client):
+    """A run that waits for more handles is no complete one then."""
+
+    async def handles():
+        yield "a"
+        await asyncio.Event().wait()
+
+    async with client.showcases(handles()) as run:
+        assert (await anext(run)).handle == "a"
+        for task in asyncio.all_tasks():
+            if is_ours(task):
+                task.cancel()
+        with pytest.raises(ClientStateError, match="cancelled from outside"):
+            await anext(run)
+    await assert_nothing_is_left(sim, client)
+
+
 async def test_by_cancelling_all_tasks_of_a_run_that_nobody_reads(sim, client):
     """As `asyncio.run` does at its end: they end, though what is ready has filled the queue."""
     async with client.showcases(sim.handles(100), concurrency=3) as run:
@@ -183,8 +200,10 @@ async def test_by_cancelling_all_tasks_of_a_run_that_nobody_reads(sim, client):
         tasks = [task for task in asyncio.all_tasks() if is_ours(task)]
         for task in tasks:
             task.cancel()
-        _, left = await asyncio.wait(tasks, timeout=60)
+        ended, left = await asyncio.wait(tasks, timeout=60)
         assert not left
+        # Nor does asyncio complain of an exception that nobody took.
+        assert not [task for task in ended if not task.cancelled() and task.exception()]
         with pytest.raises(ClientStateError, match="cancelled from outside"):
             async for outcome in run:
                 seen.append(outcome)  # noqa: PERF401 - it raises
