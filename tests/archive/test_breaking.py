@@ -1,6 +1,7 @@
 """An archive that breaks, or is closed, under a run: what was bought is told, once, and why."""
 
 import asyncio
+import gc
 import os
 import sys
 
@@ -18,7 +19,7 @@ from asyncsfk import (
 )
 from asyncsfk.simulator import Fault
 from tests.archive.support import held, ids
-from tests.support import client_of, run_through
+from tests.support import client_of, failure, run_through
 
 #: As `os.unlink`, but for the watch that is kept over blocking calls.
 unlink = sys.modules[os.name].unlink
@@ -56,6 +57,21 @@ async def test_pages_whose_outcome_cannot_be_kept_are_handed_out(sim, path):
     assert (second.error.handle, second.error.cursor) == ("b.5products", None)
     assert (run.stopped.handle, run.stopped.cursor) == (None, None)
     assert run.usage.charged == sim.ledger.charged == 1
+
+
+async def test_who_buys_is_told_of_a_file_that_is_gone_and_nobody_else(
+    sim, client, path, monkeypatch
+):
+    """Asyncio does not complain of writes that nobody waits for."""
+    complaints = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_exception_handler", complaints.append)
+    async with Archive(path) as archive:
+        unlink(path)
+        await failure(client.showcase_page("x", archive=archive), ArchiveWriteError)
+    assert sim.ledger.requests == 0
+    gc.collect()
+    assert complaints == []
 
 
 async def test_the_last_outcome_that_cannot_be_kept_stops_the_run(sim, path):
