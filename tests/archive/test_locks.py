@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from asyncsfk import Archive, ArchiveError, ArchiveLockedError
+from asyncsfk import Archive, ArchiveError, ArchiveLockedError, InvalidArgumentError
 from asyncsfk.simulator import Simulator
 from tests.archive.support import Script, beside, held, run_of
 from tests.support import client_of, failure
@@ -250,6 +250,13 @@ async def test_waiting_for_another_process(path):
         await opening
     assert waiting.is_open
     await waiting.aclose()
+
+
+@pytest.mark.parametrize("wait", [-1, float("nan"), float("inf"), "1", None, True])
+def test_a_wait_that_is_no_time_is_refused(path, wait):
+    """Where it is said, not when somebody else has the file."""
+    with pytest.raises(InvalidArgumentError, match="wait"):
+        Archive(path, wait=wait)
 
 
 @pytest.mark.real_time
