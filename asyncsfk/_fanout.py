@@ -100,7 +100,6 @@ class FanOut(Generic[In, Out]):
 
     def stop(self) -> None:
         """Pull no further item; what has been begun goes on to its end."""
-        self._exhausted = True
         self._items.stop()
 
     def employs(self, task: asyncio.Task[Any] | None) -> bool:
