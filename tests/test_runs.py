@@ -161,6 +161,53 @@ async def test_an_exception_of_the_handles_arrives_after_the_outcomes_before_it(
     assert {outcome.handle for outcome in outcomes} == set(sim.handles(30))
 
 
+async def test_nothing_is_pulled_once_the_handles_have_raised(sim, client):
+    """Not even from a source that could go on: what it gave then would be bought in vain."""
+
+    class Source:
+        given = 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            self.given += 1
+            if self.given == 3:
+                raise OSError("the file is gone")
+            return f"c{self.given}"
+
+    outcomes = []
+    with pytest.raises(OSError, match="the file is gone"):
+        async with client.showcases(Source(), max_pages=1) as run:
+            async for outcome in run:
+                outcomes.append(outcome.handle)  # noqa: PERF401 - it raises
+    assert sorted(outcomes) == ["c1", "c2"]
+    assert sim.ledger.requests == 2
+
+
+async def test_what_the_handles_raised_is_told_though_the_run_is_closed_first(client):
+    """Who waits for an outcome before it learns why there is none."""
+
+    async def handles():
+        yield "a"
+        raise OSError("the file is gone")
+
+    async with client.showcases(handles()) as run:
+        waiting = asyncio.ensure_future(anext(run))
+        await asyncio.sleep(0.05)
+        await run.aclose()
+        with pytest.raises(OSError, match="the file is gone"):
+            await waiting
+
+
+async def test_as_many_creators_as_the_run_is_told_are_worked_on_at_once(sim, client):
+    """And no more, whatever the client could do."""
+    async with client.showcases(sim.handles(20), concurrency=3) as run:
+        async for _ in run:
+            assert run.progress.started - run.progress.done <= 3
+    assert sim.ledger.max_in_flight == 3
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_the_handles_are_pulled_in_one_context(sim, client, kind):
     """A source may bind context variables around its `yield`, as loggers and tracers do."""
