@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections import Counter
+from contextlib import nullcontext
 from contextvars import ContextVar
 
 import anyio
@@ -161,7 +162,9 @@ async def test_an_exception_of_the_handles_arrives_after_the_outcomes_before_it(
     assert {outcome.handle for outcome in outcomes} == set(sim.handles(30))
 
 
-async def test_nothing_is_pulled_once_the_handles_have_raised(sim, client):
+@pytest.mark.parametrize("is_over", [False, True])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_nothing_is_pulled_once_the_handles_have_ended(sim, client, kind, is_over):
     """Not even from a source that could go on: what it gave then would be bought in vain."""
 
     class Source:
@@ -172,15 +175,33 @@ async def test_nothing_is_pulled_once_the_handles_have_raised(sim, client):
 
         def __next__(self):
             self.given += 1
-            if self.given == 3:
+            if self.given == 3 and not is_over:
                 raise OSError("the file is gone")
+            if self.given == 3 or self.given > 9:
+                raise StopIteration
             return f"c{self.given}"
 
+    class AsyncSource:
+        def __init__(self):
+            self.source = Source()
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            # Longer than a creator takes: several wait for the next one.
+            await asyncio.sleep(1)
+            try:
+                return next(self.source)
+            except StopIteration:
+                raise StopAsyncIteration from None
+
+    source = Source() if kind == "sync" else AsyncSource()
     outcomes = []
-    with pytest.raises(OSError, match="the file is gone"):
-        async with client.showcases(Source(), max_pages=1) as run:
+    with nullcontext() if is_over else pytest.raises(OSError, match="the file is gone"):
+        async with client.showcases(source, max_pages=1) as run:
             async for outcome in run:
-                outcomes.append(outcome.handle)  # noqa: PERF401 - it raises
+                outcomes.append(outcome.handle)  # noqa: PERF401 - it may raise
     assert sorted(outcomes) == ["c1", "c2"]
     assert sim.ledger.requests == 2
 
@@ -524,7 +545,8 @@ async def test_requests_leave_nothing_to_the_garbage_collector(sim, client, tmp_
         gc.enable()
 
 
-async def test_a_timeout_inside_of_the_handles_is_told():
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_timeout_inside_of_the_handles_is_told(ordered):
     """An iterator that cancels whoever pulls from it loses no creator without a word."""
 
     async def handles():
@@ -540,11 +562,12 @@ async def test_a_timeout_inside_of_the_handles_is_told():
     async with (
         Simulator(latency=Latency.fixed(10)) as sim,
         Client(sim.api_key, base_url=sim.url) as client,
-        client.showcases(handles()) as run,
+        client.showcases(handles(), ordered=ordered) as run,
     ):
-        with pytest.raises(ClientStateError, match="PEP 789"):
+        with pytest.raises(ClientStateError, match="PEP 789") as caught:
             async for _ in run:
                 outcomes += 1
+        assert isinstance(caught.value.__cause__, asyncio.CancelledError)
         assert outcomes == run.progress.started - 1
 
 
