@@ -73,6 +73,15 @@ def somebody_elses(path):
         connection.commit()
 
 
+def of_a_version(path):
+    somebody_elses(path)
+    sql(path, f"PRAGMA user_version = {_schema.VERSION}")
+
+
+def not_begun(path):
+    sql(path, "PRAGMA application_id = 7")
+
+
 FOREIGN = {
     "text": lambda path: path.write_text("mrbeast\nzachking\n" * 500),
     "a line": lambda path: path.write_text("mrbeast"),
@@ -80,6 +89,8 @@ FOREIGN = {
     "noise": lambda path: path.write_bytes(random.Random(1).randbytes(40_000)),
     "database": foreign_database,
     "marked database": somebody_elses,
+    "database that counts its versions, too": of_a_version,
+    "marked database without a table": not_begun,
 }
 
 
@@ -331,12 +342,13 @@ async def test_reading_what_is_just_being_made(path):
 # --- versions
 
 
+@pytest.mark.parametrize("version", [99, _schema.VERSION + 1, 0, -1])
 @pytest.mark.usefixtures("written")
-async def test_a_newer_version_is_left_alone(path):
-    """An archive of a version to come is refused, and not touched."""
-    sql(path, "PRAGMA user_version = 99")
+async def test_another_version_is_left_alone(path, version):
+    """An archive of a version to come, or of none, is refused, and not touched."""
+    sql(path, f"PRAGMA user_version = {version}")
     before = path.read_bytes()
-    await assert_refused(path, ArchiveFormatError, match="version 99.*upgrade")
+    await assert_refused(path, ArchiveFormatError, match=f"version {version};.*upgrade")
     assert path.read_bytes() == before
     assert beside(path) == []
 
