@@ -40,6 +40,24 @@ async def test_a_page_that_is_being_kept_while_a_run_looks_is_not_bought_again(p
         assert sim.ledger.charged == 3
 
 
+async def test_pages_that_another_clients_run_keeps_meanwhile_are_not_bought_again(path):
+    """A run that began with nothing on file sees what others have brought since."""
+    faults = [Fault.delay(Latency.fixed(20), requests=[2])]
+    async with (
+        Simulator(latency=Latency.fixed(1), faults=faults) as sim,
+        client_of(sim) as one,
+        client_of(sim) as other,
+        Archive(path) as archive,
+    ):
+        running = asyncio.create_task(run_of(one, [LONG], archive=archive))
+        await asyncio.sleep(0.5)
+        run, outcomes = await run_of(other, [LONG], archive=archive)
+        await running
+        # Both had asked for the first page before either came.
+        assert (run.usage.charged, run.usage.archived, outcomes[LONG].pages) == (1, 4, 5)
+        assert sim.ledger.charged == 5 + 1
+
+
 async def test_a_price_that_fell_is_not_forgotten(path):
     """The most that a route was ever charged is what all clients of the archive reserve."""
     faults = [Fault.price(3, times=1), Fault.price(2, times=1)]
