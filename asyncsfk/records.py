@@ -28,8 +28,8 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         handle: The creator, product or other subject.
         region: The region that was asked for, of a showcase.
         cursor: What led to it: a cursor, or the number of a page of reviews.
-        params: The parameters that it was asked for with, as they were sent; ``None`` of a
-            showcase's page, of which region and cursor tell, and of what an older version kept.
+        query: The parameters that it was asked for with, percent-encoded; ``None`` of a showcase's
+            page, of which region and cursor tell, and of what an older version kept.
         request_id: The API's id of the answer.
         charged: Credits charged for it.
         maybe: Credits maybe charged for it, where it did not say.
@@ -44,7 +44,7 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     handle: str | None
     region: str | None
     cursor: str | None
-    params: dict[str, str] | None
+    query: str | None
     request_id: str | None
     charged: int
     maybe: int
@@ -52,6 +52,11 @@ class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     decoded: bool
     encoding: str
     raw: bytes
+
+    @property
+    def params(self) -> dict[str, str] | None:
+        """The parameters of ``query`` by their names."""
+        return None if self.query is None else dict(parse_qsl(self.query))
 
     def body(self, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> bytes:
         """Return the body unpacked.
@@ -157,7 +162,7 @@ def page_of(row: PageRow) -> ArchivedPage:
         handle=row.handle,
         region=row.region,
         cursor=row.cursor,
-        params=None if row.query is None else dict(parse_qsl(row.query)),
+        query=row.query,
         request_id=row.request_id,
         charged=row.charged,
         maybe=row.maybe,
