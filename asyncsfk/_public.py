@@ -107,7 +107,7 @@ from asyncsfk.outcomes import (
 )
 from asyncsfk.plan import Plan
 from asyncsfk.records import (
-    ArchivedPage,
+    ArchivedAnswer,
     ArchiveInfo,
     LedgerEntry,
 )
@@ -126,7 +126,7 @@ __all__ = [
     "ArchiveInfo",
     "ArchiveLockedError",
     "ArchiveWriteError",
-    "ArchivedPage",
+    "ArchivedAnswer",
     "AvatarUrls",
     "BadRequestError",
     "Balance",

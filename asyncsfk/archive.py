@@ -22,11 +22,11 @@ from asyncsfk._store._writes import Decoded
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
 from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.records import (
-    ArchivedPage,
+    ArchivedAnswer,
     ArchiveInfo,
     LedgerEntry,
+    answer_of,
     entry_of,
-    page_of,
     when,
 )
 
@@ -157,7 +157,7 @@ class Archive:
             size=_size(self._path),
             origin=summary.notes.get(ORIGIN),
             **{name: summary.statuses.get(name, 0) for name in _STATUSES},
-            pages=usage.pages,
+            answers=usage.pages,
             undecodable=summary.undecodable,
             usage=usage,
             unsettled=summary.exposed,
@@ -213,17 +213,17 @@ class Archive:
 
         Args:
             handle: Same as in `outcomes`.
-            region: Same as in `outcomes`; `showcase_pages` tells of which region a product is.
+            region: Same as in `outcomes`; `pages` tells of which region a product is.
 
         Raises:
             InvalidArgumentError: An argument is unusable.
             ArchiveError: The file cannot be read.
         """
-        for page in self.showcase_pages(handle, region=region):
+        for page in self.pages(handle, region=region):
             for product in page.products:
                 yield page.handle, product
 
-    def showcase_pages(
+    def pages(
         self, handle: str | None = None, *, region: str | None = None
     ) -> Iterator[ShowcasePage]:
         """Iterate the pages of showcases as they are now, each showcase from its first page on.
@@ -241,7 +241,7 @@ class Archive:
             for showcase in _scans.showcases(connection, *wanted):
                 yield from _replay.pages(connection, showcase)
 
-    def pages(self) -> Iterator[ArchivedPage]:
+    def answers(self) -> Iterator[ArchivedAnswer]:
         """Iterate every answer that was ever kept, of whatever route, in the order of coming.
 
         Those that were bought afresh later are among them.
@@ -250,7 +250,7 @@ class Archive:
             ArchiveError: The file cannot be read.
         """
         with reading(self._path) as connection:
-            yield from map(page_of, _scans.pages(connection))
+            yield from map(answer_of, _scans.pages(connection))
 
     def ledger(self) -> Iterator[LedgerEntry]:
         """Iterate the requests that were made, in the order of their ends.
@@ -263,49 +263,49 @@ class Archive:
 
     def salvage(
         self,
-        on_page: Callable[[ArchivedPage], object] | None = None,
+        on_answer: Callable[[ArchivedAnswer], object] | None = None,
         *,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     ) -> int:
         """Decode what an earlier version could not, or was not allowed to; costs nothing.
 
-        The next run goes on from there without asking for those pages again.
+        The next run goes on from there without asking for them again.
 
         Args:
-            on_page: Called with each page that can be decoded now. One that it raises at comes
+            on_answer: Called with each that can be decoded now. One that it raises at comes
                 again the next time.
             max_body_bytes: The largest body, once unpacked.
 
         Returns:
-            How many pages those are.
+            How many those are.
 
         Raises:
-            InvalidArgumentError: ``on_page`` cannot be called, or would have to be awaited.
+            InvalidArgumentError: ``on_answer`` cannot be called, or would have to be awaited.
             ArchiveLockedError: Somebody has the archive open.
             ArchiveError: The file cannot be used.
         """
-        if on_page is not None and not is_callback(on_page):
-            raise InvalidArgumentError("on_page must be a plain function")
+        if on_answer is not None and not is_callback(on_answer):
+            raise InvalidArgumentError("on_answer must be a plain function")
         count = 0
-        with closing(self._salvaged(max_body_bytes)) as pages:
-            for page in pages:
+        with closing(self._salvaged(max_body_bytes)) as answers:
+            for answer in answers:
                 count += 1
-                if on_page is not None:
-                    on_page(page)
+                if on_answer is not None:
+                    on_answer(answer)
         return count
 
-    def _salvaged(self, max_body_bytes: int) -> Generator[ArchivedPage]:
+    def _salvaged(self, max_body_bytes: int) -> Generator[ArchivedAnswer]:
         with writing(self._path) as connection:
             for row in _scans.undecoded_pages(connection):
-                page = page_of(row)
+                answer = answer_of(row)
                 try:
-                    page.decode(max_body_bytes=max_body_bytes)
+                    answer.decode(max_body_bytes=max_body_bytes)
                 except _replay.CANNOT_DECODE:
                     continue
                 try:
                     # Before it is handed out: it is looked for among the pages of its showcase.
                     Decoded(row.id).apply(Tables(connection))
-                    yield msgspec.structs.replace(page, decoded=True)
+                    yield msgspec.structs.replace(answer, decoded=True)
                 except BaseException:
                     # Nobody has taken it, perhaps for want of room: it is to come again.
                     Decoded(row.id, can_be=False).apply(Tables(connection))

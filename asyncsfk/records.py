@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from asyncsfk.models import Answer
 
 
-__all__ = ["ArchiveInfo", "ArchivedPage", "LedgerEntry"]
+__all__ = ["ArchiveInfo", "ArchivedAnswer", "LedgerEntry"]
 
 
-class ArchivedPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class ArchivedAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """An answer that was paid for, as it is kept.
 
     Attributes:
@@ -131,7 +131,7 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         origin: Whose answers it holds.
         complete: How many showcases are, as runs have told, as with `partial` and `failed`.
         under_way: How many no run has told the end of.
-        pages: How many answers it holds.
+        answers: How many it holds, of whatever route.
         undecodable: How many of them could not be decoded; see `Archive.salvage`.
         usage: What all of it has cost; counts no products.
         unsettled: Credits that may be charged on top: at most so many for requests that are under
@@ -147,7 +147,7 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     partial: int
     failed: int
     under_way: int
-    pages: int
+    answers: int
     undecodable: int
     usage: Usage
     unsettled: int
@@ -155,9 +155,9 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     last: datetime | None
 
 
-def page_of(row: PageRow) -> ArchivedPage:
-    """Return a page as its row tells of it."""
-    return ArchivedPage(
+def answer_of(row: PageRow) -> ArchivedAnswer:
+    """Return an answer as its row tells of it."""
+    return ArchivedAnswer(
         route=row.route,
         handle=row.handle,
         region=row.region,

@@ -340,7 +340,7 @@ async def test_half_of_a_character_is_replaced(sent, read, tmp_path):
                 assert product.to_dict()["details"] == {"note": read}
         assert server.hits == 1
         # As it came.
-        (kept,) = await asyncio.to_thread(lambda: list(archive.pages()))
+        (kept,) = await asyncio.to_thread(lambda: list(archive.answers()))
         assert kept.body() == body
 
 

@@ -235,7 +235,7 @@ async def test_a_log_that_raises_harms_nothing(tmp_path):
         ):
             page = await client.showcase_page(HANDLE, archive=archive)
             assert page.usage.charged == sim.ledger.charged == 2
-            assert (await asyncio.to_thread(archive.info)).pages == 1
+            assert (await asyncio.to_thread(archive.info)).answers == 1
     finally:
         logger.removeFilter(broken)
 

@@ -392,7 +392,7 @@ async def test_answers_that_wait_for_their_turn_are_not_lost(tmp_path, keeps):
         assert 90 <= client.usage.charged == count - client.usage.maybe
         assert server.hits == client.usage.requests == count
     if keeps:
-        pages, usage = await asyncio.to_thread(lambda: (archive.info().pages, archive.usage()))
+        pages, usage = await asyncio.to_thread(lambda: (archive.info().answers, archive.usage()))
         assert pages == usage.charged == client.usage.charged
 
 

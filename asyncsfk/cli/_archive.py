@@ -13,7 +13,7 @@ from asyncsfk.cli._options import country_code, max_body_bytes_option
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from asyncsfk import ArchivedPage, ShowcasePage
+    from asyncsfk import ArchivedAnswer, ShowcasePage
 
 _CHUNK: Final = 1 << 16
 _FILE = click.Path(dir_okay=False)
@@ -64,7 +64,7 @@ def products(file: str, output: str, **wanted: str | None) -> None:
 
     def lines() -> Iterator[bytes]:
         first = 1
-        for page in Archive(file).showcase_pages(**wanted):
+        for page in Archive(file).pages(**wanted):
             first = 1 if page.number == 1 else first
             yield from page_lines(page, first)
             first += len(page.products)
@@ -124,8 +124,8 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
         # Added to: what is decoded now cannot be had from here again.
         with LineWriter(output) as writer:
 
-            def write(page: ArchivedPage) -> None:
-                writer.write_now(b"".join(_salvaged_lines(file, page, max_body_bytes)))
+            def write(answer: ArchivedAnswer) -> None:
+                writer.write_now(b"".join(_salvaged_lines(file, answer, max_body_bytes)))
 
             count = kept.salvage(write, max_body_bytes=max_body_bytes)
         left = kept.info().undecodable
@@ -135,15 +135,15 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
     click.get_current_context().exit(ExitCode.INCOMPLETE if left else ExitCode.COMPLETE)
 
 
-def _salvaged_lines(file: str, page: ArchivedPage, max_body_bytes: int) -> Iterator[bytes]:
+def _salvaged_lines(file: str, kept: ArchivedAnswer, max_body_bytes: int) -> Iterator[bytes]:
     from asyncsfk import ShowcasePage
     from asyncsfk.cli._output import json_line, page_lines
 
-    answer = page.decode(max_body_bytes=max_body_bytes)
+    answer = kept.decode(max_body_bytes=max_body_bytes)
     if isinstance(answer, ShowcasePage):
         yield from page_lines(answer, _first_position(file, answer))
     else:
-        yield json_line({"route": page.route, "handle": page.handle, **answer.to_dict()})
+        yield json_line({"route": kept.route, "handle": kept.handle, **answer.to_dict()})
 
 
 def _first_position(file: str, page: ShowcasePage) -> int | None:
@@ -151,7 +151,7 @@ def _first_position(file: str, page: ShowcasePage) -> int | None:
     from asyncsfk import Archive
 
     position = 1
-    for other in Archive(file).showcase_pages(page.handle):
+    for other in Archive(file).pages(page.handle):
         if other.region == page.region:
             if other.cursor == page.cursor:
                 return position

@@ -58,7 +58,7 @@ async def test_a_page_that_callers_of_two_clients_joined_is_kept_once_a_payment(
             ]
         await asyncio.gather(*calls)
         assert sim.ledger.charged == 2
-        assert (await held(archive, "info")).pages == 1
+        assert (await held(archive, "info")).answers == 1
 
 
 async def test_runs_of_two_regions_do_not_confuse_duplicates(client, archive):

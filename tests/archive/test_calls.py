@@ -122,7 +122,7 @@ async def test_refresh_and_age(sim, client, path, call):
         assert (await call(client, archive=archive)).request_id == old.request_id
         assert (await call(client, archive=archive, max_age=0)).usage.charged == 1
     assert sim.ledger.requests == sim.ledger.charged == 4
-    assert len(await held(path, "pages")) == 4
+    assert len(await held(path, "answers")) == 4
 
 
 @pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
@@ -241,7 +241,7 @@ async def test_retries_end_in_the_archive(path):
         first = await client.showcase_page("x.5products", archive=archive)
         again = await client.showcase_page("x.5products", archive=archive)
     assert (first.usage.requests, again.usage.requests) == (3, 0)
-    assert len(await held(path, "pages")) == 1
+    assert len(await held(path, "answers")) == 1
 
 
 async def test_errors_are_not_kept_for_answers(sim, client, archive):
@@ -377,7 +377,7 @@ async def test_whatever_a_callers_type_raises_the_answer_is_kept(sim, path):
         assert reply.data["lookupStatus"] == "not_found"
         assert (bound.budget.charged, bound.budget.reserved) == (1, 0)
     assert sim.ledger.charged == 1
-    assert (await held(path, "info")).pages == 1
+    assert (await held(path, "info")).answers == 1
 
 
 async def test_a_joined_answer_is_kept_beside_an_older_one(sim, client, archive):
@@ -389,7 +389,7 @@ async def test_a_joined_answer_is_kept_beside_an_older_one(sim, client, archive)
         client.showcase_page("a.5products"),
         client.showcase_page("a.5products", archive=archive, max_age=30),
     )
-    assert (await held(archive, "info")).pages == sim.ledger.charged == 2
+    assert (await held(archive, "info")).answers == sim.ledger.charged == 2
     page = await client.showcase_page("a.5products", archive=archive, max_age=30)
     assert (page.usage.archived, sim.ledger.charged) == (1, 2)
 

@@ -16,7 +16,7 @@ from asyncsfk import Archive
 
 archive = Archive(sys.argv[1])
 for line in sys.stdin:
-    ids = {page.request_id for page in archive.pages()}
+    ids = {page.request_id for page in archive.answers()}
     outcomes = {outcome.handle: outcome.status for outcome in archive.outcomes()}
     print(line.strip() in ids, outcomes.get(line.strip()), flush=True)
 """
@@ -148,7 +148,7 @@ async def test_a_page_that_another_paid_for_keeps_its_id(sim, client, path):
     async with Archive(path) as archive:
         page = await client.showcase_page("x.5products", archive=archive)
     assert (await plain).request_id == page.request_id
-    assert [kept.request_id for kept in await held(path, "pages")] == [page.request_id]
+    assert [kept.request_id for kept in await held(path, "answers")] == [page.request_id]
 
 
 @pytest.mark.real_time
@@ -252,10 +252,10 @@ async def test_a_crash_loses_nothing_that_was_handed_out(sim, client, path, tmp_
             given.update(outcome.request_ids)
             if run.progress.done % 8 == 0:
                 copy = copied(path, tmp_path / str(run.progress.done))
-                assert {page.request_id for page in await held(copy, "pages")} >= given
+                assert {page.request_id for page in await held(copy, "answers")} >= given
                 async with Archive(copy):
                     pass
-                assert {page.request_id for page in await held(copy, "pages")} >= given
+                assert {page.request_id for page in await held(copy, "answers")} >= given
                 assert sql(copy, "PRAGMA integrity_check") == [("ok",)]
 
 
@@ -265,7 +265,7 @@ async def test_closing_leaves_a_single_file(client, path):
         await client.showcase_page("x", archive=archive)
         assert beside(path) == ["-lock", "-shm", "-wal"]
     assert beside(path) == []
-    assert len(await held(path, "pages")) == 1
+    assert len(await held(path, "answers")) == 1
     assert beside(path) == []
 
 
@@ -273,16 +273,16 @@ async def test_a_reader_does_not_keep_what_was_written_out_of_the_file(client, p
     """A file that was closed while somebody read it can be copied alone, and lacks nothing."""
     async with Archive(path) as archive:
         await client.showcase_page("x.5products", archive=archive)
-        reader = archive.pages()
+        reader = archive.answers()
         assert await asyncio.to_thread(next, reader, None)
         await client.showcase_page("y.5products", archive=archive)
     alone = tmp_path / "alone.sfk"
     alone.write_bytes(path.read_bytes())
     try:
-        assert len(await held(alone, "pages")) == 2
+        assert len(await held(alone, "answers")) == 2
     finally:
         await asyncio.to_thread(reader.close)
-    assert len(await held(path, "pages")) == 2
+    assert len(await held(path, "answers")) == 2
     async with Archive(path):
         pass
     assert beside(path) == []

@@ -230,5 +230,5 @@ async def test_what_the_log_holds_has_its_room_taken(monkeypatch, path):
         free()
         assert least > 0
         info = await held(path, "info")
-        assert info.usage.charged == info.pages == sim.ledger.charged
+        assert info.usage.charged == info.answers == sim.ledger.charged
         assert info.unsettled == 0

@@ -33,7 +33,7 @@ from tests.support import client_of, failure, running, sql
 
 HANDLES = ["a.45products", "b.5products", "empty_c"]
 
-READS = ("outcomes", "errors", "products", "pages", "ledger", "info", "usage")
+READS = ("outcomes", "errors", "products", "answers", "ledger", "info", "usage")
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ async def test_an_empty_file_is_taken_for_a_new_one(client, path):
             await held(path, what)
     assert path.stat().st_size == 0
     await run_of(client, ["x.5products"], archive=path)
-    assert len(await held(path, "pages")) == 1
+    assert len(await held(path, "answers")) == 1
 
 
 async def test_a_folder_is_no_archive(path):
@@ -154,7 +154,7 @@ async def test_odd_names(tmp_path, name):
             await run_of(client, ["x.5products"], archive=str(path))
         assert sim.ledger.requests == 1
     assert [found.name for found in tmp_path.iterdir()] == [name]
-    assert len(await held(path, "pages")) == 1
+    assert len(await held(path, "answers")) == 1
 
 
 async def test_a_name_that_is_no_text(tmp_path):
@@ -232,7 +232,7 @@ async def test_flipped_bits_in_the_header(path, tmp_path):
             if found is None:
                 refused += 1
             elif what == "info":
-                assert found.pages == truth[what].pages
+                assert found.answers == truth[what].answers
             else:
                 assert found == truth[what], f"{what} with byte {at} flipped"
         try:
@@ -505,7 +505,7 @@ archive = Archive(path)
 print(archive.usage().charged, len(list(archive.products())), len(list(archive.outcomes())))
 # What was killed while it wrote cannot be read without writing: that is said, not passed over.
 try:
-    print(len(list(Archive(path.with_name("crashed.sfk")).pages())))
+    print(len(list(Archive(path.with_name("crashed.sfk")).answers())))
 except ArchiveError:
     print("refused")
 """
@@ -518,7 +518,7 @@ async def test_a_read_only_mount(path, written):
     shutil.copyfile(path, crashed)
     async with Simulator() as sim, client_of(sim) as client, Archive(crashed) as archive:
         await client.showcase_page("d.5products", archive=archive)
-        count = len(await held(crashed, "pages"))
+        count = len(await held(crashed, "answers"))
         saved = [(found, found.read_bytes()) for found in path.parent.iterdir()]
     for found, data in saved:
         if not found.name.endswith(("-shm", "-lock", "-journal")):
@@ -593,7 +593,7 @@ async def main():
             "outcomes": [outcomes[handle] for handle in handles],
             "stopped": type(run.stopped).__name__,
             "charged": run.usage.charged,
-            "kept": [page.request_id for page in Archive(path).pages()],
+            "kept": [page.request_id for page in Archive(path).answers()],
             "unsettled": Archive(path).info().unsettled,
             "complete": sum(o.status == "complete" for o in Archive(path).outcomes()),
         }))
@@ -690,7 +690,7 @@ async def test_no_memory_left_for_sqlite(path):
     assert told["stopped"] == "ArchiveWriteError"
     assert told["message"].endswith("cannot be used: out of memory")
     assert len(told["statuses"]) == 40
-    kept = [page.request_id for page in await held(path, "pages")]
+    kept = [page.request_id for page in await held(path, "answers")]
     assert set(told["given"]) <= set(kept)
     assert told["charged"] == told["paid"] == len(kept) + told["bodies"]
     assert 0 < told["bodies"] <= 6
@@ -843,7 +843,7 @@ async def test_a_process_that_was_forked_off_keeps_from_open_files(path):
     with running() as sim, Script(FORKING, sim.api_key, sim.url, path) as script:
         out = await asyncio.to_thread(script.result)
     assert out.splitlines() == ["forked forked locked", "read read 0"]
-    assert (await held(path, "info")).pages == 2
+    assert (await held(path, "info")).answers == 2
 
 
 def disk(monkeypatch, answer):

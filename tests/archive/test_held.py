@@ -52,7 +52,7 @@ async def test_what_is_held_of_a_page(sim, client, archive):
         "x.45products", region="GB", cursor=first.next_cursor, archive=archive
     )
     after = datetime.now(UTC)
-    one, other = await held(archive, "pages")
+    one, other = await held(archive, "answers")
     assert (one.route, one.handle, one.region, one.cursor) == (SHOWCASE, "x.45products", "GB", None)
     assert other.cursor == first.next_cursor
     assert [page.request_id for page in (one, other)] == [first.request_id, second.request_id]
@@ -76,7 +76,7 @@ async def test_a_gzip_answer_is_held_byte_for_byte(path, kind):
     answer = http(200, packed, f"Content-Encoding: {encoding}")
     async with told(answer) as (_, client), Archive(path) as archive:
         page = await client.showcase_page("x", archive=archive)
-    (kept,) = await held(path, "pages")
+    (kept,) = await held(path, "answers")
     assert (kept.encoding, kept.raw, kept.body()) == ("gzip", packed, body)
     assert kept.decode().products == page.products
 
@@ -93,7 +93,7 @@ async def test_a_plain_answer_is_held_byte_for_byte(path, kind):
     body = showcase_body(title, indent=3) + b" \n"
     async with told(http(200, body)) as (_, client), Archive(path) as archive:
         page = await client.showcase_page("x", archive=archive)
-    (kept,) = await held(path, "pages")
+    (kept,) = await held(path, "answers")
     assert kept.body() == body
     assert kept.decode().products == page.products
     if kind == "large":
@@ -112,7 +112,7 @@ async def test_each_route_is_held_and_decoded_as_itself(client, archive):
         await client.review_page(product_id=PRODUCT, page=2, region="US", archive=archive),
         await client.get("/v1/tiktok/profiles/y", archive=archive),
     ]
-    pages = await held(archive, "pages")
+    pages = await held(archive, "answers")
     assert [(page.route, page.handle, page.cursor) for page in pages] == [
         (SHOWCASE, "x.5products", None),
         ("/v1/tiktok/profiles/{handle}", "x.5products", None),
@@ -239,7 +239,7 @@ async def test_what_became_of_each_creator(sim, path):
         assert [product for name, product in products if name == handle] == [*outcome.products]
 
 
-@pytest.mark.parametrize("what", ["outcomes", "errors", "products", "showcase_pages"])
+@pytest.mark.parametrize("what", ["outcomes", "errors", "products", "pages"])
 async def test_every_reader_is_told_whom_to_read_in_the_same_way(sim, path, what):
     """The creator comes first, with or without the name of the argument."""
     sim.faults = [Fault.status(502, pages={2})]
@@ -272,7 +272,7 @@ async def test_what_was_asked_with_is_held(path, call, params):
     answer = http(200, enveloped({"products": [], "reviews": [], "page": {"hasMore": False}}))
     async with told(answer) as (_, client), Archive(path) as archive:
         await call(client, archive=archive)
-    (page,) = await held(path, "pages")
+    (page,) = await held(path, "answers")
     assert page.params == params
     assert KEY.encode() not in all_bytes(path)
 
@@ -321,7 +321,7 @@ async def test_info_adds_it_all_up(sim, path):
         partial=0,
         failed=2,
         under_way=0,
-        pages=5,
+        answers=5,
         undecodable=1,
         usage=info.usage,
         unsettled=0,
@@ -337,15 +337,15 @@ async def test_an_archive_that_was_never_used_is_empty(path):
     async with Archive(path):
         pass
     info = await held(path, "info")
-    assert (info.pages, info.usage, info.first, info.origin) == (0, Usage(), None, None)
-    for what in ("outcomes", "errors", "products", "pages", "ledger"):
+    assert (info.answers, info.usage, info.first, info.origin) == (0, Usage(), None, None)
+    for what in ("outcomes", "errors", "products", "answers", "ledger"):
         assert await held(path, what) == []
     assert await held(path, "salvage") == 0
 
 
 async def test_what_is_not_there_cannot_be_read(path):
     """Reading makes no file."""
-    for what in ("outcomes", "errors", "products", "pages", "ledger", "salvage", "info", "usage"):
+    for what in ("outcomes", "errors", "products", "answers", "ledger", "salvage", "info", "usage"):
         with pytest.raises(ArchiveError, match="there is no archive"):
             await held(path, what)
     assert list(path.parent.iterdir()) == []
@@ -417,7 +417,7 @@ async def test_odd_texts_survive(path):
         again = await client.showcase_page("x", cursor=odd, archive=archive)
         assert again.request_id == odd
         assert server.hits == 2
-    assert [(p.cursor, p.request_id) for p in await held(path, "pages")] == [
+    assert [(p.cursor, p.request_id) for p in await held(path, "answers")] == [
         (None, odd),
         (odd, odd),
     ]
@@ -477,5 +477,5 @@ async def test_the_file_is_an_ordinary_database(sim, client, path):
     await run_of(client, sim.handles(30), archive=path)
     assert sql(path, "PRAGMA integrity_check") == [("ok",)]
     assert sql(path, "PRAGMA journal_mode") == [("delete",)]
-    count = (await held(path, "info")).pages
+    count = (await held(path, "info")).answers
     assert sql(path, "SELECT count(*) FROM page") == [(count,)]

@@ -56,7 +56,7 @@ async def assert_all_landed(sim, path):
     usage = await held(path, "usage")
     assert usage.charged == sim.ledger.charged
     assert usage.maybe == 0
-    assert len(await held(path, "pages")) == sim.ledger.charged
+    assert len(await held(path, "answers")) == sim.ledger.charged
     assert beside(path) == []
 
 
@@ -172,7 +172,7 @@ async def test_a_call_that_is_cancelled_lands(sim, client, path):
         with clock() as took, anyio.move_on_after(1):
             await client.showcase_page("x.5products", archive=archive)
         assert 2.5 <= took.seconds <= 4.1
-        assert len(await held(path, "pages")) == 1
+        assert len(await held(path, "answers")) == 1
         assert (await client.showcase_page("x.5products", archive=archive)).usage.charged == 0
     assert sim.ledger.requests == 1
 
@@ -270,7 +270,7 @@ async def test_closing_the_client_under_calls(sim, client, path):
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(results[2], ClientStateError)
         assert results[2].usage.maybe == 1
-    kept = {page.handle for page in await held(path, "pages")}
+    kept = {page.handle for page in await held(path, "answers")}
     assert kept == {"a.5products", "b.5products"}
     assert (await held(path, "usage")).maybe == 1
 
@@ -376,7 +376,7 @@ async def test_who_comes_second_to_a_closing_of_an_archive(sim, client, path, tm
         assert not archive.is_open
         await second()
         assert first.done()
-        assert len(await held(copied(path, tmp_path / str(number)), "pages")) == number
+        assert len(await held(copied(path, tmp_path / str(number)), "answers")) == number
         assert (await call).usage.charged == 1
     await archive.aclose()
     assert beside(path) == []
@@ -399,7 +399,7 @@ async def test_closing_while_somebody_reads(client, path, tmp_path):
     copy.write_bytes(path.read_bytes())
     done.join()
     reader.close()
-    assert len(await held(copy, "pages")) == 2
+    assert len(await held(copy, "answers")) == 2
 
 
 @pytest.mark.parametrize("turns", range(1, 16, 2))

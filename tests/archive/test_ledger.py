@@ -49,7 +49,7 @@ async def test_usage_is_the_sum_of_clean_runs(path):
                 )
             assert known(await held(path, "usage")) == known(client.usage)
             assert usage.maybe > 0
-    pages = await held(path, "pages")
+    pages = await held(path, "answers")
     assert (await held(path, "usage")).pages == len(pages)
     assert sum(page.charged for page in pages) == client.usage.charged
 

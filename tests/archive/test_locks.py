@@ -211,7 +211,7 @@ async def test_a_relative_path_may_be_left_behind(client, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert {found.name for found in tmp_path.iterdir()} == {"job.sfk", "elsewhere"}
     assert list((tmp_path / "elsewhere").iterdir()) == []
-    assert len(await held("job.sfk", "pages")) == 1
+    assert len(await held("job.sfk", "answers")) == 1
 
 
 @pytest.mark.real_time
@@ -222,7 +222,7 @@ async def test_another_process_is_named(path):
         error = await failure(Archive(path).open(), ArchiveLockedError)
         assert f"process {pid} on " in str(error)
         assert "-lock" in beside(path)
-        assert (await held(path, "info")).pages == 0
+        assert (await held(path, "info")).answers == 0
         async with Simulator() as sim, client_of(sim) as client:
             run = client.showcases(["x"], archive=path)
             await failure(run.__aenter__(), ArchiveLockedError)
@@ -283,7 +283,7 @@ async def test_a_killed_holder_is_taken_over(path):
         await failure(held(path, "salvage"), ArchiveLockedError)
         victim.kill()
     assert {"-lock", "-wal"} <= set(beside(path))
-    assert [page.request_id for page in await held(path, "pages")] == [request_id]
+    assert [page.request_id for page in await held(path, "answers")] == [request_id]
     assert await held(path, "salvage") == 0
     async with Archive(path):
         pass
@@ -326,7 +326,7 @@ async def test_reading_beside_a_writer(sim, client, path):
         async for _ in run:
             if run.progress.done % 3 == 0:
                 outcomes, pages, info = await asyncio.gather(
-                    held(path, "outcomes"), held(path, "pages"), held(path, "info")
+                    held(path, "outcomes"), held(path, "answers"), held(path, "info")
                 )
                 counts.append(len(pages))
                 assert len(outcomes) >= run.progress.done

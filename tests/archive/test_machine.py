@@ -205,7 +205,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         self.truth += truth - before
         maybe = self.maybe
         self.learn()
-        assert {page.request_id for page in read_now(self.archive, "pages")} >= set(had)
+        assert {page.request_id for page in read_now(self.archive, "answers")} >= set(had)
         assert self.maybe - maybe in (0, EXPOSED)
         if truth > before:
             assert self.maybe - maybe == EXPOSED
@@ -235,7 +235,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         for handle, depth in self.depth.items():
             if depth:
                 assert products_of(outcomes[handle]) == self.sim.showcase(handle)[: PAGE * depth]
-        pages = read_now(self.archive, "pages")
+        pages = read_now(self.archive, "answers")
         assert len(pages) == self.answers
         assert {page.handle for page in pages if page.route != SHOWCASE} == self.profiles
 

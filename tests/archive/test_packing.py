@@ -69,7 +69,7 @@ if buys:
     asyncio.run(main())
 else:
     for handle in ("good", "two", "plain", "small"):
-        (page,) = Archive(f"{path}/{handle}.sfk").pages()
+        (page,) = Archive(f"{path}/{handle}.sfk").answers()
         bought[handle] = page.decode().products[0].title, page.encoding, len(page.body())
 assert ("isal.isal_zlib" in sys.modules) == there
 print(json.dumps(bought))
@@ -117,5 +117,5 @@ async def test_packed_bodies_are_the_same_by_either_library(path, library):
 
 async def body_of(folder, handle):
     """Give the body of the one page of an archive."""
-    (page,) = await held(Archive(folder / f"{handle}.sfk"), "pages")
+    (page,) = await held(Archive(folder / f"{handle}.sfk"), "answers")
     return page.body()

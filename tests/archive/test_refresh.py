@@ -42,7 +42,7 @@ async def test_refresh_buys_everything_afresh(server, client, editions, path):
     assert (run.usage.charged, run.usage.archived) == (9, 0)
     for handle in handles:
         assert await on_file(path, handle) == NEW
-    pages = await held(path, "pages")
+    pages = await held(path, "answers")
     assert sorted(page.request_id for page in pages if page.handle == "x") == [
         f"req_{one}" for one in [*OLD, *NEW]
     ]

@@ -140,7 +140,7 @@ async def test_regions_are_other_showcases(sim, client, path):
     assert kept.keys() == seen.keys()
     for region, outcome in kept.items():
         assert outcome.products == seen[region].products
-    assert {page.region for page in await held(path, "pages")} == set(seen)
+    assert {page.region for page in await held(path, "answers")} == set(seen)
 
 
 async def test_reading_one_creator_or_region(sim, client, path):
@@ -164,7 +164,7 @@ async def test_reading_one_creator_or_region(sim, client, path):
         assert await held(path, "products", **wanted) == [
             (outcome.handle, product) for outcome in outcomes for product in outcome.products
         ]
-        pages = await held(path, "showcase_pages", **wanted)
+        pages = await held(path, "pages", **wanted)
         assert [(page.handle, page.region) for page in pages if page.number == 1] == told
         failed = [
             (outcome.handle, outcome.region) for outcome in await held(path, "errors", **wanted)
@@ -173,7 +173,7 @@ async def test_reading_one_creator_or_region(sim, client, path):
 
 
 @pytest.mark.parametrize("wanted", [{"handle": "no good"}, {"region": ""}, {"region": 1}])
-@pytest.mark.parametrize("what", ["outcomes", "errors", "products", "showcase_pages"])
+@pytest.mark.parametrize("what", ["outcomes", "errors", "products", "pages"])
 async def test_reading_of_what_cannot_be(path, what, wanted):
     """An unusable handle or region is refused, whether or not there is a file."""
     with pytest.raises(InvalidArgumentError):
@@ -624,5 +624,5 @@ async def test_a_path_is_that_of_where_it_was_said(sim, client, tmp_path, monkey
     async with archive:
         await client.showcase_page("a.5products", archive=archive)
         assert (await client.plan(["a.5products"], archive=archive)).complete == 1
-    assert (await held(archive, "info")).pages == sim.ledger.charged == 1
+    assert (await held(archive, "info")).answers == sim.ledger.charged == 1
     assert list((tmp_path / "elsewhere").iterdir()) == []

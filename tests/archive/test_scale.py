@@ -93,7 +93,7 @@ async def test_a_run_that_fills_an_archive_keeps_nothing_in_memory(path):
     assert peaks[1] <= peaks[0] + MIB
 
 
-@pytest.mark.parametrize("what", ["outcomes", "products", "pages", "ledger"])
+@pytest.mark.parametrize("what", ["outcomes", "products", "answers", "ledger"])
 async def test_reading_takes_no_memory(path, multiply, what):
     """Each way of reading an archive is a stream, however much there is to read."""
 
@@ -129,13 +129,13 @@ async def test_reading_many_large_pages_holds_few_at_a_time(path):
             if what == "salvage":
                 assert Archive(path).salvage(lambda _: None) == 0
             else:
-                assert sum(1 for _ in Archive(path).pages()) == count
+                assert sum(1 for _ in Archive(path).answers()) == count
         return grown.peak
 
     await asyncio.to_thread(grow)
-    assert await asyncio.to_thread(read, "pages") <= 8 * size
+    assert await asyncio.to_thread(read, "answers") <= 8 * size
     assert await asyncio.to_thread(read, "salvage") <= 8 * size
-    assert len(await held(path, "pages")) == count
+    assert len(await held(path, "answers")) == count
 
 
 async def test_a_large_file_opens_at_once(path, multiply):
@@ -146,4 +146,4 @@ async def test_a_large_file_opens_at_once(path, multiply):
         pass
     assert time.perf_counter() - began < 2
     info = await asyncio.to_thread(read_now, Archive(path), "info")
-    assert info.pages == info.complete == 10_000
+    assert info.answers == info.complete == 10_000

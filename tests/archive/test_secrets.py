@@ -42,7 +42,7 @@ def assert_hidden(path):
 
 async def assert_untold(path):
     """Fail if anything that is read from an archive tells the key."""
-    for page in await held(path, "pages"):
+    for page in await held(path, "answers"):
         assert KEY not in repr(page)
         assert KEY.encode() not in page.raw
         assert KEY.encode() not in unpacked(page.raw)
@@ -112,7 +112,7 @@ async def test_what_is_struck_out_is_the_key_alone(path, answer):
         again = await client.showcase_page("x", archive=archive)
     assert again.products[0].title == "***"
     assert again.usage.charged == 0
-    (page,) = await held(path, "pages")
+    (page,) = await held(path, "answers")
     assert page.body() == envelope().replace(KEY.encode(), b"***")
 
 

@@ -92,7 +92,7 @@ async def test_starting_over(server, client, path):
     assert (run.usage.charged, run.usage.requests) == (4, 5)
     assert server.hits - asked == 5
     assert outcomes["x"].usage == run.usage
-    kept = {page.request_id for page in await held(path, "pages")}
+    kept = {page.request_id for page in await held(path, "answers")}
     assert kept == {f"req_{one}" for one in ["1.1", "1.2", *NEW]}
     (outcome,) = await held(path, "outcomes")
     assert ids(outcome) == NEW

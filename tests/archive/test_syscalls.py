@@ -116,7 +116,7 @@ def test_killed_at_any_system_call(tmp_path, calls):
             path = folder / "job.sfk"
             if path.exists() and path.stat().st_size:
                 assert sql(path, "PRAGMA integrity_check") == [("ok",)]
-                kept = {page.request_id for page in Archive(path).pages()} if pages else set()
+                kept = {page.request_id for page in Archive(path).answers()} if pages else set()
                 assert kept >= pages, f"killed at {calls} {count}"
                 statuses = {o.handle: o.status for o in Archive(path).outcomes()} if pages else {}
                 assert dict.fromkeys(outcomes, "complete").items() <= statuses.items()

@@ -48,7 +48,7 @@ async def test_it_is_kept_and_not_bought_again(path, fault):
             assert outcome.next_cursor == outcome.error.cursor is not None
         assert known(second.usage) == known(second.usage.__class__())
         assert first.usage.charged + first.usage.maybe == 2
-    pages = await held(path, "pages")
+    pages = await held(path, "answers")
     assert [page.decoded for page in pages] == [True, False]
     assert pages[1].cursor == before[LONG].next_cursor
     if before[LONG].error.body is not None:
@@ -56,7 +56,7 @@ async def test_it_is_kept_and_not_bought_again(path, fault):
     with pytest.raises(UndecodableError if fault.name != "gzip_bomb" else BodyTooLargeError):
         pages[1].decode(max_body_bytes=2**20)
     info = await held(path, "info")
-    assert (info.pages, info.undecodable, info.partial) == (2, 1, 1)
+    assert (info.answers, info.undecodable, info.partial) == (2, 1, 1)
     assert (await held(path, "usage")).charged == first.usage.charged
 
 
@@ -69,10 +69,10 @@ async def test_salvage_of_what_still_cannot_be_decoded_changes_nothing(path, fau
     """Such a page stays what it was, however often one tries."""
     async with Simulator(faults=[fault]) as sim, client_of(sim) as client:
         _, before = await run_of(client, [LONG], archive=path)
-        pages = await held(path, "pages")
+        pages = await held(path, "answers")
         for _ in range(2):
             assert await held(path, "salvage") == 0
-        assert await held(path, "pages") == pages
+        assert await held(path, "answers") == pages
         _, after = await run_of(client, [LONG], archive=path)
         assert after[LONG].error == before[LONG].error.evolve(
             usage=after[LONG].error.usage, attempts=0
@@ -130,7 +130,7 @@ async def test_salvage_decodes_some_of_many(path):
         # In the order of their coming, which is not that of their handles.
         assert sorted(page.handle for page in salvaged if page.handle) == handles[::2]
     info = await held(path, "info")
-    assert (info.pages, info.undecodable) == (6, 2)
+    assert (info.answers, info.undecodable) == (6, 2)
 
 
 async def test_salvage_that_breaks_off_gives_again_what_was_not_taken(path):
@@ -154,11 +154,11 @@ async def test_salvage_that_breaks_off_gives_again_what_was_not_taken(path):
     assert (await held(path, "info")).undecodable == 0
 
 
-@pytest.mark.parametrize("on_page", ["x", asyncio.sleep])
-async def test_salvage_tells_plain_functions_alone(path, on_page):
+@pytest.mark.parametrize("on_answer", ["x", asyncio.sleep])
+async def test_salvage_tells_plain_functions_alone(path, on_answer):
     """What cannot be called, or would have to be awaited, is refused."""
     with pytest.raises(InvalidArgumentError, match="plain function"):
-        await held(path, "salvage", on_page)
+        await held(path, "salvage", on_answer)
 
 
 async def test_salvage_needs_the_file_to_itself(client, path):
@@ -198,7 +198,7 @@ async def test_the_error_of_a_kept_page_says_which_it_is(path):
             await failure(client.showcase_page("x", cursor="c", archive=archive), UndecodableError),
         ]
     kept = []
-    for page in await held(path, "pages"):
+    for page in await held(path, "answers"):
         with pytest.raises(UndecodableError) as caught:
             page.decode()
         kept.append(caught.value)
@@ -217,7 +217,7 @@ async def test_a_body_over_the_limit_on_the_wire_is_not_kept(path):
             run, outcomes = await run_of(client, ["x"], archive=path)
             assert isinstance(outcomes["x"].error, BodyTooLargeError)
             assert (run.usage.requests, run.usage.maybe) == (1, 1)
-    assert await held(path, "pages") == []
+    assert await held(path, "answers") == []
     assert (await held(path, "usage")).maybe == 2
 
 
@@ -237,7 +237,7 @@ async def test_what_cannot_even_be_unpacked_is_kept(path, kind):
             _, outcomes = await run_of(client, ["x"], archive=path)
             assert isinstance(outcomes["x"].error, UndecodableError)
         assert server.hits == 1
-    (page,) = await held(path, "pages")
+    (page,) = await held(path, "answers")
     assert (page.raw, page.encoding, page.decoded) == (raw, encoding, False)
     with pytest.raises(UndecodableError):
         page.body()
@@ -281,7 +281,7 @@ async def test_an_odd_encoding_costs_the_others_nothing(path, encoding):
         assert server.hits == 4
     assert outcomes.pop("odd").status == "failed"
     assert {outcome.status for outcome in outcomes.values()} == {"complete"}
-    assert len(await held(path, "pages")) == len(await held(path, "ledger")) == 4
+    assert len(await held(path, "answers")) == len(await held(path, "ledger")) == 4
     assert KEY.lower().encode() not in path.read_bytes()
 
 

@@ -41,7 +41,7 @@ def test_info(invoke, archive):
     assert told["size"] == archive.stat().st_size
     statuses = {name: told[name] for name in ("complete", "partial", "failed", "underWay")}
     assert statuses == {"complete": 1, "partial": 1, "failed": 2, "underWay": 0}
-    assert (told["pages"], told["undecodable"]) == (1 + 1 + 5, 1)
+    assert (told["answers"], told["undecodable"]) == (1 + 1 + 5, 1)
     assert told["usage"]["requests"] == 11
     assert (told["usage"]["charged"], told["usage"]["maybe"]) == (6, 4)
     assert told["first"] < told["last"]

@@ -96,4 +96,4 @@ async def test_a_wrong_key_buys_nothing(tmp_path):
     assert {outcome.status for outcome in outcomes} == {"failed", "skipped"}
     assert (run.budget.charged, run.budget.maybe, run.budget.reserved) == (0, 0, 0)
     info = await asyncio.to_thread(archive.info)
-    assert (info.pages, info.usage.charged, info.usage.maybe) == (0, 0, 0)
+    assert (info.answers, info.usage.charged, info.usage.maybe) == (0, 0, 0)

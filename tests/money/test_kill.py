@@ -57,7 +57,7 @@ class Job:
 
     def on_file(self):
         """Count the pages on file, by what they are."""
-        pages = Archive(self._path).pages()
+        pages = Archive(self._path).answers()
         return Counter((page.route, page.handle, page.region, page.cursor) for page in pages)
 
     def is_whole(self):

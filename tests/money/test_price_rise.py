@@ -155,7 +155,7 @@ async def test_an_absurd_price_does_not_harm_the_rest(tmp_path, price):
             assert_one_each(handles, outcomes)
             statuses = {outcome.handle: outcome.status for outcome in outcomes}
             assert {statuses[handle] for handle in handles[5:]} == {"complete"}
-        assert await asyncio.to_thread(lambda: archive.info().pages) >= 10
+        assert await asyncio.to_thread(lambda: archive.info().answers) >= 10
 
 
 async def test_a_call_that_told_its_price_is_no_news():

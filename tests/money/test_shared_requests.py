@@ -62,7 +62,7 @@ async def test_one_with_an_archive_and_one_without(sim, client, archives, first)
     assert sim.ledger.charged == client.usage.charged == client.budget.charged == 1
     assert sum(page.usage.charged for page in pages) == 1
     assert pages[0].products == pages[1].products
-    (kept,) = await held(archive, "pages")
+    (kept,) = await held(archive, "answers")
     assert kept.decode().products == pages[0].products
     again = await client.showcase_page(HANDLE, archive=archive)
     assert (again.usage.archived, sim.ledger.requests) == (1, 1)
@@ -77,7 +77,7 @@ async def test_two_archives(sim, client, archives):
     )
     assert sim.ledger.charged == sum(page.usage.charged for page in pages) == 1
     for archive in archives:
-        (kept,) = await held(archive, "pages")
+        (kept,) = await held(archive, "answers")
         assert kept.decode().products == pages[0].products
         assert (await client.showcase_page(HANDLE, archive=archive)).usage.archived == 1
     assert sorted([await spent_in(archive) for archive in archives]) == [(0, 0), (1, 0)]
@@ -88,7 +88,7 @@ async def test_many_callers_of_one_archive(sim, client, archives):
     """The archive has the page once."""
     archive, _ = archives
     await asyncio.gather(*(client.showcase_page(HANDLE, archive=archive) for _ in range(20)))
-    assert len(await held(archive, "pages")) == sim.ledger.charged == 1
+    assert len(await held(archive, "answers")) == sim.ledger.charged == 1
     assert await spent_in(archive) == (1, 0)
 
 
@@ -121,7 +121,7 @@ async def test_runs_into_two_archives(sim, client, archives):
     assert sim.ledger.charged == sum(run.usage.charged for run, _ in results) == 30
     assert sum(run.budget.charged for run, _ in results) == 30
     for archive in archives:
-        assert len(await held(archive, "pages")) == 30
+        assert len(await held(archive, "answers")) == 30
     assert sum([(await spent_in(archive))[0] for archive in archives]) == 30
 
 
@@ -153,7 +153,7 @@ async def test_what_a_run_had_sent_lands_when_it_is_left(sim, archives, way):
                         await client.aclose()
                         break
     assert client.usage.maybe == client.budget.reserved == 0
-    assert sim.ledger.charged == client.usage.charged == len(await held(archive, "pages"))
+    assert sim.ledger.charged == client.usage.charged == len(await held(archive, "answers"))
     async with client_of(sim) as client:
         _, outcomes = await run_through(client, handles, archive=archive)
     assert {outcome.status for outcome in outcomes} == {"complete"}
@@ -174,7 +174,7 @@ async def test_the_same_creators_again_while_they_are_under_way(sim, client, arc
     ]
     await asyncio.gather(first, *others)
     assert sim.ledger.paid_twice() == {}
-    assert sim.ledger.charged == len(await held(archive, "pages")) == 5 * 4
+    assert sim.ledger.charged == len(await held(archive, "answers")) == 5 * 4
 
 
 @pytest.mark.parametrize("leaver", ["kept", "plain"])
@@ -191,7 +191,7 @@ async def test_leaving_the_others_their_page(sim, client, archives, leaver):
     page = await second
     assert len(page.products) == 5
     assert sim.ledger.charged == client.usage.charged == page.usage.charged == 1
-    assert len(await held(archive, "pages")) == 1
+    assert len(await held(archive, "answers")) == 1
 
 
 # --- budgets
@@ -310,7 +310,7 @@ async def test_a_stopped_run_leaves_others_their_page(sim, client, archives, now
     assert run.usage == outcome.usage
     assert sim.ledger.requests == sim.ledger.charged == client.usage.charged == 1
     assert client.usage.maybe == run.budget.reserved == 0
-    assert len(await held(archives[1], "pages")) == 1
+    assert len(await held(archives[1], "answers")) == 1
 
 
 @NOW
@@ -564,7 +564,7 @@ async def test_a_page_that_is_being_kept_for_another_is_not_bought_again(sim, cl
     again = await client.showcase_page(HANDLE, archive=archive)
     assert again.products == (await joined).products == page.products
     assert sim.ledger.charged == 1
-    assert len(await held(archive, "pages")) == 1
+    assert len(await held(archive, "answers")) == 1
 
 
 async def test_all_leave_but_an_archive_waits(sim, client, archives):
@@ -578,7 +578,7 @@ async def test_all_leave_but_an_archive_waits(sim, client, archives):
     for call in calls:
         call.cancel()
     await asyncio.wait(calls)
-    assert sim.ledger.charged == len(await held(archive, "pages")) == 1
+    assert sim.ledger.charged == len(await held(archive, "answers")) == 1
 
 
 async def test_all_leave_while_one_looks_into_its_archive(sim, client, archives):
@@ -593,7 +593,7 @@ async def test_all_leave_while_one_looks_into_its_archive(sim, client, archives)
         first.cancel()
         page = await joining
         assert len(page.products) == 5
-        assert len(await held(archive, "pages")) == sim.ledger.charged == moment + 1
+        assert len(await held(archive, "answers")) == sim.ledger.charged == moment + 1
         assert (client.usage.charged, client.usage.maybe) == (moment + 1, 0)
 
 
@@ -626,7 +626,7 @@ async def test_a_paid_answer_that_is_being_kept_for_another_is_handed_out(sim, a
             assert (outcome.status, outcome.pages) == ("complete", 1)
         await asyncio.gather(*closing)
     assert page.products
-    assert sim.ledger.charged == client.usage.charged == len(await held(archive, "pages")) == 1
+    assert sim.ledger.charged == client.usage.charged == len(await held(archive, "answers")) == 1
 
 
 async def test_a_stopped_run_does_not_join_after_its_look_up(client, archives):
@@ -667,7 +667,7 @@ async def test_the_archive_of_the_one_that_began_is_its_own_affair(sim, client, 
     assert isinstance(first, ArchiveError)
     assert len({page.products for page in joined}) == 1
     assert sim.ledger.requests == 1
-    assert len(await held(other, "pages")) == 1
+    assert len(await held(other, "answers")) == 1
 
 
 async def test_who_began_a_call_answers_for_it_whatever_ceiling_comes(sim, client, archives):

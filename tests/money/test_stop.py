@@ -122,7 +122,7 @@ async def test_it_can_be_gone_on_with(sim, client, archive, now):
             lost += run.usage.maybe
     # What was under way is no outcome on file, but pages.
     info = await asyncio.to_thread(archive.info)
-    assert (info.pages, info.partial, info.failed) == (had, 0, 0)
+    assert (info.answers, info.partial, info.failed) == (had, 0, 0)
     _, outcomes = await run_through(client, HANDLES, archive=archive)
     assert [outcome.status for outcome in outcomes] == ["complete"] * 60
     assert_true(sim, outcomes)

@@ -15,7 +15,7 @@ from asyncsfk import (
     AnswerError,
     APIError,
     Archive,
-    ArchivedPage,
+    ArchivedAnswer,
     ArchiveInfo,
     AvatarUrls,
     BadRequestError,
@@ -225,8 +225,8 @@ async def archives(client: Client) -> None:
     for handle, product in archive.products():
         assert_type(handle, str)
         assert_type(product, Product)
-    for archived in archive.pages():
-        assert_type(archived, ArchivedPage)
+    for archived in archive.answers():
+        assert_type(archived, ArchivedAnswer)
         assert_type(archived.body(), bytes)
         assert_type(archived.params, dict[str, str] | None)
         assert_type(archived.decode(), Answer)
