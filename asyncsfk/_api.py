@@ -12,7 +12,7 @@ from asyncsfk import _reading, _routes
 from asyncsfk._listing import Listing
 from asyncsfk._paging import Chain
 from asyncsfk._result import placed
-from asyncsfk._trail import Trail
+from asyncsfk._showcase_cache import ShowcaseCache
 from asyncsfk.errors import BadRequestError, PaginationError, SfkError
 from asyncsfk.events import PageReceived
 from asyncsfk.models import Answer, Health, Reply, ReviewPage, ShowcasePage
@@ -68,31 +68,31 @@ class Api:
         cursor: str | None = None,
         max_pages: int | None = None,
         max_items: int | None = None,
-        trail: Trail | None = None,
+        cached: ShowcaseCache | None = None,
         admit: Callable[[], SfkError | None] | None = None,
     ) -> Listing[ShowcasePage, Product, str]:
         """Return a (normalised) creator's showcase, to be iterated.
 
         Args:
             handle: Whose.
-            terms: Those of each page; where they keep, the showcase's ``trail`` is followed, but
-                not from a cursor on: such pages stand alone, each of its own age.
+            terms: Those of each page; where they have a cache, its pages of a showcase belong
+                together, but not from a cursor on: such pages stand alone, each of its own age.
             region: A country code.
             cursor: Where to begin.
             max_pages: How many pages to fetch at most.
             max_items: How many products to hand out at most.
-            trail: Where the caller has opened it before.
+            cached: Where the caller has opened it before.
             admit: Asked before each page: why nothing must be sent any more, if so.
         """
-        if trail is None and terms.keep is not None and cursor is None:
-            trail = Trail(terms.keep, handle, region)
+        if cached is None and terms.cache is not None and cursor is None:
+            cached = ShowcaseCache(terms.cache, handle, region)
 
         async def fetch(cursor: str | None, number: int) -> ShowcasePage:
             request = _routes.showcase(handle, cursor=cursor, region=region)
             refusal = None if admit is None else admit()
-            if trail is not None:
+            if cached is not None:
                 received = await self._fetch_on(
-                    trail, request, terms.payer, number, offline=refusal
+                    cached, request, terms.payer, number, offline=refusal
                 )
             elif refusal is not None:
                 raise placed(refusal, request)
@@ -115,7 +115,7 @@ class Api:
         self,
         handle: str,
         terms: Terms,
-        trail: Trail,
+        cached: ShowcaseCache,
         *,
         region: str | None,
         max_pages: int | None,
@@ -133,7 +133,7 @@ class Api:
         number = 1
         while True:
             request = _routes.showcase(handle, cursor=cursor, region=region)
-            received = await self._fetch_on(trail, request, terms.payer, number)
+            received = await self._fetch_on(cached, request, terms.payer, number)
             page = self._read_page(request, received, Usage(), number)
             with suppress(PaginationError):
                 following = chain.advance(
@@ -142,7 +142,7 @@ class Api:
                 if received.kept and following is not None:
                     cursor, number = following, number + 1
                     continue
-            trail.rewind()
+            cached.rewind()
             return received.usage
 
     async def review_page(self, request: Request, terms: Terms, number: int = 1) -> ReviewPage:
@@ -197,7 +197,7 @@ class Api:
 
     async def _fetch_on(
         self,
-        trail: Trail,
+        cached: ShowcaseCache,
         request: Request,
         payer: Payer,
         number: int,
@@ -205,12 +205,12 @@ class Api:
         offline: SfkError | None = None,
     ) -> Received:
         """Fetch a page of a showcase by way of what an archive holds of it."""
-        keep = await trail.keep(number, offline=offline)
+        cache = await cached.page(number, offline=offline)
         try:
-            received = await self.caller.fetch(request, payer, keep)
+            received = await self.caller.fetch(request, payer, cache)
         except BadRequestError as error:
-            raise trail.judge(error) from error.__cause__
-        trail.passed(kept=received.kept)
+            raise cached.judge(error) from error.__cause__
+        cached.passed(kept=received.kept)
         return received
 
     def _take_page(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from asyncsfk import _wire
-from asyncsfk._keep import line_of
 from asyncsfk._outage import Outage
+from asyncsfk._page_cache import line_of
 from asyncsfk._result import CallResult
 from asyncsfk._retry import Failure, failure_of
-from asyncsfk._turns import Turns
+from asyncsfk._turn_limiter import TurnLimiter
 from asyncsfk.budget import reserve_all
 from asyncsfk.errors import (
     ArchiveError,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from asyncsfk._flight import Flight
     from asyncsfk._gate import Gate
-    from asyncsfk._keep import Keep
     from asyncsfk._messages import Meta, Received, Request, Response
+    from asyncsfk._page_cache import PageCache
     from asyncsfk._store._writes import Exposed, LedgerLine
     from asyncsfk._terms import Payer
     from asyncsfk._transport import Transport
@@ -46,7 +46,7 @@ class _Attempt(msgspec.Struct, frozen=True):
     number: int
     reserved: Reservations
     flight: Flight[CallResult]
-    keep: Keep | None
+    cache: PageCache | None
     exposed: Exposed | None
     started: float
 
@@ -79,7 +79,7 @@ class Attempts:
         self._emit = emit
         self._meter = meter
         self._clock = clock
-        self._turns = Turns()
+        self._turns = TurnLimiter()
         self._outage = Outage(config.retry.outage, clock)
 
     async def send(
@@ -87,7 +87,7 @@ class Attempts:
         request: Request,
         number: int,
         payer: Payer,
-        keep: Keep | None,
+        cache: PageCache | None,
         flight: Flight[CallResult],
     ) -> CallResult:
         """Reserve the price, wait for a place, send, settle, and keep what came.
@@ -96,40 +96,40 @@ class Attempts:
             request: What to ask for.
             number: Which attempt of its call this is, from 1.
             payer: In whose budgets to reserve.
-            keep: Where to keep what comes, and its line in the ledger.
+            cache: Where to keep what comes, and its line in the ledger.
             flight: Counts the cost, and is told while there is something to lose.
 
         Raises:
             BudgetReachedError: A ceiling leaves no room for it; it was not sent.
             ArchiveError: The archive cannot be written; it was not sent.
         """
-        reserved, exposed = await self._enter(request, payer, keep)
+        reserved, exposed = await self._enter(request, payer, cache)
         flight.in_air, flight.at_stake = True, reserved.credits
         try:
-            this = _Attempt(request, number, reserved, flight, keep, exposed, self._clock())
+            this = _Attempt(request, number, reserved, flight, cache, exposed, self._clock())
             try:
                 answer, line = await self._exchange(this)
             finally:
                 self._gate.leave()
-            if keep is None or line is None:
+            if cache is None or line is None:
                 return answer
-            return await self._keep(this, keep, answer, line)
+            return await self._keep(this, cache, answer, line)
         except BaseException:
             # What ends the program may have come before anything was settled.
             reserved.settle(0, reserved.credits)
-            if keep is not None and exposed is not None:
-                keep.store.leave(exposed)
+            if cache is not None and exposed is not None:
+                cache.store.leave(exposed)
             raise
         finally:
             flight.in_air, flight.at_stake = False, None
 
     async def _enter(
-        self, request: Request, payer: Payer, keep: Keep | None
+        self, request: Request, payer: Payer, cache: PageCache | None
     ) -> tuple[Reservations, Exposed | None]:
         """Reserve the price, get a place and put it on file; return what was reserved and filed."""
         least = request.price
-        if keep is not None:
-            least = keep.store.price(least, request.route)
+        if cache is not None:
+            least = cache.store.price(least, request.route)
         priced_as = "" if request.is_free else request.route
         while True:
             reserved = await reserve_all(lambda: payer.budgets, least, priced_as)
@@ -142,7 +142,7 @@ class Attempts:
             if reserved.credits == price and reserved.covers(payer.budgets):
                 try:
                     # Last of all: the archive may have broken, or be closed, while it waited.
-                    return reserved, None if keep is None else await keep.store.expose(price)
+                    return reserved, None if cache is None else await cache.store.expose(price)
                 except BaseException:
                     self._gate.leave()
                     reserved.release()
@@ -185,8 +185,8 @@ class Attempts:
             # Cancelled, or a hook of a borrowed session raised: what was sent may have arrived.
             usage = Usage(requests=1, maybe=this.reserved.credits if exchange.is_sent() else 0)
             line = self._settle(this, usage, failure=type(error).__name__)
-            if this.keep is not None and line is not None:
-                this.keep.store.record_soon(line)
+            if this.cache is not None and line is not None:
+                this.cache.store.record_soon(line)
             raise
         if isinstance(result, SfkError):
             line = self._settle(
@@ -250,7 +250,7 @@ class Attempts:
                     request_id=None if answer is None else answer.request_id,
                 )
             )
-        if this.keep is None:
+        if this.cache is None:
             return None
         return line_of(
             request,
@@ -265,13 +265,13 @@ class Attempts:
         )
 
     async def _keep(
-        self, this: _Attempt, keep: Keep, answer: CallResult, line: LedgerLine
+        self, this: _Attempt, cache: PageCache, answer: CallResult, line: LedgerLine
     ) -> CallResult:
         """Keep a paid answer and the ledger's line before anybody sees them."""
         result, paid = answer.result, answer.paid
         try:
             if paid is not None:
-                await keep.put(
+                await cache.put(
                     this.request,
                     paid,
                     result,
@@ -280,13 +280,13 @@ class Attempts:
                     max_body_bytes=self._config.max_body_bytes,
                 )
             else:
-                await keep.store.record(line)
+                await cache.store.record(line)
         except ArchiveError as error:
             # It is paid for: whoever asked gets it, though not from the archive.
             body = None if paid is None else result.body
             known = error.evolve(body=body, status=line.status, request_id=line.request_id)
             return CallResult(_wire.redacted(known, self._config.api_key), answer.response)
-        return CallResult(result, answer.response, (keep.store,))
+        return CallResult(result, answer.response, (cache.store,))
 
     def _heed(self, error: SfkError, started: float) -> None:
         """Let the gate know of a failure that concerns all calls, or of its absence."""

@@ -13,9 +13,9 @@ import msgspec
 
 from asyncsfk import _wire
 from asyncsfk._flight import Landing, SingleFlight
-from asyncsfk._keep import line_of
 from asyncsfk._messages import Received
 from asyncsfk._packing import ACCEPTED
+from asyncsfk._page_cache import line_of
 from asyncsfk._result import CallResult, placed, priced, shared
 from asyncsfk._retry import Failure, RetryQuota, Stop, decide, failure_of
 from asyncsfk.config import KEY_VARIABLE
@@ -35,8 +35,8 @@ from asyncsfk.usage import Usage
 if TYPE_CHECKING:
     from asyncsfk._attempt import Attempts
     from asyncsfk._flight import Flight
-    from asyncsfk._keep import Keep
     from asyncsfk._messages import Request
+    from asyncsfk._page_cache import PageCache
     from asyncsfk._terms import Payer
     from asyncsfk.config import ApiKey, Config
     from asyncsfk.events import Emitter
@@ -86,7 +86,9 @@ class Caller:
                 Details(route=route),
             )
 
-    async def fetch(self, request: Request, payer: Payer, keep: Keep | None = None) -> Received:
+    async def fetch(
+        self, request: Request, payer: Payer, cache: PageCache | None = None
+    ) -> Received:
         """Return the answer to a request.
 
         Calls for the same path and query that are under way share one request: one of them
@@ -95,7 +97,7 @@ class Caller:
         Args:
             request: What to ask for.
             payer: Who answers for the cost.
-            keep: Where the answer is looked for first, and kept.
+            cache: Where the answer is looked for first, and kept.
 
         Raises:
             ConfigurationError: The route needs a key and there is none.
@@ -107,7 +109,7 @@ class Caller:
             raise placed(ClientStateError("the client was opened in another event loop"), request)
         if request.needs_key:
             self.require_key(request.route)
-        landing, inherited = await self._come_by(request, payer, keep)
+        landing, inherited = await self._come_by(request, payer, cache)
         answer = landing.result
         result = answer.result
         if landing.began:
@@ -116,9 +118,9 @@ class Caller:
         else:
             cost = inherited + result.usage if landing.answers else inherited
             result = self._for_others(request, answer)
-            if keep is not None and keep.store not in answer.stores:
+            if cache is not None and cache.store not in answer.stores:
                 try:
-                    await self._keep_too(request, answer, result, keep)
+                    await self._cache_too(request, answer, result, cache)
                 except ArchiveError as error:
                     # Whoever answers for its cost gets it, though not from the archive.
                     result = _wire.redacted(error.evolve(body=result.body), self._config.api_key)
@@ -128,7 +130,7 @@ class Caller:
         return result
 
     async def _come_by(
-        self, request: Request, payer: Payer, keep: Keep | None
+        self, request: Request, payer: Payer, cache: PageCache | None
     ) -> tuple[Landing[CallResult], Usage]:
         """Return an answer that will do, by joining a call under way or beginning one.
 
@@ -136,11 +138,11 @@ class Caller:
         """
         inherited = Usage()
         while True:
-            if keep is not None and request.target in self._flights:
+            if cache is not None and request.target in self._flights:
                 # Those under way may have been told to buy afresh what will do for this one; and
                 # all others may leave before this one has looked.
-                self._flights.hold(request.target, keep)
-                answer = await self._look_up_first(request, payer, keep)
+                self._flights.hold(request.target, cache)
+                answer = await self._look_up_first(request, payer, cache)
                 if answer is not None:
                     landing = Landing(answer, answers=False, began=True, was_stopped=False)
                     return landing, inherited
@@ -149,12 +151,12 @@ class Caller:
                 raise placed(closed, request)
             try:
                 landing = await self._flights.do(
-                    request.target, partial(self._perform, request, payer, keep), payer, keep
+                    request.target, partial(self._perform, request, payer, cache), payer, cache
                 )
             except (ClientStateError, RunStoppedError) as error:
                 cost = error.usage + inherited
                 raise placed(error, request).evolve(usage=cost) from None
-            if landing.began or landing.was_stopped or landing.result.serves(keep):
+            if landing.began or landing.was_stopped or landing.result.serves(cache):
                 return landing, inherited
             # It ended for a reason of its beginner's alone, or came from another's archive.
             if landing.answers:
@@ -177,21 +179,21 @@ class Caller:
         await self._flights.aclose(ClientStateError("the client was closed under the call"))
 
     async def _perform(
-        self, request: Request, payer: Payer, keep: Keep | None, flight: Flight[CallResult]
+        self, request: Request, payer: Payer, cache: PageCache | None, flight: Flight[CallResult]
     ) -> CallResult:
         """Make a call and return what came of it, with what all its attempts cost."""
         failures: list[Failure] = []
         try:
-            answer = await self._find(request, keep, flight)
+            answer = await self._find(request, cache, flight)
             if answer is None:
-                answer = await self._try(request, payer, keep, failures, flight)
+                answer = await self._try(request, payer, cache, failures, flight)
         except (BudgetReachedError, ArchiveError) as error:
             answer = CallResult(error)
         except asyncio.CancelledError:
             if (stopped := flight.verdict) is None:
                 raise
             answer = CallResult(stopped)
-        if len(flight.keepers) > (keep is not None):
+        if len(flight.caches) > (cache is not None):
             answer = await self._keep_for_others(request, answer, flight)
         result, cost = answer.result, flight.cost.usage
         if isinstance(result, SfkError):
@@ -203,34 +205,36 @@ class Caller:
         return msgspec.structs.replace(answer, result=result)
 
     async def _find(
-        self, request: Request, keep: Keep | None, flight: Flight[CallResult]
+        self, request: Request, cache: PageCache | None, flight: Flight[CallResult]
     ) -> CallResult | None:
         """Return an answer for which nothing need, or must, be sent."""
         if flight.verdict is not None:
             return CallResult(flight.verdict)
-        if keep is None:
+        if cache is None:
             return None
-        answer = await self._look_up(request, keep) if keep.look else None
-        return CallResult(keep.offline) if answer is None and keep.offline is not None else answer
+        answer = await self._look_up(request, cache) if cache.look else None
+        return CallResult(cache.offline) if answer is None and cache.offline is not None else answer
 
-    async def _look_up_first(self, request: Request, payer: Payer, keep: Keep) -> CallResult | None:
+    async def _look_up_first(
+        self, request: Request, payer: Payer, cache: PageCache
+    ) -> CallResult | None:
         """Return the answer that is kept, or the error of a payer that is stopped meanwhile."""
         looking = _Looking(payer)
         self._looking.add(looking)
         try:
-            answer = await self._look_up(request, keep)
+            answer = await self._look_up(request, cache)
         finally:
             self._looking.discard(looking)
-        verdict = looking.verdict or keep.offline
+        verdict = looking.verdict or cache.offline
         if answer is None and verdict is not None:
             answer = CallResult(verdict.evolve(usage=Usage()))
         if answer is not None and isinstance(answer.result, SfkError):
             answer = CallResult(placed(answer.result, request))
         return answer
 
-    async def _look_up(self, request: Request, keep: Keep) -> CallResult | None:
+    async def _look_up(self, request: Request, cache: PageCache) -> CallResult | None:
         """Return the answer that is kept, if there is one that will do."""
-        row = await keep.find(request)
+        row = await cache.find(request)
         if row is None:
             return None
         # Decoded anew: what an older version could not read, this one may. What was accepted once
@@ -238,14 +242,14 @@ class Caller:
         limit = ACCEPTED if row.decoded else self._config.max_body_bytes
         result = _wire.read_kept(request.decoder, row.encoding, row.body, max_body_bytes=limit)
         if isinstance(result, Received) and not row.decoded:
-            keep.store.decoded_soon(row.id)
-        return CallResult(result, stores=(keep.store,), row=row)
+            cache.store.decoded_soon(row.id)
+        return CallResult(result, stores=(cache.store,), row=row)
 
     async def _try(
         self,
         request: Request,
         payer: Payer,
-        keep: Keep | None,
+        cache: PageCache | None,
         failures: list[Failure],
         flight: Flight[CallResult],
     ) -> CallResult:
@@ -254,7 +258,7 @@ class Caller:
         flight.is_buying = True
         while True:
             try:
-                answer = await self._attempts.send(request, len(failures) + 1, payer, keep, flight)
+                answer = await self._attempts.send(request, len(failures) + 1, payer, cache, flight)
             except BudgetReachedError as error:
                 # What went wrong before is why there had to be another attempt.
                 raise error from failed
@@ -304,12 +308,12 @@ class Caller:
         with suppress(asyncio.CancelledError):
             # There may come more meanwhile.
             result = self._for_others(request, answer)
-            for keep in flight.keepers:
-                if keep.store not in answer.stores:
+            for cache in flight.caches:
+                if cache.store not in answer.stores:
                     # Who keeps it there tries again, and is told.
                     with suppress(ArchiveError):
-                        await self._keep_too(request, answer, result, keep)
-                        stores = (*answer.stores, keep.store)
+                        await self._cache_too(request, answer, result, cache)
+                        stores = (*answer.stores, cache.store)
                         answer = msgspec.structs.replace(answer, stores=stores)
         flight.in_air = False
         return answer
@@ -328,13 +332,13 @@ class Caller:
             api_key=self._config.api_key,
         )
 
-    async def _keep_too(
-        self, request: Request, answer: CallResult, result: Received | SfkError, keep: Keep
+    async def _cache_too(
+        self, request: Request, answer: CallResult, result: Received | SfkError, cache: PageCache
     ) -> None:
         """Keep an answer in an archive that another caller paid for."""
         response = answer.paid
         if response is not None:
-            await keep.put(
+            await cache.put(
                 request,
                 response,
                 result,

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from asyncsfk._api import Api
     from asyncsfk._listing import Listing
     from asyncsfk._options import RunOptions
+    from asyncsfk._showcase_cache import ShowcaseCache
     from asyncsfk._store._reads import Showcase
-    from asyncsfk._trail import Trail
     from asyncsfk.models import Product, ShowcasePage
     from asyncsfk.outcomes import Status
 
@@ -57,20 +57,20 @@ class CreatorFetcher:
     async def fetch(
         self,
         handle: str,
-        trail: Trail | None,
+        cached: ShowcaseCache | None,
         on_page: Callable[[ShowcasePage], Awaitable[None]] | None,
     ) -> Outcome:
         """Fetch a creator's pages as far as it goes, and return what became of it.
 
         Args:
             handle: The (normalised) creator.
-            trail: What the archive holds of it, opened.
+            cached: What the archive holds of it, opened.
             on_page: Takes the pages; without it their products are in the outcome.
         """
         blocked: SfkError | None = None
         usage = Usage()
-        if trail is not None and trail.is_begun and self._options.restart_stale:
-            blocked, usage = await self._restart_if_stale(handle, trail)
+        if cached is not None and cached.is_begun and self._options.restart_stale:
+            blocked, usage = await self._restart_if_stale(handle, cached)
         products: list[Product] = []
         request_ids: list[str] = []
         account_status = None
@@ -78,7 +78,7 @@ class CreatorFetcher:
         error: SfkError | None = None
         next_cursor: str | None = None
         try:
-            async for page in self._listing(handle, trail, blocked).pages():
+            async for page in self._listing(handle, cached, blocked).pages():
                 usage += page.usage
                 if page.request_id is not None:
                     request_ids.append(page.request_id)
@@ -127,10 +127,10 @@ class CreatorFetcher:
         Returns:
             The outcome, or what it is without that; and whether it is on file.
         """
-        keep = self.terms.keep
+        cache = self.terms.cache
         # Of a creator that was not tried nothing is known that was not before.
         is_stopped = outcome.status == "skipped" or isinstance(outcome.error, RunStoppedError)
-        if keep is None or is_stopped:
+        if cache is None or is_stopped:
             return outcome, False
         error = outcome.error and outcome.error.evolve(body=None, partial=())
         told = msgspec.structs.replace(outcome, products=(), error=error).to_json()
@@ -138,12 +138,12 @@ class CreatorFetcher:
             # The API may echo it in what it says of an account.
             told = api_key.redact_bytes(told)
         try:
-            await keep.store.finish(
+            await cache.store.finish(
                 Finish(
                     handle=outcome.handle,
                     region=outcome.region or "",
                     run_id=self._run_id,
-                    others=frozenset(keep.store.runs - {self._run_id}),
+                    others=frozenset(cache.store.runs - {self._run_id}),
                     status=outcome.status,
                     finished=time.time(),
                     outcome=None if _is_known(outcome, known) else told,
@@ -167,27 +167,29 @@ class CreatorFetcher:
             )
 
     def _listing(
-        self, handle: str, trail: Trail | None, blocked: SfkError | None
+        self, handle: str, cached: ShowcaseCache | None, blocked: SfkError | None
     ) -> Listing[ShowcasePage, Product, str]:
         return self._api.showcase(
             handle,
             self.terms,
             region=self._options.region,
             max_pages=self._options.max_pages,
-            trail=trail,
+            cached=cached,
             admit=lambda: self.stopped or blocked,
         )
 
     async def _look_up(self, handle: str) -> TikTokLookup:
-        keep = self.terms.keep
-        if keep is not None:
-            keep = msgspec.structs.replace(keep, offline=self.stopped)
+        cache = self.terms.cache
+        if cache is not None:
+            cache = msgspec.structs.replace(cache, offline=self.stopped)
         elif self.stopped is not None:
             raise self.stopped.evolve(handle=handle, route=_routes.TIKTOK_PROFILE)
-        terms = Terms(self.terms.payer, keep)
+        terms = Terms(self.terms.payer, cache)
         return await self._api.answer(_routes.tiktok_profile(handle), TikTokLookup, terms)
 
-    async def _restart_if_stale(self, handle: str, trail: Trail) -> tuple[SfkError | None, Usage]:
+    async def _restart_if_stale(
+        self, handle: str, cached: ShowcaseCache
+    ) -> tuple[SfkError | None, Usage]:
         """Buy the page after those on file; return why it cannot be had, and what it cost.
 
         So a stale cursor shows before any of those pages is handed out.
@@ -198,12 +200,12 @@ class CreatorFetcher:
             return None, await self._api.probe(
                 handle,
                 self.terms,
-                trail,
+                cached,
                 region=self._options.region,
                 max_pages=self._options.max_pages,
             )
         except StaleCursorError as stale:
-            trail.restart()
+            cached.restart()
             return None, stale.usage
         except SfkError as error:
             return error, error.usage

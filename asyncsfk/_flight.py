@@ -14,7 +14,7 @@ from asyncsfk.usage import Meter, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
-    from asyncsfk._keep import Keep
+    from asyncsfk._page_cache import PageCache
     from asyncsfk._terms import Payer
     from asyncsfk.errors import SfkError
 
@@ -60,7 +60,7 @@ class Flight(Generic[T]):
         is_buying: Whether it is, or is to be, paid for: nothing else would do.
         in_air: Whether it is being paid for just now.
         at_stake: Credits that it may cost on top while nothing has come.
-        keepers: Where those who came for it keep what it brings: with any it is worth landing when
+        caches: Where those who came for it keep what it brings: with any it is worth landing when
             nobody waits for it.
         ended: Why it was told to end, if it was; whoever comes for it still begins anew.
         waiters: Who waits for it.
@@ -72,12 +72,12 @@ class Flight(Generic[T]):
     __slots__ = (
         "abandoned",
         "at_stake",
+        "caches",
         "cost",
         "ended",
         "has_begun",
         "in_air",
         "is_buying",
-        "keepers",
         "payer",
         "stillborn",
         "task",
@@ -91,7 +91,7 @@ class Flight(Generic[T]):
         self.is_buying = False
         self.in_air = False
         self.at_stake: int | None = None
-        self.keepers: list[Keep] = []
+        self.caches: list[PageCache] = []
         self.ended: SfkError | None = None
         self.waiters: list[_Waiter[T]] = []
         self.abandoned = 0
@@ -123,7 +123,7 @@ class Flight(Generic[T]):
     @property
     def may_land(self) -> bool:
         """Whether it is given time to land though nobody waits for it."""
-        return self.in_air and bool(self.keepers)
+        return self.in_air and bool(self.caches)
 
     def dismiss(self) -> None:
         """Let those go who have been stopped, while others still want it."""
@@ -189,16 +189,16 @@ class SingleFlight(Generic[T]):
         """Tell whether some work is under way that others can join."""
         return key in self._flights
 
-    def hold(self, key: Hashable, keep: Keep) -> None:
+    def hold(self, key: Hashable, cache: PageCache) -> None:
         """Let the work that is under way land for one who may come for it."""
-        self._flights[key].keepers.append(keep)
+        self._flights[key].caches.append(cache)
 
     async def do(
         self,
         key: Hashable,
         work: Callable[[Flight[T]], Coroutine[None, None, T]],
         payer: Payer,
-        keep: Keep | None = None,
+        cache: PageCache | None = None,
     ) -> Landing[T]:
         """Return what comes of the work.
 
@@ -206,7 +206,7 @@ class SingleFlight(Generic[T]):
             key: What the work is for.
             work: Does it, counts its cost in the flight's, and tells when it is in the air.
             payer: Its meter gets that cost if this caller answers for it, even when cancelled.
-            keep: Where this caller keeps what comes of it.
+            cache: Where this caller keeps what comes of it.
 
         Raises:
             ClientStateError: `aclose` ended the work before it began.
@@ -217,8 +217,8 @@ class SingleFlight(Generic[T]):
             flight = self._begin(key, work, waiter)
         else:
             flight.waiters.append(waiter)
-        if keep is not None:
-            flight.keepers.append(keep)
+        if cache is not None:
+            flight.caches.append(cache)
         try:
             return await waiter.done
         except asyncio.CancelledError:

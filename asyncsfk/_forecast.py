@@ -12,10 +12,11 @@ import anyio.to_thread
 
 from asyncsfk import _replay, _routes
 from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
-from asyncsfk._keep import find, key_of
+from asyncsfk._page_cache import find, key_of
 from asyncsfk._store import _sums
 from asyncsfk._store._reads import FindShowcase
-from asyncsfk._store._schema import is_there, reading
+from asyncsfk._store._schema import reading
+from asyncsfk._store._sqlite import is_there
 from asyncsfk._store._sums import Past
 from asyncsfk.budget import Budget
 from asyncsfk.errors import InvalidArgumentError, PaginationError

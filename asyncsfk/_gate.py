@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from asyncsfk._retry import SPREAD
-from asyncsfk._turns import Turns
+from asyncsfk._turn_limiter import TurnLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ class Gate:
         # Places taken, by those too who still wait for the rate or the end of a pause.
         self._active = 0
         self._in_flight = 0
-        self._turns = Turns()
+        self._turns = TurnLimiter()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._resume_at = 0.0
         self._narrowed_at = -1.0

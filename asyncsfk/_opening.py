@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from asyncsfk._keep import Keep
 from asyncsfk._origin import ORIGIN, check_origin, origin_of
+from asyncsfk._page_cache import PageCache
 from asyncsfk._store._store import Store
 from asyncsfk.errors import ArchiveError, ClientStateError
 
@@ -103,7 +103,9 @@ class Opening:
         if self._is_opened_by_runs and not self._runs:
             await self.aclose()
 
-    def keep(self, base_url: str, *, max_age: float | None = None, refresh: bool = False) -> Keep:
+    def cache(
+        self, base_url: str, *, max_age: float | None = None, refresh: bool = False
+    ) -> PageCache:
         """Return on what terms calls use this archive, which holds one origin's answers alone.
 
         Args:
@@ -124,7 +126,7 @@ class Opening:
         check_origin(self.path, known, base_url)
         if known is None:
             store.note_soon(ORIGIN, origin_of(base_url))
-        return Keep(
+        return PageCache(
             store=store,
             floor=store.last_page + 1 if refresh else 0,
             since=0.0 if max_age is None else time.time() - max_age,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from asyncsfk._store._schema import is_there, reading, shown
+from asyncsfk._store._schema import reading
+from asyncsfk._store._sqlite import is_there, shown
 from asyncsfk._store._sums import notes
 from asyncsfk.config import is_loopback
 from asyncsfk.errors import ArchiveError

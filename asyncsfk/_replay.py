@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from asyncsfk import _reading, _routes, _wire
-from asyncsfk._keep import find
 from asyncsfk._packing import ACCEPTED, CANNOT_UNPACK, unpack
+from asyncsfk._page_cache import find
 from asyncsfk._paging import Chain
 from asyncsfk.errors import (
     BodyTooLargeError,

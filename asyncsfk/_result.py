@@ -18,8 +18,8 @@ from asyncsfk.errors import (
 )
 
 if TYPE_CHECKING:
-    from asyncsfk._keep import Keep
     from asyncsfk._messages import Request, Response
+    from asyncsfk._page_cache import PageCache
     from asyncsfk._store._reads import PageRow
     from asyncsfk._store._store import Store
     from asyncsfk.config import ApiKey
@@ -54,14 +54,14 @@ class CallResult(msgspec.Struct, frozen=True):
         response = self.response
         return response if response is not None and response.status == OK else None
 
-    def serves(self, keep: Keep | None) -> bool:
+    def serves(self, cache: PageCache | None) -> bool:
         """Tell whether this will do for somebody who only joined the call.
 
         Not if it ended for a reason of the beginner's alone, nor if it comes out of an archive
         that is not the joiner's, or is too old.
         """
         if self.row is not None:
-            return keep is not None and keep.store in self.stores and keep.takes(self.row)
+            return cache is not None and cache.store in self.stores and cache.takes(self.row)
         if isinstance(self.result, ArchiveError):
             # Of the beginner's archive, but there may be what it could not keep.
             return self.paid is not None

@@ -13,7 +13,7 @@ from asyncsfk._creator import CreatorFetcher
 from asyncsfk._fanout import ENDED, FanOut
 from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
 from asyncsfk._shield import Closing
-from asyncsfk._trail import Trail
+from asyncsfk._showcase_cache import ShowcaseCache
 from asyncsfk.errors import (
     ArchiveError,
     ClientStateError,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from asyncsfk._fanout import Put
     from asyncsfk._gate import Gate
     from asyncsfk._options import RunOptions
-    from asyncsfk._purse import Purse
+    from asyncsfk._resources import RunResources
     from asyncsfk.budget import Budget
     from asyncsfk.events import Emitter
 
@@ -49,7 +49,7 @@ class ShowcaseRun:
         self,
         handles: Iterable[object] | AsyncIterable[object],
         options: RunOptions,
-        purse: Purse,
+        resources: RunResources,
         *,
         api: Api,
         gate: Gate,
@@ -60,7 +60,7 @@ class ShowcaseRun:
     ) -> None:
         self._handles = handles
         self._options = options
-        self._purse = purse
+        self._resources = resources
         self._api = api
         self._gate = gate
         self._emit = emit
@@ -73,7 +73,7 @@ class ShowcaseRun:
         self._counts: Counter[str] = Counter()
         # Within SQLite's integers.
         self._run_id = secrets.randbits(62)
-        terms = purse.terms(self._meter)
+        terms = resources.terms(self._meter)
         self._fetcher = CreatorFetcher(api, options, terms, self._run_id)
         self._is_stopping = False
         self._stream: FanOut[object, Outcome | ShowcasePage] | None = None
@@ -102,7 +102,7 @@ class ShowcaseRun:
     @property
     def budget(self) -> Budget | None:
         """The run's own ceiling, or the one that it shares, once it is entered."""
-        return self._purse.budget
+        return self._resources.budget
 
     @property
     def stopped(self) -> SfkError | None:
@@ -143,11 +143,13 @@ class ShowcaseRun:
         self._on_enter(self)
         self._entered_at = self._clock()
         try:
-            self._fetcher.terms = await self._purse.open(self._options, self._meter, self._run_id)
+            self._fetcher.terms = await self._resources.open(
+                self._options, self._meter, self._run_id
+            )
         except BaseException:
             await self.aclose()
             # Should it have been left before there was anything to close.
-            await self._purse.close()
+            await self._resources.close()
             raise
         return self
 
@@ -187,7 +189,7 @@ class ShowcaseRun:
                 await self._stream.aclose()
         finally:
             self._on_exit(self)
-            await self._purse.close()
+            await self._resources.close()
 
     def stop(self, *, now: bool = False) -> None:
         """Start nothing new, and let the loop over the run end by itself.
@@ -260,7 +262,7 @@ class ShowcaseRun:
             if self._is_new(fingerprint(given)):
                 await self._finish(invalid_handle(error, self._options.region), put)
             return
-        if self._fetcher.terms.keep is not None:
+        if self._fetcher.terms.cache is not None:
             await self._work_kept(handle, put)
         elif self._is_new(handle):
             stopped = self._fetcher.stopped
@@ -273,8 +275,8 @@ class ShowcaseRun:
 
     async def _work_kept(self, handle: str, put: Put[Outcome | ShowcasePage]) -> None:
         """Work on a creator of whom there may be pages, or an outcome of this very run, on file."""
-        keep = self._fetcher.terms.keep
-        assert keep is not None  # noqa: S101 - for the type checkers: it was asked for
+        cache = self._fetcher.terms.cache
+        assert cache is not None  # noqa: S101 - for the type checkers: it was asked for
         # The archive remembers those that are finished, but for those that it could not take.
         seen = self._seen
         if seen is not None and (handle in self._under_way or handle in seen):
@@ -282,20 +284,20 @@ class ShowcaseRun:
             return
         self._under_way.add(handle)
         try:
-            with keep.store.watching(handle, self._options.region or "") as watch:
-                trail = Trail(keep, handle, self._options.region, watch)
-                outcome = await self._fetch_kept(handle, trail, put)
+            with cache.store.watching(handle, self._options.region or "") as watch:
+                cached = ShowcaseCache(cache, handle, self._options.region, watch)
+                outcome = await self._fetch_kept(handle, cached, put)
         finally:
             self._under_way.discard(handle)
         if outcome is not None:
             await self._finish(outcome, put)
 
     async def _fetch_kept(
-        self, handle: str, trail: Trail, put: Put[Outcome | ShowcasePage]
+        self, handle: str, cached: ShowcaseCache, put: Put[Outcome | ShowcasePage]
     ) -> Outcome | None:
         """Return what became of a creator; nothing if this run had finished it before."""
         try:
-            known = await trail.open()
+            known = await cached.open()
         except ArchiveError as error:
             self._is_new(handle)
             self._fetcher.stop(error)
@@ -306,7 +308,7 @@ class ShowcaseRun:
         self._counts["started"] += 1
         on_page = put if self._by_page else None
         # On file before it is handed out, and before its handle can come again.
-        outcome = await self._fetcher.fetch(handle, trail, on_page)
+        outcome = await self._fetcher.fetch(handle, cached, on_page)
         outcome, is_on_file = await self._fetcher.keep(outcome, known)
         if self._seen is not None and not is_on_file:
             self._seen.add(handle)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asyncsfk._keep import Keep
+    from asyncsfk._page_cache import PageCache
     from asyncsfk.budget import Budget
     from asyncsfk.usage import Meter
 
@@ -35,7 +35,7 @@ class Terms(NamedTuple):
     """On what terms a call is made: who answers for its cost, and where its answer is kept."""
 
     payer: Payer
-    keep: Keep | None = None
+    cache: PageCache | None = None
 
 
 def distinct(*budgets: Budget) -> tuple[Budget, ...]:

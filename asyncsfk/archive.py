@@ -16,7 +16,8 @@ from asyncsfk._opening import Opening
 from asyncsfk._origin import ORIGIN
 from asyncsfk._store import _scans, _sums
 from asyncsfk._store._file import writing
-from asyncsfk._store._schema import reading, shown
+from asyncsfk._store._schema import reading
+from asyncsfk._store._sqlite import shown
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES

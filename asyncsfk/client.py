@@ -17,7 +17,7 @@ from asyncsfk._bulk_calls import BulkCalls
 from asyncsfk._call import Caller
 from asyncsfk._checks import check_flag, check_seconds, is_callback
 from asyncsfk._gate import Gate
-from asyncsfk._purse import Purse
+from asyncsfk._resources import RunResources
 from asyncsfk._run import ShowcaseRun
 from asyncsfk._shield import Closing
 from asyncsfk._terms import Payer, Terms
@@ -309,8 +309,8 @@ class Client(BulkCalls):
         from asyncsfk.archive import opening_of  # noqa: PLC0415 - loads SQLite
 
         opening = opening_of(archive)
-        keep = opening.keep(self._config.base_url, max_age=max_age, refresh=refresh)
-        return Terms(Payer((self._budget,), None, opening.budgets), keep)
+        cache = opening.cache(self._config.base_url, max_age=max_age, refresh=refresh)
+        return Terms(Payer((self._budget,), None, opening.budgets), cache)
 
     def _make_run(
         self,
@@ -324,7 +324,7 @@ class Client(BulkCalls):
         return ShowcaseRun(
             handles,
             options,
-            Purse(self._budget, max_credits, archive, self._config.base_url),
+            RunResources(self._budget, max_credits, archive, self._config.base_url),
             api=parts.api,
             gate=parts.gate,
             emit=self._emit,

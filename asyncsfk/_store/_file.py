@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from asyncsfk._store._forks import identify
 from asyncsfk._store._lock import FileLock, holder
 from asyncsfk._store._reads import Read, read_all
-from asyncsfk._store._schema import (
+from asyncsfk._store._schema import prepare
+from asyncsfk._store._sqlite import (
     SQLITE_ERRORS,
     connect,
     is_there,
     made_sense_of,
-    prepare,
     shown,
     translate,
     translated,

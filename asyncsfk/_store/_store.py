@@ -15,7 +15,7 @@ from asyncsfk._store._batches import Batches
 from asyncsfk._store._bloom import BloomFilter
 from asyncsfk._store._file import File
 from asyncsfk._store._reads import Begun, Find, FindShowcase, PageRow, Read
-from asyncsfk._store._schema import shown
+from asyncsfk._store._sqlite import shown
 from asyncsfk._store._watch import Watches
 from asyncsfk._store._writes import (
     Decoded,

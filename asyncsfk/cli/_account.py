@@ -44,7 +44,7 @@ async def _ask(
     *,
     needs_key: bool = True,
 ) -> ExitCode:
-    from asyncsfk.cli._output import pretty
+    from asyncsfk.cli._format import pretty
 
     async with make_client(options, needs_key=needs_key) as client:
         answer = await question(client)

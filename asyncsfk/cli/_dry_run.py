@@ -31,7 +31,7 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
         UnusableArchiveError: The archive cannot be read.
     """
     from asyncsfk import ArchiveError
-    from asyncsfk.cli._output import counted
+    from asyncsfk.cli._format import counted
     from asyncsfk.cli._source import HandleFile
 
     async with make_client(client_options) as client:
@@ -58,7 +58,7 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
 
 
 def _told(plan: Plan) -> list[str]:
-    from asyncsfk.cli._output import counted, listed
+    from asyncsfk.cli._format import counted, listed
 
     counts = {
         "complete in the archive": plan.complete,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
 
     from asyncsfk import Client, ShowcaseRun
-    from asyncsfk.cli._fetch_output import Harvest
+    from asyncsfk.cli._fetch_output import FetchOutput
     from asyncsfk.cli._interrupt import Interruption
     from asyncsfk.cli._progress import EventSummary
     from asyncsfk.cli._source import HandleFile
@@ -147,28 +147,28 @@ def fetch(client: ClientOptions, /, **flags: Any) -> None:  # noqa: ANN401 - tho
 
 async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCode:
     began, started = time.time(), time.monotonic()
-    done: tuple[ShowcaseRun, Harvest, bool] | None = None
+    done: tuple[ShowcaseRun, FetchOutput, bool] | None = None
     try:
         async with AsyncExitStack() as stack:
             done = await _fetch_all(stack, client_options, options, began)
-        showcases, harvest, interrupted = done
+        showcases, output, interrupted = done
     except asyncio.CancelledError:
         if done is None:
             raise
         # All was over, and only had to be closed.
-        showcases, harvest, interrupted = *done[:2], True
+        showcases, output, interrupted = *done[:2], True
     since = options.fresh_since(began)
     if since is not None:
         # A clock that was set back meanwhile has dated what was bought since to before.
         since -= max(0.0, began + (time.monotonic() - started) - time.time())
     if interrupted:
         return tell_interruption(showcases, options, since)
-    return tell_end(showcases, harvest, options, since)
+    return tell_end(showcases, output, options, since)
 
 
 async def _fetch_all(
     stack: AsyncExitStack, client_options: ClientOptions, options: FetchOptions, began: float
-) -> tuple[ShowcaseRun, Harvest, bool]:
+) -> tuple[ShowcaseRun, FetchOutput, bool]:
     """Fetch; return what ran, what came of it and whether it was interrupted."""
     from asyncsfk.cli._progress import EventSummary
     from asyncsfk.cli._source import HandleFile
@@ -181,34 +181,34 @@ async def _fetch_all(
         source = stack.enter_context(HandleFile(options.source))
     handles = source.handles(options.handles) if source else options.handles
     showcases = await _enter_run(stack, client, handles, options)
-    harvest = _open_files(stack, options, client_options.max_body_bytes)
+    output = _open_files(stack, options, client_options.max_body_bytes)
     if options.refresh and options.archive_path is not None and not options.quiet:
         tell(f"If this is killed, go on with --max-age {moment(began)} in place of --refresh.")
     try:
-        interrupted = await _gather(showcases, harvest, summary, options, source)
+        interrupted = await _gather(showcases, output, summary, options, source)
     except asyncio.CancelledError:
-        harvest.interrupt()
+        output.interrupt()
         interrupted = True
     except BaseException:
         # What is raised is what went wrong first.
         with suppress(click.ClickException):
-            harvest.interrupt()
+            output.interrupt()
         raise
     finally:
-        harvest.report(showcases.progress, summary, quiet=options.quiet)
+        output.report(showcases.progress, summary, quiet=options.quiet)
     if not interrupted and 0 < showcases.progress.started == showcases.progress.complete:
-        harvest.finish()
-    return showcases, harvest, interrupted
+        output.finish()
+    return showcases, output, interrupted
 
 
-def _open_files(stack: AsyncExitStack, options: FetchOptions, max_body_bytes: int) -> Harvest:
+def _open_files(stack: AsyncExitStack, options: FetchOptions, max_body_bytes: int) -> FetchOutput:
     """Open what is written to; what is there already stays until there is something new.
 
     Raises:
         UnusableFileError: A file cannot be written.
     """
-    from asyncsfk.cli._fetch_output import Harvest
-    from asyncsfk.cli._output import LineWriter
+    from asyncsfk.cli._fetch_output import FetchOutput
+    from asyncsfk.cli._lines import LineWriter
 
     # Products of an earlier fetch stay where nothing but errors comes.
     products: dict[str, int] = {}
@@ -220,7 +220,7 @@ def _open_files(stack: AsyncExitStack, options: FetchOptions, max_body_bytes: in
             file.renew(*outdated)
         return file
 
-    return Harvest(
+    return FetchOutput(
         writer(options.output, products, outcomes),
         max_body_bytes=max_body_bytes,
         errors=None if options.errors is None else writer(options.errors, outcomes),
@@ -264,7 +264,7 @@ async def _enter_run(
 
 async def _gather(
     showcases: ShowcaseRun,
-    harvest: Harvest,
+    output: FetchOutput,
     summary: EventSummary,
     options: FetchOptions,
     source: HandleFile | None,
@@ -276,7 +276,7 @@ async def _gather(
     from asyncsfk.cli._interrupt import NOTICE, Interruption
     from asyncsfk.cli._progress import is_shown, live_progress
 
-    shown = is_shown(quiet=options.quiet or is_verbose(), to_terminal=harvest.is_watched)
+    shown = is_shown(quiet=options.quiet or is_verbose(), to_terminal=output.is_watched)
 
     def notify(notice: str) -> None:
         if not shown and not options.quiet:
@@ -289,7 +289,7 @@ async def _gather(
                 if shown:
                     total = await _total(options, source)
                     await stack.enter_async_context(live_progress(showcases, summary, total=total))
-                await _take_pages(showcases, harvest, interruption)
+                await _take_pages(showcases, output, interruption)
         finally:
             interruption.loop_is_over()
             await showcases.aclose()
@@ -302,11 +302,13 @@ async def _total(options: FetchOptions, source: HandleFile | None) -> int | None
     return None if count is None else count + len(options.handles)
 
 
-async def _take_pages(showcases: ShowcaseRun, harvest: Harvest, interruption: Interruption) -> None:
+async def _take_pages(
+    showcases: ShowcaseRun, output: FetchOutput, interruption: Interruption
+) -> None:
     try:
-        async for page in showcases.pages(on_outcome=harvest.take_outcome):
-            await harvest.take_page(page)
+        async for page in showcases.pages(on_outcome=output.take_outcome):
+            await output.take_page(page)
     except asyncio.CancelledError:
         if not interruption.signals:
-            await harvest.take_arrived(showcases)
+            await output.take_arrived(showcases)
         raise

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from asyncsfk import ShowcaseRun
     from asyncsfk.cli._fetch_options import FetchOptions
-    from asyncsfk.cli._fetch_output import Harvest
+    from asyncsfk.cli._fetch_output import FetchOutput
 
 _PLAIN: Final = (string.ascii_letters + string.digits + " _./-").encode()
 _ARGUMENTS: Final = "asyncsfk.cli.arguments"
@@ -42,13 +42,13 @@ class Repeatable(click.Command):
 
 
 def tell_end(
-    run: ShowcaseRun, harvest: Harvest, options: FetchOptions, since: float | None
+    run: ShowcaseRun, output: FetchOutput, options: FetchOptions, since: float | None
 ) -> ExitCode:
     """Tell what stopped a run that was not interrupted, and how to go on; return the exit code.
 
     Args:
         run: What ended.
-        harvest: What came of it.
+        output: What came of it.
         options: What it was told.
         since: Since when a kept showcase is fresh enough for whoever goes on, in seconds since
             1970, if that matters.
@@ -59,20 +59,20 @@ def tell_end(
         code = exit_code(stopped)
     else:
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
-    if harvest.homeless:
-        _tell_of_homeless(harvest.homeless, options)
+    if output.homeless:
+        _tell_of_homeless(output.homeless, options)
     if code == ExitCode.BUDGET:
         _tell_of_ceiling(options, since)
     elif code != ExitCode.COMPLETE and not options.quiet:
-        _tell_what_is_left(run, harvest, options, since)
-    if harvest.stale and not options.quiet:
+        _tell_what_is_left(run, output, options, since)
+    if output.stale and not options.quiet:
         tell("--restart-stale starts those showcases over whose cursor is stale.")
     return code
 
 
 def _tell_of_homeless(answers: int, options: FetchOptions) -> None:
     """Tell where the answers are that were paid for, and that the archive could not take."""
-    from asyncsfk.cli._output import counted
+    from asyncsfk.cli._format import counted
 
     what = f"{counted(answers, 'answer')} paid for and not in the archive"
     if options.errors is None:
@@ -88,18 +88,18 @@ def _tell_of_ceiling(options: FetchOptions, since: float | None) -> None:
 
 
 def _tell_what_is_left(
-    run: ShowcaseRun, harvest: Harvest, options: FetchOptions, since: float | None
+    run: ShowcaseRun, output: FetchOutput, options: FetchOptions, since: float | None
 ) -> None:
     from asyncsfk import ArchiveError
-    from asyncsfk.cli._output import counted
+    from asyncsfk.cli._format import counted
 
     missing = run.progress.done - run.progress.complete
-    if run.stopped is None and missing == harvest.invalid:
-        what = "is no handle" if harvest.invalid == 1 else "are no handles"
+    if run.stopped is None and missing == output.invalid:
+        what = "is no handle" if output.invalid == 1 else "are no handles"
         if missing == run.progress.done:
-            tell(f"Nothing was fetched: {harvest.invalid:,} of {missing:,} {what}.")
+            tell(f"Nothing was fetched: {output.invalid:,} of {missing:,} {what}.")
         else:
-            tell(f"All is there but for {harvest.invalid:,} that {what}.")
+            tell(f"All is there but for {output.invalid:,} that {what}.")
         return
     archive = options.archive_path
     if archive is not None and isinstance(run.stopped, ArchiveError) and not Path(archive).exists():
@@ -108,19 +108,19 @@ def _tell_what_is_left(
             "without it the same line begins anew."
         )
         return
-    if missing > harvest.invalid + harvest.undecodable + harvest.circling + harvest.stale:
+    if missing > output.invalid + output.undecodable + output.circling + output.stale:
         if archive is None:
             tell(_NO_ARCHIVE)
         else:
             tell(_how_to_go_on(run, options, archive, since))
-    if archive is not None and harvest.circling:
+    if archive is not None and output.circling:
         tell(
-            f"{counted(harvest.circling, 'creator')} with pages that lead nowhere new: there is no "
+            f"{counted(output.circling, 'creator')} with pages that lead nowhere new: there is no "
             "more to buy."
         )
-    if archive is not None and harvest.undecodable:
+    if archive is not None and output.undecodable:
         tell(
-            f"{counted(harvest.undecodable, 'creator')} with answers that cannot be decoded: "
+            f"{counted(output.undecodable, 'creator')} with answers that cannot be decoded: "
             f"they are kept, and not bought again. asyncsfk archive salvage {_quoted(archive)} "
             "tries once more, with --max-body-bytes what is too large; --refresh buys all creators "
             "that are named afresh."

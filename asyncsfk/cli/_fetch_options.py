@@ -48,7 +48,7 @@ class FetchOptions:
     @property
     def archive_path(self) -> str | None:
         """Where the archive is: beside the output, unless the flags say otherwise."""
-        from asyncsfk.cli._output import is_descriptor
+        from asyncsfk.cli._files import is_descriptor
 
         if self.no_archive or self.archive is not None:
             return self.archive
@@ -124,7 +124,7 @@ class FetchOptions:
                 )
 
     def _check_files(self, api_key_file: str | None) -> None:
-        from asyncsfk.cli._output import is_same_file
+        from asyncsfk.cli._files import is_same_file
 
         for path in (self.output, self.errors, self.outcomes):
             if path is not None and path.lower().endswith(_PACKED_SUFFIXES):
@@ -154,6 +154,6 @@ class FetchOptions:
 
 def _stdin_file() -> str | None:
     """Return a name of the file that is stdin, if it is one."""
-    from asyncsfk.cli._output import is_regular
+    from asyncsfk.cli._files import is_regular
 
     return "/dev/stdin" if sys.stdin is not None and is_regular(sys.stdin) else None

@@ -25,12 +25,12 @@ from asyncsfk import (
 )
 from asyncsfk._text import printable
 from asyncsfk.cli._exit import in_flags, tell
-from asyncsfk.cli._output import cost, counted, listed, outcome_line, page_lines
+from asyncsfk.cli._format import cost, counted, listed, outcome_line, page_lines
 from asyncsfk.errors import stops_a_run
 
 if TYPE_CHECKING:
     from asyncsfk import Progress, ShowcasePage, ShowcaseRun
-    from asyncsfk.cli._output import LineWriter
+    from asyncsfk.cli._lines import LineWriter
     from asyncsfk.cli._progress import EventSummary
 
 _TOLD: Final = 5
@@ -53,7 +53,7 @@ class _UnderWay:
         )
 
 
-class Harvest:
+class FetchOutput:
     """Writes pages and outcomes as they come, and sums them up at the end.
 
     Args:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from asyncsfk._text import printable
+from asyncsfk.cli._format import counted
 from asyncsfk.cli._interrupt import NOTICE
-from asyncsfk.cli._output import counted
 from asyncsfk.errors import ConnectionFailedError, RunStoppedError
 from asyncsfk.events import Paused, PriceRaised, log_event
 

@@ -49,7 +49,8 @@ async def _showcase(
     quiet: bool,
 ) -> ExitCode:
     from asyncsfk import SfkError
-    from asyncsfk.cli._output import LineWriter, cost
+    from asyncsfk.cli._format import cost
+    from asyncsfk.cli._lines import LineWriter
     from asyncsfk.cli._progress import EventSummary
 
     summary = EventSummary()
@@ -118,7 +119,7 @@ def _whereto(cursor: str | None, last: ShowcasePage | None, cut: int) -> str:
         last: The last page that came.
         cut: How many of its products were not printed: behind them they would be left out.
     """
-    from asyncsfk.cli._output import counted
+    from asyncsfk.cli._format import counted
 
     if cut and last is not None:
         begins = (

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from asyncsfk.cli._output import counted
+from asyncsfk.cli._format import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,13 +12,13 @@ from aiohttp import web
 from anyio import CancelScope
 
 from asyncsfk.simulator._creators import AccountStatus, bare
-from asyncsfk.simulator._desk import Desk
+from asyncsfk.simulator._fault_injector import FaultInjector
 from asyncsfk.simulator._faults import Fault, check_whole
+from asyncsfk.simulator._handler import RequestHandler
 from asyncsfk.simulator._latency import Latency
 from asyncsfk.simulator._ledger import Ledger
 from asyncsfk.simulator._products import Json
 from asyncsfk.simulator._reviews import product_of
-from asyncsfk.simulator._weather import Weather
 from asyncsfk.simulator._world import World
 
 _BACKLOG: Final = 4096
@@ -92,11 +92,11 @@ class Simulator:
         self._host = host
         self._port = port
         self._world = World(seed, page_size)
-        self._weather = Weather(self._world, faults, latency)
+        self._injector = FaultInjector(self._world, faults, latency)
         self._ledger = Ledger(keep_entries)
-        self._desk = Desk(
+        self._handler = RequestHandler(
             self._world,
-            self._weather,
+            self._injector,
             self._ledger,
             api_key=api_key,
             credits=credits,
@@ -115,7 +115,7 @@ class Simulator:
         if self._server is not None:
             raise RuntimeError("a simulator runs once: make another one")
         server = web.Server(
-            self._desk.serve,
+            self._handler.serve,
             handler_cancellation=True,
             access_log=None,
             logger=_logger(),
@@ -163,8 +163,8 @@ class Simulator:
                     break
                 await asyncio.sleep(0)
             await runner.cleanup()
-        if self._desk.mistake is not None and exc is None:
-            raise RuntimeError("the simulator itself went wrong") from self._desk.mistake
+        if self._handler.mistake is not None and exc is None:
+            raise RuntimeError("the simulator itself went wrong") from self._handler.mistake
 
     @property
     def url(self) -> str:
@@ -187,25 +187,25 @@ class Simulator:
     @property
     def balance(self) -> int | None:
         """The credits left; None when they never run out."""
-        return self._desk.balance
+        return self._handler.balance
 
     @balance.setter
     def balance(self, credits: int | None) -> None:
         _check_credits(credits)
-        self._desk.balance = credits
+        self._handler.balance = credits
 
     @property
     def faults(self) -> tuple[Fault, ...]:
         """What goes wrong. Setting it forgets how often faults struck; see also `add_fault`."""
-        return self._weather.faults
+        return self._injector.faults
 
     @faults.setter
     def faults(self, faults: Iterable[Fault]) -> None:
-        self._weather.replace(faults)
+        self._injector.replace(faults)
 
     def add_fault(self, fault: Fault) -> None:
         """Add a fault after those that there are."""
-        self._weather.add(fault)
+        self._injector.add(fault)
 
     def handles(self, count: int, start: int = 0) -> Iterator[str]:
         """Name creators that exist, lazily: those with the numbers from `start`, all different."""

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from asyncsfk import Archive
-from asyncsfk.cli._output import LineWriter
+from asyncsfk.cli._lines import LineWriter
 from asyncsfk.simulator import Fault
 from tests.cli.conftest import ASYNCSFK
 from tests.cli.support import read

@@ -5,26 +5,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import re
-import stat
 import sys
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO
-
-import msgspec
+from typing import TYPE_CHECKING, Protocol
 
 from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
+from asyncsfk.cli._files import is_descriptor, is_regular, lock, standard_stream
 from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from typing import Self
-
-    from asyncsfk import Outcome, Product, ShowcasePage, Usage
-
-_encode = msgspec.json.encode
 
 
 class _Writable(Protocol):
@@ -170,124 +162,3 @@ class LineWriter:
                     os.ftruncate(file, os.fstat(file).st_size - (len(lines) - len(left)))
             name = "stdout" if self._is_stdout else self.path
             raise BrokenFileError("write", name, error.strerror or str(error)) from error
-
-
-class _Numbered(Protocol):
-    def fileno(self) -> int: ...
-
-
-def is_regular(file: _Numbered) -> bool:
-    """Tell whether something open is a plain file, which keeps nobody waiting."""
-    try:
-        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-    except (OSError, ValueError):
-        return False
-
-
-def lock(file: _Numbered) -> None:
-    """Keep other processes from writing a file too, as long as it is open; blocks nobody.
-
-    Raises:
-        BlockingIOError: Another one is writing it.
-    """
-    # Where there is no such lock nobody is kept out.
-    with suppress(ImportError):
-        import fcntl
-
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:
-            return
-
-
-def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
-    """Return the bytes below stdin or stdout.
-
-    Raises:
-        UnusableFileError: The shell gave us none.
-    """
-    if stream is None:
-        raise UnusableFileError(name, OSError(errno.EBADF, os.strerror(errno.EBADF)))
-    return stream.buffer
-
-
-def product_line(handle: str, position: int | None, product: Product) -> bytes:
-    """Return a product as the API names its fields, after its handle and position."""
-    # A product's JSON is never empty: it has an id.
-    return b'{"handle":%b,"position":%b,%b\n' % (
-        _encode(handle),
-        _encode(position),
-        product.to_json()[1:],
-    )
-
-
-def page_lines(page: ShowcasePage, first: int | None) -> list[bytes]:
-    """Return the lines of a page whose first product stands at a position, if that is known."""
-    return [
-        product_line(page.handle, None if first is None else first + at, product)
-        for at, product in enumerate(page.products)
-    ]
-
-
-def outcome_line(outcome: Outcome) -> bytes:
-    """Return an outcome with all that is needed to go on, but for its products."""
-    told = outcome.to_dict()
-    del told["products"]
-    return json_line(told)
-
-
-def json_line(value: object) -> bytes:
-    """Return a line of JSON."""
-    return _encode(value) + b"\n"
-
-
-def pretty(value: msgspec.Struct) -> bytes:
-    """Return an answer as indented JSON."""
-    from asyncsfk import Answer
-
-    if isinstance(value, Answer):
-        told = value.to_dict()
-        # Of the call rather than of what was asked.
-        del told["usage"], told["cached"]
-        return indented(told)
-    return indented(value)
-
-
-def indented(value: object) -> bytes:
-    """Return indented JSON."""
-    return msgspec.json.format(_encode(value), indent=2)
-
-
-def cost(usage: Usage) -> str:
-    """Return what came and what it cost, in words."""
-    maybe = f", {usage.maybe:,} more maybe charged" if usage.maybe else ""
-    archived = f" ({usage.archived:,} of them from the archive)" if usage.archived else ""
-    return (
-        f"{counted(usage.pages, 'page')}{archived}, {counted(usage.products, 'product')}, "
-        f"{counted(usage.charged, 'credit')} charged{maybe}"
-    )
-
-
-def counted(number: int, thing: str, things: str | None = None) -> str:
-    """Return a number of things in words."""
-    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
-
-
-def listed(counts: Mapping[str, int]) -> str:
-    """Return how many there are of what there is, in words."""
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-
-
-def is_descriptor(path: str) -> bool:
-    """Tell whether a name is that of something which is open already, such as ``/dev/stdout``."""
-    return re.match(r"/dev/(stdout|stderr|fd/)|/proc/[^/]+/fd/", os.path.normpath(path)) is not None
-
-
-def is_same_file(one: str, other: str) -> bool:
-    """Tell whether two names lead to the same file, there already or not."""
-    try:
-        return Path(one).samefile(other)
-    except OSError:
-        return os.path.realpath(one) == os.path.realpath(other)

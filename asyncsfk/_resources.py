@@ -9,13 +9,13 @@ from asyncsfk.budget import Budget
 from asyncsfk.errors import ClientStateError
 
 if TYPE_CHECKING:
-    from asyncsfk._keep import Keep
     from asyncsfk._opening import Opening
     from asyncsfk._options import RunOptions
+    from asyncsfk._page_cache import PageCache
     from asyncsfk.usage import Meter
 
 
-class Purse:
+class RunResources:
     """A run's budgets and its archive, which is open as long as a run needs it.
 
     Args:
@@ -40,7 +40,7 @@ class Purse:
         self._max_credits = max_credits
         self._archive = archive
         self._base_url = base_url
-        self._keep: Keep | None = None
+        self._cache: PageCache | None = None
         self._run_id = 0
         self._has_entered = False
         self._is_closed = False
@@ -70,7 +70,7 @@ class Purse:
             self._has_entered = True
             if self._is_closed:
                 raise ClientStateError("the run was closed while it was entered")
-            self._keep = archive.keep(
+            self._cache = archive.cache(
                 self._base_url, max_age=options.max_age, refresh=options.refresh
             )
             job = archive.budgets
@@ -78,8 +78,8 @@ class Purse:
         if isinstance(max_credits, Budget):
             self.budget = max_credits
             own.append(max_credits)
-        elif max_credits is not None and self._keep is not None:
-            store = self._keep.store
+        elif max_credits is not None and self._cache is not None:
+            store = self._cache.store
             # The ceiling is the job's: what earlier runs of its archive spent counts. So does what
             # is under way, whose end this budget will not be told.
             maybe = store.maybe + store.exposed
@@ -90,10 +90,10 @@ class Purse:
         elif max_credits is not None:
             self.budget = Budget(max_credits)
             own.append(self.budget)
-        if self._keep is not None:
-            self._keep.store.runs.add(run_id)
+        if self._cache is not None:
+            self._cache.store.runs.add(run_id)
             self._run_id = run_id
-        return Terms(Payer(distinct(*own), meter, job), self._keep)
+        return Terms(Payer(distinct(*own), meter, job), self._cache)
 
     async def close(self) -> None:
         """Leave the archive, which the last of the runs that opened it closes."""
@@ -101,8 +101,8 @@ class Purse:
         archive = self._archive
         if archive is None:
             return
-        if self._keep is not None:
-            self._keep.store.runs.discard(self._run_id)
+        if self._cache is not None:
+            self._cache.store.runs.discard(self._run_id)
         if self._job is not None:
             archive.budgets.remove(self._job)
             self._job = None

@@ -1,4 +1,4 @@
-"""The desk: takes each request in, decides, charges, answers and enters it in the ledger."""
+"""Takes each request in, decides, charges, answers and enters it in the ledger."""
 
 import asyncio
 import re
@@ -15,9 +15,9 @@ from asyncsfk.simulator._calls import Call, Reading, Refusal, Route, read_call
 from asyncsfk.simulator._cursors import Place
 from asyncsfk.simulator._dice import number
 from asyncsfk.simulator._envelopes import document, price_of
+from asyncsfk.simulator._fault_injector import FaultInjector, Strike
 from asyncsfk.simulator._ledger import Entry, Ledger
 from asyncsfk.simulator._reviews import product_of
-from asyncsfk.simulator._weather import Strike, Weather
 from asyncsfk.simulator._world import World
 
 _CHECKOUT: Final = "https://www.socialfetch.dev/checkout/simulated"
@@ -35,22 +35,22 @@ class _Visit:
         self.entry = entry
         self.reading = reading
         self.request_id = request_id
-        self.before = ledger._open(entry)  # noqa: SLF001 - the desk keeps the ledger
+        self.before = ledger._open(entry)  # noqa: SLF001 - the handler keeps the ledger
 
     def charge(self, credits: int, fault: str | None) -> None:
         self.entry = replace(self.entry, charged=credits, fault=fault)
-        self.ledger._charge(self.entry)  # noqa: SLF001 - the desk keeps the ledger
+        self.ledger._charge(self.entry)  # noqa: SLF001 - the handler keeps the ledger
 
     def sending(self, answer: Answer) -> None:
         self.entry = replace(self.entry, status=answer.status, code=answer.code)
-        self.ledger._write(self.entry)  # noqa: SLF001 - the desk keeps the ledger
+        self.ledger._write(self.entry)  # noqa: SLF001 - the handler keeps the ledger
 
     def close(self, finished: float, *, delivered: bool) -> None:
         entry = replace(self.entry, finished=finished, delivered=delivered)
-        self.ledger._close(entry)  # noqa: SLF001 - the desk keeps the ledger
+        self.ledger._close(entry)  # noqa: SLF001 - the handler keeps the ledger
 
 
-class Desk:
+class RequestHandler:
     """Answers the requests of one simulator.
 
     Attributes:
@@ -61,7 +61,7 @@ class Desk:
     def __init__(
         self,
         world: World,
-        weather: Weather,
+        injector: FaultInjector,
         ledger: Ledger,
         *,
         api_key: str,
@@ -73,7 +73,7 @@ class Desk:
         self.balance = credits
         self.mistake: Exception | None = None
         self._world = world
-        self._weather = weather
+        self._injector = injector
         self._ledger = ledger
         self._api_key = api_key
         self._max_concurrent = max_concurrent
@@ -135,7 +135,7 @@ class Desk:
         if refused is None and isinstance(reading, Call):
             place = self._world.place(reading)
             if place is not None:
-                strike = self._weather.decide(visit.entry, reading, place, visit.before)
+                strike = self._injector.decide(visit.entry, reading, place, visit.before)
                 return await self._perform(request, visit, reading, place, strike)
             refused = answers.error(400, "bad_request", "The cursor is bad.", visit.request_id)
         assert refused is not None  # noqa: S101 - for the type checkers: a Refusal is refused
@@ -166,7 +166,7 @@ class Desk:
                 402, "insufficient_credits", "No credits left.", visit.request_id, _CHECKOUT
             )
             return await self._send(request, visit, poor)
-        self._weather.count(strike)
+        self._injector.count(strike)
         visit.charge(price, strike.name)
         if self.balance is not None:
             self.balance -= price

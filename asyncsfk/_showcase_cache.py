@@ -1,4 +1,4 @@
-"""One showcase's way through an archive: which kept pages will do, and where to go on."""
+"""An archive as a showcase's cache: which kept pages will do, and where to go on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from asyncsfk import _routes
-from asyncsfk._keep import Keep, key_of
+from asyncsfk._page_cache import PageCache, key_of
 from asyncsfk.errors import StaleCursorError
 
 if TYPE_CHECKING:
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from asyncsfk.errors import BadRequestError, SfkError
 
 
-class Trail:
+class ShowcaseCache:
     """Follows one showcase from page to page, through what an archive holds of it and beyond.
 
     Pages of one showcase belong together: where its first page is bought afresh, the later ones
     are too, whatever older ones the archive holds.
 
     Args:
-        keep: The archive, and which kept pages will do for a first page.
+        cache: The archive, and which kept pages will do for a first page.
         handle: The (normalised) creator.
         region: As the caller gave it.
         watch: Sees what others keep of it; without it the archive is asked for each page.
     """
 
     def __init__(
-        self, keep: Keep, handle: str, region: str | None, watch: Watch | None = None
+        self, cache: PageCache, handle: str, region: str | None, watch: Watch | None = None
     ) -> None:
-        self._keep = keep
+        self._cache = cache
         self._handle = handle
         self._region = region
         self._watch = watch
@@ -52,18 +52,18 @@ class Trail:
         """
         first = key_of(_routes.showcase(self._handle, cursor=None, region=self._region))
         # What others buy while we look is no older than what we would buy.
-        following = self._keep.store.last_page + 1
-        found = await self._keep.store.find_showcase(self._handle, self._region or "", first)
+        following = self._cache.store.last_page + 1
+        found = await self._cache.store.find_showcase(self._handle, self._region or "", first)
         self._is_fresh = True
         # What the archive has never heard of need not be looked for page by page.
         self._look = found is not None
-        self._floor, self._anew = self._keep.floor, None
+        self._floor, self._anew = self._cache.floor, None
         self._bought_from = None
         if found is None:
             return None
-        showcase, keep = found.showcase, self._keep
-        if keep.floor <= (found.page or 0) and keep.since <= (found.received or 0.0):
-            self._floor = max(showcase.floor, keep.floor)
+        showcase, cache = found.showcase, self._cache
+        if cache.floor <= (found.page or 0) and cache.since <= (found.received or 0.0):
+            self._floor = max(showcase.floor, cache.floor)
         else:
             # Later pages that there are, however new, are of another first page.
             self._begin_at(following)
@@ -71,10 +71,10 @@ class Trail:
 
     def restart(self) -> None:
         """Begin anew: none of the pages kept so far will do."""
-        self._begin_at(self._keep.store.last_page + 1)
+        self._begin_at(self._cache.store.last_page + 1)
         self.rewind()
 
-    async def keep(self, number: int, *, offline: SfkError | None = None) -> Keep:
+    async def page(self, number: int, *, offline: SfkError | None = None) -> PageCache:
         """Return where a page is kept or looked for.
 
         Args:
@@ -89,7 +89,7 @@ class Trail:
         self._is_fresh = False
         self._number = number
         return msgspec.structs.replace(
-            self._keep,
+            self._cache,
             offline=offline,
             floor=self._floor,
             since=0.0,

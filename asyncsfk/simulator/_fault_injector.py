@@ -1,4 +1,4 @@
-"""The weather: which fault strikes a request, and how long it takes."""
+"""Which fault strikes a request, and how long it takes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Strike:
 _CALM: Final = Strike(None, None, 0.0)
 
 
-class Weather:
+class FaultInjector:
     """Decides about requests one by one, remembering only how often each fault struck."""
 
     def __init__(self, world: World, faults: Iterable[Fault], latency: Latency | None) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 
-class Turns:
+class TurnLimiter:
     """Lets a few pass in each turn of the event loop, the others in the turns after it, in order.
 
     Where hundreds come at once, all would go through the same stages at the same time ever after:

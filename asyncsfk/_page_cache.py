@@ -1,4 +1,4 @@
-"""Where the answers to a call are kept, and which kept ones will do."""
+"""An archive as a call's cache: where answers are kept, and which kept ones will do."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _SEARCHED: Final = 4  # times the largest body: so far the key is looked for in what is refused
 
 
-class Keep(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the answers to a call are kept, and which kept ones will do.
+class PageCache(msgspec.Struct, frozen=True, kw_only=True):
+    """An archive as a call's cache: where answers are kept, and which kept ones will do.
 
     Attributes:
         store: The archive's file.

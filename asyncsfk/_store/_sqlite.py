@@ -1,0 +1,92 @@
+"""SQLite's connections to an archive's file, and its errors as ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from asyncsfk._store import _forks
+from asyncsfk._text import writable
+from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError, SfkError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+Mode = Literal["ro", "rwc"]
+
+_PATIENCE: Final = 10.0  # seconds, with whoever is writing
+
+#: What SQLite raises; of memory it has none left where Python may still have some.
+SQLITE_ERRORS: Final = (sqlite3.Error, MemoryError)
+
+
+def shown(path: Path) -> str:
+    """Return a path that can be written down: a file's name may be no Unicode text."""
+    return writable(str(path))
+
+
+def translate(
+    error: sqlite3.Error | MemoryError, path: Path, kind: type[ArchiveError] = ArchiveWriteError
+) -> ArchiveError:
+    """Return our error for one of SQLite's: of that kind, unless the file is damaged."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
+        return ArchiveFormatError(f"{shown(path)} is damaged, or no archive: {error}")
+    return kind(f"{shown(path)} cannot be used: {str(error) or 'out of memory'}")
+
+
+@contextmanager
+def translated(path: Path, kind: type[ArchiveError] = ArchiveWriteError) -> Generator[None]:
+    """Turn SQLite's errors, and the operating system's, into ours."""
+    try:
+        yield
+    except SQLITE_ERRORS as error:
+        raise translate(error, path, kind) from error
+    except OSError as error:
+        raise kind(f"{shown(path)} cannot be used: {error.strerror or error}") from error
+
+
+@contextmanager
+def made_sense_of(path: Path) -> Generator[None]:
+    """Take for damaged what is no row of ours, though SQLite has no objection to it."""
+    try:
+        yield
+    except SfkError:
+        raise
+    except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
+        raise ArchiveFormatError(f"{shown(path)} is damaged: {error}") from error
+
+
+def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
+    """Open an archive's database, to be used by one thread at a time; transactions are explicit.
+
+    Raises:
+        ArchiveError: This process cannot use it.
+    """
+    if _forks.is_inherited(path):
+        raise ArchiveError(
+            f"{shown(path)} was open when this process was forked off, and cannot be used in it: "
+            "start processes by `spawn` or `forkserver`"
+        )
+    flag = "&immutable=1" if immutable else ""
+    uri = f"{path.as_uri()}?mode={mode}{flag}"
+    connection = _forks.connect(uri, path, _PATIENCE)
+    # No files of its own elsewhere: there may be no room, no right to write, no number left.
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is a file.
+
+    Raises:
+        ArchiveError: Nobody can tell.
+    """
+    with translated(path, ArchiveError), suppress(FileNotFoundError, NotADirectoryError):
+        path.stat()
+        return True
+    return False

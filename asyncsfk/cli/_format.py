@@ -1,0 +1,81 @@
+"""What is printed: lines of JSON, and numbers in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from asyncsfk import Outcome, Product, ShowcasePage, Usage
+
+_encode = msgspec.json.encode
+
+
+def product_line(handle: str, position: int | None, product: Product) -> bytes:
+    """Return a product as the API names its fields, after its handle and position."""
+    # A product's JSON is never empty: it has an id.
+    return b'{"handle":%b,"position":%b,%b\n' % (
+        _encode(handle),
+        _encode(position),
+        product.to_json()[1:],
+    )
+
+
+def page_lines(page: ShowcasePage, first: int | None) -> list[bytes]:
+    """Return the lines of a page whose first product stands at a position, if that is known."""
+    return [
+        product_line(page.handle, None if first is None else first + at, product)
+        for at, product in enumerate(page.products)
+    ]
+
+
+def outcome_line(outcome: Outcome) -> bytes:
+    """Return an outcome with all that is needed to go on, but for its products."""
+    told = outcome.to_dict()
+    del told["products"]
+    return json_line(told)
+
+
+def json_line(value: object) -> bytes:
+    """Return a line of JSON."""
+    return _encode(value) + b"\n"
+
+
+def pretty(value: msgspec.Struct) -> bytes:
+    """Return an answer as indented JSON."""
+    from asyncsfk import Answer
+
+    if isinstance(value, Answer):
+        told = value.to_dict()
+        # Of the call rather than of what was asked.
+        del told["usage"], told["cached"]
+        return indented(told)
+    return indented(value)
+
+
+def indented(value: object) -> bytes:
+    """Return indented JSON."""
+    return msgspec.json.format(_encode(value), indent=2)
+
+
+def cost(usage: Usage) -> str:
+    """Return what came and what it cost, in words."""
+    maybe = f", {usage.maybe:,} more maybe charged" if usage.maybe else ""
+    archived = f" ({usage.archived:,} of them from the archive)" if usage.archived else ""
+    return (
+        f"{counted(usage.pages, 'page')}{archived}, {counted(usage.products, 'product')}, "
+        f"{counted(usage.charged, 'credit')} charged{maybe}"
+    )
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """Return a number of things in words."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Return how many there are of what there is, in words."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
