@@ -16,6 +16,8 @@ from typing import Any, Final
 HERE: Final = Path(__file__).parent
 SANE: Final = (0.01, 200.0)
 """Between which every ratio lies, on any machine."""
+OPTIONS: Final = {"bench_latency.py": [[], ["--errors", "0.02"]], "bench_overhead.py": [["--tls"]]}
+"""How those are run that can do more than they do without options."""
 
 
 def ratios(value: Any) -> list[float]:  # noqa: ANN401 - JSON
@@ -28,10 +30,10 @@ def ratios(value: Any) -> list[float]:  # noqa: ANN401 - JSON
     return []
 
 
-def check(script: Path, result: Path) -> None:
+def check(script: Path, options: list[str], result: Path) -> None:
     """Run a benchmark and look at its result."""
     subprocess.run(  # noqa: S603 - our own script
-        [sys.executable, script, "--quick", "--json", result], check=True, timeout=120
+        [sys.executable, script, "--quick", "--json", result, *options], check=True, timeout=120
     )
     told = json.loads(result.read_text())
     if not told["rows"]:
@@ -45,10 +47,11 @@ def main() -> None:
     """Run them all."""
     with tempfile.TemporaryDirectory() as folder:
         for script in sorted(HERE.glob("bench_*.py")):
-            began = time.monotonic()
-            print(f"\n--- {script.name}", flush=True)
-            check(script, Path(folder) / "result.json")
-            print(f"{time.monotonic() - began:.0f} s", flush=True)
+            for options in OPTIONS.get(script.name, [[]]):
+                began = time.monotonic()
+                print("\n---", script.name, *options, flush=True)
+                check(script, options, Path(folder) / "result.json")
+                print(f"{time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
