@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness import allow_many_sockets, options_of, tell_machine, write
-from server import PAGES, PRODUCTS_A_PAGE, handle_of, pages_of, serving
+from server import LONGEST, PAGES, PRODUCTS_A_PAGE, handle_of, pages_of, serving
 
 from asyncsfk import Client
 from asyncsfk._fanout import FanOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from asyncsfk._fanout import Put
 
@@ -76,9 +76,9 @@ class Cost(NamedTuple):
         return row
 
 
-def handles_of(count: int) -> Iterator[str]:
-    """Generate handles."""
-    return (handle_of(number) for number in range(count))
+def numbers(count: int, *, short: bool) -> range:
+    """Return the numbers of so many creators, or of those alone that have one page."""
+    return range(0, count * LONGEST, LONGEST) if short else range(count)
 
 
 def peak() -> float:
@@ -109,7 +109,7 @@ async def fan_out(count: int) -> Cost:
 
     forget_peak()
     before, cpu, received = peak(), time.process_time(), 0
-    async for _ in FanOut(handles_of(count), work, width=WIDTH):
+    async for _ in FanOut(map(handle_of, range(count)), work, width=WIDTH):
         received += 1
     cpu = time.process_time() - cpu
     if received != count:
@@ -117,15 +117,16 @@ async def fan_out(count: int) -> Cost:
     return Cost(count, 0, cpu, peak() - before)
 
 
-async def run(url: str, width: int, count: int) -> Cost:
+async def run(url: str, width: int, count: int, *, short: bool) -> Cost:
     """Measure a run against the server."""
+    creators = numbers(count, short=short)
     async with Client(KEY, base_url=url, concurrency=width) as client:
         # Loads and allocates what there is once.
         await client.fetch_showcases([handle_of(0)])
         forget_peak()
         before, cpu = peak(), time.process_time()
-        products, wanted = 0, sum(pages_of(number) for number in range(count))
-        async with client.showcases(handles_of(count), dedupe=False) as run:
+        products, wanted = 0, sum(map(pages_of, creators))
+        async with client.showcases(map(handle_of, creators), dedupe=False) as run:
             async for outcome in run:
                 products += len(outcome.raise_for_error().products)
         cpu = time.process_time() - cpu
@@ -139,9 +140,9 @@ def measure_fan_out(count: int) -> Cost:
     return asyncio.run(fan_out(count))
 
 
-def measure_run(url: str, width: int, count: int) -> Cost:
+def measure_run(url: str, width: int, count: int, short: bool = False) -> Cost:
     """Measure a run, in this process."""
-    return asyncio.run(run(url, width, count))
+    return asyncio.run(run(url, width, count, short=short))
 
 
 def apart(measure: Callable[..., Cost], *given: object) -> Cost:
@@ -170,8 +171,11 @@ def main() -> None:
     with serving(PAGES[0]) as url:
         rows += [
             apart(measure_run, url, WIDTH, count).as_row("run", PAGES[0], WIDTH)
-            for count in ((1_000,) if quick else (10_000, 100_000, 1_000_000))
+            for count in ((1_000,) if quick else (10_000, 100_000))
         ]
+        if not quick:
+            cost = apart(measure_run, url, WIDTH, 1_000_000, True)
+            rows.append(cost.as_row("run, one page each", PAGES[0], WIDTH))
     few, notes = 600 if quick else 5_000, []
     for page in PAGES:
         with serving(page) as url:
