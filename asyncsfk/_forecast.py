@@ -100,13 +100,14 @@ def left_of(max_credits: int | Budget | None, path: Path | None) -> int | None:
     Raises:
         ArchiveError: The archive cannot be read.
     """
-    if max_credits is None or isinstance(max_credits, Budget):
-        return None if max_credits is None else max_credits.left
-    if path is None or not is_there(path):
+    if isinstance(max_credits, Budget):
+        return max_credits.left
+    if max_credits is None or path is None or not is_there(path):
         return max_credits
     with reading(path) as connection:
-        spent, exposed = _sums.usage(connection), _sums.Summary.read(connection).exposed
-    return max(0, max_credits - spent.charged - spent.maybe - exposed)
+        spent = _sums.usage(connection)
+        maybe = spent.maybe + _sums.exposed(connection)
+    return max(0, max_credits - spent.charged - maybe)
 
 
 async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncGenerator[object, None]:

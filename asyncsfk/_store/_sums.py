@@ -43,6 +43,14 @@ def prices(connection: sqlite3.Connection) -> dict[str, int]:
     )
 
 
+def exposed(connection: sqlite3.Connection) -> int:
+    """Return the credits that requests under way, or those of a process that died, may cost."""
+    (credits,) = connection.execute(
+        "SELECT ifnull(sum(exposed), 0) FROM session WHERE ended IS NULL"
+    ).fetchone()
+    return int(credits)
+
+
 class Summary(NamedTuple):
     """What the file holds, in numbers.
 
@@ -69,11 +77,8 @@ class Summary(NamedTuple):
             "SELECT ifnull(status, 'under_way'), count(*) FROM showcase GROUP BY 1"
         ).fetchall()
         undecodable = connection.execute("SELECT count(*) FROM page WHERE NOT decoded").fetchone()
-        exposed = connection.execute(
-            "SELECT ifnull(sum(exposed), 0) FROM session WHERE ended IS NULL"
-        ).fetchone()
         times = connection.execute("SELECT min(at), max(at) FROM attempt").fetchone()
-        return cls(notes(connection), dict(statuses), undecodable[0], exposed[0], *times)
+        return cls(notes(connection), dict(statuses), undecodable[0], exposed(connection), *times)
 
 
 class Past(NamedTuple):
