@@ -311,6 +311,15 @@ async def test_one_dict_of_options_does_for_a_plan_and_its_run(client, path):
     assert (await client.plan(["a"], **options | {"max_credits": Budget(7)})).left == 7
 
 
+async def test_what_may_have_been_charged_is_not_left(sim, path):
+    """As for the run, an answer that was lost counts towards the ceiling of an archive."""
+    sim.faults = [Fault.close_after_charge(times=1)]
+    async with client_of(sim) as client:
+        (outcome,) = await client.fetch_showcases(["a.5products"], archive=path)
+        assert (outcome.usage.charged, outcome.usage.maybe) == (0, 1)
+        assert (await client.plan(["b"], archive=path, max_credits=5)).left == 4
+
+
 async def test_the_nearest_ceiling_is_what_is_left(sim):
     """The client's own ceiling binds as well; without any nothing is said."""
     async with client_of(sim, max_credits=3) as client:
