@@ -5,16 +5,15 @@ Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
 
 import re
 from decimal import Decimal
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import force_setattr
 
 from asyncsfk.errors import Details, UndecodableError
 from asyncsfk.models.base import NOT_JSON, Answer, Id, Model, decode
 
-_RAW_DETAILS = attrgetter("raw_details")
 _ANY = msgspec.json.Decoder()
 _AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -172,16 +171,18 @@ class ShowcaseData(Model, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         # Each product owns its details, lest one kept product keep the page's whole body alive.
-        products = self.products or ()
-        details = [*map(_RAW_DETAILS, products)]
-        if details.count(UNSET) == len(details):
+        owned = [
+            (product, raw)
+            for product in self.products or ()
+            if (raw := product.raw_details) is not UNSET
+        ]
+        if not owned:
             return
         # msgspec has not looked at their text yet; looking at all of it at once is quick.
-        text = b"".join(raw for raw in details if raw is not UNSET)
+        text = b"".join([raw for _, raw in owned])
         own = Raw.copy if text.isascii() and b"\n" not in text else _own
-        for product, raw in zip(products, details, strict=True):
-            if raw is not UNSET:
-                msgspec.structs.force_setattr(product, "raw_details", own(raw))
+        for product, raw in owned:
+            force_setattr(product, "raw_details", own(raw))
 
 
 def _own(raw: Raw) -> Raw:
