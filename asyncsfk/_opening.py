@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,6 +16,7 @@ from asyncsfk._store._store import Store
 from asyncsfk.errors import ArchiveError, ClientStateError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from asyncsfk._store._file import Durability
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 class Opening:
     """Opens an archive's file for writing, closes it, and says on what terms calls write to it.
 
+    It serves one event loop at a time.
+
     Args:
         path: Where the file is, or will be made.
         durability: Same as in `Archive`.
@@ -31,15 +35,22 @@ class Opening:
 
     Attributes:
         path: Where the file is.
+        durability: As it was given.
+        wait: As it was given.
         budgets: The ceilings of the runs that write to it, for all who write to it.
     """
 
     def __init__(self, path: Path, durability: Durability, wait: float) -> None:
         self.path = path
-        self._durability: Durability = durability
-        self._wait = wait
+        self.durability: Durability = durability
+        self.wait = wait
         self._opened: Store | None = None
         self._leaving: Store | None = None
+        # In which event loop it was opened last, or is being opened by so many.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pending = 0
+        # Threads may come for it in the same moment.
+        self._guard = Lock()
         self._entering = anyio.Lock()
         self._runs = 0
         self._is_opened_by_runs = False
@@ -55,16 +66,12 @@ class Opening:
 
         Raises:
             ArchiveError: It cannot be used.
-            ClientStateError: It is open already.
+            ClientStateError: It is open already, or in use in another event loop.
         """
-        if self._opened is not None:
-            raise ClientStateError("the archive is open already")
-        if self._leaving is not None:
-            with suppress(ArchiveError):
-                await self.aclose()
-        store = Store(self.path, durability=self._durability, wait=self._wait)
-        await store.open()
-        self._opened = store
+        with self._in_this_loop():
+            if self._opened is not None:
+                raise ClientStateError("the archive is open already")
+            await self._open()
 
     async def aclose(self) -> None:
         """Write what is left, and close the file; see `Archive.aclose`.
@@ -90,18 +97,53 @@ class Opening:
 
         Raises:
             ArchiveError: It cannot be opened.
+            ClientStateError: It is in use in another event loop.
         """
-        async with self._entering:
-            if self._opened is None:
-                await self.open()
-                self._is_opened_by_runs = True
-            self._runs += 1
+        with self._in_this_loop():
+            async with self._entering:
+                if self._opened is None:
+                    await self._open()
+                    self._is_opened_by_runs = True
+                self._runs += 1
 
     async def leave(self) -> None:
         """Close it after the last run, if it was opened for one."""
         self._runs -= 1
         if self._is_opened_by_runs and not self._runs:
             await self.aclose()
+
+    @contextmanager
+    def _in_this_loop(self) -> Generator[None]:
+        """Keep other event loops out while it is being opened.
+
+        Raises:
+            ClientStateError: There is no event loop, or another one that runs has it in use.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ClientStateError("an archive needs a running event loop of asyncio") from None
+        with self._guard:
+            if self._loop is not loop:
+                in_use = self._pending or self._opened is not None or self._leaving is not None
+                if self._loop is not None and self._loop.is_running() and in_use:
+                    raise ClientStateError("the archive is in use in another event loop")
+                self._loop, self._pending, self._entering = loop, 0, anyio.Lock()
+            self._pending += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                if self._loop is loop:
+                    self._pending -= 1
+
+    async def _open(self) -> None:
+        if self._leaving is not None:
+            with suppress(ArchiveError):
+                await self.aclose()
+        store = Store(self.path, durability=self.durability, wait=self.wait)
+        await store.open()
+        self._opened = store
 
     def cache(
         self, base_url: str, *, max_age: float | None = None, refresh: bool = False

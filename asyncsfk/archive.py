@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
@@ -57,7 +58,9 @@ class Archive:
 
     Open it with ``async with`` to let calls write to it. A run opens one that is not open, or a
     path, and the last run closes it. The reading methods open the file for themselves, at any time,
-    also while another process is writing it. They block, as files do.
+    also while another process is writing it, and from any thread. They block, as files do. What
+    writes to it belongs to one event loop: a run in another one, which another thread runs, is
+    refused while it is open.
 
     The file is an SQLite database. While it is open there are ``-wal``, ``-shm`` and ``-lock``
     beside it; once it is closed it is a single file. It must lie on a local disk.
@@ -89,6 +92,11 @@ class Archive:
         self._path = _absolute(path)
         self._opening = Opening(self._path, durability, wait)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For another process: not open there, whether or not it is here.
+        opening = self._opening
+        return partial(type(self), self._path, durability=opening.durability, wait=opening.wait), ()
+
     def __repr__(self) -> str:
         return f"<Archive {str(self._path)!r}, {'open' if self.is_open else 'not open'}>"
 
@@ -116,7 +124,7 @@ class Archive:
             ArchiveLockedError: Another process, or another opening in this one, has it open.
             ArchiveFormatError: It is no archive, is damaged, or is of a newer version.
             ArchiveWriteError: It cannot be written.
-            ClientStateError: It is open already.
+            ClientStateError: It is open already, or in use in another event loop.
         """
         await self._opening.open()
 

@@ -1,7 +1,9 @@
 """One writer at a time: who else wants to write is told who does; the dead are in nobody's way."""
 
 import asyncio
+import copy
 import os
+import pickle
 import re
 import sqlite3
 import time
@@ -9,7 +11,14 @@ from contextlib import closing
 
 import pytest
 
-from asyncsfk import Archive, ArchiveError, ArchiveLockedError, InvalidArgumentError
+from asyncsfk import (
+    Archive,
+    ArchiveError,
+    ArchiveLockedError,
+    Client,
+    ClientStateError,
+    InvalidArgumentError,
+)
 from asyncsfk.simulator import Simulator
 from tests.archive.support import Script, beside, held, run_of
 from tests.support import client_of, failure
@@ -119,6 +128,63 @@ async def test_who_only_looks_keeps_nobody_out(path):
         other.execute("SELECT * FROM sqlite_master").fetchall()
         async with Archive(path):
             await failure(Archive(path).open(), ArchiveLockedError)
+
+
+@pytest.mark.parametrize("how", ["run", "open"])
+async def test_threads_that_come_for_one_archive_in_the_same_moment(sim, client, path, how):
+    """Whose event loop does not have it is told so, and need not wait for who does."""
+    archive = Archive(path, wait=5)
+
+    async def come():
+        if how == "open":
+            await archive.open()
+        async with Client(sim.api_key, base_url=sim.url) as other:
+            await other.fetch_showcases(["b.5products"], archive=archive)
+
+    async with Archive(path) as first:
+        run = asyncio.ensure_future(client.fetch_showcases(["a.5products"], archive=archive))
+        await asyncio.sleep(1)
+        # Waits for the first, as the run does.
+        with pytest.raises(ClientStateError, match="in use in another event loop"):
+            await asyncio.to_thread(asyncio.run, come())
+        await first.aclose()
+    (outcome,) = await run
+    assert outcome.status == "complete"
+    assert not archive.is_open
+    assert sim.ledger.requests == 1
+
+
+async def test_an_archive_goes_from_one_event_loop_to_the_next(sim, path):
+    """Once it is closed in the one, the other may have it while the first goes on."""
+    archive = Archive(path)
+
+    async def fetch(handle):
+        async with Client(sim.api_key, base_url=sim.url) as client:
+            (outcome,) = await client.fetch_showcases([handle], archive=archive)
+        return outcome.status
+
+    assert await fetch("a.5products") == "complete"
+    assert await asyncio.to_thread(asyncio.run, fetch("b.5products")) == "complete"
+    assert await fetch("c.5products") == "complete"
+    assert not archive.is_open
+
+
+async def test_an_archive_needs_an_event_loop_of_asyncio(path):
+    """Who opens it in another one is told, before there is a file."""
+    with pytest.raises(ClientStateError, match="event loop of asyncio"):
+        await asyncio.to_thread(Archive(path).open().send, None)
+    assert not path.exists()
+
+
+async def test_an_archive_goes_to_another_process(path):
+    """Pickled it is the same archive, not open."""
+    async with Archive(path, durability="normal", wait=3) as archive:
+        other = pickle.loads(pickle.dumps(archive))  # noqa: S301 - our own
+        assert (other.path, other.is_open) == (archive.path, False)
+        # Having waited, as long as the first would.
+        await failure(other.open(), ArchiveLockedError)
+    async with other:
+        assert not copy.copy(other).is_open
 
 
 async def test_runs_that_share_an_archive_that_is_not_open(sim, client, path):
