@@ -1,6 +1,5 @@
 """Handles as people have them, and cursors as the API gives them."""
 
-import asyncio
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -9,13 +8,20 @@ from hypothesis import strategies as st
 
 from asyncsfk import Client, InvalidArgumentError
 from asyncsfk.simulator import Simulator
-from tests.support import told
+from tests.support import enveloped, failure, http, told
+
+EMPTY = http(200, enveloped({"products": [], "page": {"hasMore": False}}))
+
+#: Refused as a TikTok handle alone.
+INSTAGRAM = "https://instagram.com/mrbeast"
 
 ACCEPTED = [
     ("mrbeast", "mrbeast"),
     ("@MrBeast", "mrbeast"),
     ("  mrbeast\n", "mrbeast"),
     ("a.b_c.1", "a.b_c.1"),
+    ("_", "_"),
+    ("...a", "...a"),
     ("a" * 64, "a" * 64),
     ("https://www.tiktok.com/@mrbeast?lang=en", "mrbeast"),
     ("https://www.tiktok.com/@MrBeast/video/7123", "mrbeast"),
@@ -25,12 +31,13 @@ ACCEPTED = [
     ("https://www.tiktok.com/%40mrbeast", "mrbeast"),
 ]
 REFUSED = [
-    "", " ", "@", ".", "..", "...", "@..", "a/b", "a?b", "a#b", "a%62", "%2e%2e", "a b", "a\nb",
-    "a\x00b", "mrbeast\x00", "\U0001f600", "caf\xe9", "a\u0301", "\uff4d\uff52", "@@mrbeast",
-    "a" * 65, "a&b", "a+b", "a=b", "a\\b", "../v1/balance", "mrbeast/../x", "\ud800",
+    "", " ", "@", ".", "..", "...", "@..", "a/b", "a?b", "a#b", "a%62", "a%2Fb", "%2e%2e", "a b",
+    "a\nb", "a\x00b", "mrbeast\x00", "\U0001f600", "caf\xe9", "a\u0301", "\uff4d\uff52", "\u0661",
+    "@@mrbeast", "a" * 65, "a&b", "a+b", "a=b", "a;b", "a\\b", "../v1/balance", "mrbeast/../x",
+    "\ud800",
     "https://www.tiktok.com/", "https://www.tiktok.com/@", "https://www.tiktok.com/@../x",
     "https://www.tiktok.com/@%2e%2e", "https://vm.tiktok.com/ZM1234/", "https://tiktok.com.evil.test/@x",
-    "https://evil.test/tiktok.com/@x", "https://eviltiktok.com/@x", "https://instagram.com/mrbeast",
+    "https://evil.test/tiktok.com/@x", "https://eviltiktok.com/@x", INSTAGRAM,
     None, 5, b"mrbeast", ["mrbeast"],
 ]  # fmt: skip
 
@@ -54,8 +61,10 @@ async def test_a_bad_handle_is_refused_before_anything_is_sent(given_as):
             await client.showcase_page(given_as)
         with pytest.raises(InvalidArgumentError):
             client.showcase(given_as)
-        with pytest.raises(ValueError, match="TikTok handle"):
+        with pytest.raises(ValueError, match="TikTok handle") as caught:
             await client.tiktok_profile(given_as)
+        assert caught.value.usage.requests == 0
+        assert len(str(caught.value)) < 400
         bad, good = await client.fetch_showcases([given_as, "mrbeast"])
         assert bad.status == "failed"
         assert isinstance(bad.error, InvalidArgumentError)
@@ -85,24 +94,37 @@ async def test_an_instagram_handle_is_sent_bare(given_as, sent):
         assert [entry.handle for entry in sim.ledger] == [sent]
 
 
-@pytest.mark.parametrize("given_as", ["", "..", "a/b", "https://www.tiktok.com/@mrbeast", None])
+@pytest.mark.parametrize(
+    "given_as",
+    [*(value for value in REFUSED if value != INSTAGRAM), "https://www.tiktok.com/@mrbeast"],
+    ids=lambda value: ascii(value)[:30],
+)
 async def test_a_bad_instagram_handle_is_refused(given_as):
     """What cannot be an Instagram handle is refused before anything is sent."""
-    async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
-        with pytest.raises(InvalidArgumentError):
-            await client.instagram_profile(given_as)
-        assert sim.ledger.requests == 0
+    async with told(b"") as (server, client):
+        await failure(client.instagram_profile(given_as), InvalidArgumentError)
+        assert server.connections == 0
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(cursor=st.text(min_size=1, alphabet=st.characters(exclude_categories=["Cs"])))
-async def test_any_cursor_arrives_byte_for_byte(stub, cursor):
-    """Whatever a cursor is made of, the API gets just that back."""
-    server, seen = stub
-    async with Client("sfk_x", base_url=server) as client:
-        page = await client.showcase_page("mrbeast", cursor=cursor, region="G B&c=%41+")
-        assert page.cursor == cursor
-    assert seen.pop() == [("cursor", cursor), ("region", "G B&C=%41+")]
+@given(
+    cursor=st.text(
+        st.characters(exclude_categories=["Cs"])
+        | st.sampled_from("+/=%&?# ;\\\"'\u00e9\U0001f642"),
+        min_size=1,
+    ),
+    region=st.none() | st.sampled_from(["US", "gb", "\u00e9&+", "G B&c=%41+"]),
+)
+async def test_any_cursor_arrives_byte_for_byte(cursor, region):
+    """Any cursor is percent-encoded once, and arrives as it came; regions do so in capitals."""
+    async with told(EMPTY) as (server, client):
+        page = await client.showcase_page("x", cursor=cursor, region=region)
+    split = urlsplit(server.targets[0])
+    assert split.path == "/v1/tiktok/profiles/x/showcase-products"
+    query = {"cursor": cursor} | ({} if region is None else {"region": region.upper()})
+    assert dict(parse_qsl(split.query, strict_parsing=True, keep_blank_values=True)) == query
+    assert "+" not in split.query
+    assert page.cursor == cursor
 
 
 async def test_the_simulators_wild_cursors_lead_through_the_whole_list():
@@ -116,39 +138,16 @@ async def test_the_simulators_wild_cursors_lead_through_the_whole_list():
         assert sim.ledger.requests == sim.ledger.charged == 25
 
 
-@pytest.mark.parametrize("cursor", ["", "\ud800", 5])
-async def test_a_cursor_that_cannot_be_sent_is_refused(cursor):
-    """An empty cursor, one that is no Unicode text and one that is no string are refused."""
-    async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
-        for call in (client.showcase, client.showcase_page):
-            with pytest.raises(InvalidArgumentError, match="cursor"):
-                result = call("mrbeast", cursor=cursor)
-                await result
-        assert sim.ledger.requests == 0
-
-
-@pytest.fixture
-async def stub():
-    """A server that notes the query of each request, as decoded by the standard library."""
-    seen = []
-    body = b'{"data":{"products":[],"page":{"nextCursor":null,"hasMore":false}},"meta":{}}'
-
-    async def answer(reader, writer):
-        request = await reader.readuntil(b"\r\n\r\n")
-        target = request.split()[1].decode("ascii")
-        seen.append(parse_qsl(urlsplit(target).query, keep_blank_values=True, strict_parsing=True))
-        writer.write(
-            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-            % (len(body), body)
-        )
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    async with server:
-        yield f"http://{host}:{port}", seen
+@pytest.mark.parametrize("name", ["cursor", "region"])
+@pytest.mark.parametrize("value", ["", 5, b"x", "\ud800", ["x"]], ids=ascii)
+async def test_a_cursor_or_region_that_cannot_be_sent_is_refused(name, value):
+    """One that is empty, no Unicode text or no string is refused by name, and nothing is sent."""
+    async with told(b"") as (server, client):
+        error = await failure(client.showcase_page("x", **{name: value}), InvalidArgumentError)
+        assert name in str(error)
+        with pytest.raises(InvalidArgumentError, match=name):
+            client.showcase("x", **{name: value})
+        assert server.connections == 0
 
 
 @pytest.mark.parametrize(

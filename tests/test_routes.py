@@ -1,16 +1,16 @@
-"""Every route: what is sent is right byte for byte, what cannot be sent is refused before."""
+"""Every route: what is sent is right byte for byte, what cannot be sent is refused before.
+
+Handles and cursors are the business of test_handles.
+"""
 
 import json
 from urllib.parse import parse_qsl, urlsplit
 
-import hypothesis.strategies as st
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from asyncsfk import (
     Archive,
-    BadRequestError,
     Client,
     ConfigurationError,
     InvalidArgumentError,
@@ -131,93 +131,7 @@ async def test_a_base_url_may_have_a_path():
         assert server.targets == ["/gate%20way/v1/x"]
 
 
-# Handles
-
-
-GOOD_HANDLES = {
-    "mrbeast": "mrbeast",
-    "@MrBeast": "mrbeast",
-    "  mrbeast\n": "mrbeast",
-    "https://www.tiktok.com/@MrBeast?lang=en": "mrbeast",
-    "tiktok.com/@mr.beast_1/video/5#x": "mr.beast_1",
-    "a" * 64: "a" * 64,
-    "_": "_",
-    "...a": "...a",
-}
-
-
-@pytest.mark.parametrize("given_as", GOOD_HANDLES)
-async def test_handles_as_people_have_them(given_as):
-    """A handle, an @handle and a profile's URL ask for the same page."""
-    async with told(EMPTY) as (server, client):
-        page = await client.showcase_page(given_as)
-    handle = GOOD_HANDLES[given_as]
-    assert page.handle == handle
-    assert server.targets == [f"/v1/tiktok/profiles/{handle}/showcase-products"]
-
-
-BAD_HANDLES = [
-    "", " ", "@", "@@x", ".", "..", "...", "a/b", "a?b", "a#b", "%2e%2e", "a%2Fb", "a" * 65, "a b",
-    "a\nb", "a\0b", "\u00e9", "\U0001f642", "a\\b", "http://evil.example/@x",
-    "https://tiktok.com/", "https://tiktok.com/@", "https://tiktok.com/@..", "\u0661",
-    "https://eviltiktok.com/@x", "https://tiktok.com.evil.example/@x", "\ud800", "\uff21", "a;b",
-    None, 5, b"mrbeast", ["x"],
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("handle", BAD_HANDLES, ids=ascii)
-@pytest.mark.parametrize("call", ["showcase_page", "tiktok_profile", "instagram_profile"])
-async def test_a_bad_handle_is_refused_before_sending(handle, call):
-    """What is no handle is refused with what it was, and nothing is sent."""
-    async with told(ANY) as (server, client):
-        error = await failure(getattr(client, call)(handle), InvalidArgumentError)
-        assert server.connections == 0
-    assert isinstance(error, ValueError)
-    assert error.usage.requests == 0
-    assert len(str(error)) < 400
-
-
-# Cursors and regions
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(
-    cursor=st.text(
-        st.characters(exclude_categories=["Cs"])
-        | st.sampled_from("+/=%&?# ;\\\"'\u00e9\U0001f642"),
-        min_size=1,
-    ),
-    region=st.none() | st.sampled_from(["US", "gb", "\u00e9&+"]),
-)
-async def test_cursors_arrive_as_they_came(cursor, region):
-    """Any cursor is percent-encoded once, and arrives byte for byte; regions do so in capitals."""
-    async with told(EMPTY) as (server, client):
-        page = await client.showcase_page("x", cursor=cursor, region=region)
-    split = urlsplit(server.targets[0])
-    assert split.path == "/v1/tiktok/profiles/x/showcase-products"
-    query = {"cursor": cursor} | ({} if region is None else {"region": region.upper()})
-    assert dict(parse_qsl(split.query, strict_parsing=True, keep_blank_values=True)) == query
-    assert "+" not in split.query
-    assert page.cursor == cursor
-
-
-@pytest.mark.parametrize("name", ["cursor", "region"])
-@pytest.mark.parametrize("value", ["", 5, b"x", "\ud800", ["x"]], ids=ascii)
-async def test_a_bad_cursor_or_region_is_refused(name, value):
-    """What cannot be a cursor or a region is refused by name, and nothing is sent."""
-    async with told(ANY) as (server, client):
-        error = await failure(client.showcase_page("x", **{name: value}), InvalidArgumentError)
-        assert name in str(error)
-        with pytest.raises(InvalidArgumentError):
-            client.showcase("x", **{name: value})
-        assert server.connections == 0
-
-
-async def test_an_altered_cursor_is_the_apis_business():
-    """A cursor that the API refuses is a bad request with that cursor in the error, free."""
-    async with Simulator() as sim, client_of(sim) as client:
-        error = await failure(client.showcase_page("x", cursor="no such"), BadRequestError)
-        assert (error.cursor, error.usage.maybe, sim.ledger.requests) == ("no such", 0, 1)
+# Listings and reviews
 
 
 @pytest.mark.parametrize("name", ["max_pages", "max_items"])
@@ -231,9 +145,6 @@ async def test_a_bad_limit_is_refused(name, value):
         ):
             with pytest.raises(InvalidArgumentError, match=name):
                 listing(**{name: value})
-
-
-# Reviews
 
 
 async def test_reviews_by_id_and_by_url():
@@ -278,19 +189,6 @@ async def test_bad_arguments_of_reviews_are_refused(arguments):
         with pytest.raises(InvalidArgumentError):
             client.reviews(**arguments)
         assert server.connections == 0
-
-
-async def test_reviews_go_from_page_to_page():
-    """The reviews of a product are iterated over its numbered pages."""
-    async with Simulator(page_size=5) as sim, client_of(sim) as client:
-        products = [each["id"] for each in sim.showcase("long.90products")]
-        product = next(each for each in products if len(sim.reviews(each)) > 12)
-        truth = [each["id"] for each in sim.reviews(product)]
-        received = await client.reviews(product_id=product, max_items=12).collect()
-        assert [review.id for review in received] == truth[:12]
-        pages = [page async for page in client.reviews(product_id=product, page=2).pages()]
-        assert [review.id for page in pages for review in page.reviews] == truth[5:]
-        assert [page.page for page in pages] == [*range(2, len(pages) + 2)]
 
 
 # Any other route
