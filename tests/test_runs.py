@@ -18,10 +18,8 @@ from asyncsfk import (
     InvalidArgumentError,
     LookupFailedError,
     LookupStatus,
-    Outcome,
     ShowcasePage,
     UnauthorizedError,
-    events,
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
 from tests.support import client_of
@@ -506,28 +504,6 @@ async def test_runs_side_by_side_share_the_client(sim, client):
 async def drain(run):
     async for _ in run:
         pass
-
-
-async def test_a_finished_creator_is_told_to_on_event(sim):
-    """Each outcome is an event too."""
-    told = []
-    async with Client(sim.api_key, base_url=sim.url, on_event=told.append) as client:
-        await client.fetch_showcases(["a.30products", "unknown_x"])
-    finished = [event for event in told if isinstance(event, events.HandleFinished)]
-    assert {(e.handle, e.status, e.pages, e.products) for e in finished} == {
-        ("a.30products", "complete", 2, 30),
-        ("unknown_x", "complete", 1, 0),
-    }
-
-
-async def test_an_outcome_goes_to_json_and_back(sim, client):
-    """Outcomes of every status re-read from their JSON as equal."""
-    sim.add_fault(Fault.not_json(handles={"bad"}))
-    sim.add_fault(Fault.status(500, handles={"part.90products"}, pages={2}))
-    outcomes = await client.fetch_showcases(["good.30products", "bad", "part.90products", "no/no"])
-    assert [o.status for o in outcomes] == ["complete", "failed", "partial", "failed"]
-    for outcome in outcomes:
-        assert Outcome.from_json(outcome.to_json()) == outcome
 
 
 @pytest.mark.parametrize("archive", [None, "job.sfk"])

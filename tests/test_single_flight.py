@@ -98,13 +98,16 @@ async def test_when_all_leave_the_request_ends(sim, client):
 
 
 async def test_a_call_that_comes_as_the_last_one_leaves_begins_anew(sim, client):
-    """A request that is being abandoned is joined by nobody."""
+    """A request that is being abandoned is joined by nobody, and the one after it is, by all."""
     first = asyncio.create_task(client.showcase_page(HANDLE))
     await asyncio.sleep(0.5)
     first.cancel()
     second = asyncio.create_task(client.showcase_page(HANDLE))
-    assert len((await second).products) == 5
+    await asyncio.wait({first})
     assert first.cancelled()
+    third = await client.showcase_page(HANDLE)
+    assert (await second).products == third.products
+    assert len(third.products) == 5
     assert sim.ledger.requests == 2
 
 

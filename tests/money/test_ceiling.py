@@ -18,7 +18,7 @@ from tests.money.accounts import (
     pages_of,
     stepping,
 )
-from tests.support import client_of, failure, run_through
+from tests.support import client_of, enveloped, failure, http, run_through, told
 
 
 @pytest.fixture
@@ -204,6 +204,20 @@ async def test_free_routes_are_never_refused(sim):
         assert (await client.health()).status == "ok"
         assert (await client.get("/v1/balance", price=0)).data["balance"] > 0
         assert (client.budget.charged, client.budget.left) == (1, 0)
+
+
+@pytest.mark.parametrize("call", ["balance", "whoami"])
+async def test_a_free_route_that_says_it_cost_something_stays_free(call):
+    """That is counted, and the route had again though the ceiling is reached."""
+    seen = []
+    answer = http(200, enveloped({"balance": 7, "user": {"id": "u1"}}, charged=2))
+    async with told(answer, keep=True, max_credits=2, on_event=seen.append) as (server, client):
+        for _ in range(3):
+            await getattr(client, call)()
+        assert server.hits == 3
+        assert client.budget.charged == 6
+        assert await failure(client.showcase_page("x"), BudgetReachedError)
+    assert not [event for event in seen if isinstance(event, events.PriceRaised)]
 
 
 @pytest.mark.parametrize("archived", [False, True])

@@ -120,18 +120,6 @@ async def test_who_comes_during_the_grace_of_another_is_not_cut_short(archive):
         await asyncio.wait({first})
 
 
-async def test_an_abandoned_request_keeps_nobody_from_joining_the_next(sim, client):
-    """A request that is being abandoned is joined by nobody, and the one after it is, by all."""
-    first = asyncio.create_task(client.showcase_page(HANDLE))
-    await asyncio.sleep(0.5)
-    first.cancel()
-    second = asyncio.create_task(client.showcase_page(HANDLE))
-    await asyncio.wait({first})
-    third = await client.showcase_page(HANDLE)
-    assert (await second).products == third.products
-    assert sim.ledger.requests == 2
-
-
 async def test_one_who_leaves_as_the_answer_comes_takes_it_from_nobody(sim):
     """A caller that is cancelled in the very moment of the answer is no trouble for the others."""
     calls = []
