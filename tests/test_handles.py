@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from asyncsfk import Client, InvalidArgumentError
 from asyncsfk.simulator import Simulator
-from tests.support import enveloped, failure, http, told
+from tests.support import enveloped, failure, http, plain, told
 
 EMPTY = http(200, enveloped({"products": [], "page": {"hasMore": False}}))
 
@@ -131,7 +131,7 @@ async def test_the_simulators_wild_cursors_lead_through_the_whole_list():
     """Cursors with + / = % & and non-ASCII in them are followed to the end without a refusal."""
     async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
         products = await client.showcase("wild.500products").collect()
-        assert [product.to_dict() for product in products] == sim.showcase("wild.500products")
+        assert plain(products) == sim.showcase("wild.500products")
         cursors = "".join(entry.cursor or "" for entry in sim.ledger)
         assert set("+/=%&") <= set(cursors)
         assert not cursors.isascii()

@@ -22,7 +22,7 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
-from tests.support import client_of
+from tests.support import client_of, plain
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ async def test_an_account_wide_refusal_stops_the_run(sim, client, status, kind):
             assert outcome.usage.requests == 0
         if outcome.status == "partial":
             assert outcome.next_cursor is not None
-            got = [product.to_dict() for product in outcome.products]
+            got = plain(outcome.products)
             assert got == sim.showcase(outcome.handle)[: len(got)]
     assert run.usage.charged == sim.ledger.charged
     assert run.usage.maybe == 0

@@ -6,6 +6,7 @@ import pytest
 
 from asyncsfk import Client, Retry, Timeout
 from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.support import plain
 
 # It takes a minute on a machine that does something else besides.
 pytestmark = [pytest.mark.large, pytest.mark.timeout(300)]
@@ -35,7 +36,7 @@ async def test_a_storm_of_every_fault_loses_nothing_that_was_paid():
         assert Counter(outcome.handle for outcome in outcomes) == Counter(handles)
         for outcome in outcomes:
             truth = sim.showcase(outcome.handle)
-            products = [product.to_dict() for product in outcome.products]
+            products = plain(outcome.products)
             if outcome.status == "complete":
                 assert products == truth
                 assert outcome.error is None

@@ -17,9 +17,6 @@ from tests.support import enveloped, http, js
 
 ROOT = Path(asyncsfk.__file__).parent.parent
 
-#: SQLite's names for what lies beside a database that is open.
-BESIDE = ("-wal", "-shm", "-lock", "-journal")
-
 
 async def held(archive, what, *args, **options):
     """Read from an archive, or from the file at a path, in a thread: reading blocks."""
@@ -42,11 +39,6 @@ async def run_of(client, handles, **options):
         outcomes = [outcome async for outcome in run]
     assert len({outcome.handle for outcome in outcomes}) == len(outcomes)
     return run, {outcome.handle: outcome for outcome in outcomes}
-
-
-def products_of(outcome):
-    """Give an outcome's products as the simulator tells them."""
-    return [product.to_dict() for product in outcome.products]
 
 
 def known(usage):

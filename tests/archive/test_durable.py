@@ -8,7 +8,7 @@ import pytest
 from asyncsfk import Archive
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import Script, beside, copied, held
-from tests.support import client_of, sql
+from tests.support import client_of, plain, sql
 
 READER = """
 import sys
@@ -235,7 +235,7 @@ async def test_after_a_power_failure_a_run_goes_on(tmp_path):
             async with client.showcases(handles, archive=copy) as run:
                 outcomes = [outcome async for outcome in run]
             for outcome in outcomes:
-                found = [product.to_dict() for product in outcome.products]
+                found = plain(outcome.products)
                 assert found == sim.showcase(outcome.handle)
             assert sim.ledger.charged <= total - least
             paid.append(sim.ledger.charged)

@@ -28,8 +28,8 @@ from asyncsfk import (
 )
 from asyncsfk._store import _schema
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import Script, beside, held, known, products_of, read_now, run_of
-from tests.support import client_of, failure, running, sql
+from tests.archive.support import Script, beside, held, known, read_now, run_of
+from tests.support import client_of, failure, plain, running, sql
 
 HANDLES = ["a.45products", "b.5products", "empty_c"]
 
@@ -379,7 +379,7 @@ async def test_an_older_version_is_brought_up_to_date(old):
     """Opening for writing migrates the file, and loses nothing of it."""
     async with Simulator() as sim, client_of(sim) as client:
         _, outcomes = await run_of(client, ["x.5products"], archive=old)
-        assert products_of(outcomes["x.5products"]) == sim.showcase("x.5products")
+        assert plain(outcomes["x.5products"].products) == sim.showcase("x.5products")
     first, buried, last = await held(old, "ledger")
     assert (first.route, first.charged, first.seconds, first.request_id) == (
         "/v1/old",
@@ -411,7 +411,7 @@ async def test_pages_of_an_older_version_are_found(path):
                 client, handles, archive=path, region=region, verify_empty=True
             )
             for handle in handles:
-                assert products_of(outcomes[handle]) == sim.showcase(handle, region)
+                assert plain(outcomes[handle].products) == sim.showcase(handle, region)
         assert sim.ledger.charged == spent
 
 

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from asyncsfk import Archive
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import copied, products_of, read_now
-from tests.support import SHOWCASE, client_of, sql
+from tests.archive.support import copied, read_now
+from tests.support import SHOWCASE, client_of, plain, sql
 from tests.virtual_time import VirtualTimeLoop
 
 PAGE = 20
@@ -114,14 +114,14 @@ class ArchiveMachine(RuleBasedStateMachine):
                 ends = []
                 async for page in run.pages(ends.append):
                     products, charged = found.get(page.handle, ([], 0))
-                    products = products + [product.to_dict() for product in page.products]
+                    products = products + plain(page.products)
                     found[page.handle] = (products, charged + page.usage.charged)
                 assert [end.status for end in ends] == ["complete"] * len(found)
                 return found
             async for outcome in run:
                 assert outcome.status == "complete"
                 assert outcome.handle not in found
-                found[outcome.handle] = (products_of(outcome), outcome.usage.charged)
+                found[outcome.handle] = (plain(outcome.products), outcome.usage.charged)
         return found
 
     @rule(handle=handles, most=limits, refresh=st.booleans())
@@ -236,7 +236,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         outcomes = {outcome.handle: outcome for outcome in read_now(self.archive, "outcomes")}
         for handle, depth in self.depth.items():
             if depth:
-                assert products_of(outcomes[handle]) == self.sim.showcase(handle)[: PAGE * depth]
+                assert plain(outcomes[handle].products) == self.sim.showcase(handle)[: PAGE * depth]
         pages = read_now(self.archive, "answers")
         assert len(pages) == self.answers
         assert {page.handle for page in pages if page.route != SHOWCASE} == self.profiles

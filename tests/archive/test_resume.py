@@ -16,8 +16,8 @@ from asyncsfk import (
     Usage,
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
-from tests.archive.support import Editions, held, ids, known, products_of, run_of
-from tests.support import SHOWCASE, client_of, enveloped, failure, http, told
+from tests.archive.support import Editions, held, ids, known, run_of
+from tests.support import SHOWCASE, client_of, enveloped, failure, http, plain, told
 
 LONG = "long.90products"  # five pages
 
@@ -31,7 +31,7 @@ async def test_what_is_complete_comes_out_of_the_file(sim, client, path):
     assert sim.ledger.requests == asked
     assert before.keys() == after.keys() == set(handles)
     for handle, outcome in after.items():
-        assert products_of(outcome) == sim.showcase(handle)
+        assert plain(outcome.products) == sim.showcase(handle)
         assert outcome.products == before[handle].products
         assert outcome.request_ids == before[handle].request_ids
         assert (outcome.status, outcome.next_cursor) == ("complete", None)
@@ -53,7 +53,7 @@ async def test_a_run_that_was_left_goes_on(sim, client, path, stop_after):
                     break
     _, outcomes = await run_of(client, handles, archive=path)
     for handle in handles:
-        assert products_of(outcomes[handle]) == sim.showcase(handle)
+        assert plain(outcomes[handle].products) == sim.showcase(handle)
     assert sim.ledger.paid_twice() == {}
     pages = Counter(entry.page for entry in sim.ledger if entry.charged)
     assert len(pages) == sum(outcome.pages for outcome in outcomes.values())
@@ -66,7 +66,7 @@ async def test_what_is_there_in_part_goes_on_from_its_cursor(sim, client, path):
     assert (before[LONG].status, before[LONG].pages) == ("partial", 2)
     asked = sim.ledger.requests
     _, after = await run_of(client, [LONG], archive=path)
-    assert products_of(after[LONG]) == sim.showcase(LONG)
+    assert plain(after[LONG].products) == sim.showcase(LONG)
     assert (after[LONG].usage.charged, after[LONG].usage.archived) == (3, 2)
     later = [entry.cursor for entry in sim.ledger][asked:]
     assert later[0] == before[LONG].next_cursor
@@ -102,7 +102,7 @@ async def test_more_and_fewer_pages(sim, client, path):
         )
         spent.append(run.usage.charged)
         outcome = outcomes[LONG]
-        assert products_of(outcome) == sim.showcase(LONG)[: 20 * most if most else None]
+        assert plain(outcome.products) == sim.showcase(LONG)[: 20 * most if most else None]
         assert outcome.status == "complete"
         assert (outcome.next_cursor is None) == (most is None)
     assert spent == [3, 0, 1, 2, 0]
@@ -131,7 +131,7 @@ async def test_regions_are_other_showcases(sim, client, path):
         run, outcomes = await run_of(client, [LONG], archive=path, region=region)
         assert run.usage.charged == 5
         seen[region] = outcomes[LONG]
-        assert products_of(outcomes[LONG]) == sim.showcase(LONG, region)
+        assert plain(outcomes[LONG].products) == sim.showcase(LONG, region)
     for region, outcome in seen.items():
         run, outcomes = await run_of(client, [LONG], archive=path, region=region)
         assert run.usage.charged == 0
@@ -276,7 +276,7 @@ async def test_outcomes_in_order(sim, client, path):
     assert [outcome.handle for outcome in outcomes] == [*handles, ".."]
     for outcome in outcomes:
         if outcome.status == "complete":
-            assert products_of(outcome) == sim.showcase(outcome.handle)
+            assert plain(outcome.products) == sim.showcase(outcome.handle)
     assert run.progress.duplicates == 1
     assert sim.ledger.paid_twice() == {}
 
@@ -299,7 +299,7 @@ async def test_pages_of_a_run(sim, client, path):
     # What a run of pages put on file does for a run of outcomes, too.
     again, complete = await run_of(client, handles, archive=path)
     assert again.usage.charged == 0
-    assert products_of(complete[LONG]) == sim.showcase(LONG)
+    assert plain(complete[LONG].products) == sim.showcase(LONG)
 
 
 async def test_fetch_showcases(sim, client, path):
@@ -376,7 +376,9 @@ async def test_two_runs_at_once_share_an_archive(sim, client, archive):
     )
     assert first.keys() == second.keys() == set(handles)
     for handle in handles:
-        assert products_of(first[handle]) == products_of(second[handle]) == sim.showcase(handle)
+        assert (
+            plain(first[handle].products) == plain(second[handle].products) == sim.showcase(handle)
+        )
     assert sim.ledger.paid_twice() == {}
     assert one.usage.charged + other.usage.charged == sim.ledger.charged
 
@@ -406,7 +408,7 @@ async def test_two_clients_share_an_archive(sim, path):
         await run_of(one, [LONG], archive=archive)
         run, outcomes = await run_of(other, [LONG], archive=archive)
         assert run.usage.charged == 0
-        assert products_of(outcomes[LONG]) == sim.showcase(LONG)
+        assert plain(outcomes[LONG].products) == sim.showcase(LONG)
 
 
 async def test_a_path_an_archive_and_an_open_one(sim, client, path):
@@ -562,7 +564,7 @@ async def test_what_a_call_alone_has_come_to_the_end_of_is_complete(path):
         for name in ("failed.45products", "never.45products"):
             assert (outcomes[name].status, outcomes[name].pages) == ("complete", 3)
             assert (outcomes[name].error, outcomes[name].next_cursor) == (None, None)
-            assert products_of(outcomes[name]) == sim.showcase(name)
+            assert plain(outcomes[name].products) == sim.showcase(name)
         begun = outcomes["begun.45products"]
         assert (begun.status, begun.pages) == ("partial", 1)
         assert [known.handle for known in await held(path, "errors")] == ["begun.45products"]

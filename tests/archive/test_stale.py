@@ -4,8 +4,8 @@ import pytest
 
 from asyncsfk import Archive, BadRequestError, SfkError, StaleCursorError
 from asyncsfk.simulator import Fault, Simulator
-from tests.archive.support import Editions, held, ids, products_of, run_of
-from tests.support import client_of, failure
+from tests.archive.support import Editions, held, ids, run_of
+from tests.support import client_of, failure, plain
 
 LONG = "long.90products"
 
@@ -140,10 +140,10 @@ async def test_starting_over_that_fails_loses_nothing(path):
         _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
         assert (outcomes[LONG].status, outcomes[LONG].error.status) == ("failed", 502)
         (kept,) = await held(path, "outcomes")
-        assert products_of(kept) == sim.showcase(LONG)[:40]
+        assert plain(kept.products) == sim.showcase(LONG)[:40]
         sim.faults = [Fault.status(400, pages={3}, times=1)]
         _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
-        assert products_of(outcomes[LONG]) == sim.showcase(LONG)
+        assert plain(outcomes[LONG].products) == sim.showcase(LONG)
 
 
 async def test_where_the_next_page_fails_otherwise_nothing_is_started_over(path):
@@ -159,7 +159,7 @@ async def test_where_the_next_page_fails_otherwise_nothing_is_started_over(path)
                     assert pages == [1, 2]
                 else:
                     outcomes = [outcome async for outcome in run]
-                    assert products_of(outcomes[0]) == sim.showcase(LONG)[:40]
+                    assert plain(outcomes[0].products) == sim.showcase(LONG)[:40]
             (outcome,) = outcomes
             assert (outcome.status, outcome.error.status) == ("partial", 502)
             assert (outcome.usage.requests, outcome.usage.maybe) == (1, 1)
@@ -183,7 +183,7 @@ async def test_a_refusal_behind_a_page_just_bought_is_not_stale(path):
         sim.faults = [Fault.status(400, pages={4})]
         _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
         assert type(outcomes[LONG].error) is BadRequestError
-        assert products_of(outcomes[LONG]) == sim.showcase(LONG)[:60]
+        assert plain(outcomes[LONG].products) == sim.showcase(LONG)[:60]
         # The next run meets it with all of that on file: now it is.
         _, outcomes = await run_of(client, [LONG], archive=path)
         assert type(outcomes[LONG].error) is StaleCursorError
@@ -226,7 +226,7 @@ async def test_a_stale_one_among_many(path):
         run, outcomes = await run_of(client, handles, archive=path, restart_stale=True)
         assert run.usage.charged == 3 * 4
         for handle in handles:
-            assert products_of(outcomes[handle]) == sim.showcase(handle)
+            assert plain(outcomes[handle].products) == sim.showcase(handle)
 
 
 @pytest.mark.parametrize("options", [{"max_pages": 2}, {"max_pages": 1}], ids=str)

@@ -14,8 +14,8 @@ from asyncsfk import (
     UndecodableError,
 )
 from asyncsfk.simulator import Fault, Simulator
-from tests.archive.support import held, known, products_of, run_of
-from tests.support import KEY, client_of, enveloped, failure, http, run_through, told
+from tests.archive.support import held, known, run_of
+from tests.support import KEY, client_of, enveloped, failure, http, plain, run_through, told
 
 LONG = "long.90products"
 
@@ -44,7 +44,7 @@ async def test_it_is_kept_and_not_bought_again(path, fault):
         for outcome in (before[LONG], after[LONG]):
             assert isinstance(outcome.error, UndecodableError | BodyTooLargeError)
             assert outcome.status == "partial"
-            assert products_of(outcome) == sim.showcase(LONG)[:20]
+            assert plain(outcome.products) == sim.showcase(LONG)[:20]
             assert outcome.next_cursor == outcome.error.cursor is not None
         assert known(second.usage) == known(second.usage.__class__())
         assert first.usage.charged + first.usage.maybe == 2
@@ -99,7 +99,7 @@ async def test_what_was_too_large_is_decoded_when_it_may_be(path):
         assert len(await held(path, "products")) == 200
         async with client_of(sim) as client:
             run, outcomes = await run_of(client, [handle], archive=path)
-            assert products_of(outcomes[handle]) == sim.showcase(handle)
+            assert plain(outcomes[handle].products) == sim.showcase(handle)
             assert (run.usage.charged, run.usage.archived) == (4, 1)
         assert sim.ledger.paid_twice() == {}
 
@@ -111,7 +111,9 @@ async def test_a_client_that_may_read_more_needs_no_salvage(path):
             await run_of(small, ["large.300products"], archive=path)
         async with client_of(sim) as client:
             run, outcomes = await run_of(client, ["large.300products"], archive=path)
-            assert products_of(outcomes["large.300products"]) == sim.showcase("large.300products")
+            assert plain(outcomes["large.300products"].products) == sim.showcase(
+                "large.300products"
+            )
             assert run.usage.charged == 1
     assert (await held(path, "info")).undecodable == 0
     assert await held(path, "salvage") == 0
@@ -249,7 +251,7 @@ async def test_an_undecodable_page_may_be_bought_afresh(path):
     async with Simulator(faults=[Fault.not_json(pages={2}, times=1)]) as sim, client_of(sim) as one:
         await run_of(one, [LONG], archive=path)
         run, outcomes = await run_of(one, [LONG], archive=path, refresh=True)
-        assert products_of(outcomes[LONG]) == sim.showcase(LONG)
+        assert plain(outcomes[LONG].products) == sim.showcase(LONG)
         assert run.usage.charged == 5
     assert len(await held(path, "products")) == 90
 
