@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -12,14 +12,13 @@ import msgspec
 from asyncsfk._checks import check_limit, region_code
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._options import RunOptions
-from asyncsfk._run import check_handles, invalid_handle
+from asyncsfk._run import invalid_handle
 from asyncsfk._single_calls import SingleCalls
 from asyncsfk.budget import Budget
 from asyncsfk.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
 
     from asyncsfk._opening import Opening
     from asyncsfk._run import ShowcaseRun
@@ -116,8 +115,8 @@ class BulkCalls(SingleCalls):
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
-        check_handles(handles)
-        check_max_credits(max_credits)
+        _check_handles(handles)
+        _check_max_credits(max_credits)
         options = self._options(
             archive,
             region=region,
@@ -130,7 +129,7 @@ class BulkCalls(SingleCalls):
             refresh=refresh,
             restart_stale=restart_stale,
         )
-        return self._make_run(handles, options, max_credits, as_opening(archive))
+        return self._make_run(handles, options, max_credits, _as_opening(archive))
 
     async def fetch_showcases(
         self,
@@ -173,7 +172,7 @@ class BulkCalls(SingleCalls):
             ClientStateError: The client is not open, or was closed meanwhile: then what had come
                 is in the archive alone.
         """
-        check_handles(handles)
+        _check_handles(handles)
         if isinstance(handles, AsyncIterable):
             handles = [handle async for handle in handles]
         region = region_code(region)
@@ -238,10 +237,10 @@ class BulkCalls(SingleCalls):
             ArchiveError: The archive cannot be read, or holds answers of another origin.
             SfkError: The balance could not be had.
         """
-        from asyncsfk._forecast import left_of, make_plan  # noqa: PLC0415 - see `as_opening`
+        from asyncsfk._forecast import left_of, make_plan  # noqa: PLC0415 - see `_as_opening`
 
-        check_handles(handles)
-        check_max_credits(max_credits)
+        _check_handles(handles)
+        _check_max_credits(max_credits)
         options = self._options(
             archive,
             region=region,
@@ -252,10 +251,10 @@ class BulkCalls(SingleCalls):
             refresh=refresh,
             restart_stale=restart_stale,
         )
-        opening = as_opening(archive)
+        opening = _as_opening(archive)
         path = None if opening is None else opening.path
         if path is not None:
-            from asyncsfk._origin import check_file_origin  # noqa: PLC0415 - see `as_opening`
+            from asyncsfk._origin import check_file_origin  # noqa: PLC0415 - see `_as_opening`
 
             await anyio.to_thread.run_sync(check_file_origin, path, self.config.base_url)
         plan = await make_plan(options, path, self.config.rate, handles, self.balance)
@@ -278,7 +277,7 @@ class BulkCalls(SingleCalls):
         return options
 
 
-def as_opening(value: Archive | str | os.PathLike[str] | None) -> Opening | None:
+def _as_opening(value: Archive | str | os.PathLike[str] | None) -> Opening | None:
     """Return how an archive, or the one at a path, is written to."""
     if value is None:
         return None
@@ -287,7 +286,19 @@ def as_opening(value: Archive | str | os.PathLike[str] | None) -> Opening | None
     return opening_of(value if isinstance(value, Archive) else Archive(value))
 
 
-def check_max_credits(value: object) -> None:
+def _check_handles(handles: object) -> None:
+    """Refuse what cannot be a list of handles, such as a single handle.
+
+    Raises:
+        InvalidArgumentError: It is a string, or nothing that can be iterated.
+    """
+    if isinstance(handles, str | bytes) or not isinstance(handles, Iterable | AsyncIterable):
+        raise InvalidArgumentError(
+            f"handles must be a list or another iterable of handles, not {handles!r:.80}"
+        )
+
+
+def _check_max_credits(value: object) -> None:
     """Refuse what is no ceiling of credits.
 
     Raises:

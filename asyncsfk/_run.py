@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterable, Iterable, Sized
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from asyncsfk._checks import is_callback
@@ -27,7 +27,7 @@ from asyncsfk.outcomes import Outcome, Progress
 from asyncsfk.usage import Meter, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 
     from asyncsfk._api import Api
     from asyncsfk._fanout import Put
@@ -341,18 +341,6 @@ class ShowcaseRun:
 def invalid_handle(error: InvalidArgumentError, region: str | None) -> Outcome:
     """Return what becomes of an invalid handle."""
     return Outcome(handle=error.handle or "", status="failed", region=region, error=error)
-
-
-def check_handles(handles: object) -> None:
-    """Refuse what cannot be a list of handles, such as a single handle.
-
-    Raises:
-        InvalidArgumentError: It is a string, or nothing that can be iterated.
-    """
-    if isinstance(handles, str | bytes) or not isinstance(handles, Iterable | AsyncIterable):
-        raise InvalidArgumentError(
-            f"handles must be a list or another iterable of handles, not {handles!r:.80}"
-        )
 
 
 # Users know it by its public name, in tracebacks too.
