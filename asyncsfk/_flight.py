@@ -198,7 +198,7 @@ class SingleFlight(Generic[T]):
         key: Hashable,
         work: Callable[[Flight[T]], Coroutine[None, None, T]],
         payer: Payer,
-        cache: PageCache | None = None,
+        cache: PageCache | None,
     ) -> Landing[T]:
         """Return what comes of the work.
 

@@ -112,6 +112,33 @@ class Opening:
         if self._is_opened_by_runs and not self._runs:
             await self.aclose()
 
+    def cache(self, base_url: str, *, max_age: float | None, refresh: bool) -> PageCache:
+        """Return on what terms calls use this archive, which holds one origin's answers alone.
+
+        Args:
+            base_url: Whose answers are to be kept.
+            max_age: Seconds; older answers will not do.
+            refresh: None that is there will do.
+
+        Raises:
+            ArchiveError: It holds another's.
+            ClientStateError: It is not open.
+        """
+        store = self._opened
+        if store is None:
+            raise ClientStateError("open the archive with `async with` to let calls write to it")
+        if store.loop is not asyncio.get_running_loop():
+            raise ClientStateError("the archive was opened in another event loop")
+        known = store.notes.get(ORIGIN)
+        check_origin(self.path, known, base_url)
+        if known is None:
+            store.note_soon(ORIGIN, origin_of(base_url))
+        return PageCache(
+            store=store,
+            floor=store.last_page + 1 if refresh else 0,
+            since=0.0 if max_age is None else time.time() - max_age,
+        )
+
     @contextmanager
     def _in_this_loop(self) -> Generator[None]:
         """Keep other event loops out while it is being opened.
@@ -144,32 +171,3 @@ class Opening:
         store = Store(self.path, durability=self.durability, wait=self.wait)
         await store.open()
         self._opened = store
-
-    def cache(
-        self, base_url: str, *, max_age: float | None = None, refresh: bool = False
-    ) -> PageCache:
-        """Return on what terms calls use this archive, which holds one origin's answers alone.
-
-        Args:
-            base_url: Whose answers are to be kept.
-            max_age: Seconds; older answers will not do.
-            refresh: None that is there will do.
-
-        Raises:
-            ArchiveError: It holds another's.
-            ClientStateError: It is not open.
-        """
-        store = self._opened
-        if store is None:
-            raise ClientStateError("open the archive with `async with` to let calls write to it")
-        if store.loop is not asyncio.get_running_loop():
-            raise ClientStateError("the archive was opened in another event loop")
-        known = store.notes.get(ORIGIN)
-        check_origin(self.path, known, base_url)
-        if known is None:
-            store.note_soon(ORIGIN, origin_of(base_url))
-        return PageCache(
-            store=store,
-            floor=store.last_page + 1 if refresh else 0,
-            since=0.0 if max_age is None else time.time() - max_age,
-        )

@@ -139,10 +139,10 @@ def line_of(
     usage: Usage,
     *,
     number: int,
+    status: int | None,
+    answer: SfkError | Meta | None,
     seconds: float | None = None,
-    status: int | None = None,
     failure: str | None = None,
-    answer: SfkError | Meta | None = None,
     exposed: Exposed | None = None,
 ) -> LedgerLine:
     """Return the ledger's line on an attempt that has just ended."""

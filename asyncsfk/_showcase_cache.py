@@ -74,7 +74,7 @@ class ShowcaseCache:
         self._begin_at(self._cache.store.last_page + 1)
         self.rewind()
 
-    async def page(self, number: int, *, offline: SfkError | None = None) -> PageCache:
+    async def page(self, number: int, *, offline: SfkError | None) -> PageCache:
         """Return where a page is kept or looked for.
 
         Args:
