@@ -115,12 +115,11 @@ class FanOut(Generic[In, Out]):
         self._is_closing = True
 
     async def aclose(self) -> None:
-        """Stop all work at once and wait for its end."""
+        """Stop all work at once and wait for its end; for a task of its own."""
         self.cancel()
         # Of an event loop that has ended it is done, and cannot be waited for.
         if self._supervisor is not None and not self._supervisor.done():
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait({self._supervisor})
+            await asyncio.wait({self._supervisor})
         # Who still waits for a result, or asks for another, is told.
         while not self._results.empty():
             self._results.get_nowait()

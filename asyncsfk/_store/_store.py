@@ -360,13 +360,13 @@ class Store:
         return self.loop is asyncio.get_running_loop()
 
     async def _close_in_order(self) -> None:
-        with anyio.CancelScope(shield=True):
-            # All of it, whatever fails.
-            async with AsyncExitStack() as stack:
-                stack.push_async_callback(self._close_file)
-                if self._is_at_home:
-                    stack.push_async_callback(self._writer.flush)
-                    stack.push_async_callback(self._reader.flush)
+        """Close it; for a task of its own."""
+        # All of it, whatever fails.
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close_file)
+            if self._is_at_home:
+                stack.push_async_callback(self._writer.flush)
+                stack.push_async_callback(self._reader.flush)
 
     async def _close_file(self) -> None:
         self._is_shut = True
