@@ -36,7 +36,7 @@ class _End:
 
 
 _END: Final = _End()
-_BREATH: Final = 64
+_YIELD_EVERY: Final = 64  # items
 
 
 class FanOut(Generic[In, Out]):
@@ -177,7 +177,7 @@ class FanOut(Generic[In, Out]):
     async def _pull(self) -> In | _End:
         """Return the next item, or the end, which an error of the iterator is, too."""
         self._pulled += 1
-        if self._pulled % _BREATH == 0:
+        if self._pulled % _YIELD_EVERY == 0:
             # Items that need no waiting at all must not keep the event loop to themselves.
             await asyncio.sleep(0)
         item: In | _End = _END

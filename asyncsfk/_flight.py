@@ -66,7 +66,7 @@ class Flight(Generic[T]):
         waiters: Who waits for it.
         abandoned: How often everybody has left it in the air.
         task: Does it.
-        stillborn: Called when that ends without having begun.
+        on_unbegun_end: Called when that ends without having begun.
     """
 
     __slots__ = (
@@ -78,8 +78,8 @@ class Flight(Generic[T]):
         "has_begun",
         "in_air",
         "is_buying",
+        "on_unbegun_end",
         "payer",
-        "stillborn",
         "task",
         "waiters",
     )
@@ -96,7 +96,7 @@ class Flight(Generic[T]):
         self.waiters: list[_Waiter[T]] = []
         self.abandoned = 0
         self.task: asyncio.Task[Any]
-        self.stillborn: Callable[[asyncio.Task[Any]], None] | None = None
+        self.on_unbegun_end: Callable[[asyncio.Task[Any]], None] | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -290,8 +290,8 @@ class SingleFlight(Generic[T]):
         # Unless tasks begin eagerly.
         if not flight.has_begun:
             # A task that is cancelled before its first step runs no code at all.
-            flight.stillborn = lambda _: self._fall(key, flight, None)
-            flight.task.add_done_callback(flight.stillborn)
+            flight.on_unbegun_end = lambda _: self._fall(key, flight, None)
+            flight.task.add_done_callback(flight.on_unbegun_end)
         return flight
 
     async def _abandon(self, key: Hashable, flight: Flight[T]) -> None:
@@ -333,10 +333,10 @@ class SingleFlight(Generic[T]):
         assert task is not None  # noqa: S101 - for the type checkers
         # Where tasks begin eagerly whoever made it has not got it yet.
         flight.task, flight.has_begun = task, True
-        if flight.stillborn is not None:
-            task.remove_done_callback(flight.stillborn)
+        if flight.on_unbegun_end is not None:
+            task.remove_done_callback(flight.on_unbegun_end)
             # It holds the flight: neither would go before the garbage collector comes.
-            flight.stillborn = None
+            flight.on_unbegun_end = None
         try:
             result = await work(flight)
         except Exception as error:  # noqa: BLE001 - raised by all who wait for it

@@ -284,7 +284,7 @@ class ShowcaseRun:
             return
         self._under_way.add(handle)
         try:
-            with cache.store.watching(handle, self._options.region or "") as watch:
+            with cache.store.watches.watching(handle, self._options.region or "") as watch:
                 cached = ShowcaseCache(cache, handle, self._options.region, watch)
                 outcome = await self._fetch_kept(handle, cached, put)
         finally:

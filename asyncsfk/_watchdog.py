@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _LOOKS: Final = 8
-"""How often at least the dog looks within the shorter of its times."""
+"""How often at least the watchdog looks within the shorter of its times."""
 
 
 class NothingSentError(TimeoutError):
@@ -91,26 +91,26 @@ class Deadline:
     while nothing could be received yet.
 
     Args:
-        dog: Watches it.
+        watchdog: Watches it.
         progress: Returns a number that grows from 0 with what is received; ``None`` while nothing
             can be: the connection has a timeout of its own.
     """
 
     __slots__ = (
         "_before",
-        "_dog",
         "_due",
         "_failure",
         "_progress",
         "_quiet_until",
         "_seen",
         "_task",
+        "_watchdog",
     )
 
-    def __init__(self, dog: Watchdog, progress: Callable[[], int | None]) -> None:
-        self._dog = dog
+    def __init__(self, watchdog: Watchdog, progress: Callable[[], int | None]) -> None:
+        self._watchdog = watchdog
         self._progress = progress
-        self._due, self._quiet_until = dog.deadlines()
+        self._due, self._quiet_until = watchdog.deadlines()
         self._seen: int | None = 0
         self._failure: TimeoutError | None = None
 
@@ -119,7 +119,7 @@ class Deadline:
         assert task is not None  # noqa: S101 - for the type checkers
         self._task = task
         self._before = task.cancelling()
-        self._dog.add(self)
+        self._watchdog.add(self)
 
     def __exit__(
         self,
@@ -127,7 +127,7 @@ class Deadline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._dog.discard(self)
+        self._watchdog.discard(self)
         failure, self._failure = self._failure, None
         # Whoever cancelled the task besides has not been served yet.
         if (

@@ -110,7 +110,7 @@ class File:
             connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
             now = time.time()
             connection.execute("BEGIN IMMEDIATE")
-            _bury_the_dead(connection, now)
+            _end_dead_sessions(connection, now)
             session = connection.execute(
                 "INSERT INTO session (began, pid, host, version, exposed) VALUES (?, ?, ?, ?, 0)",
                 (now, os.getpid(), platform.node(), __version__),
@@ -254,8 +254,8 @@ def writing(path: Path) -> Generator[sqlite3.Connection]:
             lock.release()
 
 
-def _bury_the_dead(connection: sqlite3.Connection, now: float) -> None:
-    """End the sessions of processes that died: what they had under way may have been charged."""
+def _end_dead_sessions(connection: sqlite3.Connection, now: float) -> None:
+    """End the sessions of processes that died; what they had under way may have been charged."""
     tables = Tables(connection)
     for session, exposed in connection.execute(
         "SELECT id, exposed FROM session WHERE ended IS NULL"

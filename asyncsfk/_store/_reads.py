@@ -14,7 +14,7 @@ _MOST_ASKED: Final = 64
 
 
 class AttemptRow(NamedTuple):
-    """A line of the ledger; see `Attempt`."""
+    """A line of the ledger; see `LedgerLine`."""
 
     id: int
     at: float

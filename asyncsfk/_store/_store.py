@@ -60,6 +60,7 @@ class Store:
         loop: The event loop that it was opened in.
         charged: Credits that the ledger knows to be charged.
         maybe: Credits that it says may have been charged.
+        watches: Who is to be told of pages that others keep of a showcase.
         runs: The stamps of the runs that are writing to it.
     """
 
@@ -91,10 +92,9 @@ class Store:
         self._refusal: ArchiveError | None = None
         self._is_shut = False
         self._closing = Closing(self._close_in_order)
-        self._watches = Watches()
         # Of a file that was empty we know what it cannot hold: only we write it.
         self._may_be_there: BloomFilter | None = None
-        self.watching = self._watches.watching
+        self.watches = Watches()
         self.runs: set[int] = set()
         self.charged = 0
         self.maybe = 0
@@ -144,7 +144,7 @@ class Store:
         self._refusal = ArchiveError(f"{shown(self._path)} is closed")
         try:
             with anyio.CancelScope(shield=True):
-                while self._in_air and self._is_at_home:
+                while self._in_air and self._is_in_own_loop:
                     self._landed.clear()
                     await self._landed.wait()
         finally:
@@ -341,7 +341,7 @@ class Store:
 
     def _tell(self, page: Page) -> None:
         if page.showcase is not None:
-            self._watches.tell(*page.showcase, page.by)
+            self.watches.tell(*page.showcase, page.by)
 
     def _check(self) -> None:
         """Refuse further work once a write has failed: what it would buy could not be kept."""
@@ -355,7 +355,7 @@ class Store:
             raise self._refusal.evolve()
 
     @property
-    def _is_at_home(self) -> bool:
+    def _is_in_own_loop(self) -> bool:
         """Whether this is the event loop that it was opened in; another one may close it."""
         return self.loop is asyncio.get_running_loop()
 
@@ -364,7 +364,7 @@ class Store:
         # All of it, whatever fails.
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_file)
-            if self._is_at_home:
+            if self._is_in_own_loop:
                 stack.push_async_callback(self._writer.flush)
                 stack.push_async_callback(self._reader.flush)
 

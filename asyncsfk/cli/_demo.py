@@ -45,16 +45,16 @@ def demo(creators: int, seed: int, *, quiet: bool) -> None:
     run(_demo(creators, seed, quiet=quiet))
 
 
-def weather(chance: float) -> tuple[Fault, ...]:
-    """Return the faults of the demo: every kind there is, each this likely."""
+def _faults() -> tuple[Fault, ...]:
+    """Return what goes wrong in the demo: every kind of fault that a run survives."""
     from asyncsfk.simulator import Fault
 
     return (
         # Each of these pauses the client, so there are just enough of them to be seen.
-        Fault.status(503, retry_after="1", probability=5 * chance, times=2),
-        Fault.status(500, probability=chance),
-        Fault.status(502, charge=1, probability=chance),
-        *(fault for fault in Fault.storm(chance, size=_LARGE_BODY) if fault.name != "status"),
+        Fault.status(503, retry_after="1", probability=5 * _CHANCE, times=2),
+        Fault.status(500, probability=_CHANCE),
+        Fault.status(502, charge=1, probability=_CHANCE),
+        *(fault for fault in Fault.storm(_CHANCE, size=_LARGE_BODY) if fault.name != "status"),
     )
 
 
@@ -70,7 +70,7 @@ async def _demo(creators: int, seed: int, *, quiet: bool) -> ExitCode:
         simulator = await stack.enter_async_context(
             Simulator(
                 seed,
-                faults=weather(_CHANCE),
+                faults=_faults(),
                 latency=Latency.lognormal(_LATENCY, cap=_SLOWEST),
             )
         )

@@ -59,8 +59,8 @@ def tell_end(
         code = exit_code(stopped)
     else:
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
-    if output.homeless:
-        _tell_of_homeless(output.homeless, options)
+    if output.unkept:
+        _tell_of_unkept(output.unkept, options)
     if code == ExitCode.BUDGET:
         _tell_of_ceiling(options, since)
     elif code != ExitCode.COMPLETE and not options.quiet:
@@ -70,7 +70,7 @@ def tell_end(
     return code
 
 
-def _tell_of_homeless(answers: int, options: FetchOptions) -> None:
+def _tell_of_unkept(answers: int, options: FetchOptions) -> None:
     """Tell where the answers are that were paid for, and that the archive could not take."""
     from asyncsfk.cli._format import counted
 
@@ -108,14 +108,14 @@ def _tell_what_is_left(
             "without it the same line begins anew."
         )
         return
-    if missing > output.invalid + output.undecodable + output.circling + output.stale:
+    if missing > output.invalid + output.undecodable + output.misled + output.stale:
         if archive is None:
             tell(_NO_ARCHIVE)
         else:
             tell(_how_to_go_on(run, options, archive, since))
-    if archive is not None and output.circling:
+    if archive is not None and output.misled:
         tell(
-            f"{counted(output.circling, 'creator')} with pages that lead nowhere new: there is no "
+            f"{counted(output.misled, 'creator')} with pages that lead nowhere new: there is no "
             "more to buy."
         )
     if archive is not None and output.undecodable:

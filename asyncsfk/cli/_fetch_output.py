@@ -66,8 +66,8 @@ class FetchOutput:
         stale: How many creators have a cursor in the archive that the API no longer takes.
         invalid: How many handles were none.
         undecodable: How many creators have an answer that came whole, and cannot be decoded.
-        circling: How many creators have pages that lead nowhere new.
-        homeless: How many answers that were paid for the archive could not take.
+        misled: How many creators have pages that lead nowhere new.
+        unkept: How many answers that were paid for the archive could not take.
     """
 
     def __init__(
@@ -89,8 +89,8 @@ class FetchOutput:
         self.stale = 0
         self.invalid = 0
         self.undecodable = 0
-        self.circling = 0
-        self.homeless = 0
+        self.misled = 0
+        self.unkept = 0
 
     @property
     def is_watched(self) -> bool:
@@ -136,9 +136,9 @@ class FetchOutput:
         self.stale += isinstance(outcome.error, StaleCursorError)
         self.invalid += isinstance(outcome.error, InvalidArgumentError)
         self.undecodable += self._is_undecodable(outcome.error)
-        self.circling += isinstance(outcome.error, PaginationError)
+        self.misled += isinstance(outcome.error, PaginationError)
         if isinstance(outcome.error, ArchiveError) and outcome.error.body is not None:
-            self.homeless += 1
+            self.unkept += 1
         if outcome.error is None or stops_a_run(outcome.error):
             # The end of the run tells of that; each creator need not.
             return

@@ -33,7 +33,7 @@ def grow_old(path, handle="%"):
 
 
 async def test_refresh_buys_everything_afresh(server, client, editions, path):
-    """The new showcase takes the old one's place in outcomes; the old pages stay in pages()."""
+    """The new showcase takes the old one's place in outcomes; the old pages stay in answers()."""
     handles = ["x", "y", "z"]
     await run_of(client, handles, archive=path)
     editions.edition = 2

@@ -85,7 +85,7 @@ async def test_a_listing_is_started_over_by_refresh(client, path):
 
 @pytest.mark.usefixtures("stale")
 async def test_starting_over(server, client, path):
-    """restart_stale=True buys that showcase afresh as a whole; the old pages stay in pages()."""
+    """restart_stale=True buys that showcase afresh as a whole; the old pages stay in answers()."""
     asked = server.hits
     run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True)
     assert (outcomes["x"].status, ids(outcomes["x"])) == ("complete", NEW)
