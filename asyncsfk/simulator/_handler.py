@@ -144,9 +144,8 @@ class RequestHandler:
     def _refuse(self, visit: _Visit) -> Answer | None:
         """Refuse what cannot be served, before any fault."""
         reading, request_id = visit.reading, visit.request_id
-        if reading.route is None:
-            return answers.error(404, "not_found", "There is no such route.", request_id)
-        if reading.route is not Route.HEALTH:
+        # Of an unknown route that is said to anybody.
+        if reading.route not in (None, Route.HEALTH):
             if self._max_concurrent is not None and self._ledger.in_flight > self._max_concurrent:
                 return answers.faulty_status(self._overload, request_id)
             if not visit.entry.authorized:

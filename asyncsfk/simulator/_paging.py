@@ -16,8 +16,7 @@ def mislead(
     match action:
         case actions.NoCursor(cursor):
             # A page number cannot be an empty string.
-            data["page"] = data["page"] | {field: cursor if field == "nextCursor" else None}
-            data["page"]["hasMore"] = True
+            data["page"] |= {field: cursor if field == "nextCursor" else None, "hasMore": True}
         case actions.CursorWithoutMore():
             data["page"][field] = _link(world, call, page + 1)
         case actions.CursorLoop(cycle):

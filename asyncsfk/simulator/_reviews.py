@@ -39,7 +39,7 @@ def summary(key: bytes, product_id: str) -> Json:
     if count is None:
         stars: dict[str, int | None] = dict.fromkeys(_STARS)
         return {"totalReviews": None, "averageRating": None, "ratingDistribution": stars}
-    ratings = [_rating(key, product_id, index) for index in range(count)]
+    ratings = [_rating(_dice(key, product_id, index)) for index in range(count)]
     return {
         "totalReviews": count,
         "averageRating": round(sum(ratings) / count, 2) if count else None,
@@ -47,13 +47,18 @@ def summary(key: bytes, product_id: str) -> Json:
     }
 
 
-def _rating(key: bytes, product_id: str, index: int) -> int:
-    return 5 - min(4, Dice(key, f"review:{product_id}:{index}").below(9))
+def _dice(key: bytes, product_id: str, index: int) -> Dice:
+    return Dice(key, f"review:{product_id}:{index}")
+
+
+def _rating(dice: Dice) -> int:
+    """Draw a rating: what a review's dice are thrown for first, so that its summary agrees."""
+    return 5 - min(4, dice.below(9))
 
 
 def _review(key: bytes, product_id: str, region: str | None, index: int) -> Json:
-    dice = Dice(key, f"review:{product_id}:{index}")
-    rating = 5 - min(4, dice.below(9))
+    dice = _dice(key, product_id, index)
+    rating = _rating(dice)
     pictures = [f"{CDN}/review-{index}-{side}.webp" for side in range(dice.below(3))]
     return {
         "id": f"74{index:05d}{dice.below(10**12):012d}",

@@ -18,7 +18,6 @@ from asyncsfk.simulator._handler import RequestHandler
 from asyncsfk.simulator._latency import Latency
 from asyncsfk.simulator._ledger import Ledger
 from asyncsfk.simulator._products import Json
-from asyncsfk.simulator._reviews import product_of
 from asyncsfk.simulator._world import World
 
 _BACKLOG: Final = 4096
@@ -235,7 +234,7 @@ class Simulator:
         """Give all reviews of a product."""
         total: int | None = self.review_summary(product_id)["totalReviews"]
         region = None if region is None else region.upper()
-        return self._world.reviews(product_of(product_id, None), region, 0, total or 0)
+        return self._world.reviews(product_id, region, 0, total or 0)
 
     def review_summary(self, product_id: str) -> Json:
         """Give the summary beside a product's reviews."""
