@@ -56,25 +56,31 @@ _FLAGS: Final = (
 )
 
 
+def in_words(reason: OSError | str) -> str:
+    """Return what went wrong with a file, without its name and the error's number."""
+    return reason if isinstance(reason, str) else reason.strerror or str(reason)
+
+
 class UnusableFileError(click.ClickException):
     """A file that was named cannot be used; nothing was sent."""
 
     exit_code = ExitCode.USAGE
 
     def __init__(self, path: str, reason: OSError | str) -> None:
-        verb = "open"
-        if isinstance(reason, OSError):
-            reason = reason.strerror or str(reason)
-        else:
-            verb = "use"
-        super().__init__(f"cannot {verb} {printable(path)}: {reason}")
+        verb = "open" if isinstance(reason, OSError) else "use"
+        super().__init__(f"cannot {verb} {printable(path)}: {in_words(reason)}")
 
 
 class BrokenFileError(click.ClickException):
     """A file that was open cannot be read or written any more."""
 
-    def __init__(self, verb: str, path: str, reason: str) -> None:
-        super().__init__(f"cannot {verb} {printable(path)}: {reason}")
+    def __init__(self, verb: str, path: str, reason: OSError | str) -> None:
+        super().__init__(f"cannot {verb} {printable(path)}: {in_words(reason)}")
+
+
+def no_stream(name: str) -> UnusableFileError:
+    """Return the error for a standard stream that the shell has closed."""
+    return UnusableFileError(name, OSError(errno.EBADF, os.strerror(errno.EBADF)))
 
 
 class UnusableArchiveError(click.ClickException):
@@ -138,7 +144,7 @@ def _exiting() -> Generator[None]:
             raise
         # The help of click, say, on a full disk.
         _silence_stdout()
-        tell(f"Error: {error.strerror or error}")
+        tell(f"Error: {in_words(error)}")
         raise Exit(ExitCode.INCOMPLETE) from error
 
 
@@ -232,14 +238,14 @@ def say(text: str | bytes) -> None:
     stdout: TextIO | None = sys.stdout
     if stdout is None:
         # click would say nothing, and all would seem well.
-        raise UnusableFileError("stdout", OSError(errno.EBADF, os.strerror(errno.EBADF)))
+        raise no_stream("stdout")
     try:
         click.echo(text)
     except BrokenPipeError:
         raise
     except OSError as error:
         _silence_stdout()
-        raise BrokenFileError("write", "stdout", error.strerror or str(error)) from error
+        raise BrokenFileError("write", "stdout", error) from error
 
 
 def tell(text: str) -> None:

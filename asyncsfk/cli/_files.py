@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
@@ -10,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol, TextIO
 
-from asyncsfk.cli._exit import UnusableFileError
+from asyncsfk.cli._exit import no_stream
 
 
 class _Numbered(Protocol):
@@ -50,7 +49,7 @@ def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
         UnusableFileError: The shell gave us none.
     """
     if stream is None:
-        raise UnusableFileError(name, OSError(errno.EBADF, os.strerror(errno.EBADF)))
+        raise no_stream(name)
     return stream.buffer
 
 

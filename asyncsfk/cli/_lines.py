@@ -102,7 +102,7 @@ class LineWriter:
                 try:
                     os.truncate(file, 0)
                 except OSError as error:
-                    raise BrokenFileError("empty", path, error.strerror or str(error)) from error
+                    raise BrokenFileError("empty", path, error) from error
 
     @property
     def is_terminal(self) -> bool:
@@ -161,4 +161,4 @@ class LineWriter:
                     file = self._file.fileno()
                     os.ftruncate(file, os.fstat(file).st_size - (len(lines) - len(left)))
             name = "stdout" if self._is_stdout else self.path
-            raise BrokenFileError("write", name, error.strerror or str(error)) from error
+            raise BrokenFileError("write", name, error) from error

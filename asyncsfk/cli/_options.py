@@ -24,6 +24,8 @@ R = TypeVar("R")
 
 _LONGEST_KEY = 4096
 _CODE_LETTERS = 2
+# As `Client` has them, whose module loads too much for a --help.
+_CONCURRENCY = 100
 _MAX_BODY_BYTES = 1 << 24
 
 
@@ -35,7 +37,7 @@ class ClientOptions:
     base_url: str | None
     allow_insecure_http: bool
     timeout: float | None
-    concurrency: int = 100
+    concurrency: int = _CONCURRENCY
     rate: float | None = None
     max_body_bytes: int = _MAX_BODY_BYTES
 
@@ -63,7 +65,7 @@ max_pages_option = click.option(
 concurrency_option = click.option(
     "--concurrency",
     type=click.IntRange(1),
-    default=100,
+    default=_CONCURRENCY,
     show_default=True,
     metavar="N",
     help="Send at most N requests at once. The provider recommends to stay under 500 a key.",

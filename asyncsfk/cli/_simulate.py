@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsfk.cli._exit import ExitCode, run, say, tell
+from asyncsfk.cli._exit import ExitCode, in_words, run, say, tell
 
 if TYPE_CHECKING:
     from asyncsfk.simulator import Simulator
@@ -85,7 +85,7 @@ async def _serve(simulator: Simulator) -> ExitCode:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise click.UsageError(f"cannot listen: {error.strerror or error}") from error
+        raise click.UsageError(f"cannot listen: {in_words(error)}") from error
     except asyncio.CancelledError:
         # Not an accident: this is how it ends.
         ledger = simulator.ledger

@@ -117,7 +117,7 @@ class HandleFile:
             # Stdin may stay silent for ever.
             return await call_in_thread(self._read_now, name="asyncsfk handles")
         except OSError as error:
-            raise BrokenFileError("read", self._name, error.strerror or str(error)) from error
+            raise BrokenFileError("read", self._name, error) from error
 
     def _read_now(self) -> bytes:
         return self._file.read(_CHUNK) or b""
