@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
+    from asyncsfk._messages import Received
     from asyncsfk._store._reads import Showcase
     from asyncsfk.models import Answer, Product, ShowcasePage
     from asyncsfk.outcomes import Status
@@ -72,17 +73,22 @@ def decode(
     if isinstance(received, SfkError):
         where = {"page": int(cursor)} if route == _routes.REVIEWS and cursor else {"cursor": cursor}
         raise received.evolve(handle=handle, route=route, **where)
-    usage = Usage(pages=1, archived=1)
     if route == _routes.SHOWCASE:
-        usage += Usage(products=len(received.data.products or ()))
-        return _reading.showcase_page(
-            received, usage, handle=handle or "", region=region, cursor=cursor, number=1
-        )
+        return _showcase_page(received, handle=handle or "", region=region, cursor=cursor, number=1)
     if route == _routes.REVIEWS:
-        return _reading.review_page(received, usage)
+        return _reading.review_page(received, Usage(pages=1, archived=1))
     if (model := _LOOKUPS.get(route)) is not None:
         return _reading.answer(received, model)
     return _reading.reply(received)
+
+
+def _showcase_page(
+    received: Received, *, handle: str, region: str | None, cursor: str | None, number: int
+) -> ShowcasePage:
+    usage = Usage(pages=1, products=len(received.data.products or ()), archived=1)
+    return _reading.showcase_page(
+        received, usage, handle=handle, region=region, cursor=cursor, number=number
+    )
 
 
 def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[ShowcasePage]:
@@ -100,13 +106,8 @@ def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Showca
         received = _wire.read_kept(request.decoder, row.encoding, row.body, max_body_bytes=ACCEPTED)
         if isinstance(received, SfkError):
             return
-        page = _reading.showcase_page(
-            received,
-            Usage(pages=1, products=len(received.data.products or ()), archived=1),
-            handle=showcase.handle,
-            region=region,
-            cursor=cursor,
-            number=number,
+        page = _showcase_page(
+            received, handle=showcase.handle, region=region, cursor=cursor, number=number
         )
         yield page
         try:

@@ -114,7 +114,7 @@ def reviews(
     if url is not None and len(url) > _MAX_URL:
         raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
     if page is not None:
-        check_count("page", page, least=1)
+        check_count("page", page)
     # Sorted, as those of `other`.
     query = _query(
         _as_of_reviews({"page": page, "productId": product_id, "region": region, "url": url})

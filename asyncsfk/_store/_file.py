@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from asyncsfk._store._forks import identify
 from asyncsfk._store._lock import FileLock, holder
 from asyncsfk._store._reads import Read, read_all
-from asyncsfk._store._schema import prepare
+from asyncsfk._store._schema import prepare, size_of
 from asyncsfk._store._sqlite import (
     SQLITE_ERRORS,
     connect,
@@ -177,11 +177,8 @@ class File:
         SQLite copies it at a commit of its choosing, which may be that of what is in the air.
         """
         with suppress(*SQLITE_ERRORS, KeyError):
-            writer = self._connections["writer"]
-            (pages,), (size,) = (
-                writer.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
-            )
-            return max(0, int(pages) * int(size) - self._path.stat().st_size)
+            size = size_of(self._connections["writer"])
+            return max(0, size - self._path.stat().st_size)
         return 0
 
     def read(self, batch: Sequence[Read]) -> list[Any]:

@@ -194,11 +194,16 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file that was cut short; SQLite notices only where it reads what is missing."""
     busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    size = _pragma(connection, "page_count") * _pragma(connection, "page_size")
+    size = size_of(connection)
     if not busy and path.stat().st_size < size:
         raise ArchiveFormatError(
             f"{shown(path)} is damaged: it has {path.stat().st_size} bytes, and should have {size}"
         )
+
+
+def size_of(connection: sqlite3.Connection) -> int:
+    """Return how many bytes a database has, with what is only in its log yet."""
+    return _pragma(connection, "page_count") * _pragma(connection, "page_size")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
