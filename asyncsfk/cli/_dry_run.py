@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +44,7 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
                     verify_empty=options.verify_empty,
                     max_credits=options.max_credits,
                     archive=options.archive_path,
-                    max_age=options.max_age(time.time()),
+                    max_age=options.max_age,
                     refresh=options.refresh,
                 )
             except ArchiveError as error:

@@ -253,7 +253,7 @@ async def _enter_run(
                 verify_empty=options.verify_empty,
                 max_credits=options.max_credits,
                 archive=archive,
-                max_age=options.max_age(time.time()),
+                max_age=options.max_age,
                 refresh=options.refresh,
                 restart_stale=options.restart_stale,
             )

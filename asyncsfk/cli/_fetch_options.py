@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -62,9 +63,10 @@ class FetchOptions:
         kept = output if any(map(str.isdigit, output.suffix)) else output.with_suffix("")
         return f"{kept}{_SUFFIX}"
 
-    def max_age(self, now: float) -> float | None:
-        """Return ``since`` as an age in seconds; to be asked just before it is used."""
-        return None if self.since is None else max(0.0, now - self.since)
+    @property
+    def max_age(self) -> float | None:
+        """``since`` as an age in seconds, just now."""
+        return None if self.since is None else max(0.0, time.time() - self.since)
 
     def fresh_since(self, began: float) -> float | None:
         """Return since when a kept showcase will do for whoever goes on, if that matters.
