@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote, unquote
 
@@ -31,6 +33,8 @@ BALANCE: Final = "/v1/balance"
 HEALTH: Final = "/health"
 
 _MAX_URL: Final = 4096
+_IN_JSON: Final[tuple[object, ...]] = ("", 0, 0.5, True, None, [], {})
+"""A value of each kind that there is in JSON."""
 _SHOWCASE_PATH: Final = re.compile(r"/v1/tiktok/profiles/([A-Za-z0-9_.]{1,64})/showcase-products")
 # RFC 3986, section 3.3: the characters of a path's segments.
 _PATH: Final = re.compile(r"/v1(/([A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})+)+/?", re.ASCII)
@@ -163,9 +167,14 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     try:
         # One for each request: concurrent callers of the same path must not share mutable data.
         decoder = _envelope(data)
+        foreign: type[Any] | None = None
+        with suppress(TypeError):  # of what cannot be hashed, or is no class to look for
+            foreign = _foreign_class_in(data)
     except Exception as error:
         # Names that cannot be resolved, too, and whatever else a type of the caller's may raise.
         raise InvalidArgumentError(f"type= cannot be decoded into: {error}") from error
+    if foreign is not None:
+        raise InvalidArgumentError(f"type= cannot be decoded into: msgspec knows no {foreign!r}")
     check_mapping("params", params)
     # In one order, as all requests have them, so that an archive knows the answer by whoever asks.
     given = dict(sorted((params or {}).items(), key=lambda item: str(item[0])))
@@ -175,6 +184,26 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     if path == REVIEWS:
         query = _query(_as_of_reviews(given))
     return Request(route=path, target=path + query, decoder=decoder, price=price)
+
+
+@lru_cache(maxsize=256)
+def _foreign_class_in(kind: Any) -> type[Any] | None:  # noqa: ANN401 - any type form
+    """Return a class in a type that nothing in JSON is: msgspec would say so after the fact."""
+    seen: set[int] = set()
+    inside: list[object] = [msgspec.inspect.type_info(kind)]
+    while inside:
+        part = inside.pop()
+        if isinstance(part, msgspec.inspect.CustomType):
+            if not any(isinstance(value, part.cls) for value in _IN_JSON):
+                return part.cls
+        elif isinstance(part, msgspec.inspect.Type | msgspec.inspect.Field):
+            # A type may have itself inside.
+            if id(part) not in seen:
+                seen.add(id(part))
+                inside += msgspec.structs.astuple(part)
+        elif isinstance(part, tuple):
+            inside += part
+    return None
 
 
 def _as_of_reviews(params: Mapping[str, Param]) -> dict[str, Param]:

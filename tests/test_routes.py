@@ -4,6 +4,8 @@ Handles and cursors are the business of test_handles.
 """
 
 import json
+from numbers import Number
+from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -18,7 +20,7 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Simulator
-from tests.support import KEY, client_of, failure, http, told
+from tests.support import KEY, client_of, enveloped, failure, http, told
 
 ANY = http(200, b'{"data":null,"meta":{"creditsCharged":0}}')
 EMPTY = http(
@@ -225,6 +227,36 @@ async def test_get_decodes_into_the_callers_type():
         assert (reply.request_id, reply.usage.charged) == ("r", 2)
         assert (await client.get("/v1/x/videos")).data == {"videos": [1]}
         assert (await client.get("/v1/x/videos", type=dict[str, list[int]])).data["videos"] == [1]
+
+
+class Foreign:
+    """A class that msgspec knows nothing of, as a model of another library is."""
+
+    def __init__(self, **fields):
+        self.__dict__ |= fields
+
+
+class Deep(msgspec.Struct):
+    """A type with itself and a foreign class inside."""
+
+    more: list["Deep"] = []
+    foreign: dict[str, Foreign] = {}
+
+
+@pytest.mark.parametrize("kind", [Foreign, dict[str, Foreign], Foreign | None, Deep])
+async def test_a_type_that_no_json_becomes_is_refused_before_sending(kind):
+    """Else it would be found out when the answer is paid for."""
+    async with told(ANY) as (server, client):
+        error = await failure(client.get("/v1/x", type=kind), InvalidArgumentError)
+        assert "Foreign" in str(error)
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("kind", [object, Number, Annotated[int, {"unit": "views"}]])
+async def test_a_type_that_json_may_become_is_not(kind):
+    """An abstract class is fine, and so is what is noted beside a type."""
+    async with told(http(200, enveloped(5))) as (_, client):
+        assert (await client.get("/v1/x", type=kind)).data == 5
 
 
 async def test_get_sends_path_and_parameters_as_given():
