@@ -75,7 +75,7 @@ _MARKUP: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.DOTALL 
 
 
 _meta_decoder = msgspec.json.Decoder(Meta)
-_error_decoder = msgspec.json.Decoder(dict[str, Any])
+_object_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 def read(
@@ -145,7 +145,7 @@ def _read_success(
         if not isinstance(error, TooLargeError):
             # It may be no gzip at all, or one that lacks its end: the price is near it.
             plain = unpack_some(response.body, max_body_bytes, members=1) or response.body
-            unknown = _salvaged(unknown, plain, price)
+            unknown = _salvaged(unknown, plain, price, is_whole=False)
         return not_unpacked(error, unknown, max_body_bytes)
     return _decode(decoder, body, size, price)
 
@@ -164,7 +164,8 @@ def _decode(decoder: Decoder, body: bytes, size: int, price: int) -> Received | 
     try:
         value: Any = decode(decoder, body)
     except Exception as error:  # noqa: BLE001 - a type of the caller's may raise anything
-        known = _salvaged(Details(status=OK, usage=Usage(bytes=size), body=body), body, price)
+        known = Details(status=OK, usage=Usage(bytes=size), body=body)
+        known = _salvaged(known, body, price, is_whole=_is_object(body))
         reason = type(error).__name__
         with suppress(Exception):  # of such a type, too
             reason = str(error) or reason
@@ -244,7 +245,7 @@ def _read_failure(response: Response, price: int, api_key: ApiKey | None) -> API
 def _read_error_body(body: bytes) -> dict[str, str]:
     """Return the texts of an error envelope, of a problem+json, or an excerpt of anything else."""
     with suppress(*NOT_JSON):
-        told = decode(_error_decoder, body)
+        told = decode(_object_decoder, body)
         # RFC 9457: what a proxy may answer as application/problem+json.
         problem = {"message": told.get("detail") or told.get("title")}
         fields = msgspec.convert(told.get("error", problem), dict[str, Any])
@@ -287,11 +288,20 @@ def _read_odd_meta(raw: bytes | msgspec.Raw) -> Meta:
     return msgspec.convert(odd, Meta)
 
 
-def _salvaged(known: Details, plain: bytes, price: int) -> Details:
+def _is_object(body: bytes) -> bool:
+    """Tell whether a body is proper JSON, though not that of its route."""
+    try:
+        decode(_object_decoder, body)
+    except NOT_JSON:
+        return False
+    return True
+
+
+def _salvaged(known: Details, plain: bytes, price: int, *, is_whole: bool) -> Details:
     """Return what is known of a body, with what it says of itself all the same."""
     meta = _salvage_meta(plain)
     usage = _cost(price, meta, known.usage.bytes)
-    if usage.charged < price:
+    if usage.charged < price and not is_whole:
         # What is damaged is believed where it says more, and not where it says less.
         usage = msgspec.structs.replace(usage, maybe=price - usage.charged)
     return msgspec.structs.replace(known, request_id=meta.request_id, usage=usage)

@@ -31,7 +31,7 @@ from asyncsfk import (
     UndecodableError,
 )
 from asyncsfk.simulator import Fault, Simulator
-from tests.support import SHOWCASE, chunked, client_of, failure, http, js, told
+from tests.support import SHOWCASE, chunked, client_of, enveloped, failure, http, js, told
 
 HANDLE = "long.90products"
 META = {"requestId": "req_1", "creditsCharged": 1, "version": "v1"}
@@ -720,6 +720,14 @@ async def test_a_price_is_read_from_whatever_meta_has_it(meta, charged, maybe):
         page = await client.showcase_page("x")
         assert len(page.products) == 1
         assert (page.usage.charged, page.usage.maybe) == (charged, maybe)
+
+
+async def test_an_answer_of_another_shape_is_believed_that_it_was_free():
+    """Its JSON is proper: nothing of it was damaged on the way."""
+    async with told(http(200, enveloped({"balance": 7}, charged=0)), max_credits=1) as (_, client):
+        error = await failure(client.get("/v1/x", type=int), UndecodableError)
+        assert (error.usage.charged, error.usage.maybe) == (0, 0)
+        assert client.budget.left == 1
 
 
 @pytest.mark.parametrize(
