@@ -72,7 +72,7 @@ class CreatorFetcher:
         if cached is not None and cached.is_begun and self._options.restart_stale:
             blocked, usage = await self._restart_if_stale(handle, cached)
         products: list[Product] = []
-        request_ids: list[str] = []
+        request_ids: list[str | None] = []
         account_status = None
         page: ShowcasePage | None = None
         error: SfkError | None = None
@@ -80,8 +80,7 @@ class CreatorFetcher:
         try:
             async for page in self._listing(handle, cached, blocked).pages():
                 usage += page.usage
-                if page.request_id is not None:
-                    request_ids.append(page.request_id)
+                request_ids.append(page.request_id)
                 if on_page is not None:
                     await on_page(page)
                 else:
@@ -98,6 +97,7 @@ class CreatorFetcher:
                 lookup = await self._look_up(handle)
                 usage += lookup.usage
                 account_status = lookup.lookup_status
+                request_ids.append(lookup.request_id)
             except SfkError as caught:
                 # The showcase itself is whole, and next_cursor stays as it is.
                 error = caught.with_traceback(None)
@@ -114,7 +114,7 @@ class CreatorFetcher:
             next_cursor=next_cursor,
             error=error,
             account_status=account_status,
-            request_ids=tuple(request_ids),
+            request_ids=tuple(each for each in request_ids if each is not None),
         )
 
     async def keep(self, outcome: Outcome, known: Showcase | None) -> tuple[Outcome, bool]:

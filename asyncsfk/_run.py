@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from asyncsfk._checks import is_callback
+from asyncsfk._checks import check_flag, is_callback
 from asyncsfk._creator import CreatorFetcher
 from asyncsfk._fanout import ENDED, FanOut
 from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
@@ -200,7 +200,11 @@ class ShowcaseRun:
 
         Args:
             now: Wait for nothing: what has been sent may be charged and is not waited for.
+
+        Raises:
+            InvalidArgumentError: ``now`` is neither true nor false.
         """
+        check_flag("now", now)
         error = RunStoppedError("the run was told to stop")
         self._is_stopping = True
         self._fetcher.stop(error)

@@ -30,7 +30,8 @@ class Outcome(Model, frozen=True, kw_only=True):
         next_cursor: Where to go on: ``client.showcase(handle, cursor=outcome.next_cursor)``.
         error: Why it is not complete.
         account_status: A `LookupStatus`, where ``verify_empty=True`` met an empty showcase.
-        request_ids: The API's ids of the answers, in order.
+        request_ids: The API's ids of the answers, in order: of the pages, and of the account's
+            look-up if there was one.
     """
 
     handle: str

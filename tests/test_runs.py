@@ -322,6 +322,8 @@ async def test_an_empty_showcase_is_explained_if_asked(client):
         None,
     ]
     assert [outcome.usage.charged for outcome in outcomes] == [2, 2, 2, 1]
+    # Of both answers: whoever disputes a charge is asked for its id.
+    assert [len(set(outcome.request_ids)) for outcome in outcomes] == [2, 2, 2, 1]
     assert {outcome.status for outcome in outcomes} == {"complete"}
     plain = await client.fetch_showcases(handles)
     assert [outcome.account_status for outcome in plain] == [None] * 4
@@ -643,6 +645,14 @@ async def test_a_flag_is_true_or_false(sim, client, tmp_path, name, value):
             with pytest.raises(InvalidArgumentError, match=name):
                 await client.showcase_page("x", archive=archive, refresh=value)
     assert sim.ledger.requests == 0
+
+
+async def test_stop_takes_true_or_false(client):
+    """A word is neither."""
+    async with client.showcases(["x"]) as run:
+        with pytest.raises(InvalidArgumentError, match="now"):
+            run.stop(now="false")
+        assert [outcome.status async for outcome in run] == ["complete"]
 
 
 async def test_a_width_beyond_all_bounds_is_refused(sim, client):
