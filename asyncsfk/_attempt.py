@@ -235,6 +235,9 @@ class Attempts:
                 )
             )
         status = None if response is None else response.status
+        if status is None and isinstance(answer, SfkError):
+            # Of an answer that was not read to its end.
+            status = answer.status
         if self._emit.wants_detail:
             self._emit(
                 RequestFinished(

@@ -68,7 +68,7 @@ def shown(value: object) -> str:
         except Exception:  # noqa: BLE001 - of a foreign class
             text = f"an unprintable {type(value).__name__}"
     text = writable(text)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def fingerprint(given: object) -> str:

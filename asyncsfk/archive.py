@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from asyncsfk import _replay
-from asyncsfk._checks import check_seconds, is_callback, is_path, region_code
+from asyncsfk._checks import check_count, check_seconds, is_callback, is_path, region_code
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._opening import Opening
 from asyncsfk._origin import ORIGIN
@@ -289,12 +289,14 @@ class Archive:
             How many those are.
 
         Raises:
-            InvalidArgumentError: ``on_answer`` cannot be called, or would have to be awaited.
+            InvalidArgumentError: ``on_answer`` cannot be called, or would have to be awaited; or
+                ``max_body_bytes`` is no whole number of 1 or more.
             ArchiveLockedError: Somebody has the archive open.
             ArchiveError: The file cannot be used.
         """
         if on_answer is not None and not is_callback(on_answer):
             raise InvalidArgumentError("on_answer must be a plain function")
+        check_count("max_body_bytes", max_body_bytes)
         count = 0
         with closing(self._salvaged(max_body_bytes)) as answers:
             for answer in answers:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from asyncsfk.errors import ConnectionFailedError, UnreachableError
 from asyncsfk.outcomes import Status  # noqa: TC001 - a field's type, which msgspec may look up
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ _LEVELS: dict[type, int] = {
     Paused: logging.INFO,
     PriceRaised: logging.WARNING,
 }
+_NO_CONNECTION = frozenset({ConnectionFailedError.__name__, UnreachableError.__name__})
 
 
 def log_event(event: Event) -> None:
@@ -148,7 +150,7 @@ def log_event(event: Event) -> None:
     DEBUG.
     """
     level = _LEVELS.get(type(event), logging.DEBUG)
-    if isinstance(event, Paused) and event.error == "ConnectionFailedError":
+    if isinstance(event, Paused) and event.error in _NO_CONNECTION:
         # A wrong origin or an unknown certificate, too: a run tries on for minutes.
         level = logging.WARNING
     if logger.isEnabledFor(level):

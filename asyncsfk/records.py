@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from asyncsfk import _replay
+from asyncsfk._checks import check_count
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
 from asyncsfk.usage import Usage  # noqa: TC001 - msgspec looks it up
 
@@ -67,11 +68,15 @@ class ArchivedAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         Raises:
             UndecodableError: It cannot be unpacked.
             BodyTooLargeError: It is over ``max_body_bytes``.
+            InvalidArgumentError: That is no whole number of 1 or more.
         """
+        check_count("max_body_bytes", max_body_bytes)
         return _replay.unpacked(self.encoding, self.raw, max_body_bytes)
 
     def decode(self, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> Answer:
-        """Return it as the call returned it: a `ShowcasePage`, `TikTokLookup`, `Reply`, ...
+        """Return it as a call returns it: a `ShowcasePage`, `TikTokLookup`, `Reply`, ...
+
+        A showcase's page is ``number`` 1, as that of a single call; `Archive.pages` counts them.
 
         Args:
             max_body_bytes: The largest body, once unpacked.
@@ -79,7 +84,9 @@ class ArchivedAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         Raises:
             UndecodableError: This version cannot decode it either.
             BodyTooLargeError: It is over ``max_body_bytes`` once unpacked.
+            InvalidArgumentError: That is no whole number of 1 or more.
         """
+        check_count("max_body_bytes", max_body_bytes)
         return _replay.decode(
             self.route,
             self.encoding,

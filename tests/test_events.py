@@ -281,6 +281,24 @@ async def test_no_connection_is_logged_as_a_warning(caplog):
     assert all(text.startswith("Paused(") and "no connection" in text for text in messages)
 
 
+async def test_no_connection_for_too_long_is_logged_as_a_warning(caplog):
+    """The last attempts of an outage are its, too."""
+    caplog.set_level(logging.INFO, logger="asyncsfk")
+    retry = Retry(attempts=99, quota=99, outage=20)
+    async with Client("sfk_x", base_url="http://127.0.0.1:9", retry=retry) as client:
+        await client.fetch_showcases([HANDLE])
+    paused = [record for record in caplog.records if record.getMessage().startswith("Paused(")]
+    assert "UnreachableError" in paused[-1].getMessage()
+    assert {record.levelname for record in paused} == {"WARNING"}
+
+
+async def test_the_status_of_an_answer_that_is_too_large():
+    """It is told, though the answer was not read to its end."""
+    events, _ = await events_of([Fault.oversized(size=2_000_000)], max_body_bytes=1_000_000)
+    (finished,) = [event for event in events if isinstance(event, RequestFinished)]
+    assert (finished.status, finished.error) == (200, "BodyTooLargeError")
+
+
 async def test_a_price_that_rose_is_a_warning(caplog):
     """What costs more than was known is told to who listens to warnings alone."""
     records = await logged(caplog, logging.WARNING, [Fault.price(3, times=1)])

@@ -104,6 +104,17 @@ async def test_what_was_too_large_is_decoded_when_it_may_be(path):
         assert sim.ledger.paid_twice() == {}
 
 
+@pytest.mark.parametrize("limit", [0, -1, "1000", None, 1.5])
+async def test_a_limit_that_is_none_is_refused(path, limit):
+    """By all who take the largest body that they may unpack."""
+    async with Simulator() as sim, client_of(sim) as client:
+        await run_of(client, ["x"], archive=path)
+    (answer,) = await held(path, "answers")
+    for call in (answer.body, answer.decode, Archive(path).salvage):
+        with pytest.raises(InvalidArgumentError, match="max_body_bytes"):
+            call(max_body_bytes=limit)
+
+
 async def test_a_client_that_may_read_more_needs_no_salvage(path):
     """A run with a larger limit decodes what is on file by itself."""
     async with Simulator(page_size=200) as sim:
