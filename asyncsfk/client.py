@@ -83,9 +83,9 @@ class Client(BulkCalls):
             the public API.
         concurrency: How many requests are on their way at once, but for a run that asks for more:
             it widens this while it lasts. The provider recommends to stay under 500 a key.
-        rate: How many requests may start a second at most; unlimited without it.
-        burst: How many of those may start at once after a lull; a twentieth of ``rate`` without
-            it.
+        rate: How many requests may start a second; unlimited without it.
+        burst: How many may start at once after a lull; a twentieth of ``rate`` without it. In any
+            one second no more start than ``rate`` and this together.
         max_credits: The ceiling of what the client may spend in its life, or a `Budget` that it
             shares with others. See `budget`.
         timeout: How long requests may take; a number is seconds in all, silence included.

@@ -26,6 +26,7 @@ CREATORS = ["mrbeast", "@CharliDamelio", "@khaby.lame", "zachking", "spencerx"]
 ARCHIVE = Path("showcases.sfk")
 PRODUCTS = Path("products.jsonl")
 MAX_CREDITS = 1_000
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def read_handles() -> Iterator[str]:
@@ -48,12 +49,14 @@ async def fetch() -> None:
         loop = asyncio.get_running_loop()
 
         def on_interrupt() -> None:
-            # Send nothing more, and keep what is on its way; the next Ctrl-C ends the program.
+            # Send nothing more, and keep what is on its way; the next one ends the program.
             run.stop()
-            loop.remove_signal_handler(signal.SIGINT)
+            for signum in SIGNALS:
+                loop.remove_signal_handler(signum)
 
         with suppress(NotImplementedError):  # on Windows
-            loop.add_signal_handler(signal.SIGINT, on_interrupt)
+            for signum in SIGNALS:
+                loop.add_signal_handler(signum, on_interrupt)
         async with run:
             async for outcome in run:
                 if outcome.error is not None:

@@ -15,8 +15,8 @@ from asyncsfk import (
     Client,
     InvalidArgumentError,
     RateLimitedError,
+    Retry,
     SfkError,
-    Timeout,
     UnavailableError,
     Usage,
 )
@@ -40,8 +40,8 @@ class Showcases:
     """The part of a service that talks to the API."""
 
     def __init__(self) -> None:
-        # Users do not wait for minutes. The limits hold for all of them together.
-        self._client = Client(concurrency=200, timeout=Timeout(total=20, read=15))
+        # The limits hold for all users together. A longer Retry-After is not waited for.
+        self._client = Client(concurrency=200, retry=Retry(attempts=3, max_retry_after=5))
 
     async def __aenter__(self) -> Self:
         await self._client.open()
@@ -63,7 +63,11 @@ class Showcases:
     async def answer(self, handle: str) -> Reply:
         """Answer one user; a creator's failure is that user's alone."""
         try:
-            page = await self._client.showcase_page(handle)
+            # Users do not wait for minutes: retries, and pauses of all calls, count here.
+            async with asyncio.timeout(25):
+                page = await self._client.showcase_page(handle)
+        except TimeoutError:
+            return Reply(504, "no answer in time")
         except InvalidArgumentError as error:
             return Reply(400, error.message)
         except (RateLimitedError, UnavailableError) as error:
