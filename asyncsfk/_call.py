@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from asyncsfk._flight import Flight
     from asyncsfk._messages import Request
     from asyncsfk._page_cache import PageCache
+    from asyncsfk._store._store import Store
     from asyncsfk._terms import Payer
     from asyncsfk.config import ApiKey, Config
     from asyncsfk.events import Emitter
@@ -308,11 +309,16 @@ class Caller:
         with suppress(asyncio.CancelledError):
             # There may come more meanwhile.
             result = self._for_others(request, answer)
+            own = answer.stores
+            kept: set[tuple[Store, int, float]] = set()
             for cache in flight.caches:
-                if cache.store not in answer.stores:
+                # Of two of one archive the one may have a page that will not do for the other.
+                terms = (cache.store, cache.floor, cache.since)
+                if cache.store not in own and terms not in kept:
                     # Who keeps it there tries again, and is told.
                     with suppress(ArchiveError):
                         await self._cache_too(request, answer, result, cache)
+                        kept.add(terms)
                         stores = (*answer.stores, cache.store)
                         answer = msgspec.structs.replace(answer, stores=stores)
         flight.in_air = False

@@ -32,6 +32,25 @@ def grow_old(path, handle="%"):
     sql(path, "UPDATE page SET received = received - 7200 WHERE handle LIKE ?", handle)
 
 
+async def test_a_refresh_that_joins_a_request_keeps_what_it_brings(path):
+    """Also where somebody found the old page on file meanwhile, for whom that will do."""
+    handle = "a.40products"
+    async with (
+        Simulator(latency=Latency.fixed(0.2)) as sim,
+        client_of(sim) as client,
+        Archive(path) as archive,
+    ):
+        await client.fetch_showcases([handle], archive=archive)
+        first = asyncio.ensure_future(client.showcase_page(handle))
+        await asyncio.sleep(0.1)
+        assert (await client.showcase_page(handle, archive=archive)).usage.archived == 1
+        (outcome,) = await client.fetch_showcases([handle], archive=archive, refresh=True)
+        assert (await first).request_id == outcome.request_ids[0]
+        assert sim.ledger.requests == 4
+    kept = [page.request_id for page in await held(path, "pages")]
+    assert kept == list(outcome.request_ids)
+
+
 async def test_refresh_buys_everything_afresh(server, client, editions, path):
     """The new showcase takes the old one's place in outcomes; the old pages stay in answers()."""
     handles = ["x", "y", "z"]
