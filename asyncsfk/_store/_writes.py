@@ -137,6 +137,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                     (self.floor, *self.showcase),
                 )
         encoding, body = _packed(self.encoding, self.body)
+        # Nor does what cannot be read take the place of what can, unless all is bought afresh.
+        is_extra = self.apart or (not self.decoded and self.floor is None)
         tables.add(
             PAGES,
             (
@@ -152,7 +154,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                 self.decoded,
                 encoding,
                 body,
-                self.apart and self._is_there(tables.flush()),
+                is_extra and self._is_there(tables.flush()),
                 self.query,
                 *(self.showcase or _NONE),
             ),

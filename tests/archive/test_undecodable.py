@@ -13,7 +13,7 @@ from asyncsfk import (
     InvalidArgumentError,
     UndecodableError,
 )
-from asyncsfk.simulator import Fault, Simulator
+from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import held, known, run_of
 from tests.support import KEY, client_of, enveloped, failure, http, plain, run_through, told
 
@@ -102,6 +102,26 @@ async def test_what_was_too_large_is_decoded_when_it_may_be(path):
             assert plain(outcomes[handle].products) == sim.showcase(handle)
             assert (run.usage.charged, run.usage.archived) == (4, 1)
         assert sim.ledger.paid_twice() == {}
+
+
+async def test_what_cannot_be_decoded_takes_the_place_of_nothing_that_can(path):
+    """Of two clients that buy the same page at once, the one's bad answer may come last."""
+    slow = [Fault.delay(Latency.fixed(1), requests=[2]), Fault.wrong_type(requests=[2])]
+    async with Simulator(faults=slow, latency=Latency.fixed(0.1)) as sim:
+        handle = "a.45products"
+        async with client_of(sim) as one, client_of(sim) as two, Archive(path) as archive:
+            first = asyncio.ensure_future(one.showcase_page(handle, archive=archive))
+            await asyncio.sleep(0)
+            await failure(two.showcase_page(handle, archive=archive), UndecodableError)
+            await first
+            run, outcomes = await run_of(one, [handle], archive=archive)
+        assert outcomes[handle].status == "complete"
+        assert run.usage.charged == 2
+        assert len(await held(path, "answers")) == 4
+        assert plain([p for _, p in await held(path, "products")]) == sim.showcase(handle)
+        async with client_of(sim) as client:
+            again, _ = await run_of(client, [handle], archive=path)
+        assert again.progress.complete == again.usage.archived - 2 == 1
 
 
 @pytest.mark.parametrize("limit", [0, -1, "1000", None, 1.5])
