@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,8 @@ class FileLock:
                 connection.execute("PRAGMA journal_mode = MEMORY")
                 # Not exclusive: who comes in the same moment, and only looks, would be in the way.
                 connection.execute("BEGIN IMMEDIATE")
+                # Of a file that we may not write SQLite grants it to everybody. Never committed.
+                connection.execute("PRAGMA user_version = 1")
             except sqlite3.OperationalError as error:
                 connection.close()
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
@@ -56,6 +59,8 @@ class FileLock:
             if before is not None and self._identity() == before:
                 self._connection = connection
                 return True
+            if before is None:
+                self._share_with_whoever_shares(real)
             # It was not there, or whoever held it before removed the file that we had opened.
             connection.close()
 
@@ -67,6 +72,14 @@ class FileLock:
                 self._path.unlink()
             self._connection.close()
             self._connection = None
+
+    def _share_with_whoever_shares(self, file: Path) -> None:
+        """Let those take the lock who may write the file, as SQLite does with what is beside it."""
+        # There may be no file yet, and on Windows there are no owners.
+        with suppress(OSError, AttributeError):
+            of_file = file.stat()
+            self._path.chmod(stat.S_IMODE(of_file.st_mode))
+            os.chown(self._path, of_file.st_uid, of_file.st_gid)
 
     def _identity(self) -> tuple[int, int, int] | None:
         try:

@@ -6,8 +6,10 @@ import os
 import pickle
 import re
 import sqlite3
+import tempfile
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,27 @@ async def main():
         await asyncio.to_thread(sys.stdin.readline)
 
 asyncio.run(main())
+"""
+
+ANOTHER_USER = """
+import asyncio, os, sys
+from asyncsfk import Archive, SfkError
+
+async def come(path):
+    try:
+        await Archive(path).open()
+    except SfkError as error:
+        print(type(error).__name__, error)
+
+async def warm_up(path):
+    async with Archive(path):
+        await come(path)
+
+# All that is imported on the way, which another user may not be able to read.
+asyncio.run(warm_up(sys.argv[2]))
+os.setgid(65534)
+os.setuid(65534)
+asyncio.run(come(sys.argv[1]))
 """
 
 HAMMER = """
@@ -185,6 +208,32 @@ async def test_an_archive_goes_to_another_process(path):
         await failure(other.open(), ArchiveLockedError)
     async with other:
         assert not copy.copy(other).is_open
+
+
+@pytest.fixture
+def shared():
+    """A folder that other users may write to, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user"
+)
+@pytest.mark.parametrize("mode", [0o666, 0o644])
+async def test_another_user_does_not_write_beside_us(shared, tmp_path, mode):
+    """One who may write the file is told who has it open; one who may not, just that."""
+    path = shared / "job.sfk"
+    async with Archive(path):
+        pass
+    await asyncio.to_thread(path.chmod, mode)
+    async with Archive(path):
+        with Script(ANOTHER_USER, path, tmp_path / "other.sfk") as script:
+            lines = (await asyncio.to_thread(script.result)).splitlines()
+        assert beside(path) == ["-lock", "-shm", "-wal"]
+    expected = "ArchiveLockedError" if mode == 0o666 else "ArchiveWriteError"
+    assert [line.split()[0] for line in lines] == ["ArchiveLockedError", expected]
 
 
 async def test_runs_that_share_an_archive_that_is_not_open(sim, client, path):
