@@ -161,18 +161,18 @@ class Archive:
         """
         with reading(self._path) as connection:
             usage, summary = _sums.usage(connection), _sums.Summary.read(connection)
-        return ArchiveInfo(
-            path=shown(self._path),
-            size=_size(self._path),
-            origin=summary.notes.get(ORIGIN),
-            **{name: summary.statuses.get(name, 0) for name in _STATUSES},
-            answers=usage.pages,
-            undecodable=summary.undecodable,
-            usage=usage,
-            unsettled=summary.exposed,
-            first=when(summary.first),
-            last=when(summary.last),
-        )
+            return ArchiveInfo(
+                path=shown(self._path),
+                size=_size(self._path),
+                origin=summary.notes.get(ORIGIN),
+                **{name: summary.statuses.get(name, 0) for name in _STATUSES},
+                answers=usage.pages,
+                undecodable=summary.undecodable,
+                usage=usage,
+                unsettled=summary.exposed,
+                first=when(summary.first),
+                last=when(summary.last),
+            )
 
     def outcomes(
         self, handle: str | None = None, *, region: str | None = None

@@ -244,6 +244,14 @@ async def test_flipped_bits_in_the_header(path, tmp_path):
 
 
 @pytest.mark.usefixtures("written")
+async def test_a_time_that_is_none(path):
+    """One that no clock shows is damage, whatever reads it."""
+    sql(path, "UPDATE attempt SET at = 1e300")
+    found = await read_all(path)
+    assert (found["info"], found["ledger"]) == (None, None)
+
+
+@pytest.mark.usefixtures("written")
 async def test_flipped_bits_anywhere(path, tmp_path):
     """Whatever is wrong in a file, reading it ends or goes on with errors of ours alone."""
     whole = path.read_bytes()
