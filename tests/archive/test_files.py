@@ -28,7 +28,7 @@ from asyncsfk import (
 )
 from asyncsfk._store import _schema
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import Script, beside, held, known, read_now, run_of
+from tests.archive.support import Script, beside, copied, held, known, read_now, run_of
 from tests.support import client_of, failure, plain, running, sql
 
 HANDLES = ["a.45products", "b.5products", "empty_c"]
@@ -136,9 +136,13 @@ async def test_where_no_file_can_be(path, kind):
     }[kind]
     error = await failure(Archive(bad).open(), ArchiveWriteError)
     assert str(bad) in str(error)
+    is_nothing = kind in ("missing folder", "file for a folder")
+    match = "there is no archive" if is_nothing else "cannot be used"
     for what in ("outcomes", "salvage"):
-        with pytest.raises(ArchiveError):
-            await held(bad, what)
+        # It was not to be written, and is no error of writing.
+        error = await failure(held(bad, what), ArchiveError)
+        assert type(error) is ArchiveError
+        assert match in str(error)
     assert {found.name for found in path.parent.iterdir()} == {"file", "loop"}
 
 
@@ -320,6 +324,39 @@ async def test_an_outcome_that_is_none(path, outcome):
         assert sim.ledger.requests == 0
     for before, after in zip(truth, await held(path, "outcomes"), strict=True):
         assert (after.handle, after.products) == (before.handle, before.products)
+
+
+@pytest.mark.parametrize("value", ["", "long ago", b"\xff", 1e300])
+@pytest.mark.usefixtures("written")
+async def test_a_time_that_is_none(path, value):
+    """What was put for a time is told as damage, whatever that would be to Python."""
+    for table, column, what in ("page", "received", "answers"), ("attempt", "at", "ledger"):
+        sql(path, f"UPDATE {table} SET {column} = ?", value)  # noqa: S608 - of ours
+        error = await failure(held(path, what), ArchiveFormatError)
+        assert f"{path} is damaged: " in str(error)
+
+
+async def test_reading_leaves_what_a_crash_has_left(path, tmp_path):
+    """What a process that was killed had in its log is read, and left to whoever goes on."""
+    async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
+        await client.showcase_page("x.5products", archive=archive)
+        copy = copied(path, tmp_path / "crashed")
+    log = copy.with_name(f"{copy.name}-wal")
+    before = copy.read_bytes(), log.read_bytes()
+    found = {what: await held(copy, what) for what in READS}
+    assert len(found["answers"]) == found["usage"].charged == 1
+    assert (copy.read_bytes(), log.read_bytes()) == before
+
+
+@pytest.mark.usefixtures("written")
+async def test_a_file_that_sqlite_cannot_read(path):
+    """Reading says what is wrong, and is no error of writing."""
+    path.with_name(f"{path.name}-journal").mkdir()
+    for what in READS:
+        error = await failure(held(path, what), ArchiveError)
+        assert type(error) is ArchiveError
+        assert str(error).startswith(f"{path} cannot be used: ")
+        assert isinstance(error.__cause__, sqlite3.OperationalError)
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "replaced"])
@@ -515,6 +552,7 @@ except ArchiveWriteError:
     print("refused")
 archive = Archive(path)
 print(archive.usage().charged, len(list(archive.products())), len(list(archive.outcomes())))
+print(Archive(path.with_name("read.sfk")).usage().charged)
 # What was killed while it wrote cannot be read without writing: that is said, not passed over.
 try:
     print(len(list(Archive(path.with_name("crashed.sfk")).answers())))
@@ -535,13 +573,17 @@ async def test_a_read_only_mount(path, written):
     for found, data in saved:
         if not found.name.endswith(("-shm", "-lock", "-journal")):
             found.write_bytes(data)
+    # As it stays where somebody was reading while it was closed.
+    shutil.copyfile(path, path.with_name("read.sfk"))
+    sql(path.with_name("read.sfk"), "PRAGMA journal_mode = WAL")
     with Script(READ_ONLY, path, before=["unshare", "-m"]) as script:
         lines = (await asyncio.to_thread(script.result)).splitlines()
     if lines in ([], ["cannot mount"]):
         pytest.skip("mounting is not permitted")
     assert lines[:3] == ["refused"] * 3
     assert lines[3] == f"{written.charged} 50 3"
-    assert lines[4] in ("refused", str(count))
+    assert lines[4] == f"{written.charged}"
+    assert lines[5] in ("refused", str(count))
 
 
 # --- a full disk
@@ -771,6 +813,15 @@ def test_a_name_that_no_file_can_have(name):
     """It is refused where it is said."""
     with pytest.raises(InvalidArgumentError, match="archive cannot be at"):
         Archive(name)
+
+
+def test_a_path_of_bytes_is_refused(tmp_path):
+    """Such as `os.scandir` gives for a folder named in bytes: it is refused where it is said."""
+    (tmp_path / "job.sfk").touch()
+    with os.scandir(os.fsencode(tmp_path)) as entries:
+        (entry,) = entries
+    with pytest.raises(InvalidArgumentError, match="archive cannot be at"):
+        Archive(entry)
 
 
 def test_a_folder_that_is_gone_has_no_archive(tmp_path, monkeypatch):

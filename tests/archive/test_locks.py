@@ -9,6 +9,7 @@ import sqlite3
 import tempfile
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,14 @@ from asyncsfk import (
     Archive,
     ArchiveError,
     ArchiveLockedError,
+    ArchiveWriteError,
     Client,
     ClientStateError,
     InvalidArgumentError,
 )
 from asyncsfk.simulator import Simulator
 from tests.archive.support import Script, beside, held, run_of
-from tests.support import client_of, failure
+from tests.support import client_of, enveloped, failure, http, sql, told
 
 HOLDER = """
 import asyncio, os, sys
@@ -119,6 +121,45 @@ async def test_a_second_opening_of_this_process_is_refused(client, path):
         error = await failure(Archive(path).open(), ArchiveLockedError)
     async with Archive(path) as archive:
         assert (await client.showcase_page("x", archive=archive)).usage.charged == 0
+
+
+async def test_a_process_of_another_host_is_not_this_one(path):
+    """Containers that share a folder may both be the first process of their host."""
+    async with Archive(path):
+        sql(path, "UPDATE session SET host = 'elsewhere'")
+        error = await failure(Archive(path).open(), ArchiveLockedError)
+        assert f"process {os.getpid()} on elsewhere, since" in str(error)
+        assert "this one" not in str(error)
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="time zones cannot be set")
+async def test_since_when_it_is_open_is_told_in_utc(path, monkeypatch):
+    """Wherever on earth the process is that is told."""
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "UTC-9")
+        time.tzset()
+        before = datetime.now(UTC).replace(microsecond=0)
+        async with Archive(path):
+            error = await failure(Archive(path).open(), ArchiveLockedError)
+    time.tzset()
+    since = re.search(r"since (.*) UTC", str(error))[1]
+    assert before <= datetime.fromisoformat(f"{since}+00:00") <= datetime.now(UTC)
+
+
+async def test_who_salvages_is_not_taken_for_who_had_it_open_before(path):
+    """An archive that was closed long ago is written by nobody whom it could name."""
+    async with told(http(200, b"no JSON")) as (_, client), Archive(path) as archive:
+        await failure(client.showcase_page("x", archive=archive))
+    sql(path, "UPDATE page SET body = ?", enveloped({"products": [], "page": {"hasMore": False}}))
+    refused = []
+
+    def salvage_as_well(_):
+        with pytest.raises(ArchiveLockedError) as caught:
+            Archive(path).salvage()
+        refused.append(str(caught.value))
+
+    assert await held(path, "salvage", salvage_as_well) == 1
+    assert refused == [f"{path} is being written by a process that has just begun"]
 
 
 async def test_openings_at_once(path):
@@ -336,6 +377,7 @@ async def test_another_process_is_named(path):
         pid = await asyncio.to_thread(holder.line)
         error = await failure(Archive(path).open(), ArchiveLockedError)
         assert f"process {pid} on " in str(error)
+        assert "this one" not in str(error)
         assert "-lock" in beside(path)
         assert (await held(path, "info")).answers == 0
         async with Simulator() as sim, client_of(sim) as client:
@@ -468,3 +510,30 @@ async def test_a_lock_file_alone_holds_nothing(path):
     async with Archive(path):
         pass
     assert beside(path) == []
+
+
+async def test_what_is_beside_a_file_that_is_open(client, path):
+    """What the documentation names, and nothing else; once it is closed, nothing at all."""
+    async with Archive(path) as archive:
+        await client.showcase_page("x", archive=archive)
+        assert beside(path) == ["-lock", "-shm", "-wal"]
+    assert beside(path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+async def test_a_lock_file_that_cannot_be_one(path, make):
+    """It is told as what it is, at once, and not taken for the lock of somebody else."""
+    make(path.with_name(f"{path.name}-lock"))
+    error = await failure(Archive(path, wait=30).open(), ArchiveWriteError)
+    assert str(error).startswith(f"{path} cannot be used: ")
+    assert not path.exists()
+
+
+async def test_a_lock_file_that_was_removed_by_hand(client, path):
+    """Whoever thought that it was left behind keeps nobody from closing the file."""
+    async with Archive(path) as archive:
+        path.with_name(f"{path.name}-lock").unlink()
+        await client.showcase_page("x", archive=archive)
+    assert beside(path) == []
+    assert (await held(path, "info")).answers == 1

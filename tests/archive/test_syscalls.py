@@ -6,11 +6,12 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from asyncsfk import Archive
+from asyncsfk import Archive, ArchiveLockedError
 from tests.archive.support import Script
 from tests.support import sql
 
@@ -148,7 +149,7 @@ def trace(tmp_path, durability):
 
 @pytest.mark.parametrize("durability", ["full", "normal"])
 def test_what_is_synced_before_it_is_handed_out(tmp_path, durability):
-    """With durability=full all that was written is synced by then; normal does not wait for it."""
+    """With full durability all that was written is synced by then; with normal, at the end."""
     if not can_trace():
         pytest.skip("tracing is not permitted")
     dirty, written, handed = False, 0, []
@@ -164,9 +165,10 @@ def test_what_is_synced_before_it_is_handed_out(tmp_path, durability):
     assert len(handed) == 4
     assert all(written for written, _ in handed)
     assert {dirty for _, dirty in handed} == ({False} if durability == "full" else {True})
+    assert not dirty
 
 
-#: Opens an archive, whose lock file it finds just before that is removed.
+#: Opens an archive, and holds it until it is fed a line.
 LATE = """
 import asyncio, sys
 from asyncsfk import Archive, ArchiveLockedError
@@ -174,7 +176,8 @@ from asyncsfk import Archive, ArchiveLockedError
 async def main(path):
     try:
         async with Archive(path):
-            print("opened")
+            print("opened", flush=True)
+            sys.stdin.readline()
     except ArchiveLockedError as error:
         print(error)
 
@@ -182,25 +185,62 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-def test_a_lock_file_that_is_removed_while_it_is_opened(tmp_path):
-    """Who opened the lock file of a holder that then removed it does not hold the next one's."""
+@contextmanager
+def late(path):
+    """Let a process open an archive that takes the lock 1.5 s after it has opened its file."""
     if not can_trace():
         pytest.skip("tracing is not permitted")
-    path, lock = tmp_path / "job.sfk", tmp_path / "job.sfk-lock"
-    marks = tmp_path / "trace"
-    holder = Archive(path)
-    before = ["strace", "-f", "-o", str(marks), "-P", str(lock)]
+    marks = path.with_name("trace")
+    before = ["strace", "-f", "-o", str(marks), "-P", f"{path}-lock"]
     before += ["-e", "trace=openat", "-e", "inject=openat:delay_exit=1500000:when=1"]
+    with Script(LATE, path, before=before) as script:
+        end = time.monotonic() + 20
+        while not (marks.exists() and "job.sfk-lock" in marks.read_text()):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        yield script
+
+
+def test_a_lock_file_that_is_removed_while_it_is_opened(tmp_path):
+    """Who opened the lock file of a holder that then removed it does not hold the next one's."""
+    holder = Archive(tmp_path / "job.sfk")
     with asyncio.Runner() as runner:
         runner.run(holder.open())
-        with Script(LATE, path, before=before) as late:
-            end = time.monotonic() + 20
-            while not (marks.exists() and "job.sfk-lock" in marks.read_text()):
-                assert time.monotonic() < end
-                time.sleep(0.01)
+        with late(holder.path) as script:
             # It has the file that is removed now; the next holder makes another.
             runner.run(holder.aclose())
             runner.run(holder.open())
-            told = late.result()
+            told = script.result()
         runner.run(holder.aclose())
     assert f"process {os.getpid()} on" in told
+
+
+def test_a_lock_file_that_is_removed_while_it_is_made(tmp_path):
+    """Who made the lock file that another used and removed holds one that others can see."""
+    other = Archive(tmp_path / "job.sfk")
+    with asyncio.Runner() as runner, late(other.path) as script:
+        runner.run(other.open())
+        runner.run(other.aclose())
+        assert script.line() == "opened"
+        with pytest.raises(ArchiveLockedError):
+            runner.run(other.open())
+        script.say()
+        script.result()
+
+
+def test_a_lock_that_is_given_back_slowly(tmp_path):
+    """Its file is removed before anybody else can hold it: two would hold what nobody sees."""
+    if not can_trace():
+        pytest.skip("tracing is not permitted")
+    path = tmp_path / "job.sfk"
+    before = ["strace", "-f", "-o", os.devnull, "-P", f"{path}-lock"]
+    before += ["-e", "trace=unlink", "-e", "inject=unlink:delay_enter=500000"]
+    following = Archive(path, wait=20)
+    with asyncio.Runner() as runner, Script(LATE, path, before=before) as leaving:
+        assert leaving.line() == "opened"
+        leaving.say()
+        runner.run(following.open())
+        leaving.result()
+        with pytest.raises(ArchiveLockedError):
+            runner.run(Archive(path).open())
+        runner.run(following.aclose())
