@@ -78,6 +78,11 @@ def of_a_version(path):
     sql(path, f"PRAGMA user_version = {_schema.VERSION}")
 
 
+def with_a_log(path):
+    somebody_elses(path)
+    sql(path, "PRAGMA journal_mode = WAL")
+
+
 def not_begun(path):
     sql(path, "PRAGMA application_id = 7")
 
@@ -89,6 +94,7 @@ FOREIGN = {
     "noise": lambda path: path.write_bytes(random.Random(1).randbytes(40_000)),
     "database": foreign_database,
     "marked database": somebody_elses,
+    "database that has a log while it is open": with_a_log,
     "database that counts its versions, too": of_a_version,
     "marked database without a table": not_begun,
 }
@@ -334,6 +340,9 @@ async def test_a_time_that_is_none(path, value):
         sql(path, f"UPDATE {table} SET {column} = ?", value)  # noqa: S608 - of ours
         error = await failure(held(path, what), ArchiveFormatError)
         assert f"{path} is damaged: " in str(error)
+    sql(path, "UPDATE page SET decoded = 0")
+    error = await failure(held(path, "salvage"), ArchiveFormatError)
+    assert f"{path} is damaged: " in str(error)
 
 
 async def test_reading_leaves_what_a_crash_has_left(path, tmp_path):
@@ -357,6 +366,42 @@ async def test_a_file_that_sqlite_cannot_read(path):
         assert type(error) is ArchiveError
         assert str(error).startswith(f"{path} cannot be used: ")
         assert isinstance(error.__cause__, sqlite3.OperationalError)
+
+
+async def test_an_end_that_cannot_be_written(client, path):
+    """Closing says so; what was committed is there, and whoever opens the file next goes on."""
+    resource = pytest.importorskip("resource")
+    archive = Archive(path)
+    await archive.open()
+    page = await client.showcase_page("x.45products", archive=archive)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        error = await failure(archive.aclose(), ArchiveWriteError)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(error).startswith(f"{path} cannot be used: ")
+    assert not archive.is_open
+    assert [answer.request_id for answer in await held(path, "answers")] == [page.request_id]
+    async with archive:
+        await client.showcase_page("x.45products", cursor=page.next_cursor, archive=archive)
+    assert beside(path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
+async def test_a_file_put_in_the_place_of_one_that_is_open(client, path, tmp_path):
+    """It keeps its log, though that bears the name of the other's."""
+    async with Archive(path) as archive:
+        page = await client.showcase_page("x.45products", archive=archive)
+        copy = copied(path, tmp_path / "crashed")
+    path.unlink()
+    async with Archive(path) as archive:
+        await client.showcase_page("y.45products", archive=archive)
+        path.rename(tmp_path / "moved.sfk")
+        for name in (path.name, f"{path.name}-wal"):
+            copy.with_name(name).replace(path.with_name(name))
+        await failure(client.showcase_page("z", archive=archive), ArchiveWriteError)
+    assert [answer.request_id for answer in await held(path, "answers")] == [page.request_id]
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "replaced"])

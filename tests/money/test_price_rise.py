@@ -118,6 +118,22 @@ async def test_it_is_reserved_by_later_runs_and_other_budgets():
         assert len(guard.told(events.PriceRaised)) == 1
 
 
+async def test_an_archive_remembers_it_for_later_sessions(tmp_path):
+    """A client that knows nothing of it reserves what a request costs, from the first one on."""
+    guard = Guard()
+    archive = Archive(tmp_path / "a.sfk", durability="normal")
+    async with Simulator(faults=[Fault.price(3)], latency=Latency.fixed(1)) as sim:
+        async with client_of(sim) as client:
+            await run_through(client, ["a.1products"], archive=archive)
+        async with client_of(sim, on_event=guard) as client:
+            run, outcomes = await run_through(
+                client, creators(20, most=1), archive=archive, max_credits=13
+            )
+        assert run.budget.charged == sim.ledger.charged == 12
+        assert [outcome.status for outcome in outcomes].count("complete") == 3
+        assert guard.told(events.PriceRaised) == []
+
+
 async def test_each_rise_is_told_once_and_others_routes_are_not_concerned():
     """A second rise is told as well; the profile route still costs what it did."""
     told = []
