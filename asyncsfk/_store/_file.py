@@ -221,9 +221,10 @@ class File:
                 # that was moved has left its log behind, to whatever file is put in its place.
                 with suppress(*SQLITE_ERRORS):
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            if self.session and self.broken is None:
+            is_ours = identify(self._path) in (None, self._identity)
+            if self.session and self.broken is None and is_ours:
                 # And read where nothing can be written; but it stays in WAL mode while somebody
-                # has it open.
+                # has it open. It removes the log by its name, whosever that is by now.
                 with suppress(*SQLITE_ERRORS):
                     writer.execute("PRAGMA journal_mode = DELETE")
         finally:

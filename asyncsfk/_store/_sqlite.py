@@ -10,7 +10,7 @@ import msgspec
 
 from asyncsfk._store import _forks
 from asyncsfk._text import writable
-from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError, SfkError
+from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,8 +55,6 @@ def made_sense_of(path: Path) -> Generator[None]:
     """Take for damaged what is no row of ours, though SQLite has no objection to it."""
     try:
         yield
-    except SfkError:
-        raise
     except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
         raise ArchiveFormatError(f"{shown(path)} is damaged: {error}") from error
 

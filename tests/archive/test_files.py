@@ -341,6 +341,15 @@ async def test_a_time_that_is_none(path, value):
     assert f"{path} is damaged: " in str(error)
 
 
+@pytest.mark.usefixtures("written")
+async def test_a_region_that_is_none(path):
+    """It is told as damage, and not as an argument of the reader's."""
+    sql(path, "UPDATE showcase SET region = x'ff'")
+    for what in ("outcomes", "products", "pages"):
+        error = await failure(held(path, what), ArchiveFormatError)
+        assert f"{path} is damaged: " in str(error)
+
+
 async def test_reading_leaves_what_a_crash_has_left(path, tmp_path):
     """What a process that was killed had in its log is read, and left to whoever goes on."""
     async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
@@ -384,8 +393,9 @@ async def test_an_end_that_cannot_be_written(client, path):
     assert beside(path) == []
 
 
+@pytest.mark.parametrize("is_noticed", [True, False])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
-async def test_a_file_put_in_the_place_of_one_that_is_open(client, path, tmp_path):
+async def test_a_file_put_in_the_place_of_one_that_is_open(client, path, tmp_path, is_noticed):
     """It keeps its log, though that bears the name of the other's."""
     async with Archive(path) as archive:
         page = await client.showcase_page("x.45products", archive=archive)
@@ -396,7 +406,8 @@ async def test_a_file_put_in_the_place_of_one_that_is_open(client, path, tmp_pat
         path.rename(tmp_path / "moved.sfk")
         for name in (path.name, f"{path.name}-wal"):
             copy.with_name(name).replace(path.with_name(name))
-        await failure(client.showcase_page("z", archive=archive), ArchiveWriteError)
+        if is_noticed:
+            await failure(client.showcase_page("z", archive=archive), ArchiveWriteError)
     assert [answer.request_id for answer in await held(path, "answers")] == [page.request_id]
 
 
