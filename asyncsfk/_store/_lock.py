@@ -78,8 +78,14 @@ class FileLock:
         # There may be no file yet, and on Windows there are no owners.
         with suppress(OSError, AttributeError):
             of_file = file.stat()
-            self._path.chmod(stat.S_IMODE(of_file.st_mode))
-            os.chown(self._path, of_file.st_uid, of_file.st_gid)
+            # Not through a link, which somebody may have put there for root to give away a file.
+            lock = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                os.fchmod(lock, stat.S_IMODE(of_file.st_mode))
+                os.fchown(lock, of_file.st_uid, of_file.st_gid)
+            finally:
+                # It takes our lock away, which counts for nothing yet.
+                os.close(lock)
 
     def _identity(self) -> tuple[int, int, int] | None:
         try:
