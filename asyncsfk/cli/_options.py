@@ -74,7 +74,8 @@ rate_option = click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
-    help="Start N requests a second, and in none over N/20 more.  [default: as many as there are]",
+    help="Start N requests a second; after a lull a twentieth more, or one.  [default: as many as "
+    "there are]",
 )
 max_body_bytes_option = click.option(
     "--max-body-bytes",
