@@ -137,8 +137,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                     (self.floor, *self.showcase),
                 )
         encoding, body = _packed(self.encoding, self.body)
-        # Nor does what cannot be read take the place of what can, unless all is bought afresh.
-        is_extra = self.apart or (not self.decoded and self.floor is None)
+        # Nor does what cannot be read take the place of what can.
+        is_extra = self.apart or not self.decoded
         tables.add(
             PAGES,
             (
