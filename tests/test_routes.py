@@ -252,6 +252,18 @@ async def test_a_type_that_no_json_becomes_is_refused_before_sending(kind):
         assert server.connections == 0
 
 
+class Tree(msgspec.Struct):
+    """A type with itself inside, and nothing foreign."""
+
+    branches: list["Tree"]
+
+
+async def test_get_decodes_into_a_type_that_has_itself_inside():
+    """It is looked through once."""
+    async with told(http(200, enveloped({"branches": [{"branches": []}]}))) as (_, client):
+        assert (await client.get("/v1/x", type=Tree)).data == Tree([Tree([])])
+
+
 @pytest.mark.parametrize("kind", [object, Number, Annotated[int, {"unit": "views"}]])
 async def test_a_type_that_json_may_become_is_not(kind):
     """An abstract class is fine, and so is what is noted beside a type."""

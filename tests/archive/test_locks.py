@@ -218,6 +218,28 @@ async def test_threads_that_come_for_one_archive_in_the_same_moment(sim, client,
     assert sim.ledger.requests == 1
 
 
+@pytest.mark.parametrize("is_closing", [False, True])
+async def test_an_archive_that_another_event_loop_has(sim, client, path, is_closing):
+    """Until it is closed there, all who want to write to it elsewhere are refused."""
+    archive = Archive(path)
+    await archive.open()
+    page = asyncio.ensure_future(client.showcase_page("a.5products", archive=archive))
+    await asyncio.sleep(0.05)
+    closing = asyncio.ensure_future(archive.aclose()) if is_closing else None
+    await asyncio.sleep(0)
+
+    async def fetch():
+        async with Client(sim.api_key, base_url=sim.url) as other:
+            await other.fetch_showcases(["b.5products"], archive=archive)
+
+    for coming in (fetch(), archive.open()):
+        with pytest.raises(ClientStateError, match="in use in another event loop"):
+            await asyncio.to_thread(asyncio.run, coming)
+    assert len((await page).products) == 5
+    await (closing or archive.aclose())
+    assert sim.ledger.requests == 1
+
+
 async def test_an_archive_goes_from_one_event_loop_to_the_next(sim, path):
     """Once it is closed in the one, the other may have it while the first goes on."""
     archive = Archive(path)
@@ -242,11 +264,12 @@ async def test_an_archive_needs_an_event_loop_of_asyncio(path):
 
 async def test_an_archive_goes_to_another_process(path):
     """Pickled it is the same archive, not open."""
-    async with Archive(path, durability="normal", wait=3) as archive:
+    async with Archive(path, durability="normal", wait=0.3) as archive:
         other = pickle.loads(pickle.dumps(archive))  # noqa: S301 - our own
         assert (other.path, other.is_open) == (archive.path, False)
-        # Having waited, as long as the first would.
+        began = time.monotonic()
         await failure(other.open(), ArchiveLockedError)
+        assert time.monotonic() - began >= 0.3
     async with other:
         assert not copy.copy(other).is_open
 
