@@ -109,6 +109,7 @@ async def test_python_fences_run(page, simulator, tmp_path, monkeypatch):
             await run_fence(fence, names, page)
 
 
+@pytest.mark.large
 @pytest.mark.real_time
 @pytest.mark.parametrize("page", PAGES, ids=name)
 async def test_console_fences_run(page, simulator, tmp_path):

@@ -8,6 +8,9 @@ from jsonschema import Draft202012Validator
 from tests.contract.schemas import ANSWERS, CODES, failure
 from tests.contract.strategies import bodies, changed, places, whole, without, wrong_for
 
+# It is about what the tests are made with, and the same by every version.
+pytestmark = pytest.mark.large
+
 SCHEMAS = ANSWERS | {str(status): failure(status) for status in CODES}
 
 
