@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterable
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio.lowlevel
@@ -235,7 +236,14 @@ class _Forecast:
             return
         self._complete += 1
         # Of an empty one the profile was perhaps never looked up, or is too old by now.
-        if self._options.verify_empty and not (told.usage.products or is_misled):
+        if is_misled or not self._options.verify_empty:
+            return
+        has_products = told.usage.products > 0
+        if is_enough and has_products:
+            # Perhaps on pages after those that are wanted.
+            wanted = islice(_replay.pages(connection, showcase), most)
+            has_products = any(page.products for page in wanted)
+        if not has_products:
             profile = find(_routes.tiktok_profile(showcase.handle), floor=0, since=self._since)
             self._to_verify += profile.read(connection) is None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -92,7 +92,11 @@ def _showcase_page(
 
 
 def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[ShowcasePage]:
-    """Iterate the pages of a showcase, as far as they are kept and can be decoded."""
+    """Iterate the pages of a showcase, as far as they are kept and can be decoded.
+
+    Raises:
+        PaginationError: The last of them leads nowhere new.
+    """
     region = showcase.region or None
     chain: Chain[str] = Chain(None, None)
     cursor: str | None = None
@@ -110,15 +114,10 @@ def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Showca
             received, handle=showcase.handle, region=region, cursor=cursor, number=number
         )
         yield page
-        try:
-            cursor = chain.advance(
-                page.next_cursor, has_more=page.has_more, empty=not page.products
-            )
-        except PaginationError:
+        following = chain.advance(page.next_cursor, has_more=page.has_more, empty=not page.products)
+        if following is None:
             return
-        if cursor is None:
-            return
-        number += 1
+        cursor, number = following, number + 1
 
 
 def told(showcase: Showcase) -> Outcome | None:
@@ -139,37 +138,70 @@ def outcome(
     connection: sqlite3.Connection, showcase: Showcase, *, products: bool = True
 ) -> Outcome:
     """Return what became of a creator, with its products if wanted."""
+    kept = _gathered(connection, showcase, products=products)
     ended = told(showcase)
-    if ended is not None:
-        return _with_pages(ended, pages(connection, showcase), products=products)
-    return _under_way(connection, showcase, products=products)
+    return _under_way(showcase, kept) if ended is None else _with_pages(ended, kept)
 
 
-def _with_pages(ended: Outcome, kept: Iterator[ShowcasePage], *, products: bool) -> Outcome:
+class _Kept(NamedTuple):
+    """What the pages of a showcase add up to, as far as they are kept."""
+
+    usage: Usage
+    products: tuple[Product, ...]
+    last: ShowcasePage | None
+    misled: PaginationError | None
+
+
+def _gathered(connection: sqlite3.Connection, showcase: Showcase, *, products: bool) -> _Kept:
+    usage, last, misled = Usage(), None, None
+    found: list[Product] = []
+    try:
+        for last in pages(connection, showcase):
+            usage += last.usage
+            if products:
+                found += last.products
+    except PaginationError as error:
+        assert last is not None  # noqa: S101 - for the type checkers: it is what leads nowhere
+        misled = error.evolve(
+            handle=last.handle,
+            route=_routes.SHOWCASE,
+            request_id=last.request_id,
+            cursor=last.cursor,
+        )
+    return _Kept(usage, tuple(found), last, misled)
+
+
+def _with_pages(ended: Outcome, kept: _Kept) -> Outcome:
     """Return an outcome with the products that are on file, perhaps more than it had.
 
     Others may have gone on from there since, and have come to its end.
     """
-    usage, found, last = _gathered(kept, products=products)
-    usage = msgspec.structs.replace(ended.usage, pages=usage.pages, products=usage.products)
-    now = msgspec.structs.replace(ended, products=found, pages=usage.pages, usage=usage)
-    if last is None or usage.pages == ended.pages:
+    pages, last = kept.usage.pages, kept.last
+    usage = msgspec.structs.replace(ended.usage, pages=pages, products=kept.usage.products)
+    now = msgspec.structs.replace(ended, products=kept.products, pages=pages, usage=usage)
+    if last is None or pages == ended.pages:
         return now
+    if kept.misled is not None:
+        return msgspec.structs.replace(
+            now, status="partial", error=kept.misled, next_cursor=kept.misled.cursor
+        )
     if not last.has_more:
-        is_news = usage.pages > ended.pages
+        is_news = pages > ended.pages
         status, error = ("complete", None) if is_news else (ended.status, ended.error)
         return msgspec.structs.replace(now, status=status, error=error, next_cursor=None)
     status = "complete" if ended.status == "complete" else "partial"
     return msgspec.structs.replace(now, status=status, next_cursor=last.next_cursor or None)
 
 
-def _under_way(connection: sqlite3.Connection, showcase: Showcase, *, products: bool) -> Outcome:
+def _under_way(showcase: Showcase, kept: _Kept) -> Outcome:
     """Return what became of a creator of whom no run has told the end."""
-    usage, found, last = _gathered(pages(connection, showcase), products=products)
+    last = kept.last
     status: Status = "complete"
     cursor: str | None = None
     error: SfkError | None = None
-    if last is None or last.has_more:
+    if kept.misled is not None:
+        status, error, cursor = "partial", kept.misled, kept.misled.cursor
+    elif last is None or last.has_more:
         status = "failed" if last is None else "partial"
         cursor = None if last is None else last.next_cursor or None
         error = RunStoppedError(
@@ -180,22 +212,9 @@ def _under_way(connection: sqlite3.Connection, showcase: Showcase, *, products: 
         handle=showcase.handle,
         status=status,
         region=showcase.region or None,
-        products=found,
-        pages=usage.pages,
-        usage=usage,
+        products=kept.products,
+        pages=kept.usage.pages,
+        usage=kept.usage,
         next_cursor=cursor,
         error=error,
     )
-
-
-def _gathered(
-    kept: Iterator[ShowcasePage], *, products: bool
-) -> tuple[Usage, tuple[Product, ...], ShowcasePage | None]:
-    """Return what some pages add up to, their products if wanted, and the last of them."""
-    usage, last = Usage(), None
-    found: list[Product] = []
-    for last in kept:
-        usage += last.usage
-        if products:
-            found += last.products
-    return usage, tuple(found), last

@@ -22,7 +22,7 @@ from asyncsfk._store._sqlite import shown
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
-from asyncsfk.errors import InvalidArgumentError
+from asyncsfk.errors import InvalidArgumentError, PaginationError
 from asyncsfk.records import (
     ArchivedAnswer,
     ArchiveInfo,
@@ -248,7 +248,9 @@ class Archive:
         wanted = _wanted(handle, region)
         with reading(self._path) as connection:
             for showcase in _scans.showcases(connection, *wanted):
-                yield from _replay.pages(connection, showcase)
+                # Where they lead nowhere, the outcome says so.
+                with suppress(PaginationError):
+                    yield from _replay.pages(connection, showcase)
 
     def answers(self) -> Iterator[ArchivedAnswer]:
         """Iterate every answer that was ever kept, of whatever route, in the order of coming.

@@ -16,6 +16,7 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.archive.support import held
 from tests.support import KEY, client_of, failure, run_through, sql
 
 
@@ -138,11 +139,13 @@ async def test_what_was_cut_where_it_leads_nowhere_is_complete(sim, client, path
     assert (outcome.status, outcome.next_cursor) == ("complete", None)
     plan = await client.plan([f"{name}.90products" for name in "abc"], archive=path)
     assert (plan.complete, plan.to_continue, plan.least) == (3, 0, 0)
-    for kept in await asyncio.to_thread(lambda: [*Archive(path).outcomes()]):
-        assert kept.next_cursor is None
+    kept = {outcome.handle: outcome for outcome in await held(path, "outcomes")}
+    assert kept["b.90products"].next_cursor is None
     run, outcomes = await run_through(client, ["a.90products", "c.90products"], archive=path)
     assert {outcome.status for outcome in outcomes} == {"partial"}
     assert run.usage.requests == 0
+    for outcome in outcomes:
+        assert kept[outcome.handle].next_cursor == outcome.next_cursor
 
 
 async def test_a_showcase_cut_by_a_killed_process_is_to_continue(client, path):
@@ -184,6 +187,25 @@ async def test_a_cursor_that_led_nowhere_is_not_followed_again(sim, client, path
     run, (after,) = await run_through(client, ["a.90products"], archive=path)
     assert isinstance(after.error, PaginationError)
     assert run.usage.charged == 0
+
+
+@pytest.mark.parametrize("max_pages", [None, 1], ids=["call", "run and call"])
+async def test_where_a_call_was_led_nowhere_it_is_known_too(sim, client, path, max_pages):
+    """The file says of a creator what a run would, whoever came to where its pages lead nowhere."""
+    sim.add_fault(Fault.cursor_loop(pages=[2]))
+    if max_pages is not None:
+        await run_through(client, ["a.90products"], archive=path, max_pages=max_pages)
+    async with Archive(path) as archive:
+        with pytest.raises(PaginationError):
+            await client.showcase("a.90products", archive=archive).collect()
+    (before,) = await held(path, "outcomes")
+    plan = await client.plan(["a.90products"], archive=path)
+    assert (plan.complete, plan.to_continue, plan.least) == (1, 0, 0)
+    run, (after,) = await run_through(client, ["a.90products"], archive=path)
+    assert run.usage.charged == 0
+    assert isinstance(after.error, PaginationError)
+    assert (before.status, before.next_cursor) == (after.status, after.next_cursor)
+    assert before.error == after.error
 
 
 async def test_an_archive_of_another_origin(client, path):
@@ -464,6 +486,20 @@ async def test_who_is_empty_as_far_as_is_wanted_is_looked_up(sim, client, path, 
     plan = await client.plan(["empty_a"], **options)
     assert (plan.complete, plan.least, plan.most) == (1, least, least)
     run, _ = await run_through(client, ["empty_a"], **options)
+    assert run.usage.charged == least
+
+
+@pytest.mark.parametrize(("max_pages", "least"), [(1, 1), (2, 0), (None, 0)])
+async def test_who_is_empty_on_the_pages_that_are_wanted_is_looked_up(
+    sim, client, path, max_pages, least
+):
+    """What is on file of later pages is nothing to a run of fewer."""
+    sim.add_fault(Fault.empty_page_with_more(pages=[1], times=1))
+    await run_through(client, ["a.45products"], archive=path)
+    options = {"archive": path, "verify_empty": True, "max_pages": max_pages}
+    plan = await client.plan(["a.45products"], **options)
+    assert (plan.complete, plan.least, plan.most) == (1, least, least)
+    run, _ = await run_through(client, ["a.45products"], **options)
     assert run.usage.charged == least
 
 
