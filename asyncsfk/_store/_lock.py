@@ -6,12 +6,13 @@ import os
 import platform
 import sqlite3
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from asyncsfk._store._schema import reading
-from asyncsfk.errors import ArchiveError
+from asyncsfk._store._sqlite import shown
+from asyncsfk.errors import ArchiveError, ArchiveWriteError
 
 
 class FileLock:
@@ -30,31 +31,16 @@ class FileLock:
         """Take the lock, unless somebody has it.
 
         Raises:
-            sqlite3.Error: The lock file cannot be made.
+            ArchiveWriteError: There can be no lock file.
         """
         # Beside the file itself, whatever links lead to it.
         real = Path(os.path.realpath(self._beside))
         self._path = real.with_name(f"{real.name}-lock")
         while True:
             before = self._identity()
-            connection = sqlite3.connect(
-                self._path, isolation_level=None, timeout=0.0, check_same_thread=False
-            )
-            try:
-                # Without a journal: one holder's could be taken for the next one's.
-                connection.execute("PRAGMA journal_mode = MEMORY")
-                # Not exclusive: who comes in the same moment, and only looks, would be in the way.
-                connection.execute("BEGIN IMMEDIATE")
-                # Of a file that we may not write SQLite grants it to everybody. Never committed.
-                connection.execute("PRAGMA user_version = 1")
-            except sqlite3.OperationalError as error:
-                connection.close()
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                    return False
-                raise
-            except BaseException:
-                connection.close()
-                raise
+            connection = self._begin()
+            if connection is None:
+                return False
             # What is there before and after is what was opened between.
             if before is not None and self._identity() == before:
                 self._connection = connection
@@ -63,6 +49,34 @@ class FileLock:
                 self._share_with_whoever_shares(real)
             # It was not there, or whoever held it before removed the file that we had opened.
             connection.close()
+
+    def _begin(self) -> sqlite3.Connection | None:
+        """Open the lock file and take the lock of what was opened, unless somebody has it."""
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(
+                    closing(
+                        sqlite3.connect(
+                            self._path, isolation_level=None, timeout=0.0, check_same_thread=False
+                        )
+                    )
+                )
+                # Without a journal: one holder's could be taken for the next one's.
+                connection.execute("PRAGMA journal_mode = MEMORY")
+                # Not exclusive: who comes in the same moment, and only looks, would be in the way.
+                connection.execute("BEGIN IMMEDIATE")
+                # Of a file that we may not write SQLite grants it to everybody. Never committed.
+                connection.execute("PRAGMA user_version = 1")
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                    return None
+                # Nothing is wrong with the archive itself.
+                raise ArchiveWriteError(
+                    f"{shown(self._beside)} cannot be used: no lock can be had at "
+                    f"{shown(self._path)}: {error}"
+                ) from error
+            stack.pop_all()
+        return connection
 
     def release(self) -> None:
         """Give the lock back and remove its file."""

@@ -556,13 +556,18 @@ async def test_what_is_beside_a_file_that_is_open(client, path):
     assert beside(path) == []
 
 
+def write_notes(path):
+    path.write_text("to do: buy milk, look up the price of it, and call home\n" * 9, "utf-8")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, write_notes])
 async def test_a_lock_file_that_cannot_be_one(path, make):
     """It is told as what it is, at once, and not taken for the lock of somebody else."""
-    make(path.with_name(f"{path.name}-lock"))
+    lock = path.with_name(f"{path.name}-lock")
+    make(lock)
     error = await failure(Archive(path, wait=30).open(), ArchiveWriteError)
-    assert str(error).startswith(f"{path} cannot be used: ")
+    assert str(error).startswith(f"{path} cannot be used: no lock can be had at {lock}: ")
     assert not path.exists()
 
 
