@@ -14,6 +14,7 @@ from asyncsfk._handles import tiktok_handle
 from asyncsfk._options import RunOptions
 from asyncsfk._run import invalid_handle
 from asyncsfk._single_calls import SingleCalls
+from asyncsfk._text import described
 from asyncsfk.budget import Budget
 from asyncsfk.errors import InvalidArgumentError
 
@@ -294,7 +295,7 @@ def _check_handles(handles: object) -> None:
     """
     if isinstance(handles, str | bytes) or not isinstance(handles, Iterable | AsyncIterable):
         raise InvalidArgumentError(
-            f"handles must be a list or another iterable of handles, not {handles!r:.80}"
+            f"handles must be a list or another iterable of handles, not {described(handles)}"
         )
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+from asyncsfk._text import described
 from asyncsfk.errors import InvalidArgumentError, SfkError
 
 
@@ -19,17 +20,31 @@ def check_count(
         SfkError: It is not; of the type ``error``.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise error(f"{name} must be a whole number of {least} or more, not {value!r}")
+        raise error(f"{name} must be a whole number of {least} or more, not {described(value)}")
 
 
-def check_flag(name: str, value: object) -> None:
+def check_flag(name: str, value: object, *, error: type[SfkError] = InvalidArgumentError) -> None:
     """Refuse what is neither true nor false: a word of a settings file, ``"false"`` say, is true.
 
     Raises:
-        InvalidArgumentError: It is not.
+        SfkError: It is not; of the type ``error``.
     """
     if not isinstance(value, bool):
-        raise InvalidArgumentError(f"{name} must be True or False, not {value!r}")
+        raise error(f"{name} must be True or False, not {described(value)}")
+
+
+def check_callback(
+    name: str, value: object, *, error: type[SfkError] = InvalidArgumentError
+) -> None:
+    """Refuse what is neither ``None`` nor a function that can be called back, not awaited.
+
+    Raises:
+        SfkError: It is not; of the type ``error``.
+    """
+    if value is not None and not _is_plain_function(value):
+        raise error(
+            f"{name} must be a plain function, one that nobody awaits, not {described(value)}"
+        )
 
 
 def check_limit(name: str, value: object) -> None:
@@ -49,9 +64,11 @@ def check_seconds(name: str, value: object) -> None:
         InvalidArgumentError: It is not.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidArgumentError(f"{name} must be a number of seconds, not {value!r}")
+        raise InvalidArgumentError(f"{name} must be a number of seconds, not {described(value)}")
     if not 0 <= value <= sys.float_info.max:
-        raise InvalidArgumentError(f"{name} must be a number of seconds from 0 on: {value!r}")
+        raise InvalidArgumentError(
+            f"{name} must be a number of seconds from 0 on: {described(value)}"
+        )
 
 
 def check_mapping(name: str, value: object) -> None:
@@ -61,7 +78,7 @@ def check_mapping(name: str, value: object) -> None:
         InvalidArgumentError: It is not.
     """
     if not isinstance(value, Mapping | None):
-        raise InvalidArgumentError(f"{name} must be a mapping of names, not {value!r:.80}")
+        raise InvalidArgumentError(f"{name} must be a mapping of names, not {described(value)}")
 
 
 def check_token(name: str, value: object) -> None:
@@ -81,7 +98,9 @@ def check_text(name: str, value: object) -> None:
         InvalidArgumentError: It is empty, no string, or no Unicode text.
     """
     if not isinstance(value, str) or not value:
-        raise InvalidArgumentError(f"{name} must be a string that is not empty, not {value!r}")
+        raise InvalidArgumentError(
+            f"{name} must be a string that is not empty, not {described(value)}"
+        )
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -103,8 +122,7 @@ def is_path(value: object) -> bool:
     return isinstance(value, os.PathLike) or (isinstance(value, str) and bool(value))
 
 
-def is_callback(value: object) -> bool:
-    """Tell if something can be called back without being awaited."""
+def _is_plain_function(value: object) -> bool:
     return callable(value) and not any(
         inspect.iscoroutinefunction(one) for one in (value, type(value).__call__)
     )

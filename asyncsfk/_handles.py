@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 
-from asyncsfk._text import writable
+from asyncsfk._text import cut, described
 from asyncsfk.errors import Details, InvalidArgumentError
 
 _MAX_LENGTH = 64
 # A whitelist: nothing that passes can change the path that it is put into.
 _HANDLE = re.compile(r"[A-Za-z0-9_.]+", re.ASCII)
-_SHOWN = 80
 
 
 def _profile_url(host: str, marker: str) -> re.Pattern[str]:
@@ -60,15 +59,7 @@ def instagram_handle(value: object) -> str:
 
 def shown(value: object) -> str:
     """Return an invalid handle in printable form, cut to a sane length."""
-    if isinstance(value, str):
-        text = value
-    else:
-        try:
-            text = repr(value)
-        except Exception:  # noqa: BLE001 - of a foreign class
-            text = f"an unprintable {type(value).__name__}"
-    text = writable(text)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return cut(value) if isinstance(value, str) else described(value)
 
 
 def fingerprint(given: object) -> str:

@@ -12,6 +12,7 @@ import msgspec
 
 from asyncsfk._checks import check_count, check_mapping, check_text, check_token, region_code
 from asyncsfk._messages import Decoder, Envelope, Request
+from asyncsfk._text import described
 from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.models import Balance, Health, InstagramLookup, TikTokLookup, Whoami
 from asyncsfk.models.base import data_type
@@ -114,7 +115,9 @@ def reviews(
         check_token(name, text)
     if product_id is not None and "/" in product_id:
         # As the first argument a URL would be taken for an id, and a credit for "not found".
-        raise InvalidArgumentError(f"{product_id!r} is no product_id; say a product's URL as url=")
+        raise InvalidArgumentError(
+            f"{described(product_id)} is no product_id; say a product's URL as url="
+        )
     if url is not None and len(url) > _MAX_URL:
         raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
     if page is not None:
@@ -160,10 +163,13 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     segments = unquote(path).split("/") if _PATH.fullmatch(path) else [".."]
     if {".", ".."} & set(segments) or "%2f" in path.lower() or "%5c" in path.lower():
         raise InvalidArgumentError(
-            f"{path!r} is no path of the API: it must begin with /v1/, be percent-encoded, and "
-            "have no query and no dot segments; parameters go into params="
+            f"{described(path)} is no path of the API: it must begin with /v1/, be "
+            "percent-encoded, and have no query and no dot segments; parameters go into params="
         )
     check_count("price", price, least=0)
+    if data is None:
+        # An answer would be paid for, and nothing but null be taken for it.
+        raise InvalidArgumentError("type= must be a type; without it the data is plain JSON data")
     try:
         # One for each request: concurrent callers of the same path must not share mutable data.
         decoder = _envelope(data)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from asyncsfk._checks import check_flag, is_callback
+from asyncsfk._checks import check_callback, check_flag
 from asyncsfk._creator import CreatorFetcher
 from asyncsfk._fanout import ENDED, FanOut
 from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
@@ -232,8 +232,7 @@ class ShowcaseRun:
         Raises:
             InvalidArgumentError: ``on_outcome`` cannot be called, or would have to be awaited.
         """
-        if on_outcome is not None and not is_callback(on_outcome):
-            raise InvalidArgumentError("on_outcome must be a plain function")
+        check_callback("on_outcome", on_outcome)
         async for result in self._open_stream(by_page=True):
             if isinstance(result, ShowcasePage):
                 yield result

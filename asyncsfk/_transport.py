@@ -14,6 +14,7 @@ from asyncsfk._messages import Response
 from asyncsfk._packing import GZIP
 from asyncsfk._pool import PoolSender, can_do_without
 from asyncsfk._session import DisconnectedError, SessionSender
+from asyncsfk._text import described
 from asyncsfk._version import __version__
 from asyncsfk._watchdog import Deadline, Watchdog
 from asyncsfk._wire import ERROR_BYTES, OK
@@ -169,7 +170,9 @@ def check_session(session: object) -> None:
         ConfigurationError: It is not.
     """
     if session is not None and not isinstance(session, aiohttp.ClientSession):
-        raise ConfigurationError(f"session must be an aiohttp.ClientSession, not {session!r}")
+        raise ConfigurationError(
+            f"session must be an aiohttp.ClientSession, not {described(session)}"
+        )
 
 
 def running_loop(session: aiohttp.ClientSession | None) -> asyncio.AbstractEventLoop:

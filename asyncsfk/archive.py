@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from asyncsfk import _replay
-from asyncsfk._checks import check_count, check_seconds, is_callback, is_path, region_code
+from asyncsfk._checks import check_callback, check_count, check_seconds, is_path, region_code
 from asyncsfk._handles import tiktok_handle
 from asyncsfk._opening import Opening
 from asyncsfk._origin import ORIGIN
@@ -21,6 +21,7 @@ from asyncsfk._store._schema import reading
 from asyncsfk._store._sqlite import shown
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
+from asyncsfk._text import described
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
 from asyncsfk.errors import InvalidArgumentError, PaginationError
 from asyncsfk.records import (
@@ -85,9 +86,13 @@ class Archive:
         wait: float = 0.0,
     ) -> None:
         if not is_path(path):
-            raise InvalidArgumentError(f"an archive needs the path of a file, not {path!r}")
+            raise InvalidArgumentError(
+                f"an archive needs the path of a file, not {described(path)}"
+            )
         if durability not in ("full", "normal"):
-            raise InvalidArgumentError(f"durability must be full or normal, not {durability!r}")
+            raise InvalidArgumentError(
+                f"durability must be full or normal, not {described(durability)}"
+            )
         check_seconds("wait", wait)
         self._path = _absolute(path)
         self._opening = Opening(self._path, durability, wait)
@@ -296,8 +301,7 @@ class Archive:
             ArchiveLockedError: Somebody has the archive open.
             ArchiveError: The file cannot be used.
         """
-        if on_answer is not None and not is_callback(on_answer):
-            raise InvalidArgumentError("on_answer must be a plain function")
+        check_callback("on_answer", on_answer)
         check_count("max_body_bytes", max_body_bytes)
         count = 0
         with closing(self._salvaged(max_body_bytes)) as answers:
@@ -335,11 +339,13 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
         os.fsencode(path)
         place = Path(path).absolute()
     except (UnicodeError, OSError, TypeError) as error:
-        raise InvalidArgumentError(f"an archive cannot be at {path!r}: {error}") from error
+        raise InvalidArgumentError(f"an archive cannot be at {described(path)}: {error}") from error
     if not place.name:
-        raise InvalidArgumentError(f"an archive needs the path of a file, not {path!r}")
+        raise InvalidArgumentError(f"an archive needs the path of a file, not {described(path)}")
     if "\0" in str(place):
-        raise InvalidArgumentError(f"an archive cannot be at {path!r}: no name has a NUL in it")
+        raise InvalidArgumentError(
+            f"an archive cannot be at {described(path)}: no name has a NUL in it"
+        )
     return place
 
 
@@ -369,7 +375,8 @@ def opening_of(archive: object) -> Opening:
     """
     if not isinstance(archive, Archive):
         raise InvalidArgumentError(
-            f"a call alone needs an Archive opened with `async with`, not {archive!r}"
+            "archive must be an Archive, which is opened with `async with` for a call alone, not "
+            f"{described(archive)}"
         )
     return archive._opening  # noqa: SLF001 - of this module
 

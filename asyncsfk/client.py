@@ -15,12 +15,13 @@ from asyncsfk._api import Api
 from asyncsfk._attempt import Attempts
 from asyncsfk._bulk_calls import BulkCalls
 from asyncsfk._call import Caller
-from asyncsfk._checks import check_flag, check_seconds, is_callback
+from asyncsfk._checks import check_callback, check_flag, check_seconds
 from asyncsfk._gate import Gate
 from asyncsfk._resources import RunResources
 from asyncsfk._run import ShowcaseRun
 from asyncsfk._shield import Closing
 from asyncsfk._terms import Payer, Terms
+from asyncsfk._text import described
 from asyncsfk._transport import Transport, check_session, running_loop
 from asyncsfk.budget import Budget
 from asyncsfk.config import (
@@ -30,6 +31,7 @@ from asyncsfk.config import (
     Config,
     Retry,
     Timeout,
+    check_positive,
     check_type,
     key_from_environment,
     url_from_environment,
@@ -158,8 +160,7 @@ class Client(BulkCalls):
         session: aiohttp.ClientSession | None,
         on_event: Callable[[Event], None] | None,
     ) -> None:
-        if on_event is not None and not is_callback(on_event):
-            raise ConfigurationError("on_event must be a plain function")
+        check_callback("on_event", on_event, error=ConfigurationError)
         check_session(session)
         self._config = config
         self._budget = _budget(max_credits)
@@ -351,9 +352,14 @@ class Client(BulkCalls):
 
 
 def _timeout(timeout: Timeout | float) -> Timeout:
-    # Who wants a request to have that long means silence too.
     if isinstance(timeout, int | float):
+        check_positive("timeout", timeout)
+        # Who wants a request to have that long means silence too.
         return Timeout(total=timeout, read=timeout)
+    if not isinstance(timeout, Timeout):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(
+            f"timeout must be a number of seconds, or a Timeout, not {described(timeout)}"
+        )
     return timeout
 
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from asyncsfk._checks import check_count
+from asyncsfk._checks import check_count, check_flag
+from asyncsfk._text import described
 from asyncsfk.errors import ConfigurationError
 
 __all__ = ["Config", "Retry", "Timeout"]
@@ -34,17 +35,28 @@ def _refuse(message: str) -> NoReturn:
     raise ConfigurationError(message)
 
 
-def _check_positive(name: str, value: object) -> None:
+def check_positive(name: str, value: object) -> None:
+    """Refuse what is no finite number above 0.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
     if not isinstance(value, int | float) or isinstance(value, bool):
-        _refuse(f"{name} must be a number, not {value!r}")
+        _refuse(f"{name} must be a number, not {described(value)}")
     if not 0 < value <= sys.float_info.max:
-        _refuse(f"{name} must be a positive number, not {value!r}")
+        _refuse(f"{name} must be a positive number, not {described(value)}")
 
 
 def _check_count(name: str, value: object, *, least: int) -> None:
     check_count(name, value, least=least, error=ConfigurationError)
     if isinstance(value, int) and value > sys.maxsize:
-        _refuse(f"{name} must be at most {sys.maxsize}")
+        _refuse(f"{name} must be {sys.maxsize} or less")
+
+
+def _check_string(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        # Not shown: a URL of whatever type can hold a password.
+        _refuse(f"{name} must be a string, not of type {type(value).__name__}")
 
 
 def check_type(name: str, value: object, kind: type) -> None:
@@ -54,7 +66,7 @@ def check_type(name: str, value: object, kind: type) -> None:
         ConfigurationError: It is.
     """
     if not isinstance(value, kind):
-        _refuse(f"{name} must be of type {kind.__name__}, not {value!r}")
+        _refuse(f"{name} must be of type {kind.__name__}, not {described(value)}")
 
 
 class Timeout(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,9 +95,9 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("total", "connect", "read"):
-            _check_positive(f"Timeout.{name}", getattr(self, name))
+            check_positive(f"Timeout.{name}", getattr(self, name))
         if self.grace != 0:
-            _check_positive("Timeout.grace", self.grace)
+            check_positive("Timeout.grace", self.grace)
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +140,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("server_errors", "lost", "quota"):
             _check_count(f"Retry.{name}", getattr(self, name), least=0)
         for name in ("backoff", "max_backoff", "max_retry_after", "outage"):
-            _check_positive(f"Retry.{name}", getattr(self, name))
+            check_positive(f"Retry.{name}", getattr(self, name))
 
     @classmethod
     def none(cls) -> Self:
@@ -252,27 +264,27 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             _refuse("a Config takes no key that could be seen: give it to a Client")
         _check_count("concurrency", self.concurrency, least=1)
         if self.rate is not None:
-            _check_positive("rate", self.rate)
+            check_positive("rate", self.rate)
         if self.burst is not None:
             if self.rate is None:
                 _refuse("burst means nothing without rate")
-            _check_positive("burst", self.burst)
+            check_positive("burst", self.burst)
             if self.burst < 1:
                 _refuse(f"burst must be 1 or more, not {self.burst!r}")
         _check_count("max_body_bytes", self.max_body_bytes, least=1)
         check_type("timeout", self.timeout, Timeout)
         check_type("retry", self.retry, Retry)
         for name in ("trust_env", "allow_insecure_http"):
-            check_type(name, getattr(self, name), bool)
+            check_flag(name, getattr(self, name), error=ConfigurationError)
         if self.user_agent is not None:
-            check_type("user_agent", self.user_agent, str)
+            _check_string("user_agent", self.user_agent)
             if not _HEADER_VALUE.fullmatch(self.user_agent):
                 _refuse(f"user_agent cannot be sent as a header: {self.user_agent!r}")
-        check_type("base_url", self.base_url, str)
+        _check_string("base_url", self.base_url)
         msgspec.structs.force_setattr(self, "base_url", self.base_url.rstrip("/"))
         _check_base_url(self.base_url, allow_insecure_http=self.allow_insecure_http)
         if self.proxy is not None:
-            check_type("proxy", self.proxy, str)
+            _check_string("proxy", self.proxy)
             self._check_proxy(self.proxy)
 
     def _check_proxy(self, proxy: str) -> None:

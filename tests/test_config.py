@@ -7,12 +7,17 @@ import traceback
 
 import msgspec
 import pytest
+from yarl import URL
 
 from asyncsfk import Client, ClientStateError, Config, ConfigurationError, Retry, Timeout
 from asyncsfk.simulator import Simulator
 from tests.support import KEY, failure, raw_server
 
 NOT_POSITIVE = [0, -1, -0.5, math.nan, math.inf, -math.inf, True, False]
+SETTINGS = [
+    *("base_url", "concurrency", "rate", "max_credits", "timeout", "retry", "session"),
+    *("max_body_bytes", "trust_env", "proxy", "user_agent", "on_event", "allow_insecure_http"),
+]
 NOT_COUNTS = [-1, 1.5, 2.0, "1", None, True, math.nan]
 
 
@@ -108,8 +113,8 @@ def test_an_unusable_setting_is_refused(name, value):
     ("name", "make"),
     [
         ("timeout", lambda: Client(KEY, timeout="5")),
-        ("total", lambda: Client(KEY, timeout=True)),
-        ("total", lambda: Client(KEY, timeout=0)),
+        ("timeout", lambda: Client(KEY, timeout=True)),
+        ("timeout", lambda: Client(KEY, timeout=0)),
         ("timeout", lambda: Client(KEY, timeout=None)),
         ("retry", lambda: Client(KEY, retry=3)),
         ("retry", lambda: Client(KEY, retry=None)),
@@ -132,6 +137,50 @@ def test_a_setting_of_a_wrong_type_is_refused(name, make):
     """A setting of a type that cannot work is refused at once, by name, as any other."""
     with pytest.raises(ConfigurationError, match=name):
         make()
+
+
+class Unprintable:
+    """What cannot even be shown."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        *((name, lambda name=name: Client(KEY, **{name: Unprintable()})) for name in SETTINGS),
+        ("rate", lambda: Client(KEY, rate=-(10**5_000))),
+        ("max_credits", lambda: Client(KEY, max_credits=-(10**5_000))),
+        ("max_credits", lambda: Client(KEY, max_credits=[0] * 10_000)),
+        ("retry", lambda: Client(KEY, retry="a" * 10_000)),
+        ("on_event", lambda: Client(KEY, on_event="a" * 10_000)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_setting_is_refused_for_is_shown_in_a_line(name, make):
+    """A refusal names the setting, whatever was given for it, however long that would be."""
+    with pytest.raises(ConfigurationError, match=name) as raised:
+        make()
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["proxy", "base_url"])
+@pytest.mark.parametrize("kind", [URL, str.encode], ids=["URL", "bytes"])
+def test_a_url_of_a_wrong_type_is_not_shown(name, kind):
+    """It can hold a password in whatever type it comes; its type is told instead."""
+    with pytest.raises(ConfigurationError, match=f"{name} must be a string") as raised:
+        Client(KEY, **{name: kind("http://user:hunter2@proxy:3128")})
+    assert "hunter2" not in repr(raised.value)
+
+
+def test_an_async_callback_is_told_what_is_wrong_with_it():
+    """A coroutine function would never be awaited: the refusal says so, not only that it is one."""
+
+    async def on_event(event): ...
+
+    with pytest.raises(ConfigurationError, match=r"on_event must be a plain function.*awaits.*on_"):
+        Client(KEY, on_event=on_event)
 
 
 def test_a_number_of_seconds_is_a_timeout():

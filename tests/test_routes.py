@@ -252,6 +252,14 @@ async def test_a_type_that_no_json_becomes_is_refused_before_sending(kind):
         assert server.connections == 0
 
 
+async def test_no_type_at_all_is_refused_before_sending():
+    """As a type, ``None`` is null alone: any other answer would be paid for and not be decoded."""
+    async with told(ANY) as (server, client):
+        error = await failure(client.get("/v1/x", type=None), InvalidArgumentError)
+        assert "type=" in str(error)
+        assert server.connections == 0
+
+
 class Tree(msgspec.Struct):
     """A type with itself inside, and nothing foreign."""
 

@@ -51,7 +51,7 @@ _FLAGS: Final = (
     (re.compile(r"\ballow_insecure_http=True"), "--allow-insecure-http"),
     (re.compile(r"\brestart_stale=True"), "--restart-stale"),
     (re.compile(r"\bbase_url\b"), "--base-url"),
-    (re.compile(r"\bTimeout\.\w+ must"), "--timeout must"),
+    (re.compile(r"^timeout must"), "--timeout must"),
     (re.compile(r"^rate must"), "--rate must"),
 )
 
