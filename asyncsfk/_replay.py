@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -92,7 +93,14 @@ def _showcase_page(
 
 
 def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[ShowcasePage]:
-    """Iterate the pages of a showcase, as far as they are kept and can be decoded.
+    """Iterate the pages of a showcase, as far as they are kept and can be decoded."""
+    # Where they lead nowhere, the outcome says so.
+    with suppress(PaginationError):
+        yield from _followed(connection, showcase)
+
+
+def _followed(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[ShowcasePage]:
+    """Iterate the pages of a showcase.
 
     Raises:
         PaginationError: The last of them leads nowhere new.
@@ -156,7 +164,7 @@ def _gathered(connection: sqlite3.Connection, showcase: Showcase, *, products: b
     usage, last, misled = Usage(), None, None
     found: list[Product] = []
     try:
-        for last in pages(connection, showcase):
+        for last in _followed(connection, showcase):
             usage += last.usage
             if products:
                 found += last.products
@@ -218,3 +226,18 @@ def _under_way(showcase: Showcase, kept: _Kept) -> Outcome:
         next_cursor=cursor,
         error=error,
     )
+
+
+def outcomes(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Outcome]:
+    """Iterate what became of a creator: one outcome."""
+    yield outcome(connection, showcase)
+
+
+def errors(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Outcome]:
+    """Iterate what became of a creator if it is not complete, without its products."""
+    if showcase.status == "complete":
+        return
+    found = outcome(connection, showcase, products=False)
+    # One of which no run has told can be complete all the same.
+    if found.status != "complete":
+        yield found

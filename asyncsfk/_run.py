@@ -220,7 +220,7 @@ class ShowcaseRun:
         # Beside pages() the stream has pages in it; here it has outcomes alone.
         return cast("Outcome", await anext(self._open_stream(by_page=False)))
 
-    async def pages(
+    def pages(
         self, on_outcome: Callable[[Outcome], object] | None = None
     ) -> AsyncGenerator[ShowcasePage, None]:
         """Iterate the pages of all creators as they come, for showcases too long to hold.
@@ -233,6 +233,11 @@ class ShowcaseRun:
             InvalidArgumentError: ``on_outcome`` cannot be called, or would have to be awaited.
         """
         check_callback("on_outcome", on_outcome)
+        return self._pages(on_outcome)
+
+    async def _pages(
+        self, on_outcome: Callable[[Outcome], object] | None
+    ) -> AsyncGenerator[ShowcasePage, None]:
         async for result in self._open_stream(by_page=True):
             if isinstance(result, ShowcasePage):
                 yield result

@@ -6,7 +6,7 @@ import os
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
 from asyncsfk._text import described
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
-from asyncsfk.errors import InvalidArgumentError, PaginationError
+from asyncsfk.errors import InvalidArgumentError
 from asyncsfk.records import (
     ArchivedAnswer,
     ArchiveInfo,
@@ -34,14 +34,18 @@ from asyncsfk.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    import sqlite3
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from asyncsfk._store._file import Durability
+    from asyncsfk._store._reads import Showcase
     from asyncsfk.models import Product, ShowcasePage
     from asyncsfk.outcomes import Outcome
     from asyncsfk.usage import Usage
 
 __all__ = ["Archive"]
+
+T = TypeVar("T")
 
 _STATUSES: Final = ("complete", "partial", "failed", "under_way")
 
@@ -194,10 +198,7 @@ class Archive:
             InvalidArgumentError: An argument is unusable.
             ArchiveError: The file cannot be read.
         """
-        wanted = _wanted(handle, region)
-        with reading(self._path) as connection:
-            for showcase in _scans.showcases(connection, *wanted):
-                yield _replay.outcome(connection, showcase)
+        return self._replayed(handle, region, _replay.outcomes)
 
     def errors(self, handle: str | None = None, *, region: str | None = None) -> Iterator[Outcome]:
         """Iterate what became of each creator that is not complete, without products.
@@ -210,15 +211,7 @@ class Archive:
             InvalidArgumentError: An argument is unusable.
             ArchiveError: The file cannot be read.
         """
-        wanted = _wanted(handle, region)
-        with reading(self._path) as connection:
-            for showcase in _scans.showcases(connection, *wanted):
-                if showcase.status == "complete":
-                    continue
-                outcome = _replay.outcome(connection, showcase, products=False)
-                # One of which no run has told can be complete all the same.
-                if outcome.status != "complete":
-                    yield outcome
+        return self._replayed(handle, region, _replay.errors)
 
     def products(
         self, handle: str | None = None, *, region: str | None = None
@@ -233,9 +226,8 @@ class Archive:
             InvalidArgumentError: An argument is unusable.
             ArchiveError: The file cannot be read.
         """
-        for page in self.pages(handle, region=region):
-            for product in page.products:
-                yield page.handle, product
+        pages = self.pages(handle, region=region)
+        return ((page.handle, product) for page in pages for product in page.products)
 
     def pages(
         self, handle: str | None = None, *, region: str | None = None
@@ -250,12 +242,23 @@ class Archive:
             InvalidArgumentError: An argument is unusable.
             ArchiveError: The file cannot be read.
         """
+        return self._replayed(handle, region, _replay.pages)
+
+    def _replayed(
+        self,
+        handle: str | None,
+        region: str | None,
+        read: Callable[[sqlite3.Connection, Showcase], Iterable[T]],
+    ) -> Iterator[T]:
+        # Here, not when the first is asked for, which may be elsewhere.
         wanted = _wanted(handle, region)
-        with reading(self._path) as connection:
-            for showcase in _scans.showcases(connection, *wanted):
-                # Where they lead nowhere, the outcome says so.
-                with suppress(PaginationError):
-                    yield from _replay.pages(connection, showcase)
+
+        def each() -> Iterator[T]:
+            with reading(self._path) as connection:
+                for showcase in _scans.showcases(connection, *wanted):
+                    yield from read(connection, showcase)
+
+        return each()
 
     def answers(self) -> Iterator[ArchivedAnswer]:
         """Iterate every answer that was ever kept, of whatever route, in the order of coming.

@@ -9,7 +9,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from asyncsfk._checks import check_count, check_limit
-from asyncsfk.errors import BudgetReachedError
+from asyncsfk._text import described
+from asyncsfk.errors import BudgetReachedError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,14 +89,18 @@ class Budget:
         """Credits that can still be reserved; ``None`` if there is no ceiling."""
         return None if self._max is None else max(0, self._max - self._taken)
 
-    def price(self, credits: int, route: str) -> int:
+    def price(self, credits: int, *, route: str = "") -> int:
         """Return the most that a request should cost, by what its route was ever seen to cost.
 
         Args:
             credits: The most that it should cost by itself.
-            route: What is priced alike.
+            route: Same as in `reserve`.
+
+        Raises:
+            InvalidArgumentError: An argument is unusable.
         """
-        return max(credits, self._prices.get(route, 0))
+        _check_price(credits, route)
+        return self._price(credits, route)
 
     def reserve(self, credits: int, *, route: str = "") -> Reservation | None:
         """Set credits aside for one request, at once.
@@ -111,9 +116,9 @@ class Budget:
 
         Raises:
             BudgetReachedError: What is spent leaves no room, whatever becomes of those.
-            InvalidArgumentError: ``credits`` is negative or no whole number.
+            InvalidArgumentError: ``credits`` is negative or no whole number, ``route`` no string.
         """
-        check_count("credits", credits, least=0)
+        _check_price(credits, route)
         return self._reserve(credits, route)
 
     async def room(self, credits: int, *, route: str = "") -> None:
@@ -122,10 +127,14 @@ class Budget:
         Args:
             credits: Same as in `reserve`.
             route: Same as in `reserve`.
+
+        Raises:
+            InvalidArgumentError: Same as in `reserve`.
         """
+        _check_price(credits, route)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
-            if self._is_decided(self.price(credits, route)):
+            if self._is_decided(self._price(credits, route)):
                 return
             self._waiting.append((credits, route, waiter))
         try:
@@ -140,9 +149,12 @@ class Budget:
         # Who was woken may not use the room, where another of its budgets is full.
         waiter.get_loop().call_soon(self._wake_next)
 
+    def _price(self, credits: int, route: str) -> int:
+        return max(credits, self._prices.get(route, 0))
+
     def _reserve(self, credits: int, route: str) -> Reservation | None:
         with self._lock:
-            price = self.price(credits, route)
+            price = self._price(credits, route)
             if price and self._max is not None and self._taken + price > self._max:
                 if self._is_out_of_reach(price):
                     # A run that has bought nothing yet may be at its job's ceiling all the same.
@@ -199,7 +211,7 @@ class Budget:
         spare = 0 if self._max is None else self._max - self._taken
         while self._waiting:
             credits, route, waiter = self._waiting[0]
-            price = self.price(credits, route)
+            price = self._price(credits, route)
             if price > spare and not self._is_out_of_reach(price):
                 return
             self._waiting.popleft()
@@ -314,7 +326,7 @@ async def reserve_all(
         budgets = budgets_of()
         price = credits
         for budget in budgets:
-            price = budget.price(price, route)
+            price = budget._price(price, route)  # noqa: SLF001 - of this module
         taken: list[Reservation] = []
         full: Budget | None = None
         try:
@@ -331,6 +343,12 @@ async def reserve_all(
             return Reservations(taken, budgets)
         Reservations(taken, budgets).release()
         await full.room(price, route=route)
+
+
+def _check_price(credits: int, route: str) -> None:
+    check_count("credits", credits, least=0)
+    if not isinstance(route, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgumentError(f"route must be a string, not {described(route)}")
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

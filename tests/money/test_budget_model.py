@@ -164,7 +164,7 @@ class BudgetMachine(RuleBasedStateMachine):
             model.left,
         )
         for route in ("pages", "profiles"):
-            assert budget.price(1, route) == model.price(1, route)
+            assert budget.price(1, route=route) == model.price(1, route)
 
     @invariant()
     def never_leaves_everybody_waiting(self):
@@ -202,16 +202,27 @@ TestBudgetMachine.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 @pytest.mark.parametrize("number", [-1, 0.5, True, None])
-def test_what_is_no_number_of_credits_is_refused(number):
+async def test_what_is_no_number_of_credits_is_refused(number):
     """Nothing that would lower what counts can be reserved or settled."""
     budget = Budget(3)
-    with pytest.raises(InvalidArgumentError):
-        budget.reserve(number)
+    for asked in (budget.reserve, budget.price, budget.room):
+        with pytest.raises(InvalidArgumentError, match="credits"):
+            await asked(number)
     reservation = budget.reserve(2)
     for numbers in ((number, 0), (0, number)):
         with pytest.raises(InvalidArgumentError):
             reservation.settle(*numbers)
     assert (budget.charged, budget.maybe, budget.reserved, budget.left) == (0, 0, 2, 1)
+
+
+@pytest.mark.parametrize("route", [None, 5, ["r"], b"r"], ids=repr)
+async def test_what_is_no_route_is_refused(route):
+    """A price would be learned for nothing that is ever asked for."""
+    budget = Budget(3)
+    for asked in (budget.reserve, budget.price, budget.room):
+        with pytest.raises(InvalidArgumentError, match="route"):
+            await asked(1, route=route)
+    assert budget.reserved == 0
 
 
 async def test_one_that_is_refused_makes_way_for_the_next():

@@ -61,7 +61,7 @@ async def test_it_passes_the_ceiling_by_what_is_under_way(ceiling, width, first)
             assert sim.ledger.charged <= ceiling + 2 * watcher.then
             assert sim.ledger.charged == client.budget.charged == run.usage.charged
             assert client.budget.reserved == 0
-            assert client.budget.price(1, SHOWCASE) == 3
+            assert client.budget.price(1, route=SHOWCASE) == 3
             assert client.budget.left < 3
             # Reserved are whole prices, as often as there are requests.
             assert all(reserved % 3 == 0 for reserved in watcher.late)
