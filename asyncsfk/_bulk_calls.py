@@ -87,7 +87,7 @@ class BulkCalls(SingleCalls):
 
         Args:
             handles: The creators, each as ``mrbeast``, ``@MrBeast`` or a profile's URL.
-            region: A country code, e.g. ``US``.
+            region: A country code of two letters, e.g. ``US``, for all of them.
             concurrency: How many creators to work on at once; the client's own without it.
             max_pages: Pages of a creator to fetch at most; each costs a credit that is not on file,
                 and a retry can cost another. ``max_credits`` is what bounds the credits.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Mapping
+from typing import Final
 
 from asyncsfk._text import described
 from asyncsfk.errors import InvalidArgumentError, SfkError
+
+_COUNTRY: Final = re.compile(r"[A-Za-z]{2}")
 
 
 def check_count(
@@ -82,7 +86,7 @@ def check_mapping(name: str, value: object) -> None:
 
 
 def check_token(name: str, value: object) -> None:
-    """Refuse a cursor, region or the like, if there is one, that could not be sent as it is.
+    """Refuse a cursor or the like, if there is one, that could not be sent as it is.
 
     Raises:
         InvalidArgumentError: It is empty, no string, or no Unicode text.
@@ -110,11 +114,19 @@ def check_text(name: str, value: object) -> None:
 def region_code(value: object) -> str | None:
     """Return a country code in capitals: the one form that it is sent, and archived, in.
 
+    Anything else would be refused for each creator of a list by itself, or worse, be charged.
+
     Raises:
-        InvalidArgumentError: It is unusable.
+        InvalidArgumentError: It is none, of two letters.
     """
-    check_token("region", value)
-    return value.upper() if isinstance(value, str) else None
+    if value is None:
+        return None
+    # Not as capitals: those of some other letters are two of these.
+    if isinstance(value, str) and _COUNTRY.fullmatch(value):
+        return value.upper()
+    raise InvalidArgumentError(
+        f"region must be a country code of two letters, e.g. US, not {described(value)}"
+    )
 
 
 def is_path(value: object) -> bool:

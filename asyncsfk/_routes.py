@@ -111,8 +111,9 @@ def reviews(
     """
     if product_id is None and url is None:
         raise InvalidArgumentError("reviews need a product_id, a url, or both")
-    for name, text in (("product_id", product_id), ("url", url), ("region", region)):
+    for name, text in (("product_id", product_id), ("url", url)):
         check_token(name, text)
+    region = region_code(region)
     if product_id is not None and "/" in product_id:
         # As the first argument a URL would be taken for an id, and a credit for "not found".
         raise InvalidArgumentError(
@@ -219,7 +220,8 @@ def _as_of_reviews(params: Mapping[str, Param]) -> dict[str, Param]:
     if given.get("page") in (1, "1") and given["page"] is not True:
         given["page"] = None
     if isinstance(region := given.get("region"), str):
-        given["region"] = region_code(region)
+        with suppress(InvalidArgumentError):  # whatever else the caller has it say
+            given["region"] = region_code(region)
     return given
 
 
@@ -232,7 +234,10 @@ def _showcase_at(path: str, params: Mapping[str, Param]) -> Request | None:
     cursor, region = params.get("cursor"), params.get("region")
     if match is None or not isinstance(cursor, str | None) or not isinstance(region, str | None):
         return None
-    region = region_code(region)
+    try:
+        region = region_code(region)
+    except InvalidArgumentError:
+        return None
     page = showcase(match[1].lower(), cursor=cursor, region=region)
     plain = path[: match.start(1)] + match[1].lower() + path[match.end(1) :]
     return page if page.target == plain + _query(dict(params) | {"region": region}) else None

@@ -52,7 +52,7 @@ class SingleCalls(ABC):
         Args:
             handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
             cursor: `ShowcasePage.next_cursor` of the page before; ``None`` is the first page.
-            region: A country code, e.g. ``US``, to see prices and products as there.
+            region: A country code of two letters, e.g. ``US``, to see prices and products as there.
             archive: An open `Archive`: an answer that it holds is taken from there, at no cost, and
                 one that is bought is committed to it before the call returns.
             max_age: Seconds; an archived answer that is older, at this call, is bought afresh.
@@ -88,7 +88,7 @@ class SingleCalls(ABC):
 
         Args:
             handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
-            region: A country code, e.g. ``US``.
+            region: Same as in `showcase_page`.
             cursor: Where to begin: the ``cursor`` of an error, the ``next_cursor`` of a page.
             max_pages: Pages to fetch at most; each costs a credit, and a retry can cost another.
             max_items: Products to hand out at most.
@@ -182,7 +182,7 @@ class SingleCalls(ABC):
         Args:
             product_id: `Product.id`; this or ``url`` must be given.
             url: The product's URL, at most 4096 characters.
-            region: A country code, e.g. ``US``.
+            region: A country code of two letters, e.g. ``US``.
             page: The page's number, from 1.
             archive: Same as in `showcase_page`.
             max_age: Same as in `showcase_page`.
@@ -215,7 +215,7 @@ class SingleCalls(ABC):
         Args:
             product_id: `Product.id`; this or ``url`` must be given.
             url: The product's URL, at most 4096 characters.
-            region: A country code, e.g. ``US``.
+            region: A country code of two letters, e.g. ``US``.
             page: The number of the page to begin with.
             max_pages: Pages to fetch at most; each costs a credit, and a retry can cost another.
             max_items: Reviews to hand out at most.

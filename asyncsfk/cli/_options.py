@@ -23,7 +23,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LONGEST_KEY = 4096
-_CODE_LETTERS = 2
 # As `Client` has them, whose module loads too much for a --help.
 _CONCURRENCY = 100
 _MAX_BODY_BYTES = 1 << 24
@@ -44,10 +43,13 @@ class ClientOptions:
 
 def country_code(text: str) -> str:
     """Return a country code in the one form that an archive knows it by."""
-    code = text.strip().upper()
-    if not (code.isascii() and code.isalpha() and len(code) == _CODE_LETTERS):
-        raise click.BadParameter(f"{text!r} is no country code of two letters, e.g. US")
-    return code
+    from asyncsfk._checks import region_code
+    from asyncsfk.errors import InvalidArgumentError
+
+    try:
+        return region_code(text.strip()) or ""
+    except InvalidArgumentError:
+        raise click.BadParameter(f"{text!r} is no country code of two letters, e.g. US") from None
 
 
 region_option = click.option(

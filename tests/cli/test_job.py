@@ -525,6 +525,7 @@ def test_a_disk_that_fills_up(simulator, spawn, tmp_path):
         (["-o", "out", "--outcomes", "-"], "--outcomes names a file"),
         (["--region", "Germany"], "no country code"),
         (["--region", ""], "no country code"),
+        (["--region", "\u00df"], "no country code"),  # its capitals are SS
     ],
 )
 def test_usage_errors(invoke, simulator, tmp_path, monkeypatch, case):
