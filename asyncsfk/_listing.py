@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from asyncsfk._checks import check_limit
 from asyncsfk._paging import C, Chain
+from asyncsfk._text import described
 from asyncsfk.errors import PaginationError, SfkError
 from asyncsfk.models import ReviewPage, ShowcasePage
 from asyncsfk.usage import Usage
@@ -56,6 +57,9 @@ class Listing(Generic[P, I, C]):
         self._max_items = max_items
         self._items_of = items_of
         self._next_of = next_of
+
+    def __repr__(self) -> str:
+        return f"<Listing of {described(self._subject)} from {self._route}>"
 
     async def pages(self) -> AsyncGenerator[P, None]:
         """Iterate the pages.

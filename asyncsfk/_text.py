@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    import msgspec
 
 _SHOWN: Final = 80
+_FEW: Final = 3
 
 
 def printable(text: str) -> str:
@@ -21,6 +25,25 @@ def described(value: object) -> str:
     except Exception:  # noqa: BLE001 - of a foreign class, or of a number without end
         text = f"an unprintable {type(value).__name__}"
     return cut(text)
+
+
+def abridged(struct: msgspec.Struct) -> str:
+    """Return the repr of a struct with long lists and bodies told by their length.
+
+    A showcase can have ten thousand products, which would be megabytes in a line of a log.
+    """
+    fields = struct.__struct_fields__
+    shown = (f"{name}={_brief(getattr(struct, name))}" for name in fields)
+    return f"{type(struct).__name__}({', '.join(shown)})"
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, tuple):
+        some = cast("tuple[object, ...]", value)
+        return f"<{len(some)} of {type(some[0]).__name__}>" if len(some) > _FEW else repr(some)
+    if isinstance(value, bytes) and len(value) > _SHOWN:
+        return f"<{len(value)} bytes>"
+    return repr(value)
 
 
 def cut(text: str) -> str:

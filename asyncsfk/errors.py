@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
 
-from asyncsfk._text import printable
+from asyncsfk._text import abridged, printable
 from asyncsfk.usage import Usage
 
 __all__ = [
@@ -119,6 +119,9 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     location: str | None = None
     body: bytes | None = None
     partial: tuple[Any, ...] = ()
+
+    def __repr__(self) -> str:
+        return abridged(self)
 
 
 class _Described(msgspec.Struct):

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 import msgspec
 
+from asyncsfk._text import abridged
 from asyncsfk.errors import SfkError
 from asyncsfk.models import Model, Product
 from asyncsfk.usage import Usage
@@ -44,6 +45,9 @@ class Outcome(Model, frozen=True, kw_only=True):
     error: SfkError | None = None
     account_status: str | None = None
     request_ids: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return abridged(self)
 
     def raise_for_error(self) -> Self:
         """Return this outcome if it is complete, else raise its `error`.

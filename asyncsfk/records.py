@@ -10,6 +10,7 @@ import msgspec
 
 from asyncsfk import _replay
 from asyncsfk._checks import check_count
+from asyncsfk._text import abridged
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
 from asyncsfk.usage import Usage  # noqa: TC001 - msgspec looks it up
 
@@ -53,6 +54,9 @@ class ArchivedAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     decoded: bool
     encoding: str
     raw: bytes
+
+    def __repr__(self) -> str:
+        return abridged(self)
 
     @property
     def params(self) -> dict[str, str] | None:

@@ -209,7 +209,8 @@ def test_a_string_names_what_matters():
     ):  # fmt: skip
         assert part in text
     assert "xxx" not in text
-    assert "xxx" not in repr(APIError("m", known))
+    assert "xxx" not in repr(APIError("m", known)) + repr(known)
+    assert "body=<5000 bytes>" in repr(known)
 
 
 async def test_partial_results_survive_pickling():

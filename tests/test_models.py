@@ -1,5 +1,6 @@
 """Models: frozen, tolerant, back to JSON and forth, and no heavier than what they say."""
 
+import asyncio
 import copy
 import gc
 import inspect
@@ -15,6 +16,7 @@ from hypothesis import given
 
 import asyncsfk
 from asyncsfk import (
+    Archive,
     Balance,
     Details,
     Image,
@@ -138,6 +140,31 @@ def assert_round_trip(value):
 def test_models_come_back_from_json(value):
     """Products, pages and outcomes, errors and details included, are read back equal."""
     assert_round_trip(value)
+
+
+async def test_a_repr_tells_long_lists_by_their_length(tmp_path):
+    """A line of a log has room for whatever is handed out; short lists are shown as they are."""
+    path = tmp_path / "job.sfk"
+    async with Simulator(faults=[Fault.not_json(handles=["bad"])]) as sim, client_of(sim) as client:
+        (large, broken) = await client.fetch_showcases(["a.900products", "bad"], archive=path)
+        page = await client.showcase_page("a.30products")
+        small = await client.showcase_page("a.1products")
+        reviews = await client.review_page(page.products[0].id)
+        listing = client.showcase("a.30products")
+        broken_off = await failure(client.showcase("bad").collect(), UndecodableError)
+    answers = await asyncio.to_thread(lambda: list(Archive(path).answers()))
+    assert "products=<900 of Product>" in repr(large)
+    assert "request_ids=<45 of str>" in repr(large)
+    assert "products=<20 of Product>" in repr(page)
+    assert "reviews=<20 of Review>" in repr(reviews)
+    assert f"products=({small.products[0]!r},)" in repr(small)
+    assert f"raw=<{len(answers[0].raw)} bytes>" in repr(answers[0])
+    assert repr(listing) == f"<Listing of 'a.30products' from {answers[0].route}>"
+    details = msgspec.structs.replace(broken_off.details, partial=large.products)
+    assert "partial=<900 of Product>" in repr(details)
+    for value in (large, broken, page, reviews, listing, details, answers[0]):
+        assert len(repr(value)) < 1_000
+        assert len(repr(value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))

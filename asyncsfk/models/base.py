@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Self, TypeVar
 
 import msgspec
 
+from asyncsfk._text import abridged
 from asyncsfk.errors import Details, SfkError, UndecodableError
 from asyncsfk.usage import Usage
 
@@ -117,6 +118,9 @@ class Answer(Model, frozen=True, kw_only=True):
     request_id: str | None = None
     cached: bool = False
     usage: Usage = Usage()
+
+    def __repr__(self) -> str:
+        return abridged(self)
 
 
 def data_type(answer: type[Answer]) -> type[msgspec.Struct]:
