@@ -1,6 +1,7 @@
 """What ``on_event`` is told: frozen values, one for each thing that happens to a request.
 
-None of them holds the key or a body.
+None of them holds the key or a body. In JSON each has its name as ``type``, so that any of them is
+read back by ``msgspec.json.decode(line, type=Event)``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = [
 logger = logging.getLogger("asyncsfk")
 
 
-class RequestStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class RequestStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
     """A request is about to be sent; ``attempt`` is 1 for the first."""
 
     route: str
@@ -40,7 +41,7 @@ class RequestStarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     attempt: int
 
 
-class RequestFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class RequestFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
     """A request has ended, well or not.
 
     Attributes:
@@ -65,7 +66,7 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     request_id: str | None
 
 
-class RequestRetried(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class RequestRetried(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
     """A failed request will be tried again after ``wait`` seconds."""
 
     route: str
@@ -75,7 +76,7 @@ class RequestRetried(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     wait: float
 
 
-class Paused(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Paused(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
     """The client sends nothing for ``seconds``, and then at most ``width`` requests at once.
 
     Attributes:
@@ -89,7 +90,7 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reason: str = ""
 
 
-class PriceRaised(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class PriceRaised(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
     """A request was charged more than ``expected``; the new price is reserved from now on."""
 
     route: str
@@ -98,7 +99,7 @@ class PriceRaised(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     charged: int
 
 
-class PageReceived(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class PageReceived(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
     """A page was received and is about to be handed out.
 
     Attributes:
@@ -115,7 +116,7 @@ class PageReceived(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     archived: bool
 
 
-class HandleFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class HandleFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
     """A run is done with a creator."""
 
     handle: str

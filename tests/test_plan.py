@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 
+import msgspec
 import pytest
 
 from asyncsfk import (
@@ -13,6 +14,7 @@ from asyncsfk import (
     Client,
     InvalidArgumentError,
     PaginationError,
+    Plan,
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
@@ -66,6 +68,9 @@ async def test_what_the_archive_holds_is_free(sim, client, path):
     assert plan.balance == 100 - paid
     assert plan.covered == "likely"
     assert plan.seconds == pytest.approx(5 * 1.0 / 2, rel=0.1)
+    line = msgspec.json.encode(plan)
+    assert msgspec.json.decode(line, type=Plan) == plan
+    assert msgspec.json.decode(line)["toContinue"] == 1
     assert sim.ledger.charged == paid
     sim.faults = []
     await run_through(client, handles, archive=path)

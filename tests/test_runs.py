@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from contextvars import ContextVar
 
 import anyio
+import msgspec
 import pytest
 
 from asyncsfk import (
@@ -472,6 +473,9 @@ async def test_progress_tells_where_a_run_stands(sim, client):
     assert final.usage == run.usage == client.usage
     assert final.usage.charged == sim.ledger.charged
     assert final.elapsed > 0
+    line = msgspec.json.encode(final)
+    assert msgspec.json.decode(line, type=type(final)) == final
+    assert msgspec.json.decode(line)["inFlight"] == final.in_flight
     await asyncio.sleep(100)
     assert run.progress.elapsed == final.elapsed
     async with client.showcases(iter(handles)) as run:
