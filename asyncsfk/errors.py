@@ -3,8 +3,8 @@
 ::
 
     SfkError
-    ├── ConfigurationError          a setting or the API key is missing or unusable
-    ├── InvalidArgumentError        an argument is unusable; nothing was sent
+    ├── ConfigurationError          a client's setting or key is unusable; nothing was sent
+    ├── InvalidArgumentError        an argument of all else is unusable; nothing was sent
     ├── ClientStateError            the client is not open, or was closed under the call
     ├── TransportError              no whole answer arrived
     │   ├── ConnectionFailedError   no connection, nothing was sent: free
@@ -242,11 +242,17 @@ class SfkError(Exception):
 
 
 class ConfigurationError(SfkError, ValueError):
-    """A setting or the API key is missing or unusable; nothing was sent."""
+    """What a client is told is unusable, or its key is missing; nothing was sent.
+
+    That is what `Client`, `Config`, `Timeout` and `Retry` take, and the environment.
+    """
 
 
 class InvalidArgumentError(SfkError, ValueError):
-    """An argument of a call is unusable; nothing was sent and nothing is charged."""
+    """An argument of anything else is unusable; nothing was sent and nothing is charged.
+
+    That is what calls, runs, `Budget` and `Archive` take, and may come from who asks for a creator.
+    """
 
 
 class ClientStateError(SfkError, RuntimeError):

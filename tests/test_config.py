@@ -9,7 +9,17 @@ import msgspec
 import pytest
 from yarl import URL
 
-from asyncsfk import Client, ClientStateError, Config, ConfigurationError, Retry, Timeout
+from asyncsfk import (
+    Archive,
+    Budget,
+    Client,
+    ClientStateError,
+    Config,
+    ConfigurationError,
+    InvalidArgumentError,
+    Retry,
+    Timeout,
+)
 from asyncsfk.simulator import Simulator
 from tests.support import KEY, failure, raw_server
 
@@ -137,6 +147,26 @@ def test_a_setting_of_a_wrong_type_is_refused(name, make):
     """A setting of a type that cannot work is refused at once, by name, as any other."""
     with pytest.raises(ConfigurationError, match=name):
         make()
+
+
+async def test_what_a_client_is_told_is_a_setting_and_all_else_an_argument(tmp_path):
+    """The same mistake is told by whom it is to be mended: who runs the program, or who calls."""
+    wrong = {"max_credits": 0, "concurrency": 0}
+    for name, value in wrong.items():
+        with pytest.raises(ConfigurationError, match=name):
+            Client(KEY, **{name: value})
+    with pytest.raises(ConfigurationError, match="max_credits"):
+        Client.from_config(Config(), max_credits=0)
+    with pytest.raises(InvalidArgumentError, match="max_credits"):
+        Budget(0)
+    with pytest.raises(InvalidArgumentError, match="wait"):
+        Archive(tmp_path / "job.sfk", wait=-1)
+    async with Client(KEY) as client:
+        for name, value in wrong.items():
+            with pytest.raises(InvalidArgumentError, match=name):
+                client.showcases(["x"], **{name: value})
+            for call in (client.fetch_showcases, client.plan):
+                await failure(call(["x"], **{name: value}), InvalidArgumentError)
 
 
 class Unprintable:
