@@ -113,8 +113,7 @@ class Fault:
         check_whole("a charge", [charge], 0)
         if body not in get_args(actions.BodyKind):
             raise ValueError(f"a body is one of {get_args(actions.BodyKind)}, not {body!r}")
-        if not isinstance(retry_after, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"retry_after is sent as it is: a string, not {retry_after!r}")
+        check_retry_after("retry_after", retry_after)
         known = _CODES.get(status, "internal_error")
         action = actions.Status(status, body, code or known, retry_after, charge, checkout_url)
         return cls._make("status", action, when)
@@ -345,6 +344,12 @@ def check_whole(name: str, numbers: Iterable[int], least: int) -> Iterable[int]:
         if type(number) is not int or number < least:
             raise ValueError(f"{name} is a whole number from {least} up, not {number!r}")
     return numbers
+
+
+def check_retry_after(name: str, value: object) -> None:
+    """Refuse what cannot be sent as it is, such as a number of seconds."""
+    if not isinstance(value, str | None):
+        raise TypeError(f"{name} is sent as it is: a string, not {value!r}")
 
 
 def retry_after_header(value: str) -> str:

@@ -13,7 +13,7 @@ from anyio import CancelScope
 
 from asyncsfk.simulator._creators import AccountStatus, bare
 from asyncsfk.simulator._fault_injector import FaultInjector
-from asyncsfk.simulator._faults import Fault, check_whole
+from asyncsfk.simulator._faults import Fault, check_retry_after, check_whole
 from asyncsfk.simulator._handler import RequestHandler
 from asyncsfk.simulator._latency import Latency
 from asyncsfk.simulator._ledger import Ledger
@@ -80,13 +80,15 @@ class Simulator:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        if page_size < 1:
-            raise ValueError("a page holds at least one product")
-        if not api_key:
-            raise ValueError("the simulator needs a key to let in")
+        check_whole("a page_size", [page_size], 1)
+        for name, value in (("max_concurrent", max_concurrent), ("keep_entries", keep_entries)):
+            if value is not None:
+                check_whole(name, [value], 0)
+        check_whole("a port", [port], 0)
+        _check_text("a key to let in", api_key)
+        _check_text("an address to listen on", host)
+        check_retry_after("overload_retry_after", overload_retry_after)
         _check_credits(credits)
-        if not host:
-            raise ValueError("the simulator needs an address to listen on")
         self._api_key = api_key
         self._host = host
         self._port = port
@@ -239,6 +241,12 @@ class Simulator:
     def review_summary(self, product_id: str) -> Json:
         """Give the summary beside a product's reviews."""
         return self._world.review_summary(product_id)
+
+
+def _check_text(name: str, value: object) -> None:
+    # Not shown: it may be a key.
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"the simulator needs {name}")
 
 
 def _check_credits(credits: int | None) -> None:

@@ -84,10 +84,23 @@ async def test_it_listens_on_ipv6():
             assert answer.status == 200
 
 
-@pytest.mark.parametrize("options", [{"page_size": 0}, {"api_key": ""}])
-def test_nonsense_is_refused(options):
-    """Settings that make no sense are refused at once."""
-    with pytest.raises(ValueError, match=r"page|key"):
+@pytest.mark.parametrize(
+    ("named", "options"),
+    [
+        *(("page_size", {"page_size": wrong}) for wrong in (0, -1, 2.5, "20", None, True)),
+        *(("max_concurrent", {"max_concurrent": wrong}) for wrong in (-1, 2.5, "20")),
+        *(("keep_entries", {"keep_entries": wrong}) for wrong in (-1, 2.5, "20")),
+        *(("balance", {"credits": wrong}) for wrong in (-1, 2.5, "20")),
+        *(("port", {"port": wrong}) for wrong in (-1, 80.0, "80", None)),
+        *(("key", {"api_key": wrong}) for wrong in ("", None, b"sfk_x")),
+        *(("address", {"host": wrong}) for wrong in ("", None, 5)),
+        ("overload_retry_after", {"overload_retry_after": 1}),
+    ],
+    ids=str,
+)
+def test_nonsense_is_refused(named, options):
+    """Settings that make no sense are refused at once, and named."""
+    with pytest.raises((ValueError, TypeError), match=named):
         Simulator(**options)
 
 
