@@ -41,8 +41,8 @@ class SingleCalls(ABC):
         self,
         handle: str,
         *,
-        cursor: str | None = None,
         region: str | None = None,
+        cursor: str | None = None,
         archive: Archive | None = None,
         max_age: float | None = None,
         refresh: bool = False,
@@ -51,8 +51,8 @@ class SingleCalls(ABC):
 
         Args:
             handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
-            cursor: `ShowcasePage.next_cursor` of the page before; ``None`` is the first page.
             region: A country code of two letters, e.g. ``US``, to see prices and products as there.
+            cursor: `ShowcasePage.next_cursor` of the page before; ``None`` is the first page.
             archive: An open `Archive`: an answer that it holds is taken from there, at no cost, and
                 one that is bought is committed to it before the call returns.
             max_age: Seconds; an archived answer that is older, at this call, is bought afresh.

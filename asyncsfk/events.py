@@ -103,6 +103,7 @@ class PageReceived(msgspec.Struct, frozen=True, kw_only=True, rename="camel", ta
     """A page was received and is about to be handed out.
 
     Attributes:
+        number: 1 for the first page that was fetched in a row, 2 for the next, ...
         items: How many products or reviews are on it.
         has_more: Whether the API says that there is a next page.
         archived: Whether it came out of an archive, at no cost.
@@ -117,7 +118,14 @@ class PageReceived(msgspec.Struct, frozen=True, kw_only=True, rename="camel", ta
 
 
 class HandleFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
-    """A run is done with a creator."""
+    """A run is done with a creator.
+
+    Attributes:
+        status: Its outcome's.
+        pages: How many pages were received.
+        products: How many products were on them.
+        error: Name of the error's class, if it is not complete.
+    """
 
     handle: str
     status: Status
