@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from asyncsfk import Config
 from asyncsfk.simulator import Fault
 from tests.cli.conftest import ASYNCSFK
 from tests.cli.support import lines
@@ -66,6 +67,16 @@ def test_json_is_utf8(simulator, invoke, spawn, tmp_path, encoding):  # noqa: AR
     stdout, stderr = process.communicate(timeout=20)
     assert process.returncode == 0, stderr
     assert json.loads(stdout.decode())["path"] == str(path)
+
+
+def test_the_defaults_are_those_of_a_client(invoke):
+    """What a help says holds without a flag is what a client does that is told nothing."""
+    told = " ".join(invoke("fetch", "--help").stdout.split())
+    config = Config()
+    assert f"[default: {config.concurrency}; " in told
+    assert f"[default: {config.max_body_bytes}; " in told
+    timeout = config.timeout
+    assert f"[default: {timeout.total:g}, and {timeout.read:g} of silence]" in told
 
 
 def test_help_loads_little():
