@@ -38,6 +38,7 @@ N = TypeVar("N", int, float)
 
 _CHUNK: Final = 500
 _UNKNOWN: Final = 0.1  # so many showcases may be longer than any was followed
+_PRICED: Final = (_routes.SHOWCASE, _routes.TIKTOK_PROFILE)
 
 
 async def make_plan(
@@ -106,7 +107,7 @@ def left_of(max_credits: int | Budget | None, path: Path | None) -> int | None:
     if max_credits is None or path is None or not is_there(path):
         return max_credits
     with reading(path) as connection:
-        spent = _sums.usage(connection)
+        spent = _sums.spent(connection)
         maybe = spent.maybe + _sums.exposed(connection)
     return max(0, max_credits - spent.charged - maybe)
 
@@ -267,10 +268,10 @@ class _Forecast:
         if self._path is None or not is_there(self._path):
             return None
         with reading(self._path) as connection:
-            return Past.read(connection, self._options.max_pages)
+            return Past.read(connection, self._options.max_pages, _PRICED)
 
 
 def _cost(pages: N, look_ups: N, prices: Mapping[str, int]) -> N:
     """Return what so many requests cost, where some routes cost more than a credit."""
-    page, look_up = (prices.get(route, 1) for route in (_routes.SHOWCASE, _routes.TIKTOK_PROFILE))
+    page, look_up = (prices.get(route, 1) for route in _PRICED)
     return pages * page + look_ups * look_up

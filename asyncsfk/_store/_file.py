@@ -23,7 +23,7 @@ from asyncsfk._store._sqlite import (
     translate,
     translated,
 )
-from asyncsfk._store._sums import notes, prices, usage
+from asyncsfk._store._sums import Spent, notes, prices, spent
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import LedgerLine, Write
 from asyncsfk._version import __version__
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Generator, Sequence
     from pathlib import Path
-
-    from asyncsfk.usage import Usage
 
 Durability = Literal["full", "normal"]
 
@@ -92,7 +90,7 @@ class File:
             )
         return False
 
-    def open(self) -> Usage:
+    def open(self) -> Spent:
         """Open the file, making it where there is none; return what all of it has cost.
 
         Raises:
@@ -122,10 +120,12 @@ class File:
             self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
             last = connection.execute("SELECT max(id) FROM showcase").fetchone()
             self.was_empty = last[0] is None
-            self.prices = prices(connection)
+            sums = spent(connection)
+            if sums.highest > 1:
+                self.prices = prices(connection)
             self._connections["reader"] = connect(self._path, "ro")
             self.look_for_room()
-            return usage(connection)
+            return sums
 
     def write(self, batch: Sequence[Write]) -> list[Any]:
         """Commit writes together; each gives nothing.

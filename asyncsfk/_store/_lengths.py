@@ -37,12 +37,13 @@ class Lengths:
         """Count the showcases of which a run has told what it came to."""
         ended: Counter[int] = Counter()
         cut: Counter[int] = Counter()
-        for pages, is_over, count in connection.execute(
+        # Counted here: for groups SQLite would hold all of these outcomes in memory.
+        for pages, is_over in connection.execute(
             "SELECT json_extract(CAST(outcome AS TEXT), '$.pages') AS pages, "
-            "json_extract(CAST(outcome AS TEXT), '$.nextCursor') IS NULL AS is_over, count(*) "
-            "FROM showcase WHERE pages > 0 GROUP BY 1, 2"
+            "json_extract(CAST(outcome AS TEXT), '$.nextCursor') IS NULL FROM showcase "
+            "WHERE pages > 0"
         ):
-            (ended if is_over else cut)[pages] += count
+            (ended if is_over else cut)[pages] += 1
         return cls(ended, cut, most)
 
     def rest(self, had: int) -> float:

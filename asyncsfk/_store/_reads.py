@@ -81,13 +81,13 @@ def select(kind: type[AttemptRow | PageRow | Showcase], rest: str) -> str:
 
 
 class Find(msgspec.Struct, frozen=True):
-    """Look for the newest page under a key, from an id and a time on.
+    """Look for the newest page under a key, from an id on, and take it if it is new enough.
 
     Attributes:
         key: What was asked for, as `Page` has it.
         showcase: Handle and region of the showcase whose page it is, if it is one.
         floor: The lowest id.
-        since: The earliest time.
+        since: The earliest time that it may be of.
         alone: Take also pages outside of their showcase; else only those of the showcase from
             ``floor`` on.
     """
@@ -106,15 +106,17 @@ class Find(msgspec.Struct, frozen=True):
         row = connection.execute(
             select(
                 PageRow,
-                f"WHERE part_of {whose} AND key = ? AND id >= ? AND received >= ? "  # noqa: S608 - our own words
+                f"WHERE part_of {whose} AND key = ? AND id >= ? "  # noqa: S608 - our own words
                 "AND (? OR NOT apart AND NOT EXISTS "
                 # Not of a showcase that was bought afresh since.
                 "(SELECT 1 FROM showcase WHERE showcase.id = part_of AND floor > ? AND "
                 "page.id >= floor)) ORDER BY id DESC LIMIT 1",
             ),
-            (*names, self.key, self.floor, self.since, self.alone, self.floor),
+            (*names, self.key, self.floor, self.alone, self.floor),
         ).fetchone()
-        return None if row is None else PageRow(*row)
+        found = None if row is None else PageRow(*row)
+        # Asked of the newest alone: there may be thousands that are older still.
+        return None if found is None or found.received < self.since else found
 
 
 class Begun(NamedTuple):

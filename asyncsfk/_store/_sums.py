@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncsfk._store._lengths import Lengths
@@ -10,6 +11,7 @@ from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
 
 def notes(connection: sqlite3.Connection) -> dict[str, str]:
@@ -34,13 +36,33 @@ def usage(connection: sqlite3.Connection) -> Usage:
     )
 
 
+class Spent(NamedTuple):
+    """What the ledger adds up to in credits, and the most that a request was charged."""
+
+    charged: int
+    maybe: int
+    highest: int
+
+
+def spent(connection: sqlite3.Connection) -> Spent:
+    """Return what was spent."""
+    return Spent(
+        *connection.execute(
+            "SELECT ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(max(charged), 0) "
+            "FROM attempt"
+        ).fetchone()
+    )
+
+
 def prices(connection: sqlite3.Connection) -> dict[str, int]:
     """Return what a request of each route was ever charged, where that is more than a credit."""
-    return dict(
-        connection.execute(
-            "SELECT route, max(charged) FROM attempt WHERE charged > 1 GROUP BY route"
-        ).fetchall()
-    )
+    highest: dict[str, int] = {}
+    # Not by groups: to sort them SQLite would hold every such line of the ledger in memory.
+    for route, charged in connection.execute(
+        "SELECT DISTINCT route, charged FROM attempt WHERE charged > 1"
+    ):
+        highest[route] = max(charged, highest.get(route, 0))
+    return highest
 
 
 def exposed(connection: sqlite3.Connection) -> int:
@@ -64,7 +86,7 @@ class Summary(NamedTuple):
     """
 
     notes: dict[str, str]
-    statuses: dict[str, int]
+    statuses: Counter[str]
     undecodable: int
     exposed: int
     first: float | None
@@ -73,12 +95,12 @@ class Summary(NamedTuple):
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Summary:
         """Count."""
-        statuses = connection.execute(
-            "SELECT ifnull(status, 'under_way'), count(*) FROM showcase GROUP BY 1"
-        ).fetchall()
+        # Counted here: for groups SQLite would hold a row of each showcase in memory.
+        rows = connection.execute("SELECT ifnull(status, 'under_way') FROM showcase")
+        statuses = Counter(status for (status,) in rows)
         undecodable = connection.execute("SELECT count(*) FROM page WHERE NOT decoded").fetchone()
         times = connection.execute("SELECT min(at), max(at) FROM attempt").fetchone()
-        return cls(notes(connection), dict(statuses), undecodable[0], exposed(connection), *times)
+        return cls(notes(connection), statuses, undecodable[0], exposed(connection), *times)
 
 
 class Past(NamedTuple):
@@ -88,7 +110,7 @@ class Past(NamedTuple):
         lengths: How many pages they have.
         empty: Which part of them is empty; ``None`` where there are none.
         seconds: How long a request takes on average.
-        latest: What the latest request of each route was charged.
+        latest: What the latest request of each of some routes was charged.
         highest: The most that one ever was, where that is more than a credit.
     """
 
@@ -99,8 +121,10 @@ class Past(NamedTuple):
     highest: dict[str, int]
 
     @classmethod
-    def read(cls, connection: sqlite3.Connection, max_pages: int | None) -> Past:
-        """Take stock, with at most so many pages a showcase."""
+    def read(
+        cls, connection: sqlite3.Connection, max_pages: int | None, routes: Sequence[str]
+    ) -> Past:
+        """Take stock, with at most so many pages a showcase, and of what some routes cost."""
         (empty,) = connection.execute(
             "SELECT avg(json_extract(CAST(outcome AS TEXT), '$.usage.products') = 0) FROM showcase "
             "WHERE status IN ('complete', 'partial')"
@@ -114,7 +138,7 @@ class Past(NamedTuple):
             empty=empty,
             seconds=seconds,
             # One that was never more than a credit is not looked for.
-            latest={route: _latest(connection, route) for route in highest},
+            latest={route: _latest(connection, route) for route in routes if route in highest},
             highest=highest,
         )
 

@@ -18,10 +18,19 @@ class _Numbered(Protocol):
 
 def is_regular(file: _Numbered) -> bool:
     """Tell whether something open is a plain file, which keeps nobody waiting."""
+    return stat.S_ISREG(_mode(file))
+
+
+def is_pipe(file: _Numbered) -> bool:
+    """Tell whether something open is a pipe."""
+    return stat.S_ISFIFO(_mode(file))
+
+
+def _mode(file: _Numbered) -> int:
     try:
-        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        return os.fstat(file.fileno()).st_mode
     except (OSError, ValueError):
-        return False
+        return 0
 
 
 def lock(file: _Numbered) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 import sys
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
-from asyncsfk.cli._files import is_descriptor, is_regular, lock, standard_stream
+from asyncsfk.cli._files import is_descriptor, is_pipe, is_regular, lock, standard_stream
 from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class LineWriter:
             except OSError as error:
                 raise UnusableFileError(path, error) from error
         self._may_block = not is_regular(self._file)
+        self._is_pipe = is_pipe(self._file)
         if self._is_ours:
             try:
                 lock(self._file)
@@ -122,11 +124,14 @@ class LineWriter:
         """
         if not (data := b"".join(lines)):
             return
+        # To hand a page to a thread takes longer than to write it.
         if not self._may_block:
-            # To hand a page to a thread takes longer than to write it.
             self.write_now(data)
             return
-        writing = call_in_thread(partial(self.write_now, data), name="asyncsfk lines")
+        left = self._write_what_fits(memoryview(data))
+        if not left:
+            return
+        writing = call_in_thread(partial(self.write_now, left), name="asyncsfk lines")
         try:
             await asyncio.wait({writing})
         except asyncio.CancelledError:
@@ -140,7 +145,20 @@ class LineWriter:
             raise
         writing.result()
 
-    def write_now(self, lines: bytes) -> None:
+    def _write_what_fits(self, lines: memoryview) -> memoryview:
+        """Write as much as a pipe takes without a wait; return what is left.
+
+        Where it says that there is room, that is for so much at least (POSIX.1, `write`).
+        """
+        if sys.platform != "win32" and self._is_pipe:
+            poll = select.poll()
+            poll.register(self._file.fileno(), select.POLLOUT)
+            while lines and poll.poll(0):
+                self.write_now(lines[: select.PIPE_BUF])
+                lines = lines[select.PIPE_BUF :]
+        return lines
+
+    def write_now(self, lines: bytes | memoryview) -> None:
         """Write lines; waits here until they are out of our hands."""
         left = memoryview(lines)
         try:

@@ -2,16 +2,18 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from hashlib import blake2b
 
 import pytest
 
-from asyncsfk import Archive
+from asyncsfk import Archive, Outcome
 from asyncsfk.simulator import Simulator
-from tests.archive.support import held, read_now, run_of
-from tests.support import Grown, client_of
+from tests.archive.support import ROOT, held, read_now, run_of
+from tests.support import Grown, client_of, sql
 
 pytestmark = pytest.mark.large
 
@@ -107,6 +109,83 @@ async def test_reading_takes_no_memory(path, multiply, what):
     lots = await asyncio.to_thread(read)
     assert lots[0] == 30 * few[0]
     assert lots[1] <= few[1] + 0.5 * MIB
+
+
+#: Tells by how many MiB the process grows when a large file is used after a small one.
+PROGRAM = """
+import asyncio, pathlib, sys
+
+from asyncsfk import Archive, Client
+from asyncsfk.simulator import Simulator
+
+what, small, large = sys.argv[1:]
+
+def peak():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+async def use(path):
+    if what == "open":
+        async with Archive(path):
+            return
+    async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
+        await client.plan(["nobody"], archive=path)
+
+asyncio.run(use(small))
+before = peak()
+asyncio.run(use(large))
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it asks Linux how large a process was")
+@pytest.mark.parametrize("what", ["plan", "open"])
+async def test_the_sums_of_a_large_file_take_no_memory(tmp_path, what):
+    """What is added up of all creators and requests is not gathered, in SQLite's memory either."""
+    paths = [str(tmp_path / f"{name}.sfk") for name in ("small", "large")]
+    for path in paths:
+        # No origin is noted: it belongs to whatever server comes.
+        async with Archive(path):
+            pass
+    count = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"
+    ids = ("req_01k5m8x2v7c4h9t6b3n0q1w8ez",) * 30
+    outcome = Outcome(handle="x", status="complete", pages=30, request_ids=ids).to_json()
+    sql(
+        paths[1],
+        f"{count} INSERT INTO showcase (handle, region, status, finished, outcome) "  # noqa: S608
+        "SELECT 'c' || n, '', 'complete', 0, ? FROM number",
+        *(50_000, outcome),
+    )
+    sql(
+        paths[1],
+        f"{count} INSERT INTO attempt "  # noqa: S608
+        "(at, route, handle, number, status, charged, maybe, bytes) "
+        "SELECT 0, '/v1/tiktok/profiles/{handle}/showcase-products', 'c', 1, 200, 2, 0, 0 "
+        "FROM number",
+        400_000,
+    )
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", PROGRAM, what, *paths],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    assert float(done.stdout) <= 24
+
+
+async def test_a_plan_does_not_search_the_ledger_for_every_route(client, path):
+    """Routes that cost more, of which there may be one for each creator, are not looked up."""
+    await run_of(client, ["empty"], archive=path)
+    sql(
+        path,
+        "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 20000) "
+        "INSERT INTO attempt (at, route, number, status, charged, maybe, bytes) "
+        "SELECT 0, '/v1/tiktok/profiles/c' || n || '/videos', 1, 200, 2, 0, 0 FROM number",
+    )
+    began = time.perf_counter()
+    await client.plan(["nobody"], archive=path)
+    assert time.perf_counter() - began < 2
 
 
 async def test_reading_many_large_pages_holds_few_at_a_time(path):
