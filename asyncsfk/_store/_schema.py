@@ -166,8 +166,13 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     try:
         _pragma(connection, "user_version")
     except sqlite3.OperationalError as error:
-        # In a directory that cannot be written, what is no more written to needs no lock.
         connection.close()
+        if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+            # Who was killed in a commit has left it half done; only who may write can undo it.
+            with closing(connect(path, "rwc")) as writer:
+                _pragma(writer, "user_version")
+            return connect(path, "ro")
+        # In a directory that cannot be written, what is no more written to needs no lock.
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or not _is_whole(path):
             raise
         return connect(path, "ro", immutable=True)

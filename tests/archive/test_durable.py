@@ -2,6 +2,9 @@
 
 import asyncio
 import random
+import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -286,3 +289,21 @@ async def test_a_reader_does_not_keep_what_was_written_out_of_the_file(client, p
     async with Archive(path):
         pass
     assert beside(path) == []
+
+
+async def test_what_a_killed_commit_left_half_done_is_undone_by_who_reads(client, path, tmp_path):
+    """Not only who writes can open such a file: `salvage`, say, may have been killed."""
+    await client.fetch_showcases(["a.45products", "b.5products"], archive=path)
+    left = tmp_path / "left.sfk"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # So that what is changed is written at once, into the file and into the journal.
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN")
+        connection.execute("UPDATE page SET decoded = 0, body = randomblob(100000)")
+        shutil.copy(path, left)
+        shutil.copy(f"{path}-journal", f"{left}-journal")
+        connection.execute("ROLLBACK")
+    assert left.read_bytes() != path.read_bytes()
+    assert await held(left, "outcomes") == await held(path, "outcomes")
+    assert (await held(left, "info")).undecodable == 0
+    assert beside(left) == []
