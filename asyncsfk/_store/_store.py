@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 # A commit waits so long for further pages: a group costs little more than a page does alone.
 _GATHER: Final = 0.01
 _GATHER_READS: Final = 0.002
-_LEAST_EXPOSURE: Final = 16
 _REST: Final = 1.0
 # Bytes that must be left on the disk for each request in the air, in the log and in its place.
 _ROOM_FOR_ONE: Final = 128 * 1024
@@ -223,9 +222,7 @@ class Store:
         self._exposed += credits
         try:
             if self._exposed > self._covered:
-                cover = _LEAST_EXPOSURE
-                while cover < self._exposed:
-                    cover *= 2
+                cover = 1 << (self._exposed - 1).bit_length()
                 await self._writer.submit(Exposure(self._file.session, cover))
                 self._covered = cover
         except BaseException:

@@ -48,6 +48,25 @@ async def test_each_lull_leaves_nothing_at_risk(client, path):
             assert (await held(path, "info")).unsettled == 0
 
 
+@pytest.mark.parametrize(("width", "maybe"), [(1, 1), (2, 2), (5, 8)])
+async def test_who_dies_has_lost_no_more_than_was_on_its_way(sim, client, path, width, maybe):
+    """A killed job must not be at its ceiling for requests that were never sent."""
+    async with Archive(path) as archive:
+        await client.showcase_page("a.5products", archive=archive)
+        calls = [
+            asyncio.create_task(client.showcase_page(f"c{n}.5products", archive=archive))
+            for n in range(width)
+        ]
+        await asyncio.sleep(0.05)
+        assert sim.ledger.requests == 1 + width
+        crashed = await asyncio.to_thread(copied, path, path.parent / "crashed")
+        await asyncio.gather(*calls)
+    async with Archive(crashed):
+        pass
+    usage = await held(crashed, "usage")
+    assert (usage.charged, usage.maybe) == (1, maybe)
+
+
 async def test_calls_that_wait_for_the_same_room(monkeypatch, path):
     """Of those who look at a full disk together one is sent, and the others wait for it."""
     free = 100_000

@@ -120,8 +120,8 @@ async def test_a_crash_counts_against_a_ceiling(path, tmp_path):
             copy = copied(path, tmp_path / "copy")
             await asyncio.gather(*calls)
         async with client.showcases(sim.handles(3), archive=copy, max_credits=20) as run:
-            assert run.budget.maybe == 16
-            assert run.budget.left == 4
+            assert run.budget.maybe == 8
+            assert run.budget.left == 12
 
 
 async def test_nothing_under_way_is_nothing_at_risk(path, tmp_path):
@@ -149,7 +149,7 @@ async def test_many_crashes_in_a_row(path, tmp_path):
             pass
         assert sim.ledger.charged == 3
     usage = await held(path, "usage")
-    assert usage == Usage(maybe=3 * 16)
+    assert usage == Usage(maybe=3)
     assert [line.failure for line in await held(path, "ledger")] == ["ProcessDied"] * 3
     assert sql(path, "SELECT count(*) FROM session WHERE ended IS NULL OR exposed") == [(0,)]
 
