@@ -17,7 +17,7 @@ from asyncsfk._page_cache import find, key_of
 from asyncsfk._store import _sums
 from asyncsfk._store._reads import FindShowcase
 from asyncsfk._store._schema import reading
-from asyncsfk._store._sqlite import is_there
+from asyncsfk._store._sqlite import is_begun
 from asyncsfk._store._sums import Past
 from asyncsfk.budget import Budget
 from asyncsfk.errors import InvalidArgumentError, PaginationError
@@ -104,7 +104,7 @@ def left_of(max_credits: int | Budget | None, path: Path | None) -> int | None:
     """
     if isinstance(max_credits, Budget):
         return max_credits.left
-    if max_credits is None or path is None or not is_there(path):
+    if max_credits is None or path is None or not is_begun(path):
         return max_credits
     with reading(path) as connection:
         spent = _sums.spent(connection)
@@ -144,7 +144,7 @@ class _Forecast:
         Raises:
             ArchiveError: The archive cannot be read.
         """
-        if self._path is None or self._options.refresh or not is_there(self._path):
+        if self._path is None or self._options.refresh or not is_begun(self._path):
             self._to_buy[0] += len(handles)
             return
         region = self._options.region
@@ -265,7 +265,7 @@ class _Forecast:
         return find(following, floor=showcase.floor, alone=False).read(connection) is not None
 
     def _read_past(self) -> Past | None:
-        if self._path is None or not is_there(self._path):
+        if self._path is None or not is_begun(self._path):
             return None
         with reading(self._path) as connection:
             return Past.read(connection, self._options.max_pages, _PRICED)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from asyncsfk._store._schema import reading
-from asyncsfk._store._sqlite import is_there, shown
+from asyncsfk._store._sqlite import is_begun, shown
 from asyncsfk._store._sums import notes
 from asyncsfk.config import is_loopback
 from asyncsfk.errors import ArchiveError
@@ -25,7 +25,7 @@ def check_file_origin(path: Path, base_url: str) -> None:
     Raises:
         ArchiveError: It does, or cannot be read.
     """
-    if is_there(path):
+    if is_begun(path):
         with reading(path) as connection:
             check_origin(path, notes(connection).get(ORIGIN), base_url)
 

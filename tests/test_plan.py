@@ -213,6 +213,15 @@ async def test_where_a_call_was_led_nowhere_it_is_known_too(sim, client, path, m
     assert before.error == after.error
 
 
+async def test_an_empty_file_is_no_archive_yet(client, path):
+    """Who is killed while making one leaves it so: a plan takes it for what a run makes of it."""
+    path.touch()
+    plan = await client.plan(["a.5products"], archive=path, max_credits=5)
+    assert (plan.to_start, plan.left) == (1, 5)
+    run, _ = await run_through(client, ["a.5products"], archive=path)
+    assert run.usage.charged == 1
+
+
 async def test_an_archive_of_another_origin(client, path):
     """A plan is refused where the run would be."""
     await client.fetch_showcases(["x"], archive=path)

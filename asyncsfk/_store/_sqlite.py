@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -87,4 +88,16 @@ def is_there(path: Path) -> bool:
     with translated(path, ArchiveError), suppress(FileNotFoundError, NotADirectoryError):
         path.stat()
         return True
+    return False
+
+
+def is_begun(path: Path) -> bool:
+    """Tell whether there is something: who dies while making an archive leaves an empty file.
+
+    Raises:
+        ArchiveError: Nobody can tell.
+    """
+    with translated(path, ArchiveError), suppress(FileNotFoundError, NotADirectoryError):
+        found = path.stat()
+        return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
     return False
