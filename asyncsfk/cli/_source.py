@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
@@ -131,7 +132,8 @@ def _objection(chunk: bytes) -> str | None:
         return "it is no text: unpack it, or save it as text"
     lines = chunk.replace(b"\r", b"\n").split(b"\n")
     first: str = next((handle for line in lines if (handle := _handle(line))), "")
-    if _SEPARATORS & set(first) and "://" not in first:
+    # What follows on a profile's URL can have them, too.
+    if _SEPARATORS & set(re.split("[?#]", first, maxsplit=1)[0]):
         return "it must have one handle a line: take the column of handles out first"
     return None
 

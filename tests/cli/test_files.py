@@ -203,8 +203,12 @@ def test_no_stdout_at_all(spawn, simulator):
 
 @pytest.mark.parametrize(
     "text",
-    ["id,handle\n1,a\n", '"mrbeast"\n', "name\thandle\n", '# list\n\n{"handle": "a"}\n', "a;b\n"],
-    ids=["csv", "quoted", "tabs", "json", "semicolons"],
+    [
+        *("id,handle\n1,a\n", '"mrbeast"\n', "name\thandle\n", "a;b\n"),
+        *('# list\n\n{"handle": "a"}\n', '{"handle": "a", "url": "https://x.test/a?b"}\n'),
+        "mrbeast,https://www.tiktok.com/@mrbeast?lang=en,1\n",
+    ],
+    ids=["csv", "quoted", "tabs", "semicolons", "json", "json with a URL", "csv with a URL"],
 )
 def test_a_table_is_no_list(invoke, simulator, tmp_path, text):
     """What has several columns is refused as a whole, and says what is wanted."""
