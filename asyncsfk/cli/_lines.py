@@ -40,6 +40,7 @@ class LineWriter:
         self.path = path
         self._is_stdout = path == "-"
         self._is_cut = False
+        self._is_whole = False
         self._outdated: tuple[dict[str, int], ...] = ()
         self._file: _Writable
         # Unbuffered: nothing is locked should we leave while a write is waiting for its reader.
@@ -158,12 +159,19 @@ class LineWriter:
                 lines = lines[select.PIPE_BUF :]
         return lines
 
+    def _end_line(self) -> None:
+        """End the line that is there, perhaps left half written by who was killed."""
+        is_whole, self._is_whole = self._is_whole or not self._is_ours, True
+        if not is_whole and not _ends_a_line(self.path):
+            self._file.write(memoryview(b"\n"))
+
     def write_now(self, lines: bytes | memoryview) -> None:
         """Write lines; waits here until they are out of our hands."""
         left = memoryview(lines)
         try:
             if left:
                 self.empty_outdated()
+                self._end_line()
             while left:
                 written = self._file.write(left)
                 if written is None:
@@ -180,3 +188,12 @@ class LineWriter:
                     os.ftruncate(file, os.fstat(file).st_size - (len(lines) - len(left)))
             name = "stdout" if self._is_stdout else self.path
             raise BrokenFileError("write", name, error) from error
+
+
+def _ends_a_line(path: str) -> bool:
+    """Tell whether what is added to a file begins a line, as far as the file can be read."""
+    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - as it is opened to be written
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
+    return True

@@ -207,6 +207,16 @@ def test_append(invoke, simulator, out):  # noqa: ARG001 - sets the environment
         assert len(read(out)) == rows
 
 
+def test_what_is_appended_begins_a_line(invoke, simulator, out):  # noqa: ARG001 - as above
+    """Even where a killed fetch has left half a line: that one is lost, and no other."""
+    out.write_bytes(b'{"handle":"a","position":1,"id":"17')
+    for _ in range(2):
+        assert invoke("fetch", "a.2products", "-o", out, "--no-archive", "--append").exit_code == 0
+    torn, *whole = out.read_text("utf-8").splitlines()
+    assert torn.endswith('"17')
+    assert [json.loads(line)["position"] for line in whole] == [1, 2, 1, 2]
+
+
 def test_what_is_not_complete_can_be_gone_on_with(invoke, simulate, tmp_path, out):
     """--errors gets a line a creator that is not complete, with the cursor to go on from."""
     errors = tmp_path / "errors.jsonl"
