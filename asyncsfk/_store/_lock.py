@@ -73,10 +73,18 @@ class FileLock:
                 # Nothing is wrong with the archive itself.
                 raise ArchiveWriteError(
                     f"{shown(self._beside)} cannot be used: no lock can be had at "
-                    f"{shown(self._path)}: {error}"
+                    f"{shown(self._path)}: {self._objection() or error}"
                 ) from error
             stack.pop_all()
         return connection
+
+    def _objection(self) -> str | None:
+        """Return why the file cannot be opened: SQLite says no more than that."""
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644))
+        except OSError as error:
+            return error.strerror
+        return None
 
     def release(self) -> None:
         """Give the lock back and remove its file."""
