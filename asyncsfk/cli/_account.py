@@ -46,7 +46,7 @@ async def _ask(
 ) -> ExitCode:
     from asyncsfk.cli._format import pretty
 
-    async with make_client(options, needs_key=needs_key) as client:
+    async with await make_client(options, needs_key=needs_key) as client:
         answer = await question(client)
     say(pretty(answer))
     return ExitCode.COMPLETE

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, say
 from asyncsfk.cli._options import make_client
+from asyncsfk.cli._threads import opened
 
 if TYPE_CHECKING:
     from asyncsfk import Plan
@@ -33,9 +34,9 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
     from asyncsfk.cli._format import counted
     from asyncsfk.cli._source import HandleFile
 
-    async with make_client(client_options) as client:
+    async with await make_client(client_options) as client:
         listed = options.source
-        with nullcontext() if listed is None else HandleFile(listed) as source:
+        with nullcontext() if listed is None else await opened(HandleFile, listed) as source:
             try:
                 plan = await client.plan(
                     source.handles(options.handles) if source else options.handles,

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,12 +16,20 @@ import click
 from click.exceptions import Exit
 
 from asyncsfk._text import printable
+from asyncsfk.errors import (
+    BudgetReachedError,
+    ConfigurationError,
+    InvalidArgumentError,
+    SfkError,
+    StaleCursorError,
+    is_account_wide,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from typing import TextIO
 
-    from asyncsfk.errors import ArchiveError, SfkError
+    from asyncsfk.errors import ArchiveError
 
 
 # SIGHUP is what a terminal sends when it is closed, or its connection lost.
@@ -121,8 +129,6 @@ class App(click.Group):
 @contextmanager
 def _exiting() -> Generator[None]:
     """Turn however something ends into an exit code."""
-    from asyncsfk.errors import SfkError
-
     try:
         yield
     except SfkError as error:
@@ -153,7 +159,8 @@ def run(work: Coroutine[Any, Any, ExitCode]) -> None:
 
     SIGINT, SIGTERM and SIGHUP cancel the work, which then closes what it has open.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    # It may be interrupted before it has begun.
+    with closing(work), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(_terminable(work))
     click.get_current_context().exit(code)
 
@@ -195,13 +202,6 @@ def on_signals(callback: Callable[[], object]) -> None:
 
 def exit_code(error: SfkError) -> ExitCode:
     """Return the exit code of a command that an error ended."""
-    from asyncsfk.errors import (
-        BudgetReachedError,
-        ConfigurationError,
-        InvalidArgumentError,
-        is_account_wide,
-    )
-
     if is_account_wide(error):
         return ExitCode.ACCOUNT
     if isinstance(error, BudgetReachedError):
@@ -218,8 +218,6 @@ def say_error(error: SfkError) -> None:
 
 def in_flags(error: SfkError) -> str:
     """Return what an error says, with flags for arguments."""
-    from asyncsfk.errors import ConfigurationError, StaleCursorError
-
     text = str(error)
     # What others say is left as it is.
     of_ours = isinstance(error, ConfigurationError | StaleCursorError)

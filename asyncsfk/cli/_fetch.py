@@ -27,6 +27,7 @@ from asyncsfk.cli._options import (
     rate_option,
     region_option,
 )
+from asyncsfk.cli._threads import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
@@ -175,13 +176,13 @@ async def _fetch_all(
 
     summary = EventSummary()
     # Whatever may be refused, before anything is sent.
-    client = await stack.enter_async_context(make_client(client_options, on_event=summary))
+    client = await stack.enter_async_context(await make_client(client_options, on_event=summary))
     source = None
     if options.source is not None:
-        source = stack.enter_context(HandleFile(options.source))
+        source = stack.enter_context(await opened(HandleFile, options.source))
     handles = source.handles(options.handles) if source else options.handles
     showcases = await _enter_run(stack, client, handles, options)
-    output = _open_files(stack, options, client_options.max_body_bytes)
+    output = await _open_files(stack, options, client_options.max_body_bytes)
     if options.refresh and options.archive_path is not None and not options.quiet:
         tell(f"If this is killed, go on with --max-age {moment(began)} in place of --refresh.")
     try:
@@ -201,7 +202,9 @@ async def _fetch_all(
     return showcases, output, interrupted
 
 
-def _open_files(stack: AsyncExitStack, options: FetchOptions, max_body_bytes: int) -> FetchOutput:
+async def _open_files(
+    stack: AsyncExitStack, options: FetchOptions, max_body_bytes: int
+) -> FetchOutput:
     """Open what is written to; what is there already stays until there is something new.
 
     Raises:
@@ -214,17 +217,17 @@ def _open_files(stack: AsyncExitStack, options: FetchOptions, max_body_bytes: in
     products: dict[str, int] = {}
     outcomes: dict[str, int] = {}
 
-    def writer(path: str, *outdated: dict[str, int]) -> LineWriter:
-        file = stack.enter_context(LineWriter(path))
+    async def writer(path: str, *outdated: dict[str, int]) -> LineWriter:
+        file = stack.enter_context(await opened(LineWriter, path))
         if not options.append:
             file.renew(*outdated)
         return file
 
     return FetchOutput(
-        writer(options.output, products, outcomes),
+        await writer(options.output, products, outcomes),
         max_body_bytes=max_body_bytes,
-        errors=None if options.errors is None else writer(options.errors, outcomes),
-        outcomes=None if options.outcomes is None else writer(options.outcomes, outcomes),
+        errors=None if options.errors is None else await writer(options.errors, outcomes),
+        outcomes=None if options.outcomes is None else await writer(options.outcomes, outcomes),
     )
 
 

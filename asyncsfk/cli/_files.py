@@ -26,6 +26,14 @@ def is_pipe(file: _Numbered) -> bool:
     return stat.S_ISFIFO(_mode(file))
 
 
+def is_named_pipe(path: str) -> bool:
+    """Tell whether a name is that of a pipe which is in a folder, to be opened from two ends."""
+    try:
+        return stat.S_ISFIFO(Path(path).stat().st_mode) and not is_descriptor(path)
+    except (OSError, ValueError):
+        return False
+
+
 def _mode(file: _Numbered) -> int:
     try:
         return os.fstat(file.fileno()).st_mode

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from asyncsfk.cli._exit import UnusableFileError, tell
+from asyncsfk.cli._threads import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +137,7 @@ def client_options(
     return with_options
 
 
-def make_client(
+async def make_client(
     options: ClientOptions,
     *,
     needs_key: bool = True,
@@ -150,7 +151,7 @@ def make_client(
     from asyncsfk import Client, ConfigurationError, Timeout
 
     client = Client(
-        _read_key(options.api_key_file) if options.api_key_file else None,
+        await opened(_read_key, options.api_key_file) if options.api_key_file else None,
         base_url=options.base_url,
         allow_insecure_http=options.allow_insecure_http,
         concurrency=options.concurrency,

@@ -58,7 +58,7 @@ async def _showcase(
     left = max_items
     cut = 0
     code = ExitCode.COMPLETE
-    async with make_client(options, on_event=summary) as client:
+    async with await make_client(options, on_event=summary) as client:
         listing = client.showcase(
             handle, region=region, cursor=cursor, max_pages=max_pages, max_items=max_items
         )

@@ -8,6 +8,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from asyncsfk.cli._files import is_named_pipe
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,3 +35,15 @@ def call_in_thread(function: Callable[[], T], *, name: str) -> asyncio.Future[T]
 
     threading.Thread(target=call, name=name, daemon=True).start()
     return done
+
+
+async def opened(open_file: Callable[[str], T], path: str) -> T:
+    """Open a file by its name; a named pipe, which waits for its other end, in a thread.
+
+    Args:
+        open_file: Opens it.
+        path: Its name.
+    """
+    if not is_named_pipe(path):
+        return open_file(path)
+    return await call_in_thread(partial(open_file, path), name="asyncsfk open")

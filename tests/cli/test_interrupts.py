@@ -56,6 +56,21 @@ setattr(File, when, interrupted)
 from asyncsfk.cli import main
 main()
 """
+#: A command that is interrupted when it first looks for a module.
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+wanted = sys.argv.pop(1)
+sys.meta_path.insert(0, Finder())
+from asyncsfk.cli import main
+main()
+"""
 BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
@@ -418,3 +433,40 @@ def test_an_interrupted_showcase_tells_where_to_go_on(simulate, spawn, signum):
         cursor = shlex.split(more.removeprefix("There is more: "))
         rest = spawn("showcase", "a.90products", *cursor)
         assert len(lines(rest.communicate(timeout=20)[0])) == 50
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["a", "-o", "pipe", "--archive", "a.sfk"],
+        ["a", "-o", "out", "--errors", "pipe"],
+        ["--from", "pipe", "-o", "out"],
+        ["--from", "pipe", "--dry-run"],
+        ["a", "--api-key-file", "pipe", "--no-archive"],
+    ],
+    ids=" ".join,
+)
+def test_interrupted_at_a_pipe_without_another_end(simulator, spawn, tmp_path, args):
+    """To open it waits for whoever has the other end, for ever if need be: not so Ctrl-C."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    process = spawn("fetch", *args, cwd=tmp_path)
+    # It imports and opens what comes before.
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+    assert (process.returncode, stderr) == (130, b"Interrupted.\n")
+    assert simulator.ledger.requests == 0
+
+
+@pytest.mark.parametrize("module", ["asyncsfk.cli._app", "asyncsfk.errors", "uvloop"])
+def test_interrupted_while_something_is_imported(simulator, spawn, tmp_path, module):
+    """However early it comes, it is told as what it is, if at all, and as nothing else."""
+    process = spawn(
+        *("fetch", "a", "-o", tmp_path / "out"),
+        command=(sys.executable, "-c", INTERRUPTED_IMPORT, module),
+    )
+    _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, simulator.ledger.requests) == (130, 0)
+    assert stderr in (b"", b"Interrupted.\n")
