@@ -1,6 +1,7 @@
 """One writer at a time: who else wants to write is told who does; the dead are in nobody's way."""
 
 import asyncio
+import errno
 import copy
 import os
 import pickle
@@ -561,13 +562,20 @@ def write_notes(path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, write_notes])
-async def test_a_lock_file_that_cannot_be_one(path, make):
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkdir, os.strerror(errno.EISDIR)),
+        (os.mkfifo, "disk I/O error"),
+        (write_notes, "file is not a database"),
+    ],
+)
+async def test_a_lock_file_that_cannot_be_one(path, make, why):
     """It is told as what it is, at once, and not taken for the lock of somebody else."""
     lock = path.with_name(f"{path.name}-lock")
     make(lock)
     error = await failure(Archive(path, wait=30).open(), ArchiveWriteError)
-    assert str(error).startswith(f"{path} cannot be used: no lock can be had at {lock}: ")
+    assert str(error) == f"{path} cannot be used: no lock can be had at {lock}: {why}"
     assert not path.exists()
 
 
