@@ -1,8 +1,8 @@
 """One writer at a time: who else wants to write is told who does; the dead are in nobody's way."""
 
 import asyncio
-import errno
 import copy
+import errno
 import os
 import pickle
 import re
