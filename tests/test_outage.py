@@ -2,10 +2,11 @@
 
 import asyncio
 import socket
+from contextlib import ExitStack
 
 import pytest
 
-from asyncsfk import Archive, ConnectionFailedError, Retry, UnreachableError, events
+from asyncsfk import Archive, ConnectionFailedError, Retry, Timeout, UnreachableError, events
 from asyncsfk.simulator import Latency, Simulator
 from tests.support import KEY, client_of, failure, run_through
 
@@ -99,13 +100,26 @@ async def test_time_in_which_nobody_tries_is_no_outage(port):
     """A failure long ago says nothing of now: whoever comes then is given the usual patience."""
     async with client_at(port) as client:
         await failure(client.showcase_page("x"), ConnectionFailedError)
-        await asyncio.sleep(6 * 3600)
+        await asyncio.sleep(400)
         running = asyncio.create_task(run_through(client, creators(5)))
         await asyncio.sleep(0.2)
         async with Simulator(port=port, api_key=KEY):
             run, outcomes = await running
     assert run.stopped is None
     assert {outcome.status for outcome in outcomes} == {"complete"}
+
+
+async def test_attempts_that_each_take_long_are_one_outage():
+    """It lasts from the start of the first to the end of the last, however patient each is."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
+        for _ in range(4):  # the queue of those to be accepted is full after one or two
+            crowd = stack.enter_context(socket.socket())
+            crowd.setblocking(False)
+            crowd.connect_ex(deaf.getsockname())
+        patient = {"timeout": Timeout(connect=100), "retry": Retry(outage=250, attempts=9)}
+        async with client_at(deaf.getsockname()[1], **patient) as client:
+            error = await failure(client.showcase_page("x"), UnreachableError)
+    assert (error.attempts, error.usage.maybe) == (3, 0)
 
 
 async def test_what_is_on_file_needs_no_api(port, tmp_path):
