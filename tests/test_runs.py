@@ -477,6 +477,7 @@ async def test_progress_tells_where_a_run_stands(sim, client):
     assert msgspec.json.decode(line, type=type(final)) == final
     assert msgspec.json.decode(line)["inFlight"] == final.in_flight
     await asyncio.sleep(100)
+    await run.aclose()
     assert run.progress.elapsed == final.elapsed
     async with client.showcases(iter(handles)) as run:
         assert run.progress.total is None

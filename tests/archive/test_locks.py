@@ -365,10 +365,13 @@ async def test_runs_do_not_close_what_they_did_not_open(client, path):
 
 
 async def test_a_run_that_could_not_open_its_archive_has_no_part_in_it(client, path):
-    """It does not keep the others from closing it."""
+    """It does not keep the others from closing it, nor does it buy what nothing would keep."""
     archive = Archive(path)
     async with Archive(path):
-        await failure(client.showcases(["a"], archive=archive).__aenter__(), ArchiveLockedError)
+        run = client.showcases(["a"], archive=archive, max_credits=1)
+        await failure(run.__aenter__(), ArchiveLockedError)
+        await failure(anext(run), ClientStateError)
+        assert client.usage.requests == 0
     await run_of(client, ["a.5products"], archive=archive)
     assert not archive.is_open
     assert beside(path) == []
