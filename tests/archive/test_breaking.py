@@ -120,6 +120,7 @@ async def test_a_handle_that_comes_again_after_the_archive_was_closed(sim, path)
     assert [other.handle for other in others] == ["b.5products", "c.5products"]
     assert [other.error.handle for other in others] == ["b.5products", "c.5products"]
     assert {(other.status, type(other.error)) for other in others} == {("skipped", ArchiveError)}
+    assert isinstance(run.stopped, ArchiveError)
     assert (run.progress.started, run.progress.duplicates) == (3, 2)
     assert sim.ledger.requests == 1
 

@@ -228,17 +228,18 @@ async def test_a_look_up_may_be_asked_for_later(client, path):
     assert outcomes["empty_one"].account_status == "found"
 
 
-async def test_each_distinct_handle_has_one_outcome(sim, client, path):
+@pytest.mark.parametrize("concurrency", [1, 100])
+async def test_each_distinct_handle_has_one_outcome(sim, client, path, concurrency):
     """Duplicates are passed over, under way or long done, without remembering handles."""
     given = ["x.45products", "@X.45products", "y", "https://www.tiktok.com/@x.45products"]
     given += [*sim.handles(15), *sim.handles(15), "Y", "", ".."] * 2
-    async with client.showcases(given, archive=path) as run:
+    async with client.showcases(given, archive=path, concurrency=concurrency) as run:
         handles = [outcome.handle async for outcome in run]
     assert Counter(handles) == Counter([*sim.handles(15), "x.45products", "y", "", ".."])
     assert run.progress.duplicates == len(given) - len(handles)
     assert sim.ledger.paid_twice() == {}
     # The next run knows them from the file, and still hands each of them out once.
-    async with client.showcases(given, archive=path) as run:
+    async with client.showcases(given, archive=path, concurrency=concurrency) as run:
         assert Counter([outcome.handle async for outcome in run]) == Counter(handles)
     assert sim.ledger.paid_twice() == {}
 
@@ -253,10 +254,12 @@ async def test_a_duplicate_of_a_failed_one_is_passed_over_too(sim, client, path)
     assert sim.ledger.requests == 2
 
 
-async def test_without_dedupe_each_has_its_outcome(sim, client, path):
+@pytest.mark.parametrize("concurrency", [1, 100])
+async def test_without_dedupe_each_has_its_outcome(sim, client, path, concurrency):
     """With dedupe=False a handle that comes twice has two outcomes, and is paid once."""
     handles = ["x.45products", "y.5products", "x.45products"]
-    async with client.showcases(handles, archive=path, dedupe=False) as run:
+    options = {"dedupe": False, "concurrency": concurrency}
+    async with client.showcases(handles, archive=path, **options) as run:
         outcomes = [outcome async for outcome in run]
     assert sorted(outcome.handle for outcome in outcomes) == sorted(handles)
     assert {outcome.status for outcome in outcomes} == {"complete"}
