@@ -13,7 +13,6 @@ import aiohttp
 
 from asyncsfk._exchange import Exchange, Head, Sender
 from asyncsfk._session import is_as_it_came
-from asyncsfk._watchdog import NothingSentError
 
 if TYPE_CHECKING:
     import asyncio
@@ -80,7 +79,7 @@ class PoolSender(Sender):
                     self._origin, traces=[], timeout=self._timeout
                 )
             except TimeoutError as error:
-                raise NothingSentError("it took too long to connect") from error
+                raise TimeoutError("it took too long to connect") from error
             protocol = connection.protocol
             # For the type checkers: one that is closed is not given out.
             assert protocol is not None  # noqa: S101

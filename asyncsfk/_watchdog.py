@@ -16,10 +16,6 @@ _LOOKS: Final = 8
 """How often at least the watchdog looks within the shorter of its times."""
 
 
-class NothingSentError(TimeoutError):
-    """A deadline passed before anything was sent."""
-
-
 class Watchdog:
     """Watches requests; has a timer only while there are any.
 
@@ -87,8 +83,7 @@ class Watchdog:
 class Deadline:
     """One request's deadlines, from now on; it runs in a ``with``.
 
-    That ends with a `TimeoutError` if a deadline passes meanwhile: a `NothingSentError` if that was
-    while nothing could be received yet.
+    That ends with a `TimeoutError` if a deadline passes meanwhile.
 
     Args:
         watchdog: Watches it.
@@ -157,6 +152,5 @@ class Deadline:
     def expire(self) -> None:
         """End the request."""
         silent = self._quiet_until < self._due
-        kind = NothingSentError if self._seen is None else TimeoutError
-        self._failure = kind("nothing came for too long" if silent else "it took too long")
+        self._failure = TimeoutError("nothing came for too long" if silent else "it took too long")
         self._task.cancel()
