@@ -27,7 +27,8 @@ class TurnLimiter:
 
     def take(self) -> bool:
         """Pass in this turn, if that is possible; if not, `wait`."""
-        if self._waiting or self._passed >= self._MOST:
+        # While anybody waits, all of this turn's places are taken.
+        if self._passed >= self._MOST:
             return False
         self._count()
         return True
