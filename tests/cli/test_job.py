@@ -1,11 +1,13 @@
 """`asyncsfk fetch` with an archive: the same line goes on, ceilings, ages, and what is refused."""
 
+import json
 import os
 import re
 import resource
 import shlex
 import subprocess
 import time
+from base64 import b64decode
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -482,19 +484,34 @@ def test_an_archive_that_cannot_be_made(invoke, simulator, tmp_path, out):
     assert simulator.ledger.requests == 0
 
 
-def test_a_disk_that_fills_up(simulator, spawn, tmp_path):
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_disk_that_fills_up(simulator, spawn, tmp_path, keeps):
     """An archive that takes no more stops the run: what it could not keep is not bought."""
     handles = [f"a{number}.45products" for number in range(100)]
+    errors = tmp_path / "errors.jsonl"
     process = spawn(
-        *("fetch", *handles, "--archive", tmp_path / "job.sfk", "--concurrency", "4", "-q"),
+        *("fetch", *handles, "--archive", tmp_path / "job.sfk", "--concurrency", "4"),
+        *(["--errors", errors] if keeps else ["-q"]),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, 1 << 19)),
     )
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 1, stderr
-    error, lost = stderr.decode().splitlines()[-2:]
+    told = stderr.decode().splitlines()
+    if keeps:
+        assert told.pop() == "Once that is mended, the same line goes on from here."
+    error, lost = told[-2:]
     assert error.startswith(f"Error: {tmp_path / 'job.sfk'} cannot be used: ")
     # Up to the width, which was in flight when it was seen.
-    assert re.fullmatch(r"[1-4] answers? paid for and not in the archive: lost\. .*", lost)
+    count, rest = re.fullmatch(
+        r"([1-4]) answers? paid for and not in the archive: (.*)", lost
+    ).groups()
+    if keeps:
+        assert rest == f"each is the `body` of its line in {errors}, keep that."
+        bodies = [row["error"]["body"] for row in read(errors) if "body" in row["error"]]
+        assert len(bodies) == int(count)
+        assert all(json.loads(b64decode(body))["data"]["products"] for body in bodies)
+    else:
+        assert rest.startswith("lost. ")
     assert b"Traceback" not in stderr
     assert 0 < simulator.ledger.charged < 300
 
