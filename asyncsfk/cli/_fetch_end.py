@@ -84,7 +84,7 @@ def _tell_of_unkept(answers: int, options: FetchOptions) -> None:
 def _tell_of_ceiling(options: FetchOptions, since: float | None) -> None:
     archive = options.archive_path
     kept = "without an archive, it would begin anew" if archive is None else _kept(archive)
-    tell(f"Run {_other_line(options, since) or 'it again'} with a higher --max-credits: {kept}.")
+    tell(f"Run {_other_line(since) or 'it again'} with a higher --max-credits: {kept}.")
 
 
 def _tell_what_is_left(
@@ -112,7 +112,7 @@ def _tell_what_is_left(
         if archive is None:
             tell(_NO_ARCHIVE)
         else:
-            tell(_how_to_go_on(run, options, archive, since))
+            tell(_how_to_go_on(run, archive, since))
     if archive is not None and output.misled:
         tell(
             f"{counted(output.misled, 'creator')} with pages that lead nowhere new: there is no "
@@ -127,13 +127,11 @@ def _tell_what_is_left(
         )
 
 
-def _how_to_go_on(
-    run: ShowcaseRun, options: FetchOptions, archive: str, since: float | None
-) -> str:
+def _how_to_go_on(run: ShowcaseRun, archive: str, since: float | None) -> str:
     from asyncsfk import ArchiveError
     from asyncsfk.errors import is_account_wide
 
-    line, stopped = _other_line(options, since), run.stopped
+    line, stopped = _other_line(since), run.stopped
     mended = f"Once that is mended, {line or 'the same line'} goes on from here"
     if isinstance(stopped, ArchiveError):
         return f"{mended}."
@@ -163,9 +161,9 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | No
     return ExitCode.INTERRUPTED
 
 
-def _other_line(options: FetchOptions, since: float | None) -> str | None:
+def _other_line(since: float | None) -> str | None:
     """Return the line that goes on, where the same one would buy afresh what was just bought."""
-    return None if since is None or options.archive_path is None else _line(since)
+    return None if since is None else _line(since)
 
 
 def _kept(archive: str) -> str:
