@@ -1,6 +1,7 @@
 """`asyncsfk archive`: what is read of an archive, without a key and at no cost."""
 
 import asyncio
+import gzip
 import json
 import os
 from collections import Counter
@@ -206,6 +207,30 @@ def test_salvage_of_a_later_page(invoke, simulator, out):
         assert rows == simulator.showcase("a.45products")[20:40]
 
 
+def test_salvage_of_a_page_of_two_regions(invoke, simulator, out):
+    """Its place is that on the showcase of its own region."""
+    path = out.with_suffix(".sfk")
+    for region in "GB", "US":
+        assert invoke("fetch", "a.45products", "-o", out, "--region", region).exit_code == 0
+    undo_decoding(path, "region = 'US' AND cursor IS NOT NULL")
+    rows = lines(invoke("archive", "salvage", path).stdout)
+    assert [row["position"] for row in rows] == [*range(21, 46)]
+    assert simulator.ledger.charged == 6
+
+
+def test_salvage_of_a_very_large_answer(invoke, simulator, out):
+    """--max-body-bytes takes also what is over the usual limit."""
+    path = out.with_suffix(".sfk")
+    assert invoke("fetch", "a.1products", "-o", out).exit_code == 0
+    (kept,) = Archive(path).answers()
+    large = gzip.compress(kept.body() + b" " * (1 << 24))
+    sql(path, "UPDATE page SET decoded = 0, encoding = 'gzip', body = ?", large)
+    assert invoke("archive", "salvage", path).exit_code == 1
+    result = invoke("archive", "salvage", path, "--max-body-bytes", 1 << 25)
+    assert (result.exit_code, len(lines(result.stdout))) == (0, 1)
+    assert simulator.ledger.charged == 1
+
+
 def test_salvage_of_another_route(invoke, simulator, out):  # noqa: ARG001 - the environment
     """A profile that was asked for is printed with its route."""
     assert invoke("fetch", "empty_a", "--verify-empty", "-o", out).exit_code == 0
@@ -232,6 +257,8 @@ def test_a_file_that_is_not_there_or_no_archive(invoke, tmp_path, command):
         old.write_text("old", "utf-8")
         assert invoke("archive", command, text, "-o", old).exit_code == 2
         assert old.read_text("utf-8") == "old"
+        assert invoke("archive", command, text, "-o", tmp_path / "new").exit_code == 2
+        assert not (tmp_path / "new").exists()
         assert invoke("archive", command, text, "-o", text).exit_code == 2
         assert len(text.read_text("utf-8")) == 13_000
 
@@ -245,7 +272,8 @@ def test_an_output_that_cannot_be_opened(invoke, simulator, tmp_path, out):
     assert "cannot open" in result.stderr
     for end in "", "-wal", "-shm", "-lock":
         other = path.with_name(f"{path.name}{end}")
-        assert invoke("archive", "products", path, "-o", other).exit_code == 2
+        for command in "products", "salvage":
+            assert invoke("archive", command, path, "-o", other).exit_code == 2
     assert invoke("archive", "products", path, "-o", "/dev/full").exit_code == 1
     assert len(lines(invoke("archive", "products", path).stdout)) == 1
     assert simulator.ledger.requests == 1
