@@ -21,6 +21,7 @@ from asyncsfk import (
     ShowcasePage,
     TikTokLookup,
     Timeout,
+    UndecodableError,
     Usage,
 )
 from asyncsfk.simulator import Fault, Simulator
@@ -302,8 +303,38 @@ async def test_what_is_under_way_is_partial(client, path):
         assert outcome.next_cursor == outcome.error.cursor == first.next_cursor
         assert isinstance(outcome.error, RunStoppedError)
         assert outcome.products == first.products
+        assert (outcome.usage.pages, outcome.usage.products) == (1, 20)
         info = await held(path, "info")
         assert (info.under_way, info.partial, info.complete) == (1, 0, 0)
+
+
+async def test_what_calls_have_bought_beyond_an_outcome(sim, client, path):
+    """It is counted in: what was cut short stays complete, what had failed is partial by now."""
+    sim.faults = [
+        Fault.status(404, handles={"y.45products"}, times=1),
+        Fault.not_json(handles={"z"}),
+    ]
+    _, told = await run_of(client, ["x.45products", "y.45products"], archive=path, max_pages=1)
+    following = told["x.45products"].next_cursor
+    async with Archive(path) as archive:
+        x = await client.showcase_page("x.45products", cursor=following, archive=archive)
+        y = await client.showcase_page("y.45products", archive=archive)
+        await failure(client.showcase_page("z", archive=archive), UndecodableError)
+    found = [(o.status, o.pages, o.next_cursor) for o in await held(path, "outcomes")]
+    assert found == [
+        ("complete", 2, x.next_cursor),
+        ("partial", 1, y.next_cursor),
+        ("failed", 0, None),
+    ]
+
+
+async def test_a_page_that_cannot_be_read_any_more(client, path):
+    """What comes before it is read all the same."""
+    await run_of(client, ["x.45products"], archive=path)
+    sql(path, "UPDATE page SET encoding = '', body = x'7b' WHERE id = 2")
+    assert [page.number for page in await held(path, "pages")] == [1]
+    (outcome,) = await held(path, "outcomes")
+    assert (outcome.pages, len(outcome.products)) == (1, 20)
 
 
 async def test_info_adds_it_all_up(sim, path):
