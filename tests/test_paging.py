@@ -192,3 +192,11 @@ async def test_review_pages_lead_forward_only(following):
         assert server.hits == 1
         assert len(error.partial) == 1
         assert error.page == begin
+
+
+async def test_a_cursor_that_leads_to_itself():
+    """A list that begins there ends without paying for it again."""
+    data = {"products": [{"id": "1"}], "page": {"nextCursor": "c", "hasMore": True}}
+    async with told(http(200, enveloped(data))) as (server, client):
+        error = await failure(client.showcase("x", cursor="c").collect(), PaginationError)
+    assert (len(error.partial), error.usage.charged, server.hits) == (1, 1, 1)
