@@ -28,7 +28,7 @@ SETTINGS = [
     *("base_url", "concurrency", "rate", "max_credits", "timeout", "retry", "session"),
     *("max_body_bytes", "trust_env", "proxy", "user_agent", "on_event", "allow_insecure_http"),
 ]
-NOT_COUNTS = [-1, 1.5, 2.0, "1", None, True, math.nan]
+NOT_COUNTS = [2**63, -1, 1.5, 2.0, "1", None, True, math.nan]
 
 
 def test_the_defaults():
@@ -97,6 +97,8 @@ REFUSED = {
         "https://api.socialfetch.dev/v1/",
         "https://api.socialfetch.dev/?x=1",
         "https://api.socialfetch.dev#x",
+        "https://api.socialfetch.dev?",
+        "https://user@api.socialfetch.dev",
         "https://api.socialfetch.dev:99999",
         "https://api.socialfetch.dev:x",
         "https://api .socialfetch.dev",
@@ -135,6 +137,8 @@ def test_an_unusable_setting_is_refused(name, value):
         ("user_agent", lambda: Client(KEY, user_agent=b"x")),
         ("total", lambda: Timeout(total=None)),
         ("total", lambda: Timeout(total="5")),
+        ("grace", lambda: Timeout(grace=-1)),
+        ("grace", lambda: Timeout(grace=math.nan)),
         ("backoff", lambda: Retry(backoff=None)),
         ("backoff", lambda: Retry(backoff="5")),
         ("rate", lambda: Client(KEY, rate=10**400)),
@@ -252,6 +256,11 @@ def test_a_burst_needs_a_rate():
         {"max_body_bytes": 1},
         {"user_agent": "my app/1.0 (x)"},
         {"proxy": "http://user:pass@proxy.example:3128"},
+        {
+            "proxy": "http://proxy.example",
+            "base_url": "http://gateway.example",
+            "allow_insecure_http": True,
+        },
         {"base_url": "https://gateway.example/socialfetch"},
         {"base_url": "https://api.socialfetch.dev:8443"},
         {"timeout": Timeout(total=0.1, connect=1, read=2)},

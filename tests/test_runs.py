@@ -78,6 +78,14 @@ async def test_each_distinct_handle_is_fetched_once(sim, client):
     assert sim.ledger.hits("mrbeast", cursor=None) == 1
 
 
+async def test_bad_handles_are_told_apart(client):
+    """Each has its outcome, however late it differs from another."""
+    bad = [f"{'no good ' * 20}{number}" for number in range(3)]
+    async with client.showcases([*bad, *bad]) as run:
+        assert [outcome.status async for outcome in run] == ["failed"] * 3
+    assert run.progress.duplicates == 3
+
+
 async def test_without_dedupe_each_is_fetched(client):
     """With dedupe=False a handle that comes twice has two outcomes."""
     async with client.showcases(["x.1products", "y", "x.1products"], dedupe=False) as run:
