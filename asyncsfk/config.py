@@ -355,8 +355,8 @@ def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine."""
+    """Tell whether a host, in lower case, is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host.lower() == "localhost"
+        return host == "localhost"
