@@ -98,12 +98,10 @@ class SeenHandles:
 
     def add(self, handle: str) -> bool:
         """Remember a handle (of one line) and tell whether it is new."""
-        bucket = hash(handle) % self._BUCKETS
-        line = b"%b\n" % handle.encode()
-        lines = self._lines.get(bucket, b"\n")
-        if b"\n" + line in lines:
+        if handle in self:
             return False
-        self._lines[bucket] = lines + line
+        bucket = hash(handle) % self._BUCKETS
+        self._lines[bucket] = b"%b%b\n" % (self._lines.get(bucket, b"\n"), handle.encode())
         return True
 
     def __contains__(self, handle: str) -> bool:
