@@ -205,6 +205,29 @@ def test_what_cannot_be_decoded_is_told_apart(invoke, simulate, out):
         assert simulator.ledger.charged == 3
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("a\u2007b", "utf-8", "'a\u2007b.sfk'"),
+        ("a\u2007b", "ascii", r"$'a\xe2\x80\x87b.sfk'"),
+        ("a\u202eb", "utf-8", r"$'a\xe2\x80\xaeb.sfk'"),
+    ],
+    ids=["a space", "no letter of the terminal's", "turning round"],
+)
+def test_a_file_is_told_as_a_shell_takes_it(simulate, spawn, tmp_path, case):
+    """Whatever the terminal can show, and whatever it would do with it."""
+    name, encoding, told = case
+    with simulate(faults=[Fault.not_json()]):
+        process = spawn(
+            *("fetch", "odd", "-o", f"{name}.jsonl"),
+            cwd=tmp_path,
+            env={"PYTHONIOENCODING": encoding},
+        )
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"asyncsfk archive salvage {told} tries once more" in stderr.decode(encoding)
+
+
 def test_what_will_never_be_more_is_told_apart(invoke, simulate, out):
     """A job that repeats its line as long as it is told to comes to its end."""
     faults = [
