@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 
 import msgspec
 import pytest
@@ -220,6 +221,14 @@ async def test_an_empty_file_is_no_archive_yet(client, path):
     assert (plan.to_start, plan.left) == (1, 5)
     run, _ = await run_through(client, ["a.5products"], archive=path)
     assert run.usage.charged == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+async def test_a_pipe_is_no_archive(client, path):
+    """Though it is empty: a run would not make one of it."""
+    os.mkfifo(path)
+    with pytest.raises(ArchiveFormatError, match="is no file"):
+        await client.plan(["a.5products"], archive=path)
 
 
 async def test_an_archive_of_another_origin(client, path):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from asyncsfk import Archive, Client, Retry, Timeout, Usage
+from asyncsfk import Archive, BudgetReachedError, Client, Retry, Timeout, Usage
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import copied, held, known, run_of
 from tests.support import client_of, sql
@@ -172,6 +172,17 @@ async def test_a_larger_price_is_exposed_as_such(path, tmp_path):
     usage = await held(copy, "usage")
     assert usage.charged == 30
     assert truth == 60 <= usage.charged + usage.maybe
+
+
+async def test_a_larger_price_is_known_to_who_opens_the_file_next(path):
+    """Be it larger by one credit: a ceiling with room for less than that buys nothing."""
+    async with Simulator(faults=[Fault.price(2)]) as sim:
+        async with client_of(sim) as client, Archive(path) as archive:
+            await client.showcase_page("a", archive=archive)
+        async with client_of(sim) as client:
+            run, outcomes = await run_of(client, ["b"], archive=path, max_credits=3)
+        assert isinstance(outcomes["b"].error, BudgetReachedError)
+        assert (run.usage.requests, sim.ledger.charged) == (0, 2)
 
 
 @pytest.mark.parametrize("fault", [Fault.status(503), Fault.status(404)], ids=["503", "404"])
