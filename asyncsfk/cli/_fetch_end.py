@@ -157,7 +157,9 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | No
     if options.archive_path is None:
         tell(_NO_ARCHIVE)
     else:
-        tell(f"Go on with: {_line(since)}")
+        # Else it would wait for the terminal, without a word.
+        given = " the same list on stdin" if options.source == "-" else ""
+        tell(f"Go on with{given}: {_line(since)}")
     return ExitCode.INTERRUPTED
 
 

@@ -210,14 +210,17 @@ def test_interrupted_as_on_windows(simulate, spawn, tmp_path, out):
         assert simulator.ledger.paid_twice() == {}
 
 
-def test_interrupted_while_stdin_is_silent(simulator, spawn):
-    """A fetch that waits for handles ends at once on Ctrl-C."""
-    process = spawn("fetch", "--from", "-", stdin=subprocess.PIPE)
+def test_interrupted_while_stdin_is_silent(simulator, spawn, tmp_path):
+    """A fetch that waits for handles ends at once on Ctrl-C, and says what it is to be given."""
+    line = ["fetch", "--from", "-", "--archive", str(tmp_path / "a.sfk")]
+    process = spawn(*line, stdin=subprocess.PIPE)
     process.stdin.write(b"a.1products\n")
     process.stdin.flush()
     assert json.loads(process.stdout.readline())["handle"] == "a.1products"
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
+    told = process.stderr.read().decode().splitlines()[-1]
+    assert told == f"Go on with the same list on stdin: asyncsfk {' '.join(line)}"
     assert simulator.ledger.charged == 1
 
 
