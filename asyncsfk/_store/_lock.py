@@ -79,11 +79,12 @@ class FileLock:
         return connection
 
     def _objection(self) -> str | None:
-        """Return why the file cannot be opened: SQLite says no more than that."""
+        """Return why there can be no such file, where that is why: SQLite does not say it."""
         try:
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644))
+            # Not one that is there: to close it would give back a lock of our own that is on it.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
         except OSError as error:
-            return error.strerror
+            return None if isinstance(error, FileExistsError) else error.strerror
         return None
 
     def release(self) -> None:

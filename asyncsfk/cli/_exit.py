@@ -17,6 +17,7 @@ from click.exceptions import Exit
 
 from asyncsfk._text import printable
 from asyncsfk.errors import (
+    ArchiveError,
     BudgetReachedError,
     ConfigurationError,
     InvalidArgumentError,
@@ -28,8 +29,6 @@ from asyncsfk.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from typing import TextIO
-
-    from asyncsfk.errors import ArchiveError
 
 
 # SIGHUP is what a terminal sends when it is closed, or its connection lost.
