@@ -8,9 +8,10 @@ import shutil
 import sys
 import time
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from asyncsfk._store._forks import identify
+from asyncsfk._store._forks import Identity, identify
 from asyncsfk._store._lock import FileLock, holder
 from asyncsfk._store._reads import Read, read_all
 from asyncsfk._store._schema import prepare, size_of
@@ -32,7 +33,6 @@ from asyncsfk.errors import ArchiveError, ArchiveLockedError, ArchiveWriteError
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
 Durability = Literal["full", "normal"]
 
@@ -62,7 +62,8 @@ class File:
         self._durability: Durability = durability
         self._lock = FileLock(path)
         self._connections: dict[str, sqlite3.Connection] = {}
-        self._identity: tuple[int, int] | None = None
+        # Where each must stay while it is open: the file, and the log of what is not yet in it.
+        self._places: dict[Path, Identity | None] = {}
         self.session = 0
         self.notes: dict[str, str] = {}
         self.last_page = 0
@@ -114,7 +115,10 @@ class File:
                 (now, os.getpid(), platform.node(), __version__),
             ).lastrowid
             connection.execute("COMMIT")
-            self._identity = identify(self._path)
+            # SQLite looks for it beside the file itself, whatever links lead there.
+            real = Path(os.path.realpath(self._path))
+            places = (self._path, real.with_name(f"{real.name}-wal"))
+            self._places = {place: identify(place) for place in places}
             self.session = session or 0
             self.notes = notes(connection)
             self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
@@ -133,11 +137,12 @@ class File:
         Raises:
             ArchiveError: None of them was committed, and none will be any more.
         """
-        if self.broken is None and identify(self._path) != self._identity:
-            # What is committed now would be gone, or elsewhere, without a word.
-            self.broken = ArchiveWriteError(
-                f"{shown(self._path)} was moved or removed while it was open"
-            )
+        for place, identity in self._places.items():
+            if self.broken is None and identify(place) != identity:
+                # What is committed now would be gone, or elsewhere, without a word.
+                self.broken = ArchiveWriteError(
+                    f"{shown(place)} was moved or removed while it was open"
+                )
         if self.broken is not None:
             raise self.broken
         connection = self._connections["writer"]
@@ -221,7 +226,7 @@ class File:
                 # that was moved has left its log behind, to whatever file is put in its place.
                 with suppress(*SQLITE_ERRORS):
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            is_ours = identify(self._path) in (None, self._identity)
+            is_ours = identify(self._path) in (None, self._places.get(self._path))
             if self.session and self.broken is None and is_ours:
                 # And read where nothing can be written; but it stays in WAL mode while somebody
                 # has it open. It removes the log by its name, whosever that is by now.

@@ -432,6 +432,29 @@ async def test_a_file_that_goes_from_under_a_run(path, tmp_path, what):
         assert run.usage.charged == sim.ledger.charged
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
+async def test_a_log_that_goes_from_under_a_run(path):
+    """A run stops whose commits would be gone with the process; what is on file stays."""
+    async with Simulator() as sim, client_of(sim, concurrency=2) as client:
+        handles = [f"c{n}.5products" for n in range(300)]
+        async with client.showcases(handles, archive=path) as run:
+            given = [*(await anext(run)).request_ids]
+            for name in "wal", "shm":
+                path.with_name(f"{path.name}-{name}").unlink()
+            async for outcome in run:
+                given += outcome.request_ids
+            assert isinstance(run.stopped, ArchiveWriteError)
+            assert f"{path}-wal was moved or removed" in str(run.stopped)
+        assert run.usage.charged == sim.ledger.charged < 30
+        kept = [answer.request_id for answer in await held(path, "answers")]
+        assert 0 < len(given) < 30
+        assert set(given) <= set(kept)
+        _, outcomes = await run_of(client, handles, archive=path)
+        assert {outcome.status for outcome in outcomes.values()} == {"complete"}
+    assert beside(path) == []
+    assert sql(path, "PRAGMA integrity_check") == [("ok",)]
+
+
 async def test_reading_what_is_just_being_made(path):
     """Between the making of a file and its first commit there is nothing to be read."""
     path.touch()
