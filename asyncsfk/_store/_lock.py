@@ -31,10 +31,19 @@ class FileLock:
         """Take the lock, unless somebody has it.
 
         Raises:
-            ArchiveWriteError: There can be no lock file.
+            ArchiveWriteError: There can be no lock file, or others would not find it.
         """
         # Beside the file itself, whatever links lead to it.
         real = Path(os.path.realpath(self._beside))
+        with suppress(FileNotFoundError):
+            found = real.stat()
+            if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+                # Whoever comes by the other one finds neither this lock nor SQLite's log: both
+                # would write, and what is in one's log would be lost to the other.
+                raise ArchiveWriteError(
+                    f"{shown(self._beside)} cannot be used: its file has another name, a hard "
+                    "link; remove that, or put a copy in the place of one of them"
+                )
         self._path = real.with_name(f"{real.name}-lock")
         while True:
             before = self._identity()

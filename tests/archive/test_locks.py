@@ -396,6 +396,27 @@ async def test_other_names_of_the_file_are_no_way_round(path, monkeypatch, kind)
     assert beside(path) == []
 
 
+async def test_a_file_of_two_names_is_refused(client, path):
+    """By a hard link neither the lock nor the log of the file is found: it is free to be read."""
+    other = path.with_name("other.sfk")
+    async with Archive(path) as archive:
+        await client.showcase_page("x", archive=archive)
+        other.hardlink_to(path)
+        await failure(Archive(other).open(), ArchiveWriteError)
+        # Whoever has it open goes on.
+        await client.showcase_page("y", archive=archive)
+    for name in path, other:
+        error = await failure(Archive(name).open(), ArchiveWriteError)
+        assert f"{name} cannot be used: its file has another name, a hard link" in str(error)
+        await failure(held(name, "salvage"), ArchiveWriteError)
+        assert (await held(name, "info")).answers == 2
+    assert beside(path) == beside(other) == []
+    other.unlink()
+    async with Archive(path) as archive:
+        page = await client.showcase_page("x", archive=archive)
+        assert page.usage.archived == 1
+
+
 async def test_a_relative_path_may_be_left_behind(client, tmp_path, monkeypatch):
     """A process that changes its directory still closes, and unlocks, the file that it opened."""
     monkeypatch.chdir(tmp_path)
