@@ -262,6 +262,27 @@ async def test_a_crash_loses_nothing_that_was_handed_out(sim, client, path, tmp_
                 assert sql(copy, "PRAGMA integrity_check") == [("ok",)]
 
 
+async def test_a_copy_that_sqlite_makes_under_a_run(sim, client, path, tmp_path):
+    """It is an archive by itself, with all that was handed out before: a run goes on from it."""
+    given, copies = set(), {}
+    handles = list(sim.handles(24))
+    async with client.showcases(handles, archive=path) as run:
+        async for outcome in run:
+            given.update(outcome.request_ids)
+            if run.progress.done % 8 == 0:
+                copy = tmp_path / f"{run.progress.done}.sfk"
+                await asyncio.to_thread(sql, path, f"VACUUM INTO '{copy}'")
+                copies[copy] = frozenset(given)
+    for copy, known in copies.items():
+        assert beside(copy) == []
+        answers = await held(copy, "answers")
+        assert {page.request_id for page in answers} >= known
+        spent = sim.ledger.charged
+        async with client.showcases(handles, archive=copy) as run:
+            assert {outcome.status async for outcome in run} == {"complete"}
+        assert sim.ledger.charged - spent == (await held(path, "info")).answers - len(answers)
+
+
 async def test_closing_leaves_a_single_file(client, path):
     """Once an archive is closed, its one file holds all; there is nothing beside it."""
     async with Archive(path) as archive:
