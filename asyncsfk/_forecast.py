@@ -107,6 +107,8 @@ def left_of(max_credits: int | Budget | None, path: Path | None) -> int | None:
     if max_credits is None or path is None or not is_begun(path):
         return max_credits
     with reading(path) as connection:
+        # All of one moment: what is exposed now may be charged the next.
+        connection.execute("BEGIN")
         spent = _sums.spent(connection)
         maybe = spent.maybe + _sums.exposed(connection)
     return max(0, max_credits - spent.charged - maybe)

@@ -169,6 +169,8 @@ class Archive:
             ArchiveError: The file cannot be read.
         """
         with reading(self._path) as connection:
+            # All of one moment: what is exposed now may be charged the next.
+            connection.execute("BEGIN")
             usage, summary = _sums.usage(connection), _sums.Summary.read(connection)
             return ArchiveInfo(
                 path=shown(self._path),

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
 
 import pytest
@@ -46,6 +47,46 @@ async def test_each_lull_leaves_nothing_at_risk(client, path):
             assert (await held(path, "info")).unsettled > 0
             await asyncio.sleep(2)
             assert (await held(path, "info")).unsettled == 0
+
+
+@pytest.mark.real_time
+async def test_what_is_told_of_a_file_is_of_one_moment(client, path):
+    """Credits that are charged while the ledger is added up are not lost between two sums."""
+    async with Archive(path):
+        pass
+    ended = threading.Event()
+
+    def charge():
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            while not ended.is_set():
+                connection.executescript(
+                    "BEGIN IMMEDIATE; "
+                    "INSERT INTO attempt (at, route, number, charged, maybe, bytes) "
+                    "VALUES (1e9, '/v1/x', 1, 1, 0, 0); "
+                    "UPDATE session SET exposed = exposed - 1 WHERE ended IS NULL; "
+                    "COMMIT"
+                )
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(
+            "INSERT INTO attempt (at, route, number, charged, maybe, bytes) "
+            "WITH RECURSIVE line (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM line LIMIT 30000) "
+            "SELECT 1e9, '/v1/x', 1, 0, 0, 0 FROM line"
+        )
+        connection.execute(
+            "INSERT INTO session (began, pid, host, version, exposed) VALUES (1e9, 1, 'x', '', 1e6)"
+        )
+        charging = asyncio.create_task(asyncio.to_thread(charge))
+        try:
+            for _ in range(8):
+                info = await held(path, "info")
+                assert info.usage.charged + info.unsettled == 1_000_000
+                plan = await client.plan(["x"], archive=path, max_credits=1_000_100)
+                assert plan.left == 100
+        finally:
+            ended.set()
+            await charging
 
 
 @pytest.mark.parametrize(("width", "maybe"), [(1, 1), (2, 2), (5, 8)])
