@@ -169,7 +169,8 @@ class File:
         """See how much room the disk has."""
         room = _UNKNOWN
         with suppress(OSError):
-            disk = shutil.disk_usage(self._path.parent)
+            # Of the file itself: a link leads to it from anywhere.
+            disk = shutil.disk_usage(self._path)
             # Some file systems know nothing of themselves.
             if disk.total:
                 room = max(0, disk.free - self._growth())

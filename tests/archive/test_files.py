@@ -1018,6 +1018,29 @@ async def test_a_small_disk_narrows_a_run_and_does_not_stop_it(path, monkeypatch
         assert (sim.ledger.max_in_flight < 10) is (answer is not unknown and bool(answer()[0]))
 
 
+async def test_the_room_of_the_disk_that_a_link_leads_to(tmp_path, monkeypatch):
+    """It is the one that what is bought must fit on, wherever the link itself lies."""
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda path: usage(1 << 30, 0, 0 if "full" in os.path.realpath(path) else 1 << 30),
+    )
+    for name in "full", "roomy":
+        (tmp_path / name).mkdir()
+    async with Simulator() as sim, client_of(sim) as client:
+        for place, link in ("roomy", "full"), ("full", "roomy"):
+            path = tmp_path / link / "link.sfk"
+            path.symlink_to(tmp_path / place / "job.sfk")
+            async with Archive(path) as archive:
+                page = client.showcase_page("a.5products", archive=archive)
+                if place == "full":
+                    await failure(page, ArchiveWriteError)
+                else:
+                    await page
+        assert sim.ledger.charged == 1
+
+
 @pytest.mark.real_time
 async def test_a_small_disk_narrows_a_run_while_the_disk_is_looked_at(path, monkeypatch):
     """That takes a while, in another thread: until it is done what was known holds."""
