@@ -54,6 +54,7 @@ class File:
         was_empty: Whether it held no showcase when it was opened.
         prices: The most that requests of a route were charged, where that was over a credit.
         broken: Why nothing can be written any more.
+        is_contested: Whether somebody else may be writing it, as was seen after the last commit.
         room: Bytes that were left for it on its disk after the last commit, as far as can be known.
     """
 
@@ -70,6 +71,7 @@ class File:
         self.was_empty = False
         self.prices: dict[str, int] = {}
         self.broken: ArchiveError | None = None
+        self.is_contested = False
         self.room = _UNKNOWN
 
     def acquire(self, *, is_last: bool) -> bool:
@@ -161,6 +163,7 @@ class File:
                 raise self.broken from error
             raise
         self.look_for_room()
+        self.is_contested = self._lock.is_contested
         # Here, since who submitted them may have left.
         self.last_page = max(self.last_page, tables.last_page)
         return [None] * len(batch)

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from asyncsfk._store._forks import Identity, identify
 from asyncsfk._store._schema import reading
 from asyncsfk._store._sqlite import shown
 from asyncsfk.errors import ArchiveError, ArchiveWriteError
@@ -25,6 +26,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self._beside = path
         self._path = path
+        self._file: Identity | None = None
         self._connection: sqlite3.Connection | None = None
 
     def acquire(self) -> bool:
@@ -52,7 +54,7 @@ class FileLock:
                 return False
             # What is there before and after is what was opened between.
             if before is not None and self._identity() == before:
-                self._connection = connection
+                self._connection, self._file = connection, identify(self._path)
                 return True
             if before is None:
                 self._share_with_whoever_shares(real)
@@ -96,12 +98,18 @@ class FileLock:
             return None if isinstance(error, FileExistsError) else error.strerror
         return None
 
+    @property
+    def is_contested(self) -> bool:
+        """Whether somebody may have another, since they removed the file of ours."""
+        return identify(self._path) not in (None, self._file)
+
     def release(self) -> None:
         """Give the lock back and remove its file."""
         if self._connection is not None:
             # Before it is given back, so that nobody can have taken it meanwhile.
-            with suppress(OSError):
-                self._path.unlink()
+            if not self.is_contested:
+                with suppress(OSError):
+                    self._path.unlink()
             self._connection.close()
             self._connection = None
 

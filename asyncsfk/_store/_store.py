@@ -27,7 +27,7 @@ from asyncsfk._store._writes import (
     Page,
     Write,
 )
-from asyncsfk.errors import ArchiveError, ArchiveWriteError
+from asyncsfk.errors import ArchiveError, ArchiveLockedError, ArchiveWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -314,6 +314,11 @@ class Store:
 
     def _settle(self, writes: Sequence[Write], error: BaseException | None) -> None:
         """Take note that the attempts among some writes are on file, unless there was an error."""
+        if self._file.is_contested and self._refusal is None:
+            # What is in the air lands all the same, but no more is bought by both.
+            self._refusal = ArchiveLockedError(
+                f"{shown(self._path)} may be written by another process: its lock was removed"
+            )
         for write in writes:
             line: Write = write
             if isinstance(write, Page):

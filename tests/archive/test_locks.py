@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import sqlite3
+import sys
 import tempfile
 import time
 from contextlib import closing
@@ -609,3 +610,27 @@ async def test_a_lock_file_that_was_removed_by_hand(client, path):
         await client.showcase_page("x", archive=archive)
     assert beside(path) == []
     assert (await held(path, "info")).answers == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
+async def test_a_lock_that_somebody_else_has_by_now(sim, client, path):
+    """Who has lost it buys no more, lets what was sent land, and leaves it to whoever has it."""
+    handles = list(sim.handles(60))
+    other = Archive(path)
+    async with client.showcases(handles, archive=path) as run:
+        outcomes = [await anext(run)]
+        path.with_name(f"{path.name}-lock").unlink()
+        await other.open()
+        spent = sim.ledger.charged
+        outcomes += [outcome async for outcome in run]
+        assert isinstance(run.stopped, ArchiveLockedError)
+    assert len(outcomes) == len(handles)
+    assert spent <= sim.ledger.charged == run.usage.charged < 60
+    assert not any(outcome.error and outcome.error.body for outcome in outcomes)
+    await failure(Archive(path).open(), ArchiveLockedError)
+    async with client.showcases(handles, archive=other) as run:
+        assert {outcome.status async for outcome in run} == {"complete"}
+    assert sim.ledger.paid_twice() == {}
+    await other.aclose()
+    assert beside(path) == []
+    assert (await held(path, "usage")).charged == sim.ledger.charged
