@@ -16,7 +16,7 @@ from asyncsfk._handles import tiktok_handle
 from asyncsfk._opening import Opening
 from asyncsfk._origin import ORIGIN
 from asyncsfk._store import _scans, _sums
-from asyncsfk._store._file import writing
+from asyncsfk._store._file import Durability, writing
 from asyncsfk._store._schema import reading
 from asyncsfk._store._sqlite import shown
 from asyncsfk._store._tables import Tables
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from asyncsfk._store._file import Durability
     from asyncsfk._store._reads import Showcase
     from asyncsfk.models import Product, ShowcasePage
     from asyncsfk.outcomes import Outcome

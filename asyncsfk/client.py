@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable  # noqa: TC003 - of what makes a client, as below
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+# Frameworks that make a client read what it takes when they run.
+import aiohttp  # noqa: TC002
 from aiolimiter import AsyncLimiter
 
 from asyncsfk import _routes
@@ -37,18 +40,15 @@ from asyncsfk.config import (
     url_from_environment,
 )
 from asyncsfk.errors import ClientStateError, ConfigurationError, InvalidArgumentError
-from asyncsfk.events import Emitter
+from asyncsfk.events import Emitter, Event
 from asyncsfk.usage import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable
-
-    import aiohttp
+    from collections.abc import AsyncIterable, Iterable
 
     from asyncsfk._opening import Opening
     from asyncsfk._options import RunOptions
     from asyncsfk.archive import Archive
-    from asyncsfk.events import Event
     from asyncsfk.usage import Usage
 
 __all__ = ["Client"]

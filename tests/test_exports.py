@@ -6,12 +6,13 @@ import pickle
 import pkgutil
 import subprocess
 import sys
+import typing
 
 import pytest
 from msgspec import Struct
 
 import asyncsfk
-from asyncsfk import Config, Progress, Retry, Timeout
+from asyncsfk import Client, Config, Listing, Progress, Retry, ShowcaseRun, Timeout
 
 #: The public modules: every name in their `__all__` is exported from the top.
 PUBLIC = [
@@ -97,6 +98,16 @@ def test_classes_and_functions_show_a_public_home():
             assert value.__module__.split(".")[0] == "asyncsfk", name
             assert "._" not in value.__module__, f"{value.__module__}.{name}"
             assert pickle.loads(pickle.dumps(value)) is value  # noqa: S301 - our own
+
+
+def test_what_a_constructor_takes_can_be_read_at_run_time():
+    """A framework that makes things by their annotations finds ours, or would take them for any."""
+    exports = {getattr(asyncsfk, name) for name in asyncsfk.__all__} - {Listing, ShowcaseRun}
+    makers = [each.__init__ for each in exports if inspect.isclass(each)]
+    makers = [make for make in makers if inspect.isfunction(make)]
+    assert Client.__init__ in makers
+    for make in (*makers, Client.from_config):
+        typing.get_type_hints(make)
 
 
 def test_importing_alone_loads_no_http_client():
