@@ -6,6 +6,7 @@ import os
 import platform
 import sqlite3
 import stat
+import sys
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,11 +108,17 @@ class FileLock:
         """Give the lock back and remove its file."""
         if self._connection is not None:
             # Before it is given back, so that nobody can have taken it meanwhile.
-            if not self.is_contested:
-                with suppress(OSError):
-                    self._path.unlink()
+            self._remove()
             self._connection.close()
             self._connection = None
+            if sys.platform == "win32":
+                # There nobody removes what is open: not we before, and not who has it by now.
+                self._remove()
+
+    def _remove(self) -> None:
+        if not self.is_contested:
+            with suppress(OSError):
+                self._path.unlink()
 
     def _share_with_whoever_shares(self, file: Path) -> None:
         """Let those take the lock who may write the file, as SQLite does with what is beside it."""

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -103,6 +103,33 @@ async def main(path):
 
 asyncio.run(main(sys.argv[1]))
 """
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it asks Linux what is open")
+async def test_no_lock_is_left_where_no_open_file_can_be_removed(path, monkeypatch):
+    """On Windows, too, an archive that is closed is a single file."""
+    unlink, refused = os.unlink, []
+
+    def is_open(name):
+        for link in Path("/proc/self/fd").iterdir():
+            # That of the folder itself is closed by now.
+            with suppress(OSError):
+                if link.samefile(name):
+                    return True
+        return False
+
+    def unlink_as_windows(name):
+        if is_open(name):
+            refused.append(name)
+            raise PermissionError(name)
+        unlink(name)
+
+    monkeypatch.setattr(os, "unlink", unlink_as_windows)
+    monkeypatch.setattr(sys, "platform", "win32")
+    async with Archive(path):
+        assert "-lock" in beside(path)
+    monkeypatch.undo()
+    assert (beside(path), len(refused)) == ([], 1)
 
 
 async def test_a_second_opening_of_this_process_is_refused(client, path):
