@@ -64,6 +64,10 @@ class Budget:
             f"{self._reserved} reserved>"
         )
 
+    def __reduce__(self) -> str:
+        # Of copies neither would know what the other spends.
+        raise TypeError("a Budget cannot be copied or pickled: give each process a part of it")
+
     @property
     def max_credits(self) -> int | None:
         """The ceiling; ``None`` if there is none."""

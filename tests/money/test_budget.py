@@ -1,6 +1,8 @@
 """For tests/money: a budget by itself, who waits for it, and what it refuses."""
 
 import asyncio
+import copy
+import pickle
 
 import pytest
 
@@ -28,6 +30,13 @@ def test_it_shows_where_it_stands():
     budget.reserve(3)
     assert repr(budget) == "<Budget of 7: 1 charged, 2 maybe, 3 reserved>"
     assert repr(Budget()) == "<Budget no ceiling: 0 charged, 0 maybe, 0 reserved>"
+
+
+@pytest.mark.parametrize("twice", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_there_is_no_second_one_of_a_ceiling(twice):
+    """What is spent of a copy would not be missing in the other."""
+    with pytest.raises(TypeError, match="each process a part"):
+        twice(Budget(7))
 
 
 def test_without_a_route_no_price_is_learned():
