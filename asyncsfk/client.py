@@ -283,7 +283,6 @@ class Client(BulkCalls):
             for run in self._runs:
                 stack.push_async_callback(run.aclose)
 
-    @property
     def _parts(self) -> _Open:
         if self._open is None:
             raise ClientStateError(
@@ -293,9 +292,8 @@ class Client(BulkCalls):
             raise ClientStateError("the client was opened in another event loop")
         return self._open
 
-    @property
     def _api(self) -> Api:
-        return self._parts.api
+        return self._parts().api
 
     def _terms(
         self, archive: Archive | None = None, max_age: float | None = None, refresh: bool = False
@@ -320,7 +318,7 @@ class Client(BulkCalls):
         max_credits: int | Budget | None,
         archive: Opening | None,
     ) -> ShowcaseRun:
-        parts = self._parts
+        parts = self._parts()
         parts.api.caller.require_key(_routes.SHOWCASE)
         return ShowcaseRun(
             handles,
@@ -335,7 +333,7 @@ class Client(BulkCalls):
         )
 
     def _enter_run(self, run: ShowcaseRun) -> None:
-        _ = self._parts
+        self._parts()
         self._runs.add(run)
         self._fit_width()
 

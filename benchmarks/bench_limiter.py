@@ -44,7 +44,7 @@ async def record_starts(*, rate: int, waiters: int, seconds: float) -> tuple[lis
 
     # Nobody is there, and nobody is asked.
     async with Client("sfk_benchmark", base_url="http://127.0.0.1:9", rate=rate) as client:
-        gate = client._parts.gate  # noqa: SLF001 - the client's own, made as it makes it
+        gate = client._parts().gate  # noqa: SLF001 - the client's own, made as it makes it
         # Wide enough that it is the rate alone which they wait for.
         gate.set_ceiling(waiters)
         began = loop.time()

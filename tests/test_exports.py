@@ -7,6 +7,7 @@ import pkgutil
 import subprocess
 import sys
 import typing
+from unittest import mock
 
 import pytest
 from msgspec import Struct
@@ -108,6 +109,19 @@ def test_what_a_constructor_takes_can_be_read_at_run_time():
     assert Client.__init__ in makers
     for make in (*makers, Client.from_config):
         typing.get_type_hints(make)
+
+
+@pytest.mark.parametrize("state", ["not opened", "closed"])
+async def test_a_client_can_be_looked_at_whatever_its_state(state):
+    """Who mocks one, or shows all that it has, asks for every attribute."""
+    client = Client("sfk_somebody")
+    if state == "closed":
+        await client.aclose()
+    assert state in repr(client)
+    assert dict(inspect.getmembers(client)).keys() >= {"showcase_page", "usage"}
+    double = mock.create_autospec(client, instance=True)
+    double.showcase_page.return_value = "a page"
+    assert await double.showcase_page("mrbeast") == "a page"
 
 
 def test_importing_alone_loads_no_http_client():
