@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol, TextIO
+from typing import BinaryIO, Final, Protocol, TextIO
 
 from asyncsfk.cli._exit import no_stream
+
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class _Numbered(Protocol):
@@ -68,6 +71,14 @@ def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
     if stream is None:
         raise no_stream(name)
     return stream.buffer
+
+
+def utf16(start: bytes) -> str | None:
+    """Return what to do about text in UTF-16, if a file begins as that does.
+
+    Windows' PowerShell writes it to a file, and spreadsheets call it "Unicode text".
+    """
+    return "it is in UTF-16: save it as UTF-8" if start.startswith(_UTF16) else None
 
 
 def is_descriptor(path: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from asyncsfk.cli._exit import UnusableFileError, tell
+from asyncsfk.cli._files import utf16
 from asyncsfk.cli._threads import opened
 
 if TYPE_CHECKING:
@@ -184,6 +185,8 @@ def _read_key(path: str) -> str:
         raise UnusableFileError(path, error) from error
     if not data.strip():
         raise UnusableFileError(path, "there is no key in it")
+    if objection := utf16(data):
+        raise UnusableFileError(path, objection)
     if data.startswith(b"SOCIALFETCH_API_KEY="):
         raise UnusableFileError(path, "it must hold the key alone, without the variable's name")
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):

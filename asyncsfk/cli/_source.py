@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 import sys
@@ -10,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
-from asyncsfk.cli._files import is_regular, standard_stream
+from asyncsfk.cli._files import is_regular, standard_stream, utf16
 from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ _CHUNK: Final = 1 << 16
 _PACKED_STARTS: Final = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ")
 # As tables and JSON have them, and no handle has.
 _SEPARATORS: Final = frozenset(',;\t"{[')
-# As spreadsheets write "Unicode text".
-_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class _Readable(Protocol):
@@ -126,8 +123,8 @@ class HandleFile:
 
 def _objection(chunk: bytes) -> str | None:
     """Return why a file that begins so can be no list of handles, if that is so."""
-    if chunk.startswith(_UTF16):
-        return "it is in UTF-16: save it as UTF-8"
+    if objection := utf16(chunk):
+        return objection
     if b"\0" in chunk or chunk.startswith(_PACKED_STARTS):
         return "it is no text: unpack it, or save it as text"
     lines = chunk.replace(b"\r", b"\n").split(b"\n")

@@ -156,7 +156,11 @@ def test_key_from_a_file(invoke, simulator, monkeypatch, tmp_path, around):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"\n", "there is no key in it"), (b"SOCIALFETCH_API_KEY=sfk_secret", "hold the key alone")],
+    [
+        (b"\n", "there is no key in it"),
+        (b"SOCIALFETCH_API_KEY=sfk_secret", "hold the key alone"),
+        ("\ufeffsfk_secret\r\n".encode("utf-16-le"), "in UTF-16: save it as UTF-8"),
+    ],
 )
 def test_a_file_of_something_else_than_a_key(invoke, tmp_path, content, told):
     """What people put into such files by mistake is told by name."""
