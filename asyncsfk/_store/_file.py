@@ -109,6 +109,9 @@ class File:
             # Not before it is known to be ours: this is written into the file.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
+            if self._durability == "full":
+                # On macOS, and there alone, the disk might keep it in its own memory otherwise.
+                connection.execute("PRAGMA fullfsync = ON")
             now = time.time()
             connection.execute("BEGIN IMMEDIATE")
             _end_dead_sessions(connection, now)

@@ -24,6 +24,27 @@ for line in sys.stdin:
     print(line.strip() in ids, outcomes.get(line.strip()), flush=True)
 """
 
+SYNCS = """
+import asyncio, contextlib, sqlite3, sys
+
+def note(event, args):
+    if event == "sqlite3.connect/handle":
+        connections.append(args[0])
+
+connections = []
+sys.addaudithook(note)
+from asyncsfk import Archive
+
+async def main(path, durability):
+    async with Archive(path, durability=durability):
+        for connection in connections:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # closed again
+                if connection.execute("PRAGMA fullfsync").fetchone()[0]:
+                    print(connection.execute("PRAGMA database_list").fetchone()[2])
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
 
 def on_file(path, *request_ids):
     """Tell whether answers are in a file, as another connection sees it right now."""
@@ -52,6 +73,13 @@ async def test_a_page_is_on_file_when_it_is_handed_out(client, path, durability)
             assert product.id
             count = sql(path, "SELECT count(*) FROM page WHERE handle = 'c.25products'")
             assert count[0][0] >= 1
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+def test_what_only_some_systems_need_to_sync_to_the_disk_is_asked_for(path, durability):
+    """macOS keeps what was synced from a power failure only if it is told to."""
+    with Script(SYNCS, path, durability) as script:
+        assert script.result().split() == ([str(path)] if durability == "full" else [])
 
 
 async def test_only_who_does_not_come_alone_waits_for_company(path):
