@@ -1,6 +1,7 @@
 """Which module may import what, held against the source."""
 
 import ast
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -85,6 +86,12 @@ FOREIGN = {  # others: BASE
     "cli": BASE | {"click", "rich", "uvloop"},
 }
 MAX_LINES = 400
+
+#: What SQLite has learned after its version 3.26, as far as it might tempt us.
+NEWER_SQL = re.compile(
+    r"\bFILTER \(|ON CONFLICT DO UPDATE|\bRETURNING\b|\bDROP COLUMN\b|\biif\(|\bNULLS FIRST\b|"
+    r"\bNULLS LAST\b|\bMATERIALIZED\b|\b(RIGHT|FULL) JOIN\b|\bIS NOT DISTINCT\b|\) STRICT\b"
+)
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,18 @@ def test_modules_stay_small():
     """No module is longer than 400 lines."""
     lengths = {path: len(path.read_text("utf-8").splitlines()) for path in sources(PACKAGE)}
     assert {path: lines for path, lines in lengths.items() if lines > MAX_LINES} == {}
+
+
+def test_sql_is_what_older_systems_know():
+    """RHEL 8 has SQLite 3.26 under Python 3.11: a newer word would fail once a page is paid."""
+    texts = [
+        node.value
+        for path in sources(PACKAGE)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert [text for text in texts if "ON CONFLICT" in text]
+    assert [text for text in texts if NEWER_SQL.search(text)] == []
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def notes(connection: sqlite3.Connection) -> dict[str, str]:
 def usage(connection: sqlite3.Connection) -> Usage:
     """Return what the ledger adds up to."""
     requests, retries, charged, maybe, size, pages = connection.execute(
-        "SELECT count(*) FILTER (WHERE number > 0), count(*) FILTER (WHERE number > 1), "
+        "SELECT ifnull(sum(number > 0), 0), ifnull(sum(number > 1), 0), "
         "ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(sum(bytes), 0), "
         "(SELECT count(*) FROM page) FROM attempt"
     ).fetchone()

@@ -61,7 +61,8 @@ _STAYS: Final = (
 FINISHED: Final = Insert(
     "showcase",
     "handle, region, stamps, status, finished, outcome",
-    conflict="ON CONFLICT DO UPDATE SET stamps = excluded.stamps, "
+    # Of which columns has to be said to SQLite before 3.35.
+    conflict="ON CONFLICT (handle, region) DO UPDATE SET stamps = excluded.stamps, "
     + ", ".join(
         f"{name} = CASE WHEN {_STAYS} THEN {name} ELSE excluded.{name} END"
         for name in ("status", "finished", "outcome")
