@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _LOOKS: Final = 8
 """How often at least the watchdog looks within the shorter of its times."""
+_MOMENT: Final = 0.01
+"""Seconds after which it looks once more at a request that is over its time."""
 
 
 class Watchdog:
@@ -66,11 +68,14 @@ class Watchdog:
                 deadline.postpone(late)
         for deadline in tuple(self._deadlines):
             until = deadline.look(now + self._quiet)
-            if until <= now:
+            if until <= now and deadline.is_late:
                 self._deadlines.discard(deadline)
                 deadline.expire()
-            else:
-                again = min(again, until)
+                continue
+            # An answer may have come in this very moment, or while the event loop was held up: it
+            # is paid for, and is read before the next look.
+            deadline.is_late = until <= now
+            again = min(again, now + _MOMENT if deadline.is_late else until)
         self._timer = None
         if self._deadlines:
             self._set_timer(again)
@@ -89,6 +94,9 @@ class Deadline:
         watchdog: Watches it.
         progress: Returns a number that grows from 0 with what is received; ``None`` while nothing
             can be: the connection has a timeout of its own.
+
+    Attributes:
+        is_late: Whether its time was up at the last look.
     """
 
     __slots__ = (
@@ -100,6 +108,7 @@ class Deadline:
         "_seen",
         "_task",
         "_watchdog",
+        "is_late",
     )
 
     def __init__(self, watchdog: Watchdog, progress: Callable[[], int | None]) -> None:
@@ -107,6 +116,7 @@ class Deadline:
         self._progress = progress
         self._due, self._quiet_until = watchdog.deadlines()
         self._seen: int | None = 0
+        self.is_late = False
         self._failure: TimeoutError | None = None
 
     def __enter__(self) -> None:

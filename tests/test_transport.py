@@ -772,6 +772,25 @@ async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_taken(lim
             await failure(client.showcase_page("y"), RequestTimeoutError)
 
 
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("limits", [Timeout(read=8), Timeout(total=8)], ids=["read", "total"])
+@pytest.mark.parametrize(
+    ("early", "held_up"), [(0, 0), (0.1, 0.5), (0.1, 100), (0.9, 1.5), (0.9, 100)]
+)
+async def test_an_answer_that_comes_just_in_time_is_taken(early, held_up, limits):
+    """The event loop hears of it, and that the time is up, in one turn: it is paid for."""
+    loop = asyncio.get_running_loop()
+
+    async def answer(_head, writer):
+        await asyncio.sleep(8 - early)
+        writer.write(http(200, b'{"data":{},"meta":{"creditsCharged":1}}'))
+        loop.hold_up(held_up)
+
+    async with told(answer, timeout=limits) as (server, client):
+        await client.get("/v1/paid")
+        assert server.hits == client.usage.charged == 1
+
+
 @pytest.mark.parametrize("early", [-0.01, 0, 0.01], ids=["before", "with", "after"])
 async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
     """Both at the same moment: the call ends once, in either way, and the client goes on."""

@@ -81,6 +81,10 @@ class VirtualTimeLoop(WatchedLoop):
         """Give the virtual time in seconds."""
         return self._jumps.now
 
+    def hold_up(self, seconds: float) -> None:
+        """Let time pass as a callback does that computes, or a process that is stopped."""
+        self._jumps.now += seconds
+
     def run_in_executor(self, executor, func, *args):
         """Run a function in a thread, and wait really until it is done."""
         future = super().run_in_executor(executor, func, *args)
