@@ -80,7 +80,7 @@ class Attempts:
         self._meter = meter
         self._clock = clock
         self._turns = TurnLimiter()
-        self._outage = Outage(config.retry.outage, clock)
+        self._outage = Outage(config.retry.outage, config.timeout.connect, clock)
 
     async def send(
         self,

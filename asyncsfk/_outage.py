@@ -21,11 +21,13 @@ class Outage:
 
     Args:
         patience: Seconds after which the API is taken for unreachable.
+        longest: Seconds for which an attempt tries to connect at most.
         clock: The event loop's clock, in seconds.
     """
 
-    def __init__(self, patience: float, clock: Callable[[], float]) -> None:
+    def __init__(self, patience: float, longest: float, clock: Callable[[], float]) -> None:
         self._patience = patience
+        self._longest = longest
         self._clock = clock
         self._since: float | None = None
         self._last = 0.0
@@ -42,6 +44,9 @@ class Outage:
             started: When the attempt began.
         """
         now = self._clock()
+        # What took longer was not all trying: the process was stopped, or others had all the places
+        # of a borrowed pool.
+        started = max(started, now - self._longest)
         if self._since is None or started - self._last > _LULL:
             self._since = started
         self._last = now

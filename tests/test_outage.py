@@ -4,11 +4,12 @@ import asyncio
 import socket
 from contextlib import ExitStack
 
+import aiohttp
 import pytest
 
 from asyncsfk import Archive, ConnectionFailedError, Retry, Timeout, UnreachableError, events
 from asyncsfk.simulator import Latency, Simulator
-from tests.support import KEY, client_of, failure, run_through
+from tests.support import KEY, ONCE, client_of, failure, run_through
 
 
 @pytest.fixture
@@ -16,6 +17,17 @@ def port():
     """Give a port that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return free.getsockname()[1]
+
+
+@pytest.fixture
+def deaf_port():
+    """Give a port at which no connection is ever accepted."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
+        for _ in range(4):  # the queue of those to be accepted is full after one or two
+            crowd = stack.enter_context(socket.socket())
+            crowd.setblocking(False)
+            crowd.connect_ex(deaf.getsockname())
+        yield deaf.getsockname()[1]
 
 
 def client_at(port, **options):
@@ -109,17 +121,36 @@ async def test_time_in_which_nobody_tries_is_no_outage(port):
     assert {outcome.status for outcome in outcomes} == {"complete"}
 
 
-async def test_attempts_that_each_take_long_are_one_outage():
+async def test_attempts_that_each_take_long_are_one_outage(deaf_port):
     """It lasts from the start of the first to the end of the last, however patient each is."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
-        for _ in range(4):  # the queue of those to be accepted is full after one or two
-            crowd = stack.enter_context(socket.socket())
-            crowd.setblocking(False)
-            crowd.connect_ex(deaf.getsockname())
-        patient = {"timeout": Timeout(connect=100), "retry": Retry(outage=250, attempts=9)}
-        async with client_at(deaf.getsockname()[1], **patient) as client:
-            error = await failure(client.showcase_page("x"), UnreachableError)
+    patient = {"timeout": Timeout(connect=100), "retry": Retry(outage=250, attempts=9)}
+    async with client_at(deaf_port, **patient) as client:
+        error = await failure(client.showcase_page("x"), UnreachableError)
     assert (error.attempts, error.usage.maybe) == (3, 0)
+
+
+async def test_time_in_which_the_process_was_stopped_is_no_outage(deaf_port):
+    """It was in the middle of connecting; once it goes on it tries again."""
+    loop = asyncio.get_running_loop()
+    async with client_at(deaf_port, retry=Retry(attempts=3)) as client:
+        loop.call_later(1, loop.hold_up, 3600)
+        error = await failure(client.showcase_page("x"))
+    assert (type(error), error.attempts) == (ConnectionFailedError, 3)
+
+
+async def test_waiting_for_a_borrowed_pool_is_no_outage(port):
+    """Others have its one place for long; then the first attempt fails."""
+    async with (
+        Simulator(latency=Latency.fixed(400)) as sim,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
+        client_of(sim, session=session, timeout=Timeout(total=500, read=500)) as other,
+        client_at(port, session=session, timeout=Timeout(total=500), retry=ONCE) as client,
+    ):
+        having_it = asyncio.create_task(other.showcase_page("x"))
+        await asyncio.sleep(1)
+        error = await failure(client.showcase_page("x"))
+        await having_it
+    assert (type(error), error.attempts) == (ConnectionFailedError, 1)
 
 
 async def test_what_is_on_file_needs_no_api(port, tmp_path):
