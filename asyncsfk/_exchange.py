@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import aiohttp
+
+LINE_BYTES: Final = 64 * 1024
+"""The longest line of an answer's head: proxies may add some that aiohttp alone would refuse."""
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
-from asyncsfk._exchange import Exchange, Head, Sender
+from asyncsfk._exchange import LINE_BYTES, Exchange, Head, Sender
 from asyncsfk._session import is_as_it_came
 
 if TYPE_CHECKING:
@@ -141,7 +141,12 @@ class PooledExchange(Exchange):
         # For the type checkers: as above.
         assert protocol is not None  # noqa: S101
         assert transport is not None  # noqa: S101
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        protocol.set_response_params(
+            read_until_eof=True,
+            auto_decompress=False,
+            max_line_size=LINE_BYTES,
+            max_field_size=LINE_BYTES,
+        )
         transport.write(self._data)
         message, content = await protocol.read()
         while message.code in _INFORMATIONAL and message.code != _SWITCHING_PROTOCOLS:

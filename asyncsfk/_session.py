@@ -10,7 +10,7 @@ import aiohttp.client
 from aiohttp import hdrs
 from yarl import URL
 
-from asyncsfk._exchange import Exchange, Head, Sender
+from asyncsfk._exchange import LINE_BYTES, Exchange, Head, Sender
 
 if TYPE_CHECKING:
     import asyncio
@@ -130,6 +130,8 @@ class SessionExchange(Exchange):
                 self._url,
                 allow_redirects=False,
                 auto_decompress=False,
+                max_line_size=LINE_BYTES,
+                max_field_size=LINE_BYTES,
                 middlewares=(self,),
                 proxy=sender.proxy,
                 raise_for_status=False,

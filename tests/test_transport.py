@@ -331,7 +331,7 @@ BROKEN = {
     "old protocol": b"<html>hello</html>",
     "garbage without end": bytes(40_000),
     "a head cut in the key": b"HTTP/1.1 200 OK\r\nX-Echo: " + KEY[:-1].encode(),
-    "a line cut in the key": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 80 + KEY.encode() + b"x" * 9000,
+    "a line cut in the key": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 80 + KEY.encode() + b"x" * 90_000,
 }
 
 
@@ -350,6 +350,19 @@ async def test_broken_http_is_a_lost_answer(answer, retry, sending):
     shown = "".join(traceback.format_exception(error))
     assert KEY[:8] not in shown + repr(error.__context__)
     assert "xxx" not in shown
+
+
+async def test_headers_longer_than_aiohttp_takes_are_passed_over(sending):
+    """Proxies add headers of many kilobytes; the answer below them is paid for."""
+    lines = [f"X-{n}: {'x' * 16_000}" for n in range(4)]
+    policy = "Content-Security-Policy: " + "x" * 60_000
+    answer = http(200, b'{"data":{},"meta":{"creditsCharged":1}}', *lines, policy)
+    async with raw_server(answer, keep=True) as server:
+        server.api_key = KEY
+        async with open_client(server, sending) as client:
+            for _ in range(2):
+                await client.get("/v1/paid")
+            assert server.hits == client.usage.charged == 2
 
 
 async def test_a_half_error_page_is_still_its_status():
