@@ -23,6 +23,7 @@ GZIP: Final = "gzip"
 """The one encoding that is asked for and undone; pinned, whatever else is installed."""
 
 _WINDOW: Final = 31  # zlib's number for "gzip, largest window"
+_MAGIC: Final = b"\x1f\x8b"  # what a member begins with
 _CODINGS: Final = {"": "", "identity": "", GZIP: GZIP, "x-gzip": GZIP}
 _CODING: Final = re.compile(r"[a-z-]{1,10}(?:, ?[a-z-]{1,10})*", re.ASCII)
 ACCEPTED: Final = 1 << 30
@@ -73,7 +74,8 @@ def unpack(encoding: str, body: bytes, max_body_bytes: int) -> bytes:
         if not unpacker.eof:
             raise ValueError("its gzip stream has no end")
         rest = unpacker.unused_data
-        if not rest:
+        # What follows and is no further member is nothing of ours; gzip itself passes it over.
+        if not rest.startswith(_MAGIC):
             return plain
     raise ValueError(f"its gzip stream has more than {_MAX_MEMBERS} members")
 
