@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _TRIED: Final = ("3.14.",)
 _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING_PROTOCOLS: Final = 101
-# Under TLS, too, where there may be something to be read. Only Linux tells.
-_CLOSED_BY_PEER: Final[int] = getattr(select, "POLLRDHUP", 0)
+# Not on Windows.
+_CAN_POLL: Final = hasattr(select, "poll")
 
 
 def can_do_without(session: aiohttp.ClientSession) -> bool:
@@ -95,7 +95,7 @@ def _is_spent(protocol: ResponseHandler, transport: asyncio.Transport | None) ->
     if parser is None:
         return False
     # What nobody has asked for the next request would take for its own answer.
-    return len(protocol) > 0 or _has_begun(parser) or _was_closed(transport)
+    return len(protocol) > 0 or _has_begun(parser) or _has_unread(transport)
 
 
 def _has_begun(parser: Any) -> bool:  # noqa: ANN401 - one of two classes of aiohttp
@@ -109,12 +109,15 @@ def _has_begun(parser: Any) -> bool:  # noqa: ANN401 - one of two classes of aio
     return bool(getattr(parser, "_tail", b"") or getattr(parser, "_lines", ()))
 
 
-def _was_closed(transport: asyncio.Transport | None) -> bool:
-    """Tell whether the server has closed it, which the event loop may not have come to hear of."""
-    if transport is None or not _CLOSED_BY_PEER:
+def _has_unread(transport: asyncio.Transport | None) -> bool:
+    """Tell whether something has come that the event loop has not come to hear of.
+
+    Where no request is under way that is the server's farewell, or what nobody has asked for.
+    """
+    if transport is None or not _CAN_POLL:
         return False
     poll = select.poll()
-    poll.register(transport.get_extra_info("socket"), _CLOSED_BY_PEER)
+    poll.register(transport.get_extra_info("socket"), select.POLLIN)
     return bool(poll.poll(0))
 
 

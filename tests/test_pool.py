@@ -21,6 +21,7 @@ from asyncsfk import (
     Client,
     ConnectionFailedError,
     ConnectionLostError,
+    RequestStarted,
     Retry,
     Timeout,
 )
@@ -186,6 +187,26 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(late):
         assert (await client.whoami()).user.id == "u"
         await asyncio.sleep(2)
         assert (await client.whoami()).user.id == "u"
+        assert (server.connections, server.hits) == (2, 2)
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="Windows does not tell")
+async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_nobodys():
+    """One that nobody asked for lies in the socket as the next request is about to be sent."""
+    writers = []
+
+    async def answer(_head, writer):
+        writers.append(writer)
+        writer.write(USER)
+
+    def on_event(event):
+        if isinstance(event, RequestStarted) and writers:
+            # From here on to the sending of the request the event loop hears of nothing.
+            writers[0].write(OTHER)
+
+    async with told(answer, keep=True, on_event=on_event) as (server, client):
+        for _ in range(2):
+            assert (await client.whoami()).user.id == "u"
         assert (server.connections, server.hits) == (2, 2)
 
 
@@ -387,7 +408,7 @@ def serve_and_close(server, context):
 
 
 @pytest.mark.real_time
-@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells")
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="Windows does not tell")
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_what_was_closed_while_the_event_loop_was_held_up_is_not_used(
     tmp_path, context, scheme
