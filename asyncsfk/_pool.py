@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
     from yarl import URL
 
 # What is called of aiohttp here has been the same for years, but no document promises it: a version
@@ -33,8 +34,28 @@ _CAN_POLL: Final = hasattr(select, "poll")
 
 def can_do_without(session: aiohttp.ClientSession) -> bool:
     """Tell whether aiohttp's version was tried, and nobody else looks at what the session sends."""
-    is_tried = aiohttp.__version__.startswith(_TRIED)
-    return is_tried and not session.trace_configs and is_as_it_came(session)
+    return _is_tried() and not session.trace_configs and is_as_it_came(session)
+
+
+def _is_tried() -> bool:
+    return aiohttp.__version__.startswith(_TRIED)
+
+
+class Connector(aiohttp.TCPConnector):
+    """aiohttp's, but for connections that have been used and cannot be used again."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - as aiohttp has it
+    ) -> Connection:
+        """Return a connection that is free, or was made."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if not (_is_tried() and _is_spent(connection.protocol, connection.transport)):
+                return connection
+            connection.close()
 
 
 class PoolSender(Sender):
@@ -73,23 +94,16 @@ class PoolSender(Sender):
 
     async def connect(self) -> Connection:
         """Return a connection that is free, or was made."""
-        while True:
-            try:
-                connection = await self._connector.connect(
-                    self._origin, traces=[], timeout=self._timeout
-                )
-            except TimeoutError as error:
-                raise TimeoutError("it took too long to connect") from error
-            protocol = connection.protocol
-            # For the type checkers: one that is closed is not given out.
-            assert protocol is not None  # noqa: S101
-            if not _is_spent(protocol, connection.transport):
-                return connection
-            connection.close()
+        try:
+            return await self._connector.connect(self._origin, traces=[], timeout=self._timeout)
+        except TimeoutError as error:
+            raise TimeoutError("it took too long to connect") from error
 
 
-def _is_spent(protocol: ResponseHandler, transport: asyncio.Transport | None) -> bool:
+def _is_spent(protocol: ResponseHandler | None, transport: asyncio.Transport | None) -> bool:
     """Tell whether a connection that has been used cannot be used again."""
+    # For the type checkers: one that is closed is not given out.
+    assert protocol is not None  # noqa: S101
     parser: Any = protocol._parser  # noqa: SLF001 - a version that was tried
     # One that was just made is taken as it is: the next would be no better.
     if parser is None:

@@ -32,6 +32,10 @@ USER = http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')
 OTHER = USER.replace(b'"u"', b'"v"')
 
 
+#: A client of its own without a session, and with one.
+OWN = pytest.mark.parametrize("own", [{}, {"trust_env": True}], ids=["pool", "session"])
+
+
 @pytest.fixture
 def gets(monkeypatch):
     """Count what goes through a session's `get`."""
@@ -172,8 +176,9 @@ async def test_a_connection_is_kept_only_if_the_server_keeps_it(sending):
         assert (server.connections, server.hits) == (2, 2)
 
 
+@OWN
 @pytest.mark.parametrize("late", [0, 1], ids=["with it", "later"])
-async def test_an_answer_that_nobody_asked_for_is_nobodys(late):
+async def test_an_answer_that_nobody_asked_for_is_nobodys(late, own):
     """A second answer to one request is not taken for that to the next one."""
 
     async def answer(_head, writer):
@@ -183,15 +188,16 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(late):
             await asyncio.sleep(late)
             writer.write(OTHER)
 
-    async with told(answer, keep=True) as (server, client):
+    async with told(answer, keep=True, **own) as (server, client):
         assert (await client.whoami()).user.id == "u"
         await asyncio.sleep(2)
         assert (await client.whoami()).user.id == "u"
         assert (server.connections, server.hits) == (2, 2)
 
 
+@OWN
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="Windows does not tell")
-async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_nobodys():
+async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_nobodys(own):
     """One that nobody asked for lies in the socket as the next request is about to be sent."""
     writers = []
 
@@ -204,12 +210,13 @@ async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_nobodys()
             # From here on to the sending of the request the event loop hears of nothing.
             writers[0].write(OTHER)
 
-    async with told(answer, keep=True, on_event=on_event) as (server, client):
+    async with told(answer, keep=True, **own, on_event=on_event) as (server, client):
         for _ in range(2):
             assert (await client.whoami()).user.id == "u"
         assert (server.connections, server.hits) == (2, 2)
 
 
+@OWN
 @pytest.mark.parametrize("late", [0, 1], ids=["with it", "later"])
 @pytest.mark.parametrize(
     ("begun", "rest"),
@@ -221,7 +228,7 @@ async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_nobodys()
     ],
     ids=["headers", "one byte", "informational", "nonsense"],
 )
-async def test_the_beginning_of_an_answer_that_nobody_asked_for_is_nobodys(begun, rest, late):
+async def test_the_beginning_of_an_answer_that_nobody_asked_for_is_nobodys(begun, rest, late, own):
     """Nor is what has half come: its rest would be read as the answer to the next request."""
 
     async def answer(_head, writer):
@@ -234,7 +241,7 @@ async def test_the_beginning_of_an_answer_that_nobody_asked_for_is_nobodys(begun
             await asyncio.sleep(late)
             writer.write(begun)
 
-    async with told(answer, keep=True) as (server, client):
+    async with told(answer, keep=True, **own) as (server, client):
         assert (await client.whoami()).user.id == "u"
         await asyncio.sleep(2)
         assert (await client.whoami()).user.id == "u"
