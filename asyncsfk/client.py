@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 # Frameworks that make a client read what it takes when they run.
 import aiohttp  # noqa: TC002
 from aiolimiter import AsyncLimiter
+from anyio import CancelScope
 
 from asyncsfk import _routes
 from asyncsfk._api import Api
@@ -233,6 +234,9 @@ class Client(BulkCalls):
             raise ClientStateError("a client can be opened only once; make a new one")
         config = self._config
         loop = running_loop(self._borrowed)
+        # anyio loads modules when they are first used: some as a call is tried again, or the client
+        # is closed, perhaps because no file can be opened any more.
+        CancelScope()
         limiter = None
         if config.rate is not None:
             burst = config.burst or max(1.0, config.rate * _BURST_SECONDS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from contextlib import ExitStack
 
 import aiohttp
@@ -175,3 +176,33 @@ async def test_what_is_on_file_needs_no_api(port, tmp_path):
         )
         assert isinstance(bought, UnreachableError)
         assert [page.usage.archived for page in pages] == [1] * len(handles)
+
+
+OUT_OF_FILES_PROGRAM = """
+import asyncio, os, resource
+from asyncsfk import Client, ConnectionFailedError, Retry
+
+async def main():
+    async with Client("sfk_x", base_url="http://127.0.0.1:9", retry=Retry(attempts=2)) as client:
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
+        try:
+            await client.showcase_page("x")
+        except ConnectionFailedError as error:
+            told = error.attempts, error.usage.maybe
+    print(*told, len(asyncio.all_tasks()))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.real_time
+@pytest.mark.skipif(sys.platform == "win32", reason="there it cannot be limited")
+async def test_a_program_that_is_out_of_files_tries_again_and_ends_in_order():
+    """Not even a module can be loaded any more."""
+    program = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-c", OUT_OF_FILES_PROGRAM], stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await asyncio.wait_for(program.communicate(), 60)
+    assert (program.returncode, told) == (0, b"2 0 1\n")
