@@ -48,6 +48,7 @@ class _Attempt(msgspec.Struct, frozen=True):
     flight: Flight[CallResult]
     cache: PageCache | None
     exposed: Exposed | None
+    entered: float
     started: float
 
 
@@ -103,10 +104,12 @@ class Attempts:
             BudgetReachedError: A ceiling leaves no room for it; it was not sent.
             ArchiveError: The archive cannot be written; it was not sent.
         """
-        reserved, exposed = await self._enter(request, payer, cache)
+        reserved, exposed, entered = await self._enter(request, payer, cache)
         flight.in_air, flight.at_stake = True, reserved.credits
         try:
-            this = _Attempt(request, number, reserved, flight, cache, exposed, self._clock())
+            this = _Attempt(
+                request, number, reserved, flight, cache, exposed, entered, self._clock()
+            )
             try:
                 answer, line = await self._exchange(this)
             finally:
@@ -125,8 +128,12 @@ class Attempts:
 
     async def _enter(
         self, request: Request, payer: Payer, cache: PageCache | None
-    ) -> tuple[Reservations, Exposed | None]:
-        """Reserve the price, get a place and put it on file; return what was reserved and filed."""
+    ) -> tuple[Reservations, Exposed | None, float]:
+        """Reserve the price, get a place and put it on file.
+
+        Returns:
+            What was reserved, what was filed, and when it had its place.
+        """
         least = request.price
         if cache is not None:
             least = cache.store.price(least, request.route)
@@ -135,18 +142,19 @@ class Attempts:
             reserved = await reserve_all(lambda: payer.budgets, least, priced_as)
             price = reserved.credits
             try:
-                await self._gate.enter()
+                entered = await self._gate.enter()
             except BaseException:
                 reserved.release()
                 raise
             if reserved.credits == price and reserved.covers(payer.budgets):
                 try:
                     # Last of all: the archive may have broken, or be closed, while it waited.
-                    return reserved, None if cache is None else await cache.store.expose(price)
+                    exposed = None if cache is None else await cache.store.expose(price)
                 except BaseException:
                     self._gate.leave()
                     reserved.release()
                     raise
+                return reserved, exposed, entered
             # While it waited for its place the price rose, or a run with a ceiling entered the
             # archive: it need not pass that.
             self._gate.leave()
@@ -192,7 +200,7 @@ class Attempts:
             line = self._settle(
                 this, result.usage, failure=type(result).__name__, answer=result, response=response
             )
-            self._heed(result, this.started)
+            self._heed(result, this.entered)
         else:
             line = self._settle(this, result.usage, answer=result.meta, response=response)
             self._gate.succeeded()
@@ -291,7 +299,7 @@ class Attempts:
             return CallResult(_wire.redacted(known, self._config.api_key), answer.response)
         return CallResult(result, answer.response, (cache.store,))
 
-    def _heed(self, error: SfkError, started: float) -> None:
+    def _heed(self, error: SfkError, entered: float) -> None:
         """Let the gate know of a failure that concerns all calls, or of its absence."""
         failure = failure_of(error)
         if failure is Failure.FINAL:
@@ -302,7 +310,7 @@ class Attempts:
         if asked is not None and asked > self._config.retry.max_retry_after:
             # The call ends; the others slow down, but do not sleep for an hour.
             asked = None
-        if self._gate.push_back(asked, started):
+        if self._gate.push_back(asked, entered):
             self._emit(
                 Paused(
                     seconds=self._gate.paused_for,

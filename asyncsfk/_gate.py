@@ -85,8 +85,12 @@ class Gate:
         self._width = min(self._width, float(ceiling))
         self._admit()
 
-    async def enter(self) -> None:
-        """Wait for a place, the end of any pause, and the rate; then `leave` must follow."""
+    async def enter(self) -> float:
+        """Wait for a place, the end of any pause, and the rate; then `leave` must follow.
+
+        Returns:
+            When it was let through, for `push_back`.
+        """
         while True:
             if self._has_room and not self._waiters:
                 self._active += 1
@@ -98,7 +102,7 @@ class Gate:
                 is_free = self._limiter is None and self._clock() >= self._resume_at
                 if is_free or await self._wait_for_start():
                     self._in_flight += 1
-                    return
+                    return self._clock()
             except BaseException:
                 self._give_place()
                 raise
@@ -117,20 +121,20 @@ class Gate:
             self._width = min(float(self._ceiling), self._width + self._GROW)
             self._admit()
 
-    def push_back(self, seconds: float | None, started: float) -> bool:
+    def push_back(self, seconds: float | None, entered: float) -> bool:
         """Pause all requests and narrow the width.
 
         Args:
             seconds: How long the API asked to wait; without that, the longer the more often it
                 pushed back in a row.
-            started: When the refused request began. Many requests refused at once are one
-                pushback: only those that began after the last narrowing narrow again.
+            entered: When the refused request was let through. Many requests refused at once are
+                one pushback: only those let through after the last narrowing narrow again.
 
         Returns:
             Whether this changed anything.
         """
         now = self._clock()
-        news = started > self._narrowed_at
+        news = entered > self._narrowed_at
         if news:
             self._narrowed_at = now
             self._strikes += 1

@@ -1,6 +1,7 @@
 """Pauses, widths and rates: what one refusal means for all requests of a client."""
 
 import asyncio
+import socket
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -51,6 +52,31 @@ async def test_one_refusal_pauses_the_whole_run_and_none_stampedes_after_it(retr
         ]
         assert tenths[0] <= 25
         assert max(tenths[:5]) <= 50
+
+
+@pytest.mark.real_time
+async def test_requests_that_have_waited_for_their_archive_are_one_wave(tmp_path):
+    """They fail one after the other, but were let through before the first of them had failed."""
+    now = asyncio.get_running_loop().time
+    pauses = []
+
+    def on_event(event):
+        if isinstance(event, events.Paused):
+            pauses.append((now(), event))
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with (
+        Client("sfk_x", base_url=f"http://127.0.0.1:{port}", on_event=on_event) as client,
+        client.showcases(map("c{}".format, range(100)), archive=tmp_path / "a.sfk") as run,
+    ):
+        iterating = asyncio.create_task(anext(run))
+        while len(pauses) < 3:  # noqa: ASYNC110 - of the client, which tells nobody
+            await asyncio.sleep(0.01)
+        run.stop(now=True)
+        await iterating
+    for (began, pause), (later, _) in pairwise(pauses):
+        assert later >= began + pause.seconds
 
 
 @pytest.mark.parametrize("stage", [events.RequestStarted, events.RequestFinished])
