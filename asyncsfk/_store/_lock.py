@@ -13,7 +13,7 @@ from pathlib import Path
 
 from asyncsfk._store._forks import Identity, identify
 from asyncsfk._store._schema import reading
-from asyncsfk._store._sqlite import shown
+from asyncsfk._store._sqlite import check_not_inherited, shown
 from asyncsfk.errors import ArchiveError, ArchiveWriteError
 
 
@@ -35,7 +35,9 @@ class FileLock:
 
         Raises:
             ArchiveWriteError: There can be no lock file, or others would not find it.
+            ArchiveError: This process cannot use the file, whoever has the lock.
         """
+        check_not_inherited(self._beside)
         # Beside the file itself, whatever links lead to it.
         real = Path(os.path.realpath(self._beside))
         with suppress(FileNotFoundError):

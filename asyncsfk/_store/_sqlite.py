@@ -60,17 +60,26 @@ def made_sense_of(path: Path) -> Generator[None]:
         raise ArchiveFormatError(f"{shown(path)} is damaged: {error}") from error
 
 
-def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
-    """Open an archive's database, to be used by one thread at a time; transactions are explicit.
+def check_not_inherited(path: Path) -> None:
+    """Refuse a file that was open when this process was forked off.
 
     Raises:
-        ArchiveError: This process cannot use it.
+        ArchiveError: It was.
     """
     if _forks.is_inherited(path):
         raise ArchiveError(
             f"{shown(path)} was open when this process was forked off, and cannot be used in it: "
             "start processes by `spawn` or `forkserver`"
         )
+
+
+def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
+    """Open an archive's database, to be used by one thread at a time; transactions are explicit.
+
+    Raises:
+        ArchiveError: This process cannot use it.
+    """
+    check_not_inherited(path)
     flag = "&immutable=1" if immutable else ""
     uri = f"{path.as_uri()}?mode={mode}{flag}"
     connection = _forks.connect(uri, path, _PATIENCE)
