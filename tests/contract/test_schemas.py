@@ -2,7 +2,6 @@
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from tests.contract.schemas import ANSWERS, CODES, failure
@@ -21,13 +20,17 @@ def test_every_schema_is_a_json_schema(schema):
 
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
-@settings(max_examples=40)
-@given(data=st.data())
-def test_generated_bodies_are_valid_but_for_new_words(schema, data):
+def test_generated_bodies_are_valid_but_for_new_words(schema):
     """A generated body breaks its schema in nothing but words that the API may add."""
-    body = data.draw(bodies(schema))
-    errors = Draft202012Validator(schema).iter_errors(body)
-    assert [error for error in errors if error.validator != "enum"] == []
+    validator = Draft202012Validator(schema)
+
+    @settings(max_examples=40)
+    @given(body=bodies(schema))
+    def check(body):
+        errors = validator.iter_errors(body)
+        assert [error for error in errors if error.validator != "enum"] == []
+
+    check()
 
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
