@@ -98,18 +98,18 @@ def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
     """Ctrl-C, SIGTERM and SIGHUP write what was paid for, and tell the line that goes on."""
     out, errors = tmp_path / "out\u202fput 'it'.jsonl", tmp_path / "errors.jsonl"
     with simulate(latency=Latency.fixed(0.05)) as simulator:
-        process = spawn("fetch", *handles(20), "-o", out, "--errors", errors)
-        wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 1000)
+        process = spawn("fetch", *handles(6), "-o", out, "--errors", errors)
+        wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 300)
         process.send_signal(signum)
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 130
         assert stderr.startswith(NOTICE)
         assert b"Traceback" not in stderr
-        assert b"20 creators: 20 partial\n" in stderr
+        assert b"6 creators: 6 partial\n" in stderr
         written = [row["handle"] for row in read(out)]
         assert len(written) == 20 * simulator.ledger.charged
         told = read(errors)
-        assert len(told) == 20
+        assert len(told) == 6
         for row in told:
             assert (row["status"], row["error"]["type"]) == ("partial", "RunStoppedError")
             assert row["nextCursor"] == row["error"]["cursor"]
@@ -119,9 +119,9 @@ def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
         resumed = go_on(stderr)
         assert resumed.returncode == 0, resumed.stderr
         assert " of them from the archive" in resumed.stderr
-        assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles(20)}
+        assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles(6)}
         assert read(errors) == []
-        assert simulator.ledger.charged == 20 * 15
+        assert simulator.ledger.charged == 6 * 15
         assert simulator.ledger.paid_twice() == {}
 
 
@@ -189,14 +189,14 @@ def test_interrupted_as_on_windows(simulate, spawn, tmp_path, out):
     errors = tmp_path / "errors.jsonl"
     with simulate(latency=Latency.fixed(0.05)) as simulator:
         process = spawn(
-            *("fetch", *handles(20), "-o", out, "--errors", errors), command=AS_ON_WINDOWS
+            *("fetch", *handles(6), "-o", out, "--errors", errors), command=AS_ON_WINDOWS
         )
-        wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 1000)
+        wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 300)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 130
         assert b"Traceback" not in stderr
-        assert b"20 not finished" in stderr
+        assert b"6 not finished" in stderr
         written = [row["handle"] for row in read(out)]
         told = read(errors)
         assert told
@@ -205,7 +205,7 @@ def test_interrupted_as_on_windows(simulate, spawn, tmp_path, out):
             assert row["nextCursor"] == row["error"]["cursor"]
             assert written.count(row["handle"]) == row["usage"]["products"]
         assert go_on(stderr).returncode == 0
-        assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles(20)}
+        assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles(6)}
         # What was under way had the time to land in the archive.
         assert simulator.ledger.paid_twice() == {}
 
@@ -228,7 +228,7 @@ def test_interrupted_while_stdin_is_silent(simulator, spawn, tmp_path):
 def test_interrupted_with_a_reader_that_waits(simulate, spawn, command):
     """Pages that a slow reader has not taken yet are paid for: they come, whole, on Ctrl-C."""
     with simulate() as simulator:
-        process = spawn("fetch", *handles(10, 900), command=command)
+        process = spawn("fetch", *handles(5, 900), command=command)
         wait_for(lambda: is_idle(simulator))
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=20)
@@ -296,7 +296,7 @@ def test_a_second_signal_does_not_wait_for_a_reader(simulate, spawn, tmp_path, m
     errors = tmp_path / "errors.jsonl"
     with simulate() as simulator:
         process = spawn(
-            *("fetch", *handles(10, 900), "--archive", tmp_path / "job.sfk", "--errors", errors)
+            *("fetch", *handles(5, 900), "--archive", tmp_path / "job.sfk", "--errors", errors)
         )
         wait_for(lambda: is_idle(simulator))
         process.send_signal(signal.SIGINT)
@@ -317,7 +317,7 @@ def test_a_second_signal_does_not_wait_for_a_reader(simulate, spawn, tmp_path, m
         resumed = go_on(stderr)
         assert resumed.returncode == 0
         assert by_handle(lines(resumed.stdout)) == {
-            name: simulator.showcase(name) for name in handles(10, 900)
+            name: simulator.showcase(name) for name in handles(5, 900)
         }
         assert simulator.ledger.paid_twice() == {}
 
@@ -343,18 +343,18 @@ def test_a_showcase_whose_reader_waits_goes_on_from_the_page_that_was_cut(simula
 def test_an_interrupted_refresh_goes_on(simulate, spawn, invoke, out):
     """What an interrupted --refresh has bought is fresh enough for the line that goes on."""
     with simulate(latency=Latency.fixed(0.05)) as simulator:
-        names = handles(10, 300)
+        names = handles(4)
         assert invoke("fetch", *names, "-o", out).exit_code == 0
         process = spawn("fetch", "--refresh", *names, "-o", out)
-        wait_for(lambda: simulator.ledger.charged > 180)
+        wait_for(lambda: simulator.ledger.charged > 72)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 130
         before = simulator.ledger.charged
-        assert before < 300
+        assert before < 120
         assert b"--refresh" not in stderr.splitlines()[-1]
         assert go_on(stderr).returncode == 0
-        assert simulator.ledger.charged == 300
+        assert simulator.ledger.charged == 120
         assert set(simulator.ledger.paid_twice().values()) == {2}
 
 
