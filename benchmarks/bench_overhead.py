@@ -153,6 +153,7 @@ def measure(options: argparse.Namespace, certificate: Path | None) -> None:
     # Seconds for each line of the table, and requests a slice for each place of the width.
     seconds, least, a_place = (0.5, 250, 1) if options.quick else (30.0, 800, 4)
     pages = (PAGES[0], GZIPPED[-1]) if options.quick else PAGES + GZIPPED
+    widths = WIDTHS[:2] if options.quick else WIDTHS
     allow_many_sockets()
     about = tell_machine()
     everything = not options.defaults
@@ -171,7 +172,7 @@ def measure(options: argparse.Namespace, certificate: Path | None) -> None:
     requests, before = 0, os.times()
     for page in pages:
         with serving(page, certificate=certificate) as url:
-            for width in WIDTHS:
+            for width in widths:
                 slices = asyncio.run(
                     compare(
                         url,

@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=50, help="creators at once")
     options = parser.parse_args()
     # Seconds and rounds for each page size, and requests a slice for each place of the width.
-    seconds, least, a_place = (4.0, 2, 4) if options.quick else (40.0, 8, 8)
+    seconds, least, a_place = (1.0, 2, 4) if options.quick else (40.0, 8, 8)
     allow_many_sockets()
     about = tell_machine()
     peers = versions()
