@@ -22,7 +22,6 @@ if not there:
     sys.modules["isal"] = None
 
 from asyncsfk import Archive, SfkError
-from tests.support import http, told
 
 def body(title):
     return json.dumps({
@@ -66,6 +65,8 @@ async def main():
 
 bought = {}
 if buys:
+    from tests.support import http, told
+
     asyncio.run(main())
 else:
     for handle in ("good", "two", "plain", "small"):
