@@ -3,7 +3,7 @@
 import pytest
 
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import Editions
+from tests.archive.support import HANDLES, Editions, run_of
 from tests.support import client_of, told
 
 
@@ -17,6 +17,14 @@ async def sim():
 async def client(sim):
     async with client_of(sim, concurrency=20) as client:
         yield client
+
+
+@pytest.fixture
+async def written(path):
+    """Write an ordinary archive; give what its run cost."""
+    async with Simulator() as sim, client_of(sim) as client:
+        run, _ = await run_of(client, HANDLES, archive=path, verify_empty=True)
+    return run.usage
 
 
 @pytest.fixture

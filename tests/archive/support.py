@@ -12,10 +12,16 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import asyncsfk
-from asyncsfk import Archive, Usage
+from asyncsfk import Archive, ArchiveError, UndecodableError, Usage
 from tests.support import enveloped, http, js
 
 ROOT = Path(asyncsfk.__file__).parent.parent
+
+#: Of the archive that the fixture `written` makes.
+HANDLES = ["a.45products", "b.5products", "empty_c"]
+
+#: All ways to read an archive.
+READS = ("outcomes", "errors", "products", "answers", "ledger", "info", "usage")
 
 
 async def held(archive, what, *args, **options):
@@ -31,6 +37,21 @@ def read_now(archive, what, *args, **options):
     if callable(value):
         value = value(*args, **options)
     return list(value) if isinstance(value, Iterator) else value
+
+
+async def read_all(path):
+    """Read all that can be read; what cannot must say so with an error of ours."""
+
+    def read():
+        found = {}
+        for what in READS:
+            try:
+                found[what] = read_now(Archive(path), what)
+            except (ArchiveError, UndecodableError):
+                found[what] = None
+        return found
+
+    return await asyncio.to_thread(read)
 
 
 async def run_of(client, handles, **options):

@@ -1,0 +1,287 @@
+"""What befalls an archive's file: a typed error, and nothing lost."""
+
+import gc
+import random
+import shutil
+import sqlite3
+import sys
+from contextlib import closing, suppress
+
+import pytest
+
+from asyncsfk import Archive, ArchiveError, ArchiveFormatError, ArchiveWriteError
+from asyncsfk.simulator import Simulator
+from tests.archive.support import HANDLES, READS, beside, copied, held, read_all, run_of
+from tests.support import client_of, failure, sql
+
+
+@pytest.mark.usefixtures("written")
+async def test_a_file_that_was_cut_short(path, tmp_path):
+    """Cut at whatever offset: opening is refused, and what can be read is what was there."""
+    whole = path.read_bytes()
+    truth = await read_all(path)
+    assert None not in truth.values()
+    ((page_size,),) = sql(path, "PRAGMA page_size")
+    cuts = {15, 16, 17, 99, 100, 101, 512, page_size - 1}
+    cuts |= {at + by for at in range(page_size, len(whole), page_size) for by in (-1, 0, 1)}
+    trial = tmp_path / "trial.sfk"
+    async with Simulator() as sim, client_of(sim) as client:
+        for size in sorted(cuts):
+            trial.write_bytes(whole[:size])
+            run = client.showcases(HANDLES, archive=trial)
+            await failure(run.__aenter__(), ArchiveFormatError)
+            assert trial.read_bytes() == whole[:size], f"touched when cut at {size}"
+            for what, found in (await read_all(trial)).items():
+                assert found is None or found == truth[what], f"{what} when cut at {size}"
+        assert sim.ledger.requests == 0
+    assert beside(trial) == []
+
+
+@pytest.mark.usefixtures("written")
+async def test_flipped_bits_in_the_header(path, tmp_path):
+    """A header with a wrong bit is refused, or means nothing: never another content."""
+    whole = path.read_bytes()
+    truth = await read_all(path)
+    trial = tmp_path / "trial.sfk"
+    dice = random.Random(2)
+    refused = 0
+    for at in range(0, 100, 2):
+        broken = bytearray(whole)
+        broken[at] ^= 1 << dice.randrange(8)
+        trial.write_bytes(broken)
+        for what, found in (await read_all(trial)).items():
+            if found is None:
+                refused += 1
+            elif what == "info":
+                assert found.answers == truth[what].answers
+            else:
+                assert found == truth[what], f"{what} with byte {at} flipped"
+        try:
+            async with Archive(trial):
+                pass
+        except ArchiveError:
+            assert beside(trial) == []
+    assert refused > 25
+
+
+@pytest.mark.usefixtures("written")
+async def test_flipped_bits_anywhere(path, tmp_path):
+    """Whatever is wrong in a file, reading it ends or goes on with errors of ours alone."""
+    whole = path.read_bytes()
+    trial = tmp_path / "trial.sfk"
+    dice = random.Random(4)
+    damaged = opened = 0
+    for _ in range(30):
+        broken = bytearray(whole)
+        for _ in range(8):
+            broken[dice.randrange(100, len(whole))] ^= 1 << dice.randrange(8)
+        trial.write_bytes(broken)
+        damaged += None in (await read_all(trial)).values()
+        # An error keeps the frames that it went through, and what they had open, until then.
+        gc.collect()
+        try:
+            async with Archive(trial):
+                opened += 1
+        except ArchiveError:
+            pass
+        for name in beside(trial):
+            trial.with_name(f"{trial.name}{name}").unlink()
+    # Some of it shows, and some does not.
+    assert 0 < damaged < 30
+    assert 0 < opened < 30
+
+
+async def test_a_file_that_is_damaged_under_a_run(path):
+    """Damage that shows while a run is on stops it, with an error that says what is wrong."""
+    async with Simulator() as sim, client_of(sim, concurrency=2) as client:
+        async with Archive(path) as archive:
+            await run_of(client, sim.handles(5), archive=archive)
+        whole = path.read_bytes()
+        name = "sqlite_autoindex_showcase_1"
+        ((root,),) = sql(path, "SELECT rootpage FROM sqlite_master WHERE name = ?", name)
+        ((size,),) = sql(path, "PRAGMA page_size")
+        at = (root - 1) * size
+        path.write_bytes(whole[:at] + b"\xff" * size + whole[at + size :])
+        asked = sim.ledger.requests
+        run, outcomes = await run_of(client, sim.handles(30), archive=path)
+        assert isinstance(run.stopped, ArchiveFormatError)
+        assert sim.ledger.requests - asked <= 2
+        assert {outcome.status for outcome in outcomes.values()} <= {"failed", "skipped"}
+        assert len(outcomes) == 30
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b'{"status":"no such"}',
+        b'{"handle":"x","status":"failed","error":{}}',
+    ],
+)
+@pytest.mark.usefixtures("written")
+async def test_an_outcome_that_is_none(path, outcome):
+    """Reading tells that the file is damaged; a run puts down again what it has of that creator."""
+    truth = await held(path, "outcomes")
+    sql(path, "UPDATE showcase SET outcome = ?", outcome)
+    with pytest.raises(ArchiveFormatError):
+        await held(path, "outcomes")
+    async with Simulator() as sim, client_of(sim) as client:
+        _, outcomes = await run_of(client, [known.handle for known in truth], archive=path)
+        assert {known.status for known in outcomes.values()} == {"complete"}
+        assert sim.ledger.requests == 0
+    for before, after in zip(truth, await held(path, "outcomes"), strict=True):
+        assert (after.handle, after.products) == (before.handle, before.products)
+
+
+@pytest.mark.parametrize("value", ["", "long ago", b"\xff", 1e300])
+@pytest.mark.usefixtures("written")
+async def test_a_time_that_is_none(path, value):
+    """What was put for a time is told as damage, whatever that would be to Python."""
+    for table, column, reads in (
+        ("page", "received", ["answers"]),
+        ("attempt", "at", ["ledger", "info"]),
+    ):
+        sql(path, f"UPDATE {table} SET {column} = ?", value)  # noqa: S608 - of ours
+        for what in reads:
+            error = await failure(held(path, what), ArchiveFormatError)
+            assert f"{path} is damaged: " in str(error)
+    sql(path, "UPDATE page SET decoded = 0")
+    error = await failure(held(path, "salvage"), ArchiveFormatError)
+    assert f"{path} is damaged: " in str(error)
+
+
+@pytest.mark.usefixtures("written")
+async def test_a_region_that_is_none(path):
+    """It is told as damage, and not as an argument of the reader's."""
+    sql(path, "UPDATE showcase SET region = x'ff'")
+    for what in ("outcomes", "products", "pages"):
+        error = await failure(held(path, what), ArchiveFormatError)
+        assert f"{path} is damaged: " in str(error)
+
+
+async def test_reading_leaves_what_a_crash_has_left(path, tmp_path):
+    """What a process that was killed had in its log is read, and left to whoever goes on."""
+    async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
+        await client.showcase_page("x.5products", archive=archive)
+        copy = copied(path, tmp_path / "crashed")
+    log = copy.with_name(f"{copy.name}-wal")
+    before = copy.read_bytes(), log.read_bytes()
+    found = {what: await held(copy, what) for what in READS}
+    assert len(found["answers"]) == found["usage"].charged == 1
+    assert (copy.read_bytes(), log.read_bytes()) == before
+
+
+@pytest.mark.usefixtures("written")
+async def test_a_file_that_sqlite_cannot_read(path):
+    """Reading says what is wrong, and is no error of writing."""
+    path.with_name(f"{path.name}-journal").mkdir()
+    for what in READS:
+        error = await failure(held(path, what), ArchiveError)
+        assert type(error) is ArchiveError
+        assert str(error).startswith(f"{path} cannot be used: ")
+        assert isinstance(error.__cause__, sqlite3.OperationalError)
+
+
+async def test_an_end_that_cannot_be_written(client, path):
+    """Closing says so; what was committed is there, and whoever opens the file next goes on."""
+    resource = pytest.importorskip("resource")
+    archive = Archive(path)
+    await archive.open()
+    page = await client.showcase_page("x.45products", archive=archive)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        error = await failure(archive.aclose(), ArchiveWriteError)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(error).startswith(f"{path} cannot be used: ")
+    assert not archive.is_open
+    assert [answer.request_id for answer in await held(path, "answers")] == [page.request_id]
+    async with archive:
+        await client.showcase_page("x.45products", cursor=page.next_cursor, archive=archive)
+    assert beside(path) == []
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
+async def test_a_file_put_in_the_place_of_one_that_is_open(client, path, tmp_path, is_noticed):
+    """It keeps its log, though that bears the name of the other's."""
+    async with Archive(path) as archive:
+        page = await client.showcase_page("x.45products", archive=archive)
+        copy = copied(path, tmp_path / "crashed")
+    path.unlink()
+    async with Archive(path) as archive:
+        await client.showcase_page("y.45products", archive=archive)
+        path.rename(tmp_path / "moved.sfk")
+        for name in (path.name, f"{path.name}-wal"):
+            copy.with_name(name).replace(path.with_name(name))
+        if is_noticed:
+            await failure(client.showcase_page("z", archive=archive), ArchiveWriteError)
+    assert [answer.request_id for answer in await held(path, "answers")] == [page.request_id]
+
+
+@pytest.mark.parametrize("what", ["removed", "moved", "replaced"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
+async def test_a_file_that_goes_from_under_a_run(path, tmp_path, what):
+    """A run stops that would keep its pages where nobody finds them."""
+    async with Simulator() as sim, client_of(sim, concurrency=2) as client:
+        async with client.showcases((f"c{n}.5products" for n in range(300)), archive=path) as run:
+            outcomes = [await anext(run)]
+            if what == "moved":
+                path.rename(tmp_path / "moved.sfk")
+            else:
+                path.unlink()
+            if what == "replaced":
+                path.touch()
+            outcomes += [outcome async for outcome in run]
+            assert isinstance(run.stopped, ArchiveWriteError)
+            assert "moved or removed" in str(run.stopped)
+        assert len(outcomes) == 300
+        assert sim.ledger.charged < 30
+        assert run.usage.charged == sim.ledger.charged
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
+async def test_a_log_that_goes_from_under_a_run(path):
+    """A run stops whose commits would be gone with the process; what is on file stays."""
+    async with Simulator() as sim, client_of(sim, concurrency=2) as client:
+        handles = [f"c{n}.5products" for n in range(300)]
+        async with client.showcases(handles, archive=path) as run:
+            given = [*(await anext(run)).request_ids]
+            for name in "wal", "shm":
+                path.with_name(f"{path.name}-{name}").unlink()
+            async for outcome in run:
+                given += outcome.request_ids
+            assert isinstance(run.stopped, ArchiveWriteError)
+            assert f"{path}-wal was moved or removed" in str(run.stopped)
+        assert run.usage.charged == sim.ledger.charged < 30
+        kept = [answer.request_id for answer in await held(path, "answers")]
+        assert 0 < len(given) < 30
+        assert set(given) <= set(kept)
+        _, outcomes = await run_of(client, handles, archive=path)
+        assert {outcome.status for outcome in outcomes.values()} == {"complete"}
+    assert beside(path) == []
+    assert sql(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.usefixtures("written")
+async def test_what_another_program_has_half_written_is_not_read(path):
+    """A file with a transaction to be undone beside it is not read as if it were whole."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 5")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("UPDATE page SET charged = charged + 7")
+        connection.execute("UPDATE attempt SET charged = charged + 7")
+        half = path.with_name("half")
+        half.mkdir()
+        for name in (path.name, f"{path.name}-journal"):
+            shutil.copyfile(path.with_name(name), half / name)
+        connection.execute("ROLLBACK")
+    before = await held(path, "usage")
+    with suppress(ArchiveError):
+        assert await held(half / path.name, "usage") == before
+    async with Archive(half / path.name):
+        pass
+    assert await held(half / path.name, "usage") == before

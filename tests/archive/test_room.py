@@ -1,0 +1,440 @@
+"""Where nothing can be written, and where there is no room: nothing is bought that has no place."""
+
+import asyncio
+import errno
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import time
+
+import pytest
+
+from asyncsfk import Archive, ArchiveError, ArchiveWriteError
+from asyncsfk.simulator import Latency, Simulator
+from tests.archive.support import Script, held, read_all, run_of
+from tests.support import client_of, failure, sql
+
+# --- where nothing can be written
+
+
+def is_privileged(folder):
+    """Tell if permissions mean nothing to us."""
+    folder.chmod(0o500)
+    try:
+        (folder / "probe").touch()
+    except OSError:
+        return False
+    else:
+        (folder / "probe").unlink()
+        return True
+    finally:
+        folder.chmod(0o700)
+
+
+@pytest.mark.usefixtures("written")
+async def test_a_file_that_may_only_be_read(path):
+    """A read-only file can be read, and not be opened for writing."""
+    if is_privileged(path.parent):
+        pytest.skip("we may write everything: see test_a_read_only_mount")
+    path.chmod(0o400)
+    before = await read_all(path)
+    assert None not in before.values()
+    error = await failure(Archive(path).open(), ArchiveWriteError)
+    assert "readonly" in str(error)
+    path.parent.chmod(0o500)
+    try:
+        assert await read_all(path) == before
+        await failure(Archive(path).open(), ArchiveWriteError)
+        await failure(Archive(path.with_name("new.sfk")).open(), ArchiveWriteError)
+    finally:
+        path.parent.chmod(0o700)
+
+
+#: Runs in a mount namespace of its own, where the folder is mounted again, read-only.
+READ_ONLY = """
+import asyncio, errno, os, subprocess, sys
+from pathlib import Path
+from asyncsfk import Archive, ArchiveError, ArchiveWriteError
+
+path = Path(sys.argv[1])
+mounts = (["--bind", path.parent, path.parent], ["-o", "remount,ro,bind", path.parent])
+for options in mounts:
+    if subprocess.run(["mount", *options]).returncode:
+        print("cannot mount")
+        raise SystemExit
+
+async def main():
+    for file in (path, path.with_name("new.sfk")):
+        try:
+            async with Archive(file):
+                print("opened", file)
+        except ArchiveWriteError as error:
+            print("refused", str(error).endswith(os.strerror(errno.EROFS)))
+
+asyncio.run(main())
+try:
+    Archive(path).salvage()
+except ArchiveWriteError:
+    print("refused")
+archive = Archive(path)
+print(archive.usage().charged, len(list(archive.products())), len(list(archive.outcomes())))
+print(Archive(path.with_name("read.sfk")).usage().charged)
+# What was killed while it wrote cannot be read without writing: that is said, not passed over.
+try:
+    print(len(list(Archive(path.with_name("crashed.sfk")).answers())))
+except ArchiveError:
+    print("refused")
+"""
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare")
+async def test_a_read_only_mount(path, written):
+    """On a medium that cannot be written an archive can be read, and writing is refused."""
+    crashed = path.with_name("crashed.sfk")
+    shutil.copyfile(path, crashed)
+    async with Simulator() as sim, client_of(sim) as client, Archive(crashed) as archive:
+        await client.showcase_page("d.5products", archive=archive)
+        count = len(await held(crashed, "answers"))
+        saved = [(found, found.read_bytes()) for found in path.parent.iterdir()]
+    for found, data in saved:
+        if not found.name.endswith(("-shm", "-lock", "-journal")):
+            found.write_bytes(data)
+    # As it stays where somebody was reading while it was closed.
+    shutil.copyfile(path, path.with_name("read.sfk"))
+    sql(path.with_name("read.sfk"), "PRAGMA journal_mode = WAL")
+    with Script(READ_ONLY, path, before=["unshare", "-m"]) as script:
+        lines = (await asyncio.to_thread(script.result)).splitlines()
+    if lines in ([], ["cannot mount"]):
+        pytest.skip("mounting is not permitted")
+    assert lines[:3] == ["refused True"] * 2 + ["refused"]
+    assert lines[3] == f"{written.charged} 50 3"
+    assert lines[4] == f"{written.charged}"
+    assert lines[5] in ("refused", str(count))
+
+
+# --- a full disk
+
+
+#: Prints a line for each outcome, and what the run and the file say at the end.
+FULL = """
+import asyncio, json, resource, signal, subprocess, sys
+from collections import Counter
+from asyncsfk import Archive, ArchiveWriteError, Client
+from asyncsfk.simulator import Latency, Simulator
+
+path, kind = sys.argv[1:]
+PACE = {
+    "limit": {"concurrency": 6},
+    "mount": {"concurrency": 6},
+    # Most requests then wait for their turn when the disk is full.
+    "rate": {"concurrency": 40, "rate": 100, "burst": 1},
+}
+
+
+def fill():
+    if kind != "mount":
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+
+
+async def main():
+    if kind == "mount":
+        folder = path.rpartition("/")[0]
+        command = ["mount", "-t", "tmpfs", "-o", "size=2200k", "none", folder]
+        if subprocess.run(command).returncode:
+            print("cannot mount")
+            return
+    given, bodies, after = [], 0, None
+    async with (
+        Simulator(latency=Latency.uniform(0.01, 0.03)) as sim,
+        Client(sim.api_key, base_url=sim.url, **PACE[kind]) as client,
+    ):
+        fill()
+        # With a mount far more than there is room for, lest what is skipped fill it up.
+        handles = [f"c{n}.30products" for n in range(3000 if kind == "mount" else 60)]
+        outcomes = Counter()
+        try:
+            async with client.showcases(handles * 2, archive=path) as run:
+                async for outcome in run:
+                    outcomes[outcome.handle] += 1
+                    given += outcome.request_ids
+                    if run.stopped is not None and after is None:
+                        after = sim.ledger.requests
+                    if outcome.status != "complete":
+                        assert isinstance(outcome.error, ArchiveWriteError), outcome
+                        bodies += outcome.error.body is not None
+        except ArchiveWriteError as error:
+            print("closing:", error, file=sys.stderr)
+        print(json.dumps({
+            "paid": sim.ledger.charged,
+            "given": given,
+            "bodies": bodies,
+            "late": sim.ledger.requests - after,
+            "outcomes": [outcomes[handle] for handle in handles],
+            "stopped": type(run.stopped).__name__,
+            "charged": run.usage.charged,
+            "kept": [page.request_id for page in Archive(path).answers()],
+            "unsettled": Archive(path).info().unsettled,
+            "complete": sum(o.status == "complete" for o in Archive(path).outcomes()),
+        }))
+    if kind != "mount":
+        # Room again: the same run goes on, and pays for nothing that is on file.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        async with (
+            Simulator() as sim,
+            Client(sim.api_key, base_url=sim.url) as client,
+            client.showcases(handles, archive=path) as run,
+        ):
+            statuses = {outcome.status async for outcome in run}
+        print(json.dumps({"statuses": list(statuses), "again": sim.ledger.charged}))
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["limit", "mount", "rate"])
+async def test_a_full_disk(path, kind):
+    """A run whose archive cannot grow stops; what is on file stays, what is not comes as a body."""
+    if not sys.platform.startswith("linux") or (kind == "mount" and not shutil.which("unshare")):
+        pytest.skip("needs Linux")
+    before = ["unshare", "-m"] if kind == "mount" else []
+    with Script(FULL, path, kind, before=before) as script:
+        lines = (await asyncio.to_thread(script.result)).splitlines()
+    if lines in ([], ["cannot mount"]):
+        pytest.skip("mounting is not permitted")
+    told = json.loads(lines[0])
+    assert told["stopped"] == "ArchiveWriteError"
+    # None was on its way if what failed was a line of the ledger.
+    assert 0 < len(told["kept"]) <= told["paid"]
+    # All that was handed out is on file.
+    assert set(told["given"]) <= set(told["kept"])
+    # Nothing was sent once a write had failed; while there is room, what was let through is.
+    assert told["late"] <= (5 if kind == "mount" else 0)
+    # Where the room can be seen to go short, all that was paid for is kept.
+    # Else what was on its way is not: at a rate more comes on its way while a disk is slow to fail.
+    lost = told["paid"] - len(told["kept"])
+    assert lost <= {"mount": 0, "limit": 6, "rate": 39}[kind]
+    assert told["charged"] == told["paid"]
+    assert kind != "mount" or told["unsettled"] == 0
+    assert set(told["outcomes"]) == {1}
+    if kind != "mount":
+        again = json.loads(lines[1])
+        assert again["statuses"] == ["complete"]
+        assert again["again"] == 120 - len(told["kept"])
+
+
+@pytest.mark.parametrize("kind", ["limit", "rate"])
+async def test_what_a_full_disk_cannot_take_is_handed_out(path, kind):
+    """Answers that were paid for and could not be kept come in error.body, each of them."""
+    with Script(FULL, path, kind) as script:
+        lines = (await asyncio.to_thread(script.result)).splitlines()
+    told = json.loads(lines[0])
+    assert told["bodies"] == told["paid"] - len(told["kept"])
+
+
+#: Takes all memory from SQLite in the middle of a run; prints what became of what.
+MEMORY = """
+import asyncio, json, sqlite3, sys
+from contextlib import suppress
+from asyncsfk import Client
+from asyncsfk.simulator import Simulator
+
+path = sys.argv[1]
+
+
+async def main():
+    told = {"statuses": [], "given": [], "bodies": 0}
+    async with Simulator() as sim, Client(sim.api_key, base_url=sim.url, concurrency=6) as client:
+        async with client.showcases(sim.handles(40), archive=path) as run:
+            async for outcome in run:
+                told["statuses"].append(outcome.status)
+                told["given"] += outcome.request_ids
+                told["bodies"] += outcome.error is not None and outcome.error.body is not None
+                if len(told["statuses"]) == 3:
+                    with suppress(MemoryError):
+                        sqlite3.connect(":memory:").execute("PRAGMA hard_heap_limit = 1")
+        told |= {"stopped": type(run.stopped).__name__, "message": run.stopped.message}
+        print(json.dumps(told | {"paid": sim.ledger.charged, "charged": run.usage.charged}))
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 31), reason="SQLite cannot be limited")
+async def test_no_memory_left_for_sqlite(path):
+    """It ends a run as a full disk does: what was paid for is on file, or comes as a body."""
+    with Script(MEMORY, path) as script:
+        told = json.loads(await asyncio.to_thread(script.result))
+    assert told["stopped"] == "ArchiveWriteError"
+    assert told["message"].endswith("cannot be used: out of memory")
+    assert len(told["statuses"]) == 40
+    kept = [page.request_id for page in await held(path, "answers")]
+    assert set(told["given"]) <= set(kept)
+    assert told["charged"] == told["paid"] == len(kept) + told["bodies"]
+    assert 0 < told["bodies"] <= 6
+
+
+#: Makes a run into a large file with no number to spare, once some are open; tells what was kept.
+FILES = """
+import asyncio, hashlib, os, resource, sqlite3, sys
+from asyncsfk import Archive, Client
+from asyncsfk.simulator import Latency, Simulator
+
+def name(number):
+    # In no order: then each new creator changes another part of the file.
+    return hashlib.md5(str(number).encode()).hexdigest()[:20]
+
+async def main():
+    async with Archive(sys.argv[1]):
+        pass
+    with sqlite3.connect(sys.argv[1]) as connection:
+        connection.executemany(
+            "INSERT INTO showcase (handle, region) VALUES (?, '')",
+            [(name(-number),) for number in range(1, 20_000)],
+        )
+    connection.close()
+    async with (
+        Simulator(latency=Latency.fixed(0.05)) as sim,
+        Client(sim.api_key, base_url=sim.url, concurrency=100) as client,
+        client.showcases([f"{name(n)}.30products" for n in range(400)], archive=sys.argv[1]) as run,
+    ):
+        statuses, full = set(), []
+        async for outcome in run:
+            statuses.add(outcome.status)
+            if not full:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
+                while True:
+                    try:
+                        full.append(os.open("/dev/null", os.O_RDONLY))
+                    except OSError:
+                        break
+        print(statuses, sim.ledger.charged)
+
+asyncio.run(main())
+print(Archive(sys.argv[1]).usage().pages)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+async def test_an_archive_needs_no_file_besides(path):
+    """Writing opens nothing: there may be no number left, or nowhere to write but beside it."""
+    with Script(FILES, path) as script:
+        lines = (await asyncio.to_thread(script.result)).splitlines()
+    assert lines == ["{'complete'} 800", "800"]
+
+
+def disk(monkeypatch, answer):
+    """Let the disk say of itself what a test says."""
+    usage = type(shutil.disk_usage("/"))
+
+    def told(_):
+        total, free = answer()
+        return usage(total, total - free, free)
+
+    monkeypatch.setattr(shutil, "disk_usage", told)
+
+
+def unknown():
+    raise OSError(errno.EPERM, "not permitted")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda: (1 << 30, 1_900_000), lambda: (0, 0), unknown],
+    ids=["small", "none", "fails"],
+)
+async def test_a_small_disk_narrows_a_run_and_does_not_stop_it(path, monkeypatch, answer):
+    """As many requests are on their way as there is room for; what is unknown is no lack of it."""
+    disk(monkeypatch, answer)
+    handles = [f"c{n}.5products" for n in range(40)]
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim, concurrency=100) as client,
+    ):
+        run, outcomes = await run_of(client, handles, archive=path)
+        assert run.stopped is None
+        assert {outcome.status for outcome in outcomes.values()} == {"complete"}
+        assert (sim.ledger.max_in_flight < 10) is (answer is not unknown and bool(answer()[0]))
+
+
+async def test_the_room_of_the_disk_that_a_link_leads_to(tmp_path, monkeypatch):
+    """It is the one that what is bought must fit on, wherever the link itself lies."""
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda path: usage(1 << 30, 0, 0 if "full" in os.path.realpath(path) else 1 << 30),
+    )
+    for name in "full", "roomy":
+        (tmp_path / name).mkdir()
+    async with Simulator() as sim, client_of(sim) as client:
+        for place, link in ("roomy", "full"), ("full", "roomy"):
+            path = tmp_path / link / "link.sfk"
+            path.symlink_to(tmp_path / place / "job.sfk")
+            async with Archive(path) as archive:
+                page = client.showcase_page("a.5products", archive=archive)
+                if place == "full":
+                    await failure(page, ArchiveWriteError)
+                else:
+                    await page
+        assert sim.ledger.charged == 1
+
+
+@pytest.mark.real_time
+async def test_a_small_disk_narrows_a_run_while_the_disk_is_looked_at(path, monkeypatch):
+    """That takes a while, in another thread: until it is done what was known holds."""
+
+    def small():
+        time.sleep(0.003)
+        return 1 << 30, 1_900_000
+
+    disk(monkeypatch, small)
+    handles = [f"c{n}.5products" for n in range(40)]
+    async with (
+        Simulator(latency=Latency.uniform(0, 0.01)) as sim,
+        client_of(sim, concurrency=100) as client,
+    ):
+        await run_of(client, handles, archive=path)
+        assert sim.ledger.max_in_flight < 10
+
+
+async def test_a_disk_that_is_nearly_full_buys_nothing_until_there_is_room(path, monkeypatch):
+    """An archive that is open in a service is of use again when somebody has made room."""
+    free = 100_000
+    disk(monkeypatch, lambda: (1 << 30, free))
+    async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
+        for _ in range(2):
+            error = await failure(
+                client.showcase_page("a.5products", archive=archive), ArchiveWriteError
+            )
+            assert "97 KiB are left" in str(error)
+        assert sim.ledger.requests == 0
+        free = 1 << 30
+        await client.showcase_page("a.5products", archive=archive)
+        assert sim.ledger.requests == 1
+
+
+async def test_closing_an_archive_under_calls_that_wait_for_room(path, monkeypatch):
+    """They are told that it is closed, and what is on its way lands."""
+    disk(monkeypatch, lambda: (1 << 30, 1_300_000))
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim, concurrency=20) as client,
+    ):
+        archive = Archive(path)
+        await archive.open()
+        calls = [
+            asyncio.create_task(client.showcase_page(f"c{n}.5products", archive=archive))
+            for n in range(20)
+        ]
+        await asyncio.sleep(0.5)
+        await archive.aclose()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [result for result in results if isinstance(result, BaseException)]
+        assert {type(error) for error in failed} == {ArchiveError}
+        assert 0 < sim.ledger.charged == len(results) - len(failed) < 10
+    assert (await held(path, "usage")).charged == sim.ledger.charged
