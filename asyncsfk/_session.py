@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from types import MethodType
-from typing import TYPE_CHECKING
+from types import MethodType, coroutine
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import aiohttp.client
@@ -14,7 +14,7 @@ from asyncsfk._exchange import LINE_BYTES, Exchange, Head, Sender
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from aiohttp.client_middlewares import ClientHandlerType
 
@@ -114,7 +114,7 @@ class SessionExchange(Exchange):
         # Here, since the session would take them one by one, twice, and tell its traces.
         request.headers.update(self._sender.headers)
         try:
-            return await handler(request)
+            return await self._watch(request, handler(request).__await__())
         except aiohttp.ClientConnectorError:
             # One of those below, but nothing was sent.
             raise
@@ -142,11 +142,34 @@ class SessionExchange(Exchange):
             self._has_begun = False
             raise
         self._response = response
-        if response.connection is not None:
-            # Its own, since aiohttp lets go of it when reading is cut short.
-            self._transport = response.connection.transport
+        self._note(response)
         self.head = Head(response.status, response.headers, response.content)
         return self.head
+
+    @coroutine
+    def _watch(
+        self, request: aiohttp.ClientRequest, sending: Generator[Any, Any, aiohttp.ClientResponse]
+    ) -> Generator[Any, Any, aiohttp.ClientResponse]:
+        """Run what sends; know its connection, which aiohttp lets go of when it is cut short."""
+        try:
+            waiting = sending.send(None)
+            while True:
+                self._note(request.response)
+                try:
+                    value = yield waiting
+                except BaseException as error:  # noqa: BLE001 - as `yield from` does
+                    waiting = sending.throw(error)
+                else:
+                    waiting = sending.send(value)
+        except StopIteration as end:
+            # From now on it may be free at any time, and another's.
+            self._note(None)
+            response: aiohttp.ClientResponse = end.value
+            return response
+
+    def _note(self, response: aiohttp.ClientResponse | None) -> None:
+        connection = None if response is None else response.connection
+        self._transport = None if connection is None else connection.transport
 
     async def read(self, limit: int) -> bytes:
         """Read the body, by the response where its length is told, so that traces hear of it."""
@@ -166,9 +189,8 @@ class SessionExchange(Exchange):
     def close(self) -> None:
         """Close the connection, unless all was read: then it is free already."""
         response, transport = self._response, self._transport
-        if response is None:
-            return
-        if transport is not None and not response.content.is_eof():
+        if transport is not None and (response is None or not response.content.is_eof()):
             # As in the pool.
             transport.abort()
-        response.close()
+        if response is not None:
+            response.close()

@@ -320,7 +320,12 @@ async def main():
     url, way = sys.argv[1:]
     session = aiohttp.ClientSession() if way == "borrowed" else None
     async with Client(
-        "sfk_x", base_url=url, retry=Retry.none(), timeout=Timeout(read=0.2), session=session
+        "sfk_x",
+        base_url=url,
+        retry=Retry.none(),
+        timeout=Timeout(read=0.2),
+        session=session,
+        trust_env=way == "session",
     ) as client:
         try:
             await client.showcase_page("x")
@@ -340,14 +345,14 @@ asyncio.run(main())
 """
 
 
-def serve_without_farewell(server, context, ended):
+def serve_without_farewell(server, context, said, ended):
     """Answer two requests over TLS in part, then only wait for the end of the connection."""
     for _ in range(2):
         connection, _ = server.accept()
         tls = context.wrap_socket(connection, server_side=True)
         while not tls.recv(4096).endswith(b"\r\n\r\n"):
             pass
-        tls.sendall(USER[:-10])
+        tls.sendall(said)
         with socket.socket(fileno=tls.detach()) as plain, suppress(ConnectionError):
             plain.settimeout(10)
             while plain.recv(4096):
@@ -356,13 +361,14 @@ def serve_without_farewell(server, context, ended):
 
 
 @pytest.mark.real_time
-@pytest.mark.parametrize("way", ["pool", "borrowed"])
-async def test_what_is_left_over_tls_leaves_no_socket(tmp_path, context, way):
+@pytest.mark.parametrize("way", ["pool", "session", "borrowed"])
+@pytest.mark.parametrize("said", [b"", USER[:-10]], ids=["nothing", "a part"])
+async def test_what_is_left_over_tls_leaves_no_socket(tmp_path, context, said, way):
     """A call that times out or is cancelled ends its connection, whatever the server does."""
     ended = threading.Semaphore(0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         serving = threading.Thread(
-            target=serve_without_farewell, args=(server, context, ended), daemon=True
+            target=serve_without_farewell, args=(server, context, said, ended), daemon=True
         )
         serving.start()
         program = await asyncio.create_subprocess_exec(

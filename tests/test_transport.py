@@ -941,6 +941,33 @@ async def test_what_a_hook_of_a_borrowed_session_raises_is_counted():
         assert client.usage.maybe == sim.ledger.charged == 2
 
 
+async def test_a_hook_that_raises_takes_no_other_calls_connection():
+    """By the time that it raises its answer is read, and the next request is on the connection."""
+    trace, seen = aiohttp.TraceConfig(), []
+
+    async def hook(_session, _context, params):
+        seen.append(params.url.path)
+        if len(seen) == 1:
+            await asyncio.sleep(0.5)
+            raise ZeroDivisionError
+
+    trace.on_request_end.append(hook)
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        aiohttp.ClientSession(
+            trace_configs=[trace], connector=aiohttp.TCPConnector(limit=1)
+        ) as session,
+        client_of(sim, session=session, concurrency=1) as one,
+        client_of(sim, session=session, concurrency=1) as other,
+    ):
+        ended = await asyncio.gather(
+            one.showcase_page("x"), other.showcase_page("y"), return_exceptions=True
+        )
+        assert isinstance(ended[0], ZeroDivisionError)
+        assert ended[1].products
+        assert one.usage.maybe + other.usage.charged == sim.ledger.requests == 2
+
+
 async def test_what_cuts_a_call_off_from_within_says_what_it_cost():
     """A hook of a borrowed session that cancels, though nobody has, ends the call, counted."""
     trace = aiohttp.TraceConfig()
