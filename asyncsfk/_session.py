@@ -50,6 +50,7 @@ class SessionSender(Sender):
         headers: What to send with each request.
         timeout: Of connecting.
         proxy: The proxy's URL, if there is one.
+        may_be_seen: Whether by a proxy, the session's own included; else it is passed by.
     """
 
     def __init__(
@@ -59,11 +60,14 @@ class SessionSender(Sender):
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
         proxy: str | None,
+        *,
+        may_be_seen: bool,
     ) -> None:
         self.session = session
         self.headers = headers
         self.timeout = timeout
         self.proxy = proxy
+        self.may_be_seen = may_be_seen
         self._scheme = base.scheme
         self._authority = base.raw_authority
         self._prefix = base.raw_path.rstrip("/")
@@ -113,6 +117,8 @@ class SessionExchange(Exchange):
         request.headers.popall(hdrs.COOKIE, None)
         # Here, since the session would take them one by one, twice, and tell its traces.
         request.headers.update(self._sender.headers)
+        if not self._sender.may_be_seen:
+            request.proxy = request.proxy_auth = None
         try:
             return await self._watch(request, handler(request).__await__())
         except aiohttp.ClientConnectorError:

@@ -148,7 +148,14 @@ class Transport:
         session, connector = self._session, self._session.connector
         needs_session = not self._owns_session or config.trust_env or config.proxy is not None
         if connector is None or needs_session or not can_do_without(session):
-            return SessionSender(session, base, headers, timeout, config.proxy)
+            return SessionSender(
+                session,
+                base,
+                headers,
+                timeout,
+                config.proxy,
+                may_be_seen=_may_be_seen(config),
+            )
         return PoolSender(connector, base, headers, timeout)
 
     async def _read(self, exchange: Exchange, status: int) -> bytes:
@@ -202,9 +209,13 @@ def _make_session(config: Config) -> aiohttp.ClientSession:
             ttl_dns_cache=_DNS_SECONDS,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        # Over plain http a proxy would see the key; `Config` refuses an explicit one.
-        trust_env=config.trust_env and (config.is_encrypted or config.allow_insecure_http),
+        trust_env=config.trust_env and _may_be_seen(config),
     )
+
+
+def _may_be_seen(config: Config) -> bool:
+    """Tell whether a proxy may have the requests: over plain http it would see the key."""
+    return config.is_encrypted or config.allow_insecure_http
 
 
 def _headers(config: Config, *, with_key: bool) -> Mapping[str, str]:
@@ -227,6 +238,12 @@ def _failure(error: Exception, *, is_sent: bool) -> TransportError:
     if not words:
         # "ssl:default" says nothing, and stands there for http as well.
         reason = str(error).replace(" ssl:default", "") or type(error).__name__
+        if isinstance(error, aiohttp.InvalidURL):
+            # As a proxy's of the environment, which is all that is said.
+            reason = f"not a usable URL: {reason}"
+        elif isinstance(error, aiohttp.ClientConnectorError):
+            # As of a handshake that was cut short.
+            reason = reason.replace("[None]", f"[{type(error.os_error).__name__}]")
         words = _PASSWORD.sub("***@", reason[:_LONGEST_REASON])
     if not is_sent:
         failure: TransportError = ConnectionFailedError(f"no connection: {words}")
@@ -234,6 +251,8 @@ def _failure(error: Exception, *, is_sent: bool) -> TransportError:
         failure = RequestTimeoutError(f"no whole answer in time: {words}")
     else:
         failure = ConnectionLostError(f"the connection was lost: {words}")
-    if not isinstance(error, tuple(_WORDS)) and "@" not in f"{error}{error!r}":
+    shown = f"{error}{error!r}"
+    # A proxy's password is in a URL, or beside it.
+    if not isinstance(error, tuple(_WORDS)) and "@" not in shown and "BasicAuth" not in shown:
         failure.__cause__ = error
     return failure

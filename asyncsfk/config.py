@@ -77,8 +77,8 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         total: From the start of the connection to the end of the body.
-        connect: For the connection alone; giving up there is free. With a borrowed session the
-            look-up of the host does not count.
+        connect: For the connection alone; giving up there is free. With a borrowed session neither
+            the look-up of the host counts, nor what a proxy takes to answer.
         read: Until the answer's head, and between two pieces of its body; noticed up to an eighth
             later.
         grace: With an archive: how long requests that were sent may take to land in it when

@@ -316,6 +316,36 @@ async def test_a_proxy_of_the_environment_sees_no_key(monkeypatch):
         assert (sim.ledger.requests, proxy.connections) == (1, 0)
 
 
+@pytest.mark.parametrize("given", ["environment", "session"])
+async def test_a_proxy_of_a_borrowed_session_sees_no_key(given, monkeypatch):
+    """Nor by one that a borrowed session has, unless the caller insists."""
+    async with raw_server(http(200, enveloped({"status": "ok"}))) as proxy, Simulator() as sim:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        own = {"trust_env": True} if given == "environment" else {"proxy": proxy.url}
+        async with aiohttp.ClientSession(**own) as session:
+            async with client_of(sim, session=session) as client:
+                await client.showcase_page(HANDLE)
+            assert (sim.ledger.requests, proxy.connections) == (1, 0)
+            async with client_of(sim, session=session, allow_insecure_http=True) as client:
+                await client.get("/v1/any")
+        assert proxy.targets == [f"{sim.url}/v1/any"]
+
+
+@pytest.mark.parametrize("answer", [b"", http(200)], ids=["refused", "dropped"])
+async def test_the_password_of_a_proxy_of_the_environment_does_not_show(answer, monkeypatch):
+    """aiohttp has it beside the URL, in an error that says which connection failed."""
+    async with raw_server(answer) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//user:PASSWD@"))
+        options = {"base_url": "https://api.example", "trust_env": True, "retry": ONCE}
+        async with Client(KEY, **options) as client:
+            error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
+        assert b"Proxy-Authorization" in proxy.heads[0]
+    assert "PASSWD" not in repr((error, error.__cause__, error.__context__))
+    assert "None" not in str(error)
+
+
 async def test_the_password_of_a_proxy_does_not_show(tmp_path, listener):
     """A proxy's refusal is told without the password that is in its URL, in an archive too."""
     async with raw_server(http(407, b"no")) as proxy:

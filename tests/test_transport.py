@@ -872,7 +872,7 @@ async def test_a_host_that_cannot_be_is_no_connection(host):
         assert error.usage.maybe == 0
 
 
-@pytest.mark.parametrize("proxy", ["http://[::1", "http://h:99999", "://", "//h:1"])
+@pytest.mark.parametrize("proxy", ["http://[::1", "http://h:99999", "://", "//h:1", "h:1"])
 async def test_a_proxy_of_the_environment_that_is_no_url_is_no_connection(proxy, monkeypatch):
     """What the environment says of a proxy can be anything; nothing is sent then."""
     monkeypatch.setenv("HTTPS_PROXY", proxy)
@@ -880,6 +880,7 @@ async def test_a_proxy_of_the_environment_that_is_no_url_is_no_connection(proxy,
     async with Client(KEY, **options) as client:
         error = await failure(client.showcase_page("x"), ConnectionFailedError)
         assert error.usage.maybe == 0
+        assert proxy != "h:1" or "not a usable URL: h:1" in str(error)
 
 
 async def test_a_session_closed_in_between_is_no_attempt():
