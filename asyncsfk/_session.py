@@ -113,6 +113,9 @@ class SessionExchange(Exchange):
         self, request: aiohttp.ClientRequest, handler: ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Send it."""
+        if self._request is not None and self._request.response is not None:
+            # A session of somebody's own make, which tries again by itself.
+            raise DisconnectedError(ConnectionError("its session was about to send it again"))
         self._request = request
         request.headers.popall(hdrs.COOKIE, None)
         # Here, since the session would take them one by one, twice, and tell its traces.

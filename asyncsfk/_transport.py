@@ -242,8 +242,9 @@ def _failure(error: Exception, *, is_sent: bool) -> TransportError:
             # As a proxy's of the environment, which is all that is said.
             reason = f"not a usable URL: {reason}"
         elif isinstance(error, aiohttp.ClientConnectorError):
-            # As of a handshake that was cut short.
-            reason = reason.replace("[None]", f"[{type(error.os_error).__name__}]")
+            # As of a handshake that was cut short, or of several addresses.
+            told = str(error.os_error) or type(error.os_error).__name__
+            reason = reason.replace("[None]", f"[{told}]")
         words = _PASSWORD.sub("***@", reason[:_LONGEST_REASON])
     if not is_sent:
         failure: TransportError = ConnectionFailedError(f"no connection: {words}")

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -665,6 +665,32 @@ async def test_a_borrowed_sessions_tracing_sees_each_attempt():
     ):
         await client.showcase_page(HANDLE)
         assert len(starts) == sim.ledger.requests == 2
+
+
+@pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
+@pytest.mark.parametrize("answer", [b"", http(502)], ids=["lost", "502"])
+async def test_a_session_that_tries_again_by_itself_sends_once(answer):
+    """What it would send besides could be charged, and nobody would count it."""
+
+    def tenacious():
+        class Tenacious(aiohttp.ClientSession):
+            async def _request(self, *args, **options):
+                with suppress(Exception):
+                    response = await super()._request(*args, **options)
+                    if response.status < 500:
+                        return response
+                return await super()._request(*args, **options)
+
+        return Tenacious()
+
+    async with (
+        raw_server(answer) as server,
+        tenacious() as session,
+        Client(KEY, base_url=server.url, session=session, retry=ONCE) as client,
+    ):
+        error = await failure(client.showcase_page("x"), ConnectionLostError)
+        assert "send it again" in str(error)
+        assert server.hits == error.usage.maybe == 1
 
 
 # Width and timeouts
