@@ -129,6 +129,14 @@ class SessionExchange(Exchange):
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             raise DisconnectedError(error) from None
+        except (aiohttp.ClientError, OSError):
+            raise
+        except Exception as error:
+            if request.response is not None:
+                # Of a hook.
+                raise
+            # Of a connector that is not aiohttp's, as there are for SOCKS, or of a resolver.
+            raise DisconnectedError(error) from None
 
     async def send(self) -> Head:
         """Send it, and wait for the answer's head."""

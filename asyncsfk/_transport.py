@@ -111,8 +111,7 @@ class Transport:
         except ValueError as error:
             # A host that is no name, or a proxy of the environment that is no URL; what else the
             # hooks of a borrowed session raise is theirs.
-            is_ours = self._owns_session or isinstance(error, UnicodeError)
-            if not is_ours or exchange.is_sent():
+            if not self._owns_session or exchange.is_sent():
                 raise
             failure = _failure(error, is_sent=False)
             raise failure from failure.__cause__

@@ -667,6 +667,38 @@ async def test_a_borrowed_sessions_tracing_sees_each_attempt():
         assert len(starts) == sim.ledger.requests == 2
 
 
+class Socks(aiohttp.TCPConnector):
+    """A connector as there are for SOCKS, with an error of its own at first."""
+
+    class RefusedError(Exception):
+        """Not even of the operating system's."""
+
+    left = 2
+
+    async def _create_connection(self, *args):
+        if self.left:
+            self.left -= 1
+            raise self.RefusedError("refused by the proxy")
+        return await super()._create_connection(*args)
+
+
+async def test_what_a_connector_of_another_library_raises_is_no_connection():
+    """It is free, tried again, and no end of a run."""
+    async with (
+        Simulator() as sim,
+        aiohttp.ClientSession(connector=Socks()) as session,
+        client_of(sim, session=session, retry=Retry(attempts=2)) as client,
+    ):
+        error = await failure(client.showcase_page("a"), ConnectionFailedError)
+        assert error.attempts == 2
+        assert "refused by the proxy" in str(error)
+        assert isinstance(error.__cause__, Socks.RefusedError)
+        session.connector.left = 1
+        outcomes = await client.fetch_showcases(["a.1products", "b.1products"])
+        assert {outcome.status for outcome in outcomes} == {"complete"}
+        assert (client.usage.maybe, client.usage.charged, sim.ledger.charged) == (0, 2, 2)
+
+
 @pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
 @pytest.mark.parametrize("answer", [b"", http(502)], ids=["lost", "502"])
 async def test_a_session_that_tries_again_by_itself_sends_once(answer):
