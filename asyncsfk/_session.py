@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from types import MethodType, coroutine
-from typing import TYPE_CHECKING, Any
+from types import MethodType
+from typing import TYPE_CHECKING
 
 import aiohttp
 import aiohttp.client
@@ -14,9 +14,10 @@ from asyncsfk._exchange import LINE_BYTES, Exchange, Head, Sender
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
 
     from aiohttp.client_middlewares import ClientHandlerType
+    from aiohttp.connector import Connection
 
 
 class DisconnectedError(Exception):
@@ -122,8 +123,16 @@ class SessionExchange(Exchange):
         request.headers.update(self._sender.headers)
         if not self._sender.may_be_seen:
             request.proxy = request.proxy_auth = None
+        send = request.send
+
+        async def send_on(connection: Connection) -> aiohttp.ClientResponse:
+            # aiohttp lets go of it when it is cut short, and over TLS then waits for a farewell.
+            self._transport = connection.transport
+            return await send(connection)
+
+        request.send = send_on  # type: ignore[assignment, method-assign]
         try:
-            return await self._watch(request, handler(request).__await__())
+            response = await handler(request)
         except aiohttp.ClientConnectorError:
             # One of those below, but nothing was sent.
             raise
@@ -137,6 +146,12 @@ class SessionExchange(Exchange):
                 raise
             # Of a connector that is not aiohttp's, as there are for SOCKS, or of a resolver.
             raise DisconnectedError(error) from None
+        finally:
+            # A cycle: what is read would live until it is collected.
+            del request.send
+        # From now on it may be free at any time, and another's.
+        self._transport = None
+        return response
 
     async def send(self) -> Head:
         """Send it, and wait for the answer's head."""
@@ -159,34 +174,10 @@ class SessionExchange(Exchange):
             self._has_begun = False
             raise
         self._response = response
-        self._note(response)
+        if response.connection is not None:
+            self._transport = response.connection.transport
         self.head = Head(response.status, response.headers, response.content)
         return self.head
-
-    @coroutine
-    def _watch(
-        self, request: aiohttp.ClientRequest, sending: Generator[Any, Any, aiohttp.ClientResponse]
-    ) -> Generator[Any, Any, aiohttp.ClientResponse]:
-        """Run what sends; know its connection, which aiohttp lets go of when it is cut short."""
-        try:
-            waiting = sending.send(None)
-            while True:
-                self._note(request.response)
-                try:
-                    value = yield waiting
-                except BaseException as error:  # noqa: BLE001 - as `yield from` does
-                    waiting = sending.throw(error)
-                else:
-                    waiting = sending.send(value)
-        except StopIteration as end:
-            # From now on it may be free at any time, and another's.
-            self._note(None)
-            response: aiohttp.ClientResponse = end.value
-            return response
-
-    def _note(self, response: aiohttp.ClientResponse | None) -> None:
-        connection = None if response is None else response.connection
-        self._transport = None if connection is None else connection.transport
 
     async def read(self, limit: int) -> bytes:
         """Read the body, by the response where its length is told, so that traces hear of it."""
