@@ -12,8 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsfk import Client, RateLimitedError, Retry, UnavailableError, events
+from asyncsfk import (
+    Client,
+    ConnectionFailedError,
+    RateLimitedError,
+    Retry,
+    UnavailableError,
+    events,
+)
 from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.support import client_of, failure
 
 
 def starts(sim):
@@ -156,6 +164,85 @@ async def test_an_outage_is_met_with_fewer_and_fewer_requests():
         last_minutes = [start for start in starts(sim) if start > began + 300]
         assert 10 <= len(last_minutes) <= 30
         assert len(starts(sim)) < 400
+
+
+async def test_pauses_without_a_hint_grow_from_half_a_second_to_half_a_minute():
+    """Each is from a half to all of what it can be, which doubles; however many there are."""
+    count = 1_100
+    paused = []
+    async with Simulator() as sim:
+        url = sim.url
+    async with Client(
+        "sfk_x",
+        base_url=url,
+        concurrency=8,
+        retry=Retry(attempts=count, quota=count, outage=1e6),
+        on_event=lambda event: isinstance(event, events.Paused) and paused.append(event),
+    ) as client:
+        await failure(client.showcase_page("mrbeast"), ConnectionFailedError)
+    assert len(paused) == count
+    longest = [0.5, 1, 2, 4, 8, 16, *[30] * (count - 6)]
+    parts = [event.seconds / most for event, most in zip(paused, longest, strict=True)]
+    assert 0.5 <= min(parts) < 0.6
+    assert 0.9 < max(parts) <= 1
+    assert [event.width for event in paused[:4]] == [4, 2, 1, 1]
+
+
+async def test_a_hint_of_no_seconds_is_no_pause():
+    """The width is halved; nobody waits."""
+    paused = []
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after="0", times=1)]) as sim,
+        client_of(sim, on_event=paused.append, concurrency=8) as client,
+    ):
+        await failure(client.showcase_page("mrbeast"), UnavailableError)
+        await client.showcase_page("mrbeast")
+        first, second = starts(sim)
+        assert second - first < 0.1
+    [event] = [event for event in paused if isinstance(event, events.Paused)]
+    assert (event.seconds, event.width) == (0, 4)
+
+
+async def test_of_several_hints_the_latest_time_holds():
+    """A shorter one takes nothing from a pause, and is no news; a longer one is."""
+    faults = [
+        *(Fault.delay(Latency.fixed(number / 10), requests={number}) for number in (1, 2, 3)),
+        *(
+            Fault.status(503, retry_after=seconds, requests={number})
+            for number, seconds in enumerate(("20", "1", "30"), 1)
+        ),
+    ]
+    paused = []
+    async with (
+        Simulator(faults=faults) as sim,
+        client_of(sim, on_event=paused.append) as client,
+    ):
+        calls = [asyncio.create_task(client.showcase_page(f"creator{n}")) for n in range(3)]
+        await asyncio.wait(calls[:2])
+        assert [call.exception().retry_after for call in calls[:2]] == [20, 1]
+        told = [round(e.seconds) for e in paused if isinstance(e, events.Paused)]
+        assert told == [20]
+        with pytest.raises(UnavailableError):
+            await calls[2]
+        await client.showcase_page("mrbeast")
+        told = [round(e.seconds) for e in paused if isinstance(e, events.Paused)]
+        assert told == [20, 30]
+        assert starts(sim)[3] - refused_at(sim) >= 30
+
+
+async def test_what_began_before_a_refusal_narrows_no_further():
+    """However late it is refused: requests that were under way together are one pushback."""
+    faults = [Fault.status(503, retry_after="1", requests=range(1, 17))]
+    async with (
+        Simulator(latency=Latency.fixed(5), faults=faults) as sim,
+        client_of(sim, concurrency=16, rate=10, burst=1) as client,
+        client.showcases(sim.handles(16), max_pages=1) as run,
+    ):
+        async for outcome in run:
+            assert outcome.status == "failed"
+        ends = [entry.finished for entry in sim.ledger]
+        assert max(ends) - min(ends) >= 1.4
+        assert run.progress.width == 8
 
 
 async def test_no_connection_slows_the_whole_client_too():
@@ -441,6 +528,7 @@ async def test_who_waits_for_the_rate_or_a_pause_is_not_in_flight():
         first = asyncio.create_task(anext(run))
         await asyncio.sleep(0.02)
         assert run.progress.in_flight == sim.ledger.in_flight == 1
+        assert run.progress.paused_for == 0
         await first
         assert run.progress.started == 30
         assert run.progress.in_flight == sim.ledger.in_flight == 0
@@ -516,6 +604,17 @@ async def test_a_narrowed_wide_run_leaves_its_client_as_narrow_as_it_was():
         await asyncio.gather(*(client.tiktok_profile(handle) for handle in sim.handles(10)))
         ends = [entry.finished for entry in sim.ledger.entries[before:]]
         assert max(Counter(round(end, 2) for end in ends).values()) == 2
+
+
+async def test_a_wide_run_widens_no_client_that_was_narrowed():
+    """What a run allows is for who was at the limit; the others grow into it."""
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after="1", times=1)]) as sim,
+        client_of(sim, concurrency=8) as client,
+    ):
+        await failure(client.showcase_page("mrbeast"), UnavailableError)
+        async with client.showcases([], concurrency=32) as run:
+            assert run.progress.width == 4
 
 
 async def test_a_wide_run_lets_in_who_waits_already():
