@@ -5,6 +5,7 @@ import socket
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from itertools import pairwise
 
 import anyio
@@ -17,6 +18,7 @@ from asyncsfk import (
     ConnectionFailedError,
     RateLimitedError,
     Retry,
+    RunStoppedError,
     UnavailableError,
     events,
 )
@@ -204,7 +206,7 @@ async def test_a_hint_of_no_seconds_is_no_pause():
 
 
 async def test_of_several_hints_the_latest_time_holds():
-    """A shorter one takes nothing from a pause, and is no news; a longer one is."""
+    """A shorter one takes nothing from a pause, and is no news; a longer one is, to all."""
     faults = [
         *(Fault.delay(Latency.fixed(number / 10), requests={number}) for number in (1, 2, 3)),
         *(
@@ -222,9 +224,10 @@ async def test_of_several_hints_the_latest_time_holds():
         assert [call.exception().retry_after for call in calls[:2]] == [20, 1]
         told = [round(e.seconds) for e in paused if isinstance(e, events.Paused)]
         assert told == [20]
+        waiting = asyncio.create_task(client.showcase_page("mrbeast"))
         with pytest.raises(UnavailableError):
             await calls[2]
-        await client.showcase_page("mrbeast")
+        await waiting
         told = [round(e.seconds) for e in paused if isinstance(e, events.Paused)]
         assert told == [20, 30]
         assert starts(sim)[3] - refused_at(sim) >= 30
@@ -498,6 +501,69 @@ async def test_a_paused_call_can_be_cancelled():
         page = await waiting[2]
         assert page.usage.charged == 1
         assert client.usage.maybe == 0
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+async def test_a_place_of_who_is_cancelled_in_that_moment_goes_to_the_next(is_given):
+    """Whether it was just to be given or just given, it is not lost with who was to have it."""
+
+    def on_event(event):
+        if isinstance(event, events.RequestFinished):
+            # The place is given after this, and taken in the next turn of the event loop.
+            stop = partial(run.stop, now=True)
+            asyncio.get_running_loop().call_soon(stop) if is_given else stop()
+
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim, concurrency=1, on_event=on_event) as client,
+        client.showcases(["second"], concurrency=1) as run,
+    ):
+        calls = []
+        for awaitable in (
+            client.tiktok_profile("first"),
+            anext(run),
+            client.tiktok_profile("third"),
+        ):
+            calls.append(asyncio.create_task(awaitable))
+            await asyncio.sleep(0.1)
+        async with asyncio.timeout(5):
+            _, outcome, _ = await asyncio.gather(*calls)
+        assert isinstance(outcome.error, RunStoppedError)
+        assert [entry.handle for entry in sim.ledger] == ["first", "third"]
+
+
+@pytest.mark.parametrize("concurrency", [4, 100])
+async def test_calls_are_sent_in_the_order_in_which_they_were_made(concurrency):
+    """Whatever they wait for, none is passed by another."""
+    begun = []
+    async with (
+        Simulator(latency=Latency.fixed(0.1)) as sim,
+        client_of(sim, concurrency=concurrency, on_event=begun.append) as client,
+    ):
+        handles = list(sim.handles(60))
+        await asyncio.gather(*map(client.showcase_page, handles))
+    assert [e.handle for e in begun if isinstance(e, events.RequestStarted)] == handles
+
+
+async def test_who_is_cancelled_while_waiting_for_its_turn_holds_nobody_up():
+    """Those who wait behind it are sent."""
+
+    def on_event(event):
+        if isinstance(event, events.RequestStarted):
+            begun.append(event.handle)
+            if event.handle == handles[20]:
+                calls[50].cancel()
+
+    begun = []
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim, on_event=on_event) as client,
+    ):
+        handles = list(sim.handles(60))
+        calls = [asyncio.create_task(client.showcase_page(handle)) for handle in handles]
+        async with asyncio.timeout(5):
+            await asyncio.wait(calls)
+        assert begun == [*handles[:50], *handles[51:]]
 
 
 @pytest.mark.parametrize("retry", [Retry(), Retry(backoff=0.01)], ids=["default", "short"])
