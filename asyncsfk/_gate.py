@@ -92,7 +92,8 @@ class Gate:
             When it was let through, for `push_back`.
         """
         while True:
-            if self._has_room and not self._waiters:
+            # While anybody waits there is none.
+            if self._has_room:
                 self._active += 1
             else:
                 await self._queue()
