@@ -71,7 +71,7 @@ class ShowcaseRun:
         self._under_way: set[str] = set()
         self._meter = Meter()
         self._counts: Counter[str] = Counter()
-        # Within SQLite's integers.
+        # By which it knows its own outcomes in an archive.
         self._run_id = secrets.randbits(62)
         terms = resources.terms(self._meter)
         self._fetcher = CreatorFetcher(api, options, terms, self._run_id)
@@ -273,13 +273,8 @@ class ShowcaseRun:
         if self._fetcher.terms.cache is not None:
             await self._work_kept(handle, put)
         elif self._is_new(handle):
-            stopped = self._fetcher.stopped
-            if stopped is None:
-                on_page = put if self._by_page else None
-                outcome = await self._fetcher.fetch(handle, None, on_page)
-            else:
-                outcome = self._skipped(handle, stopped)
-            await self._finish(outcome, put)
+            on_page = put if self._by_page else None
+            await self._finish(await self._fetcher.fetch(handle, None, on_page), put)
 
     async def _work_kept(self, handle: str, put: Put[Outcome | ShowcasePage]) -> None:
         """Work on a creator of whom there may be pages, or an outcome of this very run, on file."""
@@ -309,7 +304,9 @@ class ShowcaseRun:
         except ArchiveError as error:
             self._is_new(handle)
             self._fetcher.stop(error)
-            return self._skipped(handle, error.evolve(handle=handle))
+            error = error.evolve(handle=handle)
+            region = self._options.region
+            return Outcome(handle=handle, status="skipped", region=region, error=error)
         if self._seen is not None and known is not None and known.is_finished_by(self._run_id):
             self._counts["duplicates"] += 1
             return None
@@ -321,9 +318,6 @@ class ShowcaseRun:
         if self._seen is not None and not is_on_file:
             self._seen.add(handle)
         return outcome
-
-    def _skipped(self, handle: str, error: SfkError) -> Outcome:
-        return Outcome(handle=handle, status="skipped", region=self._options.region, error=error)
 
     def _is_new(self, identity: str) -> bool:
         """Count a handle as begun, or as one that came before."""

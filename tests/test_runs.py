@@ -371,6 +371,7 @@ async def test_an_account_wide_refusal_stops_the_run(sim, client, status, kind):
         if outcome.status == "complete":
             continue
         assert isinstance(outcome.error, kind)
+        assert outcome.error.handle == outcome.handle
         if outcome.status == "skipped":
             assert outcome.usage.requests == 0
         if outcome.status == "partial":
@@ -489,6 +490,7 @@ async def test_progress_tells_where_a_run_stands(sim, client):
     assert run.progress.elapsed == final.elapsed
     async with client.showcases(iter(handles)) as run:
         assert run.progress.total is None
+        assert "0 of ? done" in repr(run)
 
 
 async def test_a_slow_consumer_slows_the_fetching(sim, client):
