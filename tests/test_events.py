@@ -143,6 +143,19 @@ async def test_a_run():
     assert len(counts) == len(set(counts))
 
 
+async def test_a_run_by_page():
+    """How many products a creator has is told though its outcome has none of them."""
+
+    async def by_page(client):
+        async with client.showcases([HANDLE]) as run:
+            async for _ in run.pages():
+                pass
+
+    events, _ = await events_of(call=by_page)
+    (done,) = [event for event in events if isinstance(event, HandleFinished)]
+    assert (done.pages, done.products) == (2, 30)
+
+
 async def test_pages_out_of_an_archive_are_told_as_such(tmp_path):
     """What counts pages can tell those that were bought from those that were there."""
 

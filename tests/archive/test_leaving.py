@@ -660,6 +660,22 @@ async def test_closing_the_client_while_a_run_is_entered(sim, path, turns):
         pass
 
 
+@pytest.mark.parametrize("turns", [1, 3, 10])
+async def test_cancelling_who_enters_a_run(sim, path, turns):
+    """A run that is cancelled as it opens its archive leaves nothing of its width behind."""
+    async with client_of(sim, concurrency=2) as client:
+        run = client.showcases(["x"], archive=path, concurrency=50)
+        entering = asyncio.create_task(run.__aenter__())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        entering.cancel()
+        ended = (await asyncio.gather(entering, return_exceptions=True))[0]
+        assert isinstance(ended, asyncio.CancelledError)
+        assert run.progress.width == 2
+        async with Archive(path):
+            pass
+
+
 @pytest.mark.parametrize("what", ["run", "client"])
 async def test_handles_that_close_the_run_which_pulls_them(client, what):
     """What would wait for itself is an error, and nothing hangs."""
