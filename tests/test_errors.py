@@ -249,8 +249,9 @@ async def test_an_error_keeps_its_cause():
         error = await failure(client.showcase_page("x"), ConnectionLostError)
         assert isinstance(error.__cause__, OSError)
         sim.faults = [Fault.wrong_type()]
-        error = await failure(client.showcase_page("x.9products"), UndecodableError)
-        assert "soldCount" in str(error.__cause__)
+        for call in (client.showcase_page, lambda handle: client.showcase(handle).collect()):
+            error = await failure(call("x.9products"), UndecodableError)
+            assert "soldCount" in str(error.__cause__)
     async with client_of(sim_gone(sim)) as client:
         error = await failure(client.showcase_page("x"), ConnectionFailedError)
         assert isinstance(error.__cause__, aiohttp.ClientConnectorError)

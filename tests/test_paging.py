@@ -2,7 +2,14 @@
 
 import pytest
 
-from asyncsfk import BadRequestError, Client, PaginationError, Retry, ServerError
+from asyncsfk import (
+    BadRequestError,
+    Client,
+    InvalidArgumentError,
+    PaginationError,
+    Retry,
+    ServerError,
+)
 from asyncsfk.simulator import Fault, Simulator
 from tests.support import SHOWCASE, enveloped, failure, http, plain, told
 
@@ -56,6 +63,15 @@ async def test_limits_bound_what_is_handed_out_and_paid(sim, client, limits, pro
     assert sim.ledger.charged == credits
     assert plain([product async for product in client.showcase(HANDLE, **limits)]) == truth
     assert sim.ledger.charged == 2 * credits
+
+
+@pytest.mark.parametrize("limit", ["max_pages", "max_items"])
+@pytest.mark.parametrize("value", [0, -1, True, 1.5])
+async def test_what_is_no_limit_is_refused(client, limit, value):
+    """Before anything is bought; 0 pages would be all of them."""
+    for listing in (client.showcase, client.reviews):
+        with pytest.raises(InvalidArgumentError, match=limit):
+            listing("1234", **{limit: value})
 
 
 async def test_reviews_are_iterated_over_their_numbered_pages(sim, client):

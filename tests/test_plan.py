@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+from string import ascii_lowercase
 
 import msgspec
 import pytest
@@ -45,6 +46,13 @@ async def test_without_an_archive_all_is_to_start(sim, client):
     assert (plan.balance, plan.concurrency, plan.covered) == (100, 4, "perhaps")
     assert sim.ledger.charged == 0
     assert [entry.route for entry in sim.ledger] == ["/v1/balance"]
+
+
+async def test_handles_of_which_one_is_the_end_of_another(client):
+    """They are different creators, also where many of them have to be told apart."""
+    handles = [letter * length for length in range(64, 0, -1) for letter in ascii_lowercase]
+    plan = await client.plan([*handles, *handles])
+    assert plan.distinct == plan.duplicates == len(handles)
 
 
 async def test_an_archive_that_is_not_there_yet(client, path):

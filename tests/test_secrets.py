@@ -692,7 +692,10 @@ def test_plain_http_to_this_host_is_fine(url):
     assert Client(KEY, base_url=url).config.base_url == url
 
 
-@pytest.mark.parametrize("url", ["https://user:pass@api.example", "https://user@api.example"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://user:pass@api.example", "https://user@api.example", "https://:pass@api.example"],
+)
 def test_a_base_url_holds_no_password(url):
     """Credentials in the origin are refused, and not echoed."""
     with pytest.raises(ConfigurationError) as caught:
