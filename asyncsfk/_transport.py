@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from asyncsfk._exchange import Exchange, Sender
     from asyncsfk.config import Config
 
-_DNS_SECONDS: Final = 300
+# An API that moves to another address is found again in a part of `Retry.outage`.
+_DNS_SECONDS: Final = 60
 # At most aiohttp's default, the shortest that common servers close idle connections after.
 _KEEPALIVE_SECONDS: Final = 15.0
 
