@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aiohttp.client_proto import ResponseHandler
+    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
     from yarl import URL
@@ -42,7 +43,10 @@ def _is_tried() -> bool:
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's, but for connections that have been used and cannot be used again."""
+    """aiohttp's, but for connections that have been used and cannot be used again.
+
+    They are not given out, and end at once.
+    """
 
     async def connect(
         self,
@@ -56,6 +60,15 @@ class Connector(aiohttp.TCPConnector):
             if not (_is_tried() and _is_spent(connection.protocol, connection.transport)):
                 return connection
             connection.close()
+
+    def _release(
+        self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False
+    ) -> None:
+        should_close = should_close or protocol.should_close
+        if should_close and _is_tried():
+            # Else TLS waits for the server to say farewell, long after the client is closed.
+            protocol.abort()
+        super()._release(key, protocol, should_close=should_close)
 
 
 class PoolSender(Sender):
@@ -182,8 +195,5 @@ class PooledExchange(Exchange):
             return
         if head is not None and head.content.is_eof():
             connection.release()
-            return
-        if connection.protocol is not None:
-            # Else TLS waits for the server to say farewell, long after the client is closed.
-            connection.protocol.abort()
-        connection.close()
+        else:
+            connection.close()
