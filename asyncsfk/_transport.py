@@ -45,13 +45,15 @@ _KEEPALIVE_SECONDS: Final = 15.0
 _PASSWORD: Final = re.compile(r"[^\s/'\"@]+@")
 _LONGEST_REASON: Final = 500
 _CLOSED: Final = "the borrowed aiohttp session is closed"
-# In place of the words of errors that quote what came, in which the key may be, or a part of it.
+# In place of the words of errors that quote what came, in which the key may be, or a part of it, or
+# a proxy's password.
 _WORDS: Final[dict[type[Exception], str]] = {
     aiohttp.ClientHttpProxyError: "the proxy answered HTTP {0.status}",
     aiohttp.ServerDisconnectedError: "the server closed it",
     aiohttp.ClientPayloadError: "the body is malformed, or was cut short",
     aiohttp.ClientResponseError: "what came is no HTTP",
     HttpProcessingError: "what came is no HTTP",
+    UnicodeEncodeError: "a host's name or a proxy's password cannot be encoded",
 }
 
 

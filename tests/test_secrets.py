@@ -346,6 +346,15 @@ async def test_the_password_of_a_proxy_of_the_environment_does_not_show(answer, 
     assert "None" not in str(error)
 
 
+async def test_a_password_of_a_proxy_that_cannot_be_sent_does_not_show():
+    """What Python says of letters that are not of Latin 1 has all of it."""
+    options = {"base_url": "https://api.example", "proxy": "http://me:\u0136PASSWD@127.0.0.1:9"}
+    async with Client(KEY, **options, retry=ONCE) as client:
+        error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
+    assert "password" in str(error)
+    assert "PASSWD" not in repr((error, error.__cause__, error.__context__))
+
+
 async def test_the_password_of_a_proxy_does_not_show(tmp_path, listener):
     """A proxy's refusal is told without the password that is in its URL, in an archive too."""
     async with raw_server(http(407, b"no")) as proxy:
