@@ -35,17 +35,18 @@ _CAN_POLL: Final = hasattr(select, "poll")
 
 def can_do_without(session: aiohttp.ClientSession) -> bool:
     """Tell whether aiohttp's version was tried, and nobody else looks at what the session sends."""
-    return _is_tried() and not session.trace_configs and is_as_it_came(session)
+    return is_tried() and not session.trace_configs and is_as_it_came(session)
 
 
-def _is_tried() -> bool:
+def is_tried() -> bool:
+    """Tell whether this was tried with aiohttp's version."""
     return aiohttp.__version__.startswith(_TRIED)
 
 
 class Connector(aiohttp.TCPConnector):
     """aiohttp's, but for connections that have been used and cannot be used again.
 
-    They are not given out, and end at once.
+    They are not given out, and end at once. For versions that it was tried with.
     """
 
     async def connect(
@@ -57,7 +58,7 @@ class Connector(aiohttp.TCPConnector):
         """Return a connection that is free, or was made."""
         while True:
             connection = await super().connect(req, traces, timeout)
-            if not (_is_tried() and _is_spent(connection.protocol, connection.transport)):
+            if not _is_spent(connection.protocol, connection.transport):
                 return connection
             connection.close()
 
@@ -65,7 +66,7 @@ class Connector(aiohttp.TCPConnector):
         self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False
     ) -> None:
         should_close = should_close or protocol.should_close
-        if should_close and _is_tried():
+        if should_close:
             # Else TLS waits for the server to say farewell, long after the client is closed.
             protocol.abort()
         super()._release(key, protocol, should_close=should_close)

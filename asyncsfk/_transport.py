@@ -12,7 +12,7 @@ from yarl import URL
 
 from asyncsfk._messages import Response
 from asyncsfk._packing import GZIP
-from asyncsfk._pool import Connector, PoolSender, can_do_without
+from asyncsfk._pool import Connector, PoolSender, can_do_without, is_tried
 from asyncsfk._session import DisconnectedError, SessionSender
 from asyncsfk._text import described
 from asyncsfk._version import __version__
@@ -201,8 +201,9 @@ def running_loop(session: aiohttp.ClientSession | None) -> asyncio.AbstractEvent
 
 
 def _make_session(config: Config) -> aiohttp.ClientSession:
+    make_connector = Connector if is_tried() else aiohttp.TCPConnector
     return aiohttp.ClientSession(
-        connector=Connector(
+        connector=make_connector(
             # The gate is the limit; a pool that waits would do so inside the timeouts.
             limit=0,
             keepalive_timeout=_KEEPALIVE_SECONDS,
