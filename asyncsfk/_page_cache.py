@@ -15,7 +15,7 @@ from asyncsfk._store._writes import LedgerLine, Page
 from asyncsfk.errors import SfkError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from asyncsfk._messages import Meta, Received, Request, Response
     from asyncsfk._store._reads import PageRow
@@ -43,6 +43,8 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
         opens: Whether a showcase's page may be the first of its showcase in the file.
         watch: Sees what others keep of the showcase.
         anew: With this page a showcase begins anew: those below this id are of an older one.
+        take_over: Called with the id of a page with which others began it anew since; without it
+            such a page will not do.
     """
 
     store: Store
@@ -54,6 +56,7 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
     opens: bool = True
     anew: int | None = None
     watch: Watch | None = None
+    take_over: Callable[[int], None] | None = None
 
     async def find(self, request: Request) -> PageRow | None:
         """Return the kept answer to a request, if there is one that will do.
@@ -63,13 +66,16 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not self.look:
             return None
-        return await self.store.find(
-            find(request, floor=self.floor, since=self.since, alone=self.alone)
-        )
+        alone = self.alone or self.take_over is not None
+        row = await self.store.find(find(request, floor=self.floor, since=self.since, alone=alone))
+        return row if row is not None and self.takes(row) else None
 
     def takes(self, row: PageRow) -> bool:
-        """Tell whether a kept page will do."""
-        return row.id >= self.floor and row.received >= self.since
+        """Take a kept page, if it will do; tell whether it does."""
+        will_do = row.id >= self.floor and row.received >= self.since
+        if will_do and self.take_over is not None:
+            self.take_over(row.id)
+        return will_do
 
     def put(
         self,

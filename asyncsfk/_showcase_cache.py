@@ -98,6 +98,8 @@ class ShowcaseCache:
             opens=number == 1,
             anew=self._anew,
             watch=self._watch,
+            # What others began anew while we looked is no older than what we would buy.
+            take_over=self._take_over if number == 1 and self._anew is not None else None,
         )
 
     def passed(self, *, kept: bool) -> None:
@@ -112,6 +114,10 @@ class ShowcaseCache:
     def is_begun(self) -> bool:
         """Whether the archive may hold pages of it that will do."""
         return self._look or self._watch is None or not self._watch.is_alone
+
+    def _take_over(self, first: int) -> None:
+        """Go on with the showcase that others began anew with this page: the rest is of it, too."""
+        self._floor = first
 
     def _begin_at(self, page: int) -> None:
         self._floor = self._anew = page

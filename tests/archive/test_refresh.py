@@ -384,6 +384,31 @@ async def test_runs_with_an_age_at_once_buy_each_page_once(tmp_path):
             assert sim.ledger.charged == bought * len(handles)
 
 
+@pytest.mark.real_time
+async def test_a_run_and_calls_with_an_age_at_once_buy_each_page_once(tmp_path):
+    """A run goes on with what a call began anew while it looked, in place of buying it again."""
+    handles = [f"c{n}.25products" for n in range(100)]
+    async with (
+        Simulator(latency=Latency.uniform(0.005, 0.1)) as sim,
+        Archive(tmp_path / "a.sfk", durability="normal") as archive,
+        client_of(sim, concurrency=400) as client,
+    ):
+
+        async def run():
+            # When half of what the calls ask for is coming in.
+            await asyncio.sleep(0.05)
+            await run_of(client, handles, archive=archive, max_age=3600, concurrency=400)
+
+        await run()
+        for bought in range(2, 8):
+            sql(archive.path, "UPDATE page SET received = received - 7200")
+            await asyncio.gather(
+                run(),
+                *(client.showcase_page(one, archive=archive, max_age=3600) for one in handles),
+            )
+            assert sim.ledger.charged == bought * 2 * len(handles)
+
+
 @pytest.mark.parametrize("reader", ["products", "listing", "pages"])
 async def test_who_is_in_the_middle_of_a_showcase_that_is_bought_afresh(
     client, editions, archive, path, reader
