@@ -109,6 +109,9 @@ class ShowcaseCache:
         # One that a probe has just bought is no older than if it were bought only now.
         is_old = self._bought_from is None or self._number < self._bought_from
         self._was_kept = kept and is_old
+        if self._number == 1 and self._anew is not None and not kept:
+            # Perhaps it is that of a call that we joined, which began it anew later than we.
+            self._floor = self._cache.store.last_page
 
     @property
     def is_begun(self) -> bool:
@@ -125,6 +128,8 @@ class ShowcaseCache:
 
     def rewind(self) -> None:
         """Go back to the first page, with what the archive holds by now."""
+        if self._anew is not None:
+            self._floor = self._anew
         self._was_kept = False
         self._is_fresh = True
 

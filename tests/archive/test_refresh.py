@@ -385,7 +385,8 @@ async def test_runs_with_an_age_at_once_buy_each_page_once(tmp_path):
 
 
 @pytest.mark.real_time
-async def test_a_run_and_calls_with_an_age_at_once_buy_each_page_once(tmp_path):
+@pytest.mark.parametrize("restart_stale", [False, True])
+async def test_a_run_and_calls_with_an_age_at_once_buy_each_page_once(tmp_path, restart_stale):
     """A run goes on with what a call began anew while it looked, in place of buying it again."""
     handles = [f"c{n}.25products" for n in range(100)]
     async with (
@@ -397,7 +398,8 @@ async def test_a_run_and_calls_with_an_age_at_once_buy_each_page_once(tmp_path):
         async def run():
             # When half of what the calls ask for is coming in.
             await asyncio.sleep(0.05)
-            await run_of(client, handles, archive=archive, max_age=3600, concurrency=400)
+            options = {"max_age": 3600, "restart_stale": restart_stale, "concurrency": 400}
+            await run_of(client, handles, archive=archive, **options)
 
         await run()
         for bought in range(2, 8):
@@ -407,6 +409,31 @@ async def test_a_run_and_calls_with_an_age_at_once_buy_each_page_once(tmp_path):
                 *(client.showcase_page(one, archive=archive, max_age=3600) for one in handles),
             )
             assert sim.ledger.charged == bought * 2 * len(handles)
+
+
+async def test_a_run_that_joins_a_call_and_lags_behind_buys_no_page_again(tmp_path):
+    """What a call it joined began anew is the run's showcase: also what others buy of it since."""
+    async with (
+        Simulator(latency=Latency.fixed(0.1)) as sim,
+        Archive(tmp_path / "a.sfk") as archive,
+        client_of(sim) as client,
+    ):
+        handle, since = "x.200products", {"archive": archive, "max_age": 3600}
+        await run_of(client, [handle], archive=archive)
+        sql(archive.path, "UPDATE page SET received = received - 7200")
+        other = asyncio.create_task(client.showcase_page("other", archive=archive))
+        await asyncio.sleep(0.05)
+        call = asyncio.create_task(client.showcase_page(handle, **since))
+        await asyncio.sleep(0)
+        numbers = []
+        async with client.showcases([handle], concurrency=1, **since) as run:
+            async for page in run.pages():
+                numbers.append(page.number)
+                if page.number == 1:
+                    await client.showcase(handle, **since).collect()
+        await asyncio.gather(call, other)
+        assert numbers == list(range(1, 11))
+        assert sim.ledger.charged == 10 + 1 + 10
 
 
 @pytest.mark.parametrize("reader", ["products", "listing", "pages"])
