@@ -255,6 +255,34 @@ async def test_closing_the_client_under_a_run(sim, client, path):
         await anext(run)
 
 
+async def test_closing_the_client_ends_all_of_it_at_once(sim, client, path, tmp_path):
+    """While one run's request lands, neither another run nor a listing buys any further page."""
+    sim.faults = [Fault.hang(charged=True, handles={"never"})]
+    never = await client.showcases(["never"], archive=path).__aenter__()
+    other = await client.showcases(sim.handles(200), archive=tmp_path / "other").__aenter__()
+    first = asyncio.ensure_future(anext(never))
+    await anext(other)
+    listing = asyncio.create_task(client.showcase("x.900products").collect())
+    await asyncio.sleep(3)
+    before = sim.ledger.requests
+    with clock() as took:
+        await client.aclose()
+    assert sim.ledger.requests == before
+    assert GRACE <= took.seconds < GRACE + 1
+    for ended in (first, listing):
+        await failure(ended, ClientStateError)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")
+async def test_closing_the_client_under_runs_where_tasks_begin_eagerly(client):
+    """What has nothing to wait for has ended as soon as its end has begun."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    runs = [await client.showcases(["a"]).__aenter__() for _ in range(3)]
+    await client.aclose()
+    for run in runs:
+        await failure(anext(run), ClientStateError)
+
+
 async def test_closing_the_client_under_calls(sim, client, path):
     """Calls under way are given the grace to land, then end with what was had of them."""
     sim.faults = [Fault.hang(charged=True, handles={"never"})]
