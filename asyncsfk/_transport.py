@@ -111,9 +111,9 @@ class Transport:
                 raise failure from failure.__cause__
             # The status says it all; its explanation was lost.
             head, body = exchange.head, b""
-        except ValueError as error:
-            # A host that is no name, or a proxy of the environment that is no URL; what else the
-            # hooks of a borrowed session raise is theirs.
+        except (ValueError, RuntimeError) as error:
+            # A host that is no name, a proxy of the environment that is no URL, no thread left to
+            # look a host up in; what else the hooks of a borrowed session raise is theirs.
             if not self._owns_session or exchange.is_sent():
                 raise
             failure = _failure(error, is_sent=False)

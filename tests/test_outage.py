@@ -3,12 +3,21 @@
 import asyncio
 import socket
 import sys
+import threading
 from contextlib import ExitStack
 
 import aiohttp
 import pytest
 
-from asyncsfk import Archive, ConnectionFailedError, Retry, Timeout, UnreachableError, events
+from asyncsfk import (
+    Archive,
+    Client,
+    ConnectionFailedError,
+    Retry,
+    Timeout,
+    UnreachableError,
+    events,
+)
 from asyncsfk.simulator import Latency, Simulator
 from tests.support import KEY, ONCE, client_of, failure, run_through
 
@@ -206,3 +215,24 @@ async def test_a_program_that_is_out_of_files_tries_again_and_ends_in_order():
     )
     told, _ = await asyncio.wait_for(program.communicate(), 60)
     assert (program.returncode, told) == (0, b"2 0 1\n")
+
+
+@pytest.mark.parametrize("sending", ["own", "own session"])
+async def test_a_host_that_no_thread_can_look_up_is_tried_again(monkeypatch, sending):
+    """Where no thread can be started nothing was sent: that ends no run."""
+    start, refusals = threading.Thread.start, 0
+
+    def refuse_once(thread):
+        nonlocal refusals
+        if thread.name.startswith("asyncio") and not refusals:
+            refusals += 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    options = {"trust_env": True} if sending == "own session" else {}
+    async with Simulator(api_key=KEY) as sim:
+        url = sim.url.replace("127.0.0.1", "localhost")
+        async with Client(KEY, base_url=url, retry=Retry(attempts=2), **options) as client:
+            page = await client.showcase_page("x.5products")
+    assert (refusals, page.usage.requests, page.usage.charged, page.usage.maybe) == (1, 2, 1, 0)
