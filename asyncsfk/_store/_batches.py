@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from asyncsfk._shield import to_the_end, wait_out
+from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,10 +60,18 @@ class Batches(Generic[T]):
         return done
 
     async def run(self, function: Callable[[], R]) -> R:
-        """Call a function in the thread; waits for its end even when cancelled."""
+        """Call a function in the thread; waits for its end even when cancelled.
+
+        Raises:
+            ArchiveError: There can be no thread.
+        """
         # In whatever event loop: the one that it was made in may have ended.
         loop = asyncio.get_running_loop()
-        return await to_the_end(loop.run_in_executor(self._executor, function))
+        try:
+            work = loop.run_in_executor(self._executor, function)
+        except RuntimeError as error:
+            raise ArchiveError(f"no thread can be had for the archive: {error}") from error
+        return await to_the_end(work)
 
     async def flush(self) -> None:
         """Wait until all that was submitted is done; who is cancelled waits all the same, once."""

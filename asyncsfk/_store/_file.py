@@ -132,9 +132,17 @@ class File:
             sums = spent(connection)
             if sums.highest > 1:
                 self.prices = prices(connection)
-            self._connections["reader"] = connect(self._path, "ro")
             self.look_for_room()
             return sums
+
+    def open_to_read(self) -> None:
+        """Open the file, which is open for writing, to be read beside.
+
+        Raises:
+            ArchiveError: It cannot be.
+        """
+        with translated(self._path):
+            self._connections["reader"] = connect(self._path, "ro")
 
     def write(self, batch: Sequence[Write]) -> list[Any]:
         """Commit writes together; each gives nothing.

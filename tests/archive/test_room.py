@@ -7,13 +7,14 @@ import os
 import shutil
 import sqlite3
 import sys
+import threading
 import time
 
 import pytest
 
 from asyncsfk import Archive, ArchiveError, ArchiveWriteError
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import Script, held, read_all, run_of
+from tests.archive.support import Script, beside, held, read_all, run_of
 from tests.support import client_of, failure, sql
 
 # --- where nothing can be written
@@ -325,6 +326,29 @@ async def test_an_archive_needs_no_file_besides(path):
     with Script(FILES, path) as script:
         lines = (await asyncio.to_thread(script.result)).splitlines()
     assert lines == ["{'complete'} 800", "800"]
+
+
+@pytest.mark.usefixtures("written")
+@pytest.mark.parametrize("refused", [1, 2])
+async def test_an_archive_that_can_have_no_thread_is_not_opened(path, monkeypatch, refused):
+    """Each of its two threads is started as it is opened: later nobody could be told."""
+    start, begun = threading.Thread.start, 0
+
+    def refuse(thread):
+        nonlocal begun
+        if thread.name.startswith("asyncsfk-archive"):
+            begun += 1
+            if begun == refused:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    archive = Archive(path)
+    error = await failure(archive.open(), ArchiveError)
+    assert "can't start new thread" in str(error)
+    assert beside(path) == []
+    async with archive:
+        assert archive.is_open
 
 
 def disk(monkeypatch, answer):
