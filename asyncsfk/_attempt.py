@@ -146,17 +146,19 @@ class Attempts:
             except BaseException:
                 reserved.release()
                 raise
-            if reserved.credits == price and reserved.covers(payer.budgets):
-                try:
+            try:
+                if cache is not None:
+                    await cache.store.room()
+                if reserved.credits == price and reserved.covers(payer.budgets):
                     # Last of all: the archive may have broken, or be closed, while it waited.
                     exposed = None if cache is None else await cache.store.expose(price)
-                except BaseException:
-                    self._gate.leave()
-                    reserved.release()
-                    raise
-                return reserved, exposed, entered
-            # While it waited for its place the price rose, or a run with a ceiling entered the
-            # archive: it need not pass that.
+                    return reserved, exposed, entered
+            except BaseException:
+                self._gate.leave()
+                reserved.release()
+                raise
+            # While it waited for its place, or for room on the disk, the price rose, or a run with
+            # a ceiling entered the archive: it need not pass that.
             self._gate.leave()
             reserved.release()
 

@@ -206,6 +206,28 @@ class Store:
         """Return the most that a request should cost, by what the file says of its route."""
         return max(credits, self._file.prices.get(route, 0))
 
+    async def room(self) -> None:
+        """Wait until what is in the air, and one more to `expose` at once, can be kept for certain.
+
+        Raises:
+            ArchiveWriteError: Nothing is in the air, and one could not.
+            ArchiveError: It was closed, or broke, meanwhile.
+        """
+        while not self._has_room():
+            self._check()
+            self._check_open()
+            if self._in_air:
+                self._left.clear()
+                await self._left.wait()
+            else:
+                # There may be some by now.
+                await self._writer.run(self._file.look_for_room)
+                if not self._has_room() and not self._in_air:
+                    raise ArchiveWriteError(
+                        f"{shown(self._path)} may not have the room for what is bought: "
+                        f"{self._file.room // 1024:,} KiB are left for it on its disk"
+                    )
+
     async def expose(self, credits: int) -> Exposed:
         """Put on file, before a request is sent, that it may be charged, should we die.
 
@@ -217,8 +239,6 @@ class Store:
         """
         self._check()
         self._check_open()
-        if not self._has_room():
-            await self._wait_for_room()
         exposed = Exposed(credits)
         self._in_air.add(exposed)
         self._exposed += credits
@@ -233,28 +253,6 @@ class Store:
             self.leave(exposed)
             raise
         return exposed
-
-    async def _wait_for_room(self) -> None:
-        """Wait until what is in the air, and one more, can be kept for certain.
-
-        Raises:
-            ArchiveWriteError: Nothing is in the air, and one could not.
-            ArchiveError: It was closed, or broke, meanwhile.
-        """
-        while not self._has_room():
-            if self._in_air:
-                self._left.clear()
-                await self._left.wait()
-            else:
-                # There may be some by now.
-                await self._writer.run(self._file.look_for_room)
-                if not self._has_room() and not self._in_air:
-                    raise ArchiveWriteError(
-                        f"{shown(self._path)} may not have the room for what is bought: "
-                        f"{self._file.room // 1024:,} KiB are left for it on its disk"
-                    )
-            self._check()
-            self._check_open()
 
     def _has_room(self) -> bool:
         return self._file.room >= _ROOM_BESIDES + _ROOM_FOR_ONE * (len(self._in_air) + 1)

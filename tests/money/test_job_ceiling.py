@@ -1,11 +1,12 @@
 """The ceiling of a job: all runs that write to an archive, one after the other or at once."""
 
 import asyncio
+import shutil
 from collections import Counter
 
 import pytest
 
-from asyncsfk import Archive, Budget, BudgetReachedError, Retry
+from asyncsfk import Archive, Budget, BudgetReachedError, Retry, ShowcasePage
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.money.accounts import (
     assert_one_each,
@@ -300,3 +301,28 @@ async def test_who_waits_for_a_place_is_bound_by_a_ceiling_that_comes_meanwhile(
             assert bound.budget.charged == 20
     assert sim.ledger.charged == 20
     assert Counter(outcome.status for outcome in outcomes)["complete"] == 20
+
+
+async def test_who_waits_for_the_disk_is_bound_by_a_ceiling_that_comes_meanwhile(path, monkeypatch):
+    """A run's ceiling binds the calls into its archive that wait for room to be kept."""
+    usage = type(shutil.disk_usage("/"))
+    free = 1_300_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 30, 0, free))
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        job(path) as archive,
+        client_of(sim, concurrency=20) as client,
+    ):
+        calls = [
+            asyncio.create_task(client.showcase_page(handle, archive=archive))
+            for handle in creators(10)
+        ]
+        await asyncio.sleep(0.5)
+        assert sim.ledger.in_flight == 1
+        free = 1 << 30
+        async with client.showcases([], archive=archive, max_credits=3) as run:
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+            assert run.budget.left == 0
+        assert Counter(map(type, ends)) == {ShowcasePage: 3, BudgetReachedError: 7}
+        assert sim.ledger.charged == 3
+    assert await spent_in(path) == (3, 0)
