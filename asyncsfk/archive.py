@@ -18,7 +18,7 @@ from asyncsfk._origin import ORIGIN
 from asyncsfk._store import _scans, _sums
 from asyncsfk._store._file import Durability, writing
 from asyncsfk._store._schema import reading
-from asyncsfk._store._sqlite import shown
+from asyncsfk._store._sqlite import beside, shown
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import Decoded
 from asyncsfk._text import described
@@ -365,7 +365,7 @@ def _wanted(handle: str | None, region: str | None) -> tuple[str | None, str | N
 def _size(path: Path) -> int:
     """Return how many bytes a file has, with what is still beside it."""
     size = 0
-    for part in (path, path.with_name(f"{path.name}-wal")):
+    for part in (path, beside(path, "wal")):
         with suppress(OSError):
             size += part.stat().st_size
     return size

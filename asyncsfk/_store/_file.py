@@ -8,7 +8,6 @@ import shutil
 import sys
 import time
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asyncsfk._store._forks import Identity, identify
@@ -17,6 +16,7 @@ from asyncsfk._store._reads import Read, read_all
 from asyncsfk._store._schema import prepare, size_of
 from asyncsfk._store._sqlite import (
     SQLITE_ERRORS,
+    beside,
     connect,
     is_there,
     made_sense_of,
@@ -33,6 +33,7 @@ from asyncsfk.errors import ArchiveError, ArchiveLockedError, ArchiveWriteError
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
 Durability = Literal["full", "normal"]
 
@@ -120,9 +121,7 @@ class File:
                 (now, os.getpid(), platform.node(), __version__),
             ).lastrowid
             connection.execute("COMMIT")
-            # SQLite looks for it beside the file itself, whatever links lead there.
-            real = Path(os.path.realpath(self._path))
-            places = (self._path, real.with_name(f"{real.name}-wal"))
+            places = (self._path, beside(self._path, "wal"))
             self._places = {place: identify(place) for place in places}
             self.session = session or 0
             self.notes = notes(connection)

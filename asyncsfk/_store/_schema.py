@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from asyncsfk._store._sqlite import connect, is_there, made_sense_of, shown, translated
+from asyncsfk._store._sqlite import beside, connect, is_there, made_sense_of, shown, translated
 from asyncsfk.errors import ArchiveError, ArchiveFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 APPLICATION_ID: Final = 0x53464B41
 """SQLite's mark for what a database belongs to: "SFKA"."""
@@ -184,9 +183,8 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 def _is_whole(path: Path) -> bool:
     """Tell whether a file is all that there is of its database, with nothing to be undone."""
-    real = Path(os.path.realpath(path))
-    beside = [real.with_name(f"{real.name}-{name}") for name in ("wal", "journal")]
-    return not any(file.exists() and file.stat().st_size for file in beside)
+    logs = [beside(path, name) for name in ("wal", "journal")]
+    return not any(file.exists() and file.stat().st_size for file in logs)
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -15,7 +17,6 @@ from asyncsfk.errors import ArchiveError, ArchiveFormatError, ArchiveWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
 Mode = Literal["ro", "rwc"]
 
@@ -86,6 +87,12 @@ def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Conne
     # No files of its own elsewhere: there may be no room, no right to write, no number left.
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
+
+
+def beside(path: Path, name: str) -> Path:
+    """Return a file that SQLite keeps beside a database, whatever links lead to that."""
+    real = Path(os.path.realpath(path))
+    return real.with_name(f"{real.name}-{name}")
 
 
 def is_there(path: Path) -> bool:

@@ -364,11 +364,14 @@ async def test_info_adds_it_all_up(sim, path):
 
 
 async def test_the_size_of_a_file_that_is_open(client, path, archive):
-    """What is in the log beside it, and not in the file yet, counts."""
+    """What is in the log beside it, and not in the file yet, counts, whatever links lead there."""
     await client.showcase_page("x", archive=archive)
     log = path.with_name(f"{path.name}-wal").stat().st_size
     assert log > 0
-    assert (await held(archive, "info")).size == path.stat().st_size + log
+    link = path.with_name("link")
+    link.symlink_to(path)
+    for one in (archive, link):
+        assert (await held(one, "info")).size == path.stat().st_size + log
 
 
 async def test_an_archive_that_was_never_used_is_empty(path):
