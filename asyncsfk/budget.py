@@ -183,7 +183,7 @@ class Budget:
 
     def _is_decided(self, price: int) -> bool:
         """Tell if a reservation would now be had, or be refused for good."""
-        room = self._max is None or self._taken + price <= self._max
+        room = not price or self._max is None or self._taken + price <= self._max
         return room or self._is_out_of_reach(price)
 
     def _close(self, reservation: Reservation, charged: int, maybe: int) -> bool:

@@ -63,6 +63,12 @@ async def test_who_need_not_wait_for_room_does_not():
         await budget.room(1, route="r")
         with pytest.raises(BudgetReachedError):
             budget.reserve(1, route="r")
+        budget = Budget(10)
+        first, _ = (budget.reserve(1, route="r") for _ in range(2))
+        # What is reserved has risen past the ceiling, at which what is free is had all the same.
+        assert first.settle(7)
+        await budget.room(0)
+        assert budget.reserve(0) is not None
 
 
 async def test_who_waits_is_refused_as_soon_as_a_price_rises_out_of_reach():
