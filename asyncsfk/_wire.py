@@ -354,6 +354,14 @@ def redacted(error: SfkError, api_key: ApiKey | None) -> SfkError:
         api_key.redact(error.message), msgspec.structs.replace(known, body=body, **texts)
     )
     # aiohttp quotes what it cannot read of an answer; then the cause cannot be shown.
-    tells = api_key.redact(repr(cause)) != repr(cause) or api_key.redact(str(cause)) != str(cause)
-    clean.__cause__ = None if tells else cause
+    clean.__cause__ = None if _tells(cause, api_key) else cause
     return clean
+
+
+def _tells(cause: BaseException | None, api_key: ApiKey) -> bool:
+    """Tell whether an error has the key in its words, as far as these can be had."""
+    try:
+        words = f"{cause!r}{cause}"
+    except Exception:  # noqa: BLE001 - of a class of the caller's
+        return True
+    return api_key.redact(words) is not words

@@ -2,6 +2,7 @@
 
 import asyncio
 from hashlib import blake2b
+from typing import ClassVar
 from urllib.parse import quote
 
 import msgspec
@@ -357,20 +358,34 @@ async def test_a_key_of_another_account_does_not_matter(sim, path):
 class Found(msgspec.Struct, rename="camel"):
     """A caller's own type, which is particular."""
 
+    problem: ClassVar[Exception] = KeyError("not found")
+
     lookup_status: str
 
     def __post_init__(self):
         if self.lookup_status != "found":
-            raise KeyError(self.lookup_status)
+            raise self.problem
 
 
-async def test_whatever_a_callers_type_raises_the_answer_is_kept(sim, path):
+class UnspeakableError(Exception):
+    """One that cannot be shown."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class Speechless(Found):
+    problem = UnspeakableError()
+
+
+@pytest.mark.parametrize("kind", [Found, Speechless])
+async def test_whatever_a_callers_type_raises_the_answer_is_kept(sim, path, kind):
     """It is an answer that could not be decoded: counted, on file, and there for another type."""
     url = "/v1/tiktok/profiles/unknown_x"
     async with Archive(path) as archive, client_of(sim, max_credits=1) as bound:
         joined = bound.get(url, archive=archive)
         error, reply = await asyncio.gather(
-            failure(bound.get(url, type=Found, archive=archive), UndecodableError), joined
+            failure(bound.get(url, type=kind, archive=archive), UndecodableError), joined
         )
         assert (error.usage.charged, error.attempts) == (1, 1)
         assert b"not_found" in error.body
