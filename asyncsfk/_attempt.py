@@ -134,12 +134,15 @@ class Attempts:
         Returns:
             What was reserved, what was filed, and when it had its place.
         """
-        least = request.price
-        if cache is not None:
-            least = cache.store.price(least, request.route)
+
+        def least() -> int:
+            if cache is None:
+                return request.price
+            return cache.store.price(request.price, request.route)
+
         priced_as = "" if request.is_free else request.route
         while True:
-            reserved = await reserve_all(lambda: payer.budgets, least, priced_as)
+            reserved = await reserve_all(lambda: payer.budgets, least(), priced_as)
             price = reserved.credits
             try:
                 entered = await self._gate.enter()
@@ -149,7 +152,7 @@ class Attempts:
             try:
                 if cache is not None:
                     await cache.store.room()
-                if reserved.credits == price and reserved.covers(payer.budgets):
+                if reserved.credits == price >= least() and reserved.covers(payer.budgets):
                     # Last of all: the archive may have broken, or be closed, while it waited.
                     exposed = None if cache is None else await cache.store.expose(price)
                     return reserved, exposed, entered

@@ -271,6 +271,28 @@ async def test_a_price_is_known_to_all_clients_of_an_open_archive(path):
             assert sim.ledger.charged == charged
 
 
+async def test_who_waits_for_a_place_reserves_what_another_client_is_charged_meanwhile(path):
+    """The archive that both write to knows the price before the request is sent."""
+    faults = [
+        Fault.price(5, handles=["x.5products", "y.5products"]),
+        Fault.delay(Latency.fixed(9), handles=["busy"]),
+    ]
+    async with (
+        Simulator(faults=faults) as sim,
+        job(path) as archive,
+        client_of(sim) as one,
+        client_of(sim, concurrency=1, max_credits=3) as other,
+    ):
+        blocker = asyncio.create_task(other.tiktok_profile("busy"))
+        await asyncio.sleep(1)
+        waiting = asyncio.create_task(other.showcase_page("x.5products", archive=archive))
+        await asyncio.sleep(1)
+        assert (await one.showcase_page("y.5products", archive=archive)).usage.charged == 5
+        await blocker
+        await failure(waiting, BudgetReachedError)
+        assert (other.budget.charged, other.budget.reserved) == (1, 0)
+
+
 async def test_what_is_just_being_kept_counts_once(sim, client, path):
     """A run that is entered while others' pages are being written counts each of them once."""
     seen = []
