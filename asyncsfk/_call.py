@@ -170,6 +170,10 @@ class Caller:
             if looking.payer.meter is payer.meter:
                 looking.verdict = error
 
+    def refuse(self, payer: Payer, error: SfkError) -> None:
+        """End with an error what a payer's calls are still to send."""
+        self._flights.end_others(None, error, payer)
+
     def employs(self, task: asyncio.Task[Any] | None) -> bool:
         """Tell whether a task makes a call, which cannot wait for its own end."""
         return self._flights.employs(task)

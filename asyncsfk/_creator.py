@@ -15,6 +15,7 @@ from asyncsfk.errors import (
     SfkError,
     StaleCursorError,
     UndecodableError,
+    is_account_wide,
     stops_a_run,
 )
 from asyncsfk.models import TikTokLookup
@@ -165,6 +166,9 @@ class CreatorFetcher:
             self.stopped = error.evolve(
                 handle=None, cursor=None, usage=Usage(), attempts=0, body=None
             )
+            if is_account_wide(error):
+                # Those that wait in line, for minutes perhaps, would be told the same one by one.
+                self._api.caller.refuse(self.terms.payer, self.stopped)
 
     def _listing(
         self, handle: str, cached: ShowcaseCache | None, blocked: SfkError | None

@@ -257,10 +257,20 @@ class SingleFlight(Generic[T]):
             if flight.has_begun:
                 flight.task.cancel()
 
-    def end_others(self, flight: Flight[T], verdict: SfkError) -> None:
-        """End all work but one piece with a verdict, where it waits to be paid for."""
+    def end_others(
+        self, flight: Flight[T] | None, verdict: SfkError, payer: Payer | None = None
+    ) -> None:
+        """End all work but one piece with a verdict, where it waits to be paid for.
+
+        Args:
+            flight: That one, if there is one.
+            verdict: Why.
+            payer: Only what nobody but this one's callers wait for.
+        """
         for other in tuple(self._all):
-            if other is not flight and other.is_buying and not other.in_air:
+            if other is flight or other.in_air or not other.is_buying:
+                continue
+            if payer is None or all(one.payer.meter is payer.meter for one in other.waiters):
                 other.ended = verdict
                 other.task.cancel()
 

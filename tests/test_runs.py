@@ -23,7 +23,7 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
-from tests.support import client_of, plain
+from tests.support import client_of, outcomes_of, plain
 
 
 @pytest.fixture
@@ -380,6 +380,28 @@ async def test_an_account_wide_refusal_stops_the_run(sim, client, status, kind):
             assert got == sim.showcase(outcome.handle)[: len(got)]
     assert run.usage.charged == sim.ledger.charged
     assert run.usage.maybe == 0
+
+
+async def test_a_refusal_is_told_to_those_that_wait_in_line():
+    """They are not sent one by one to be refused as well; those of other calls are."""
+    now = asyncio.get_running_loop().time
+    async with (
+        Simulator(latency=Latency.fixed(1), faults=[Fault.status(401, times=1)]) as sim,
+        client_of(sim, rate=0.1, burst=1) as client,
+        client.showcases([f"c{n}.5products" for n in range(20)]) as run,
+    ):
+        began = now()
+        ending = asyncio.create_task(outcomes_of(run))
+        await asyncio.sleep(0.5)
+        other = asyncio.create_task(client.showcase_page("x.5products"))
+        outcomes = await ending
+        assert now() - began < 2
+        assert Counter(outcome.status for outcome in outcomes) == {"failed": 1, "skipped": 19}
+        for outcome in outcomes:
+            assert isinstance(outcome.error, UnauthorizedError)
+            assert outcome.error.handle == outcome.handle
+        assert len((await other).products) == 5
+        assert sim.ledger.requests == 2
 
 
 async def test_credits_that_run_out_say_where_to_buy_more():
