@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-LINE_BYTES: Final = 64 * 1024
-"""The longest line of an answer's head: proxies may add some that aiohttp alone would refuse."""
+HEADER_BYTES: Final = 64 * 1024
+"""The longest header of an answer: proxies may add some that aiohttp alone would refuse."""
 
 
 class Head(msgspec.Struct, frozen=True):

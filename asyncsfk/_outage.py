@@ -46,9 +46,11 @@ class Outage:
         now = self._clock()
         # What took longer was not all trying: the process was stopped, or others had all the places
         # of a borrowed pool.
-        started = max(started, now - self._longest)
+        latest = max(started, now - self._longest)
         if self._since is None or started - self._last > _LULL:
-            self._since = started
+            self._since = latest
+        else:
+            self._since = min(self._since + latest - started, latest)
         self._last = now
         seconds = now - self._since
         if seconds < self._patience:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
-from asyncsfk._exchange import LINE_BYTES, Exchange, Head, Sender
-from asyncsfk._session import is_as_it_came
+from asyncsfk._exchange import HEADER_BYTES, Exchange, Head, Sender
+from asyncsfk._session import is_as_it_came, is_tried
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
     from yarl import URL
 
-# What is called of aiohttp here has been the same for years, but no document promises it: a version
-# that it was not tried with gets its session.
-_TRIED: Final = ("3.14.",)
 _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING_PROTOCOLS: Final = 101
 # Not on Windows.
@@ -36,11 +33,6 @@ _CAN_POLL: Final = hasattr(select, "poll")
 def can_do_without(session: aiohttp.ClientSession) -> bool:
     """Tell whether aiohttp's version was tried, and nobody else looks at what the session sends."""
     return is_tried() and not session.trace_configs and is_as_it_came(session)
-
-
-def is_tried() -> bool:
-    """Tell whether this was tried with aiohttp's version."""
-    return aiohttp.__version__.startswith(_TRIED)
 
 
 class Connector(aiohttp.TCPConnector):
@@ -175,8 +167,7 @@ class PooledExchange(Exchange):
         protocol.set_response_params(
             read_until_eof=True,
             auto_decompress=False,
-            max_line_size=LINE_BYTES,
-            max_field_size=LINE_BYTES,
+            max_field_size=HEADER_BYTES,
         )
         transport.write(self._data)
         message, content = await protocol.read()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from types import MethodType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import aiohttp.client
 from aiohttp import hdrs
 from yarl import URL
 
-from asyncsfk._exchange import LINE_BYTES, Exchange, Head, Sender
+from asyncsfk._exchange import HEADER_BYTES, Exchange, Head, Sender
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from aiohttp.client_middlewares import ClientHandlerType
     from aiohttp.connector import Connection
+
+
+# What is called of aiohttp, and no document promises, has been the same for years: a version that
+# it was not tried with is left to itself.
+_TRIED: Final = ("3.14.",)
 
 
 class DisconnectedError(Exception):
@@ -30,6 +35,11 @@ class DisconnectedError(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(cause)
         self.cause = cause
+
+
+def is_tried() -> bool:
+    """Tell whether what no document promises was tried with aiohttp's version."""
+    return aiohttp.__version__.startswith(_TRIED)
 
 
 def is_as_it_came(session: aiohttp.ClientSession) -> bool:
@@ -51,7 +61,7 @@ class SessionSender(Sender):
         headers: What to send with each request.
         timeout: Of connecting.
         proxy: The proxy's URL, if there is one.
-        may_be_seen: Whether by a proxy, the session's own included; else it is passed by.
+        may_use_proxies: Whether a proxy may see what is sent; else the session's own is passed by.
     """
 
     def __init__(
@@ -62,13 +72,13 @@ class SessionSender(Sender):
         timeout: aiohttp.ClientTimeout,
         proxy: str | None,
         *,
-        may_be_seen: bool,
+        may_use_proxies: bool,
     ) -> None:
         self.session = session
         self.headers = headers
         self.timeout = timeout
         self.proxy = proxy
-        self.may_be_seen = may_be_seen
+        self.may_use_proxies = may_use_proxies
         self._scheme = base.scheme
         self._authority = base.raw_authority
         self._prefix = base.raw_path.rstrip("/")
@@ -114,14 +124,12 @@ class SessionExchange(Exchange):
         self, request: aiohttp.ClientRequest, handler: ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Send it."""
-        if self._request is not None and self._request.response is not None:
-            # A session of somebody's own make, which tries again by itself.
-            raise DisconnectedError(ConnectionError("its session was about to send it again"))
+        self._check_first()
         self._request = request
         request.headers.popall(hdrs.COOKIE, None)
         # Here, since the session would take them one by one, twice, and tell its traces.
         request.headers.update(self._sender.headers)
-        if not self._sender.may_be_seen:
+        if not self._sender.may_use_proxies:
             request.proxy = request.proxy_auth = None
         send = request.send
 
@@ -130,7 +138,8 @@ class SessionExchange(Exchange):
             self._transport = connection.transport
             return await send(connection)
 
-        request.send = send_on  # type: ignore[assignment, method-assign]
+        if is_tried():
+            request.send = send_on  # type: ignore[assignment, method-assign]
         try:
             response = await handler(request)
         except aiohttp.ClientConnectorError:
@@ -141,17 +150,26 @@ class SessionExchange(Exchange):
         except (aiohttp.ClientError, OSError):
             raise
         except Exception as error:
-            if request.response is not None:
-                # Of a hook.
+            if self._begun() is not None or self._sender.session.trace_configs:
+                # Of a hook, perhaps, which is to be heard of.
                 raise
             # Of a connector that is not aiohttp's, as there are for SOCKS, or of a resolver.
             raise DisconnectedError(error) from None
         finally:
             # A cycle: what is read would live until it is collected.
-            del request.send
+            vars(request).pop("send", None)
         # From now on it may be free at any time, and another's.
         self._transport = None
         return response
+
+    def _check_first(self) -> None:
+        """Keep a session of somebody's own make from trying again by itself: its first counts."""
+        if (first := self._begun()) is not None:
+            status: int | None = getattr(first, "status", None)
+            if status is not None:
+                self.head = Head(status, first.headers, first.content)
+            first.close()
+            raise DisconnectedError(ConnectionError("its session was about to send it again"))
 
     async def send(self) -> Head:
         """Send it, and wait for the answer's head."""
@@ -162,8 +180,7 @@ class SessionExchange(Exchange):
                 self._url,
                 allow_redirects=False,
                 auto_decompress=False,
-                max_line_size=LINE_BYTES,
-                max_field_size=LINE_BYTES,
+                max_field_size=HEADER_BYTES,
                 middlewares=(self,),
                 proxy=sender.proxy,
                 raise_for_status=False,
@@ -187,10 +204,14 @@ class SessionExchange(Exchange):
             return await super().read(limit)
         return await response.read()
 
+    def _begun(self) -> aiohttp.ClientResponse | None:
+        """Return the response that aiohttp makes as it sends, with or without an answer in it."""
+        return None if self._request is None else self._request.response
+
     def is_sent(self) -> bool:
         """Tell whether it is on its way."""
         if self._request is not None:
-            return self._request.response is not None
+            return self._begun() is not None
         # What stands in for the session may have sent it without a word to us.
         return self._has_begun and not is_as_it_came(self._sender.session)
 

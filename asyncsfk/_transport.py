@@ -12,8 +12,8 @@ from yarl import URL
 
 from asyncsfk._messages import Response
 from asyncsfk._packing import GZIP
-from asyncsfk._pool import Connector, PoolSender, can_do_without, is_tried
-from asyncsfk._session import DisconnectedError, SessionSender
+from asyncsfk._pool import Connector, PoolSender, can_do_without
+from asyncsfk._session import DisconnectedError, SessionSender, is_tried
 from asyncsfk._text import described
 from asyncsfk._version import __version__
 from asyncsfk._watchdog import Deadline, Watchdog
@@ -156,7 +156,7 @@ class Transport:
                 headers,
                 timeout,
                 config.proxy,
-                may_be_seen=_may_be_seen(config),
+                may_use_proxies=_may_use_proxies(config),
             )
         return PoolSender(connector, base, headers, timeout)
 
@@ -212,11 +212,11 @@ def _make_session(config: Config) -> aiohttp.ClientSession:
             ttl_dns_cache=_DNS_SECONDS,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=config.trust_env and _may_be_seen(config),
+        trust_env=config.trust_env and _may_use_proxies(config),
     )
 
 
-def _may_be_seen(config: Config) -> bool:
+def _may_use_proxies(config: Config) -> bool:
     """Tell whether a proxy may have the requests: over plain http it would see the key."""
     return config.is_encrypted or config.allow_insecure_http
 

@@ -163,6 +163,30 @@ async def test_waiting_for_a_borrowed_pool_is_no_outage(port):
     assert (type(error), error.attempts) == (ConnectionFailedError, 1)
 
 
+class SlowToFail(aiohttp.TCPConnector):
+    """A connector that tries for longer than it is told to, as one may that looks names up."""
+
+    async def _create_connection(self, *_):
+        await asyncio.sleep(200)
+        raise OSError("no such name")
+
+
+@pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
+async def test_attempts_that_take_longer_than_they_are_told_to_are_one_outage(port):
+    """Of each there counts what it was told to try for; they add up."""
+    async with (
+        aiohttp.ClientSession(connector=SlowToFail()) as session,
+        client_at(
+            port,
+            session=session,
+            timeout=Timeout(total=500, connect=30),
+            retry=Retry(attempts=30, outage=200),
+        ) as client,
+    ):
+        error = await failure(client.showcase_page("x"), UnreachableError)
+    assert 5 <= error.attempts <= 7
+
+
 async def test_what_is_on_file_needs_no_api(port, tmp_path):
     """Calls that find their answer in an archive are not ended with those that have to buy."""
     handles = [f"c{n}.5products" for n in range(50)]

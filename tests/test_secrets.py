@@ -333,6 +333,15 @@ async def test_a_proxy_of_a_borrowed_session_sees_no_key(given, monkeypatch):
         assert proxy.targets == [f"{sim.url}/v1/any"]
 
 
+@pytest.mark.parametrize("url", ["me:PASSWD@h:1", "http://me:PASSWD@h:99999"])
+async def test_the_password_of_a_proxy_that_is_no_url_does_not_show(url, monkeypatch):
+    """Nor in what says why it is none."""
+    monkeypatch.setenv("https_proxy", url)
+    async with Client(KEY, base_url="https://api.example", trust_env=True, retry=ONCE) as client:
+        error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
+    assert "PASSWD" not in repr((error, error.__cause__, error.__context__)) + str(error)
+
+
 @pytest.mark.parametrize("answer", [b"", http(200)], ids=["refused", "dropped"])
 async def test_the_password_of_a_proxy_of_the_environment_does_not_show(answer, monkeypatch):
     """aiohttp has it beside the URL, in an error that says which connection failed."""

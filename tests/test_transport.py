@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import gc
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ from asyncsfk import (
     ClientStateError,
     ConnectionFailedError,
     ConnectionLostError,
+    InsufficientCreditsError,
     LookupFailedError,
     RedirectError,
     RequestRetried,
@@ -38,6 +40,7 @@ from tests.support import (
     SHOWCASE,
     chunked,
     client_of,
+    enveloped,
     failure,
     http,
     open_client,
@@ -703,30 +706,73 @@ async def test_what_a_connector_of_another_library_raises_is_no_connection():
         assert (client.usage.maybe, client.usage.charged, sim.ledger.charged) == (0, 2, 2)
 
 
+@pytest.mark.parametrize("hook", ["on_connection_create_start", "on_request_headers_sent"])
+async def test_a_bug_in_a_hook_of_a_borrowed_session_is_no_connection_that_failed(hook):
+    """It reaches the caller as it is, wherever the hook is called."""
+    trace = aiohttp.TraceConfig()
+
+    async def buggy(*_):
+        raise ZeroDivisionError
+
+    getattr(trace, hook).append(buggy)
+    async with (
+        Simulator() as sim,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        client_of(sim, session=session) as client,
+    ):
+        with pytest.raises(ZeroDivisionError):
+            await client.showcase_page("x")
+        assert sim.ledger.requests == 0
+
+
+async def test_what_a_session_has_read_is_not_held_until_it_is_collected():
+    """Where the garbage collector seldom comes, or never, memory stays level all the same."""
+    async with Simulator() as sim, client_of(sim, trust_env=True) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(5):
+                await client.showcase_page(f"x{number}")
+            kept = [each for each in gc.get_objects() if isinstance(each, aiohttp.ClientResponse)]
+        finally:
+            gc.enable()
+        assert len(kept) <= 1
+
+
 @pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
-@pytest.mark.parametrize("answer", [b"", http(502)], ids=["lost", "502"])
-async def test_a_session_that_tries_again_by_itself_sends_once(answer):
-    """What it would send besides could be charged, and nobody would count it."""
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"", ConnectionLostError),
+        (http(502), LookupFailedError),
+        (http(503), UnavailableError),
+        (http(402), InsufficientCreditsError),
+    ],
+    ids=["lost", "502", "503", "402"],
+)
+async def test_a_session_that_tries_again_by_itself_sends_once(answer, kind):
+    """What it would send besides could be charged, and nobody would count it; the first counts."""
 
     def tenacious():
         class Tenacious(aiohttp.ClientSession):
             async def _request(self, *args, **options):
                 with suppress(Exception):
                     response = await super()._request(*args, **options)
-                    if response.status < 500:
+                    if response.status < 400:
                         return response
                 return await super()._request(*args, **options)
 
-        return Tenacious()
+        return Tenacious(connector=aiohttp.TCPConnector(limit=1))
 
     async with (
         raw_server(answer) as server,
         tenacious() as session,
         Client(KEY, base_url=server.url, session=session, retry=ONCE) as client,
     ):
-        error = await failure(client.showcase_page("x"), ConnectionLostError)
-        assert "send it again" in str(error)
-        assert server.hits == error.usage.maybe == 1
+        for hits in 1, 2:
+            error = await failure(client.showcase_page("x"), kind)
+            assert server.hits == hits
+            assert error.usage.maybe == (kind in {ConnectionLostError, LookupFailedError})
 
 
 # Width and timeouts
@@ -845,6 +891,34 @@ async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_taken(lim
             # It still knows a silent server.
             sim.add_fault(Fault.hang())
             await failure(client.showcase_page("y"), RequestTimeoutError)
+
+
+@pytest.mark.real_time
+async def test_time_in_which_the_event_loop_was_held_up_does_not_count():
+    """What fits into no socket's buffer is still to be read then, which takes a while."""
+    body = enveloped({"x": "y" * 16_000_000})
+
+    def serve(server):
+        connection, _ = server.accept()
+        with connection, suppress(ConnectionError):
+            connection.recv(65_536)
+            connection.sendall(http(200, body))
+
+    def hold_up():
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        serving = threading.Thread(target=serve, args=(server,), daemon=True)
+        serving.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        limits = {"timeout": Timeout(total=0.3), "max_body_bytes": 1 << 25}
+        async with Client(KEY, base_url=url, retry=ONCE, **limits) as client:
+            asyncio.get_running_loop().call_later(0.003, hold_up)
+            await client.get("/v1/x")
+            assert client.usage.bytes == len(body)
+        serving.join()
 
 
 @pytest.mark.usefixtures("either_way")
