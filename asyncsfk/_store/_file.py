@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asyncsfk._store._forks import Identity, identify
@@ -219,14 +219,32 @@ class File:
         Raises:
             ArchiveError: The end could not be written; what was committed is there.
         """
-        with translated(self._path):
-            try:
-                if (reader := self._connections.pop("reader", None)) is not None:
-                    reader.close()
-                if (writer := self._connections.pop("writer", None)) is not None:
-                    self._close_writer(writer, is_landed=is_landed)
-            finally:
-                self._lock.release()
+        with translated(self._path), ExitStack() as stack:
+            stack.callback(self._lock.release)
+            reader = self._connections.pop("reader", None)
+            writer = self._connections.pop("writer", None)
+            if reader is not None and writer is not None and self._has_anothers_log():
+                # Whoever closes last folds it into the file, and ours would go over theirs. Not one
+                # that has only read, which keeps the writer from it.
+                stack.enter_context(closing(reader))
+                with closing(writer), suppress(*SQLITE_ERRORS):
+                    notes(reader)
+                raise self.broken or ArchiveWriteError(
+                    f"the log of {shown(self._path)} was removed while it was open, and is "
+                    "another's by now: what was bought meanwhile may be lost"
+                )
+            if reader is not None:
+                reader.close()
+            if writer is not None:
+                self._close_writer(writer, is_landed=is_landed)
+
+    def _has_anothers_log(self) -> bool:
+        """Tell whether the log was removed, and somebody has begun one for the same file."""
+        is_there = {place: identify(place) for place in self._places}
+        log = beside(self._path, "wal")
+        return is_there.get(self._path) == self._places.get(self._path) and is_there.get(
+            log
+        ) not in (None, self._places.get(log))
 
     def _close_writer(self, writer: sqlite3.Connection, *, is_landed: bool) -> None:
         try:

@@ -57,7 +57,7 @@ class FileLock:
                 return False
             # What is there before and after is what was opened between.
             if before is not None and self._identity() == before:
-                self._connection, self._file = connection, identify(self._path)
+                self._connection, self._file = connection, before[:2]
                 return True
             if before is None:
                 self._share_with_whoever_shares(real)

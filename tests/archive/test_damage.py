@@ -1,5 +1,6 @@
 """What befalls an archive's file: a typed error, and nothing lost."""
 
+import asyncio
 import gc
 import random
 import shutil
@@ -11,8 +12,17 @@ import pytest
 
 from asyncsfk import Archive, ArchiveError, ArchiveFormatError, ArchiveWriteError
 from asyncsfk.simulator import Simulator
-from tests.archive.support import HANDLES, READS, beside, copied, held, read_all, run_of
-from tests.support import client_of, failure, sql
+from tests.archive.support import (
+    HANDLES,
+    READS,
+    Script,
+    beside,
+    copied,
+    held,
+    read_all,
+    run_of,
+)
+from tests.support import client_of, failure, running, sql
 
 
 @pytest.mark.usefixtures("written")
@@ -263,6 +273,43 @@ async def test_a_log_that_goes_from_under_a_run(path):
         _, outcomes = await run_of(client, handles, archive=path)
         assert {outcome.status for outcome in outcomes.values()} == {"complete"}
     assert beside(path) == []
+    assert sql(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+BUYING = """
+import asyncio, sys
+from asyncsfk import Archive, Client
+
+async def main():
+    key, url, path = sys.argv[1:]
+    async with Client(key, base_url=url) as client, Archive(path) as archive:
+        for name in "cde":
+            await client.showcase_page(name, archive=archive)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
+async def test_closing_leaves_what_somebody_else_has_bought_since(path, goes_on):
+    """All that lay beside a file was removed, and another process has bought into it meanwhile."""
+    with running() as sim:
+        async with client_of(sim) as client:
+            archive = Archive(path)
+            await archive.open()
+            await run_of(client, ["a"], archive=archive)
+            for name in "lock", "wal", "shm":
+                path.with_name(f"{path.name}-{name}").unlink()
+            with Script(BUYING, sim.api_key, sim.url, path) as script:
+                await asyncio.to_thread(script.result)
+            if goes_on:
+                await failure(client.showcase_page("b", archive=archive), ArchiveError)
+            error = await failure(archive.aclose(), ArchiveWriteError)
+            assert "may be lost" in str(error) or goes_on
+    handles = {answer.handle for answer in await held(path, "answers")}
+    assert handles >= {"c", "d", "e"}
     assert sql(path, "PRAGMA integrity_check") == [("ok",)]
 
 
