@@ -150,7 +150,7 @@ class SessionExchange(Exchange):
         except (aiohttp.ClientError, OSError):
             raise
         except Exception as error:
-            if self._begun() is not None or self._sender.session.trace_configs:
+            if self._reply() is not None or self._sender.session.trace_configs:
                 # Of a hook, perhaps, which is to be heard of.
                 raise
             # Of a connector that is not aiohttp's, as there are for SOCKS, or of a resolver.
@@ -164,7 +164,7 @@ class SessionExchange(Exchange):
 
     def _check_first(self) -> None:
         """Keep a session of somebody's own make from trying again by itself: its first counts."""
-        if (first := self._begun()) is not None:
+        if (first := self._reply()) is not None:
             status: int | None = getattr(first, "status", None)
             if status is not None:
                 self.head = Head(status, first.headers, first.content)
@@ -204,14 +204,14 @@ class SessionExchange(Exchange):
             return await super().read(limit)
         return await response.read()
 
-    def _begun(self) -> aiohttp.ClientResponse | None:
+    def _reply(self) -> aiohttp.ClientResponse | None:
         """Return the response that aiohttp makes as it sends, with or without an answer in it."""
         return None if self._request is None else self._request.response
 
     def is_sent(self) -> bool:
         """Tell whether it is on its way."""
         if self._request is not None:
-            return self._begun() is not None
+            return self._reply() is not None
         # What stands in for the session may have sent it without a word to us.
         return self._has_begun and not is_as_it_came(self._sender.session)
 

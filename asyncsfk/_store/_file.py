@@ -240,11 +240,9 @@ class File:
 
     def _has_anothers_log(self) -> bool:
         """Tell whether the log was removed, and somebody has begun one for the same file."""
-        is_there = {place: identify(place) for place in self._places}
         log = beside(self._path, "wal")
-        return is_there.get(self._path) == self._places.get(self._path) and is_there.get(
-            log
-        ) not in (None, self._places.get(log))
+        is_ours = identify(self._path) == self._places.get(self._path)
+        return is_ours and identify(log) not in (None, self._places.get(log))
 
     def _close_writer(self, writer: sqlite3.Connection, *, is_landed: bool) -> None:
         try:
