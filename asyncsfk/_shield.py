@@ -39,11 +39,15 @@ async def to_the_end(work: asyncio.Future[R]) -> R:
     try:
         await wait_out(lambda: None if work.done() else work)
     except asyncio.CancelledError:
-        if work.done():
-            # Being cancelled is what counts.
-            work.exception()
+        # Being cancelled is what counts; asyncio would complain of an error that nobody took.
+        work.add_done_callback(_take)
         raise
     return work.result()
+
+
+def _take(work: asyncio.Future[Any]) -> None:
+    if not work.cancelled():
+        work.exception()
 
 
 class Closing:

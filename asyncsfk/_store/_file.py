@@ -95,7 +95,7 @@ class File:
         return False
 
     def open(self) -> Spent:
-        """Open the file, making it where there is none; return what all of it has cost.
+        """Open the file twice, making it where there is none; return what all of it has cost.
 
         Raises:
             ArchiveError: It cannot be used.
@@ -132,16 +132,9 @@ class File:
             if sums.highest > 1:
                 self.prices = prices(connection)
             self.look_for_room()
-            return sums
-
-    def open_to_read(self) -> None:
-        """Open the file, which is open for writing, to be read beside.
-
-        Raises:
-            ArchiveError: It cannot be.
-        """
-        with translated(self._path):
+            # By the thread that closes it, lest that comes too early.
             self._connections["reader"] = connect(self._path, "ro")
+            return sums
 
     def write(self, batch: Sequence[Write]) -> list[Any]:
         """Commit writes together; each gives nothing.

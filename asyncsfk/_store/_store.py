@@ -128,8 +128,8 @@ class Store:
             ):
                 await anyio.sleep(_POLL)
             spent = await self._writer.run(self._file.open)
-            # Now, also for its thread: who looks later would wait for ever for one that cannot be.
-            await self._reader.run(self._file.open_to_read)
+            # For its thread alone: who looks later would wait for ever for one that cannot be.
+            await self._reader.run(partial(self._file.read, ()))
             self.charged, self.maybe = spent.charged, spent.maybe
             self._may_be_there = BloomFilter() if self._file.was_empty else None
         except BaseException:

@@ -1,6 +1,7 @@
 """Leaving with an archive: what was sent lands in it, for a while; nothing is left behind."""
 
 import asyncio
+import gc
 import sqlite3
 import subprocess
 import sys
@@ -216,6 +217,49 @@ async def test_being_cancelled_twice(sim, client, path):
                 await task
         assert took.seconds == pytest.approx(2, abs=0.1)
     assert (await held(path, "usage")).maybe == sim.ledger.charged == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("blocked", ["-lock", "mode=rwc", "mode=ro"])
+async def test_being_cancelled_twice_while_an_archive_is_opened(
+    path, monkeypatch, caplog, blocked, fails
+):
+    """Whatever its thread is at, what it opens is closed behind it, and no error of it is told."""
+    opened, is_blocked, goes_on = [], threading.Event(), threading.Event()
+    connect = sqlite3.connect
+
+    def slowly(where, **settings):
+        if str(where).endswith(blocked):
+            is_blocked.set()
+            goes_on.wait()
+            if fails:
+                raise OSError("on purpose")
+        opened.append(connect(where, **settings))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", slowly)
+    archive = Archive(path)
+    opening = asyncio.create_task(archive.open())
+    await asyncio.to_thread(is_blocked.wait)
+    for _ in range(2):
+        opening.cancel()
+        # Real time, as long as a thread is held up.
+        await asyncio.wait({opening}, timeout=0.05)
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    while threads():  # noqa: ASYNC110 - they tell nobody
+        await asyncio.sleep(0.001)
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    monkeypatch.undo()
+    assert beside(path) == []
+    async with archive:
+        pass
+    del opening
+    gc.collect()
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("grace", [0, 5])
