@@ -180,6 +180,7 @@ async def test_a_failing_command_is_seen(tmp_path):
         await run_shell("echo alas; exit 3", tmp_path)
 
 
+@pytest.mark.real_time
 async def test_the_program_of_the_readme(simulator, tmp_path):
     """The first example is a program of its own, and prints products."""
     (first, *_) = fences((ROOT / "README.md").read_text("utf-8"), "python")
