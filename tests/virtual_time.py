@@ -16,6 +16,9 @@ START = 1000.0
 GRACE_QUIET = 0.001
 GRACE_WRITING = 0.010
 
+#: Real seconds left to a thread of ours before a jump, lest a slow disk or a busy machine be seen.
+GRACE_THREADS = 1.0
+
 #: After so many turns in one moment, each turn takes so many seconds. A clock that stood still for
 #: ever would trap code that sets a timer, finds itself a rounding error early when it fires, and
 #: sets it again for the same moment.
@@ -64,8 +67,9 @@ class VirtualTimeLoop(WatchedLoop):
     timer when there is not: no callback is ready, no socket has news, no thread of ours is at work.
     With no timer either, the loop waits really, for a socket or a thread.
 
-    While a thread runs (`run_in_executor`, `asyncio.to_thread`, `anyio.to_thread`), waits are real.
-    The clock then moves only by waits that ran to their end: a thread's work costs nothing on it.
+    While a thread runs (`run_in_executor`, `asyncio.to_thread`, `anyio.to_thread`), a wait is real,
+    and gives the thread a second at the least; the clock moves by waits that ran to their end
+    alone. So a thread's work costs nothing on it, however slow the disk or busy the machine.
 
     Other processes and the clocks of `time` know nothing of all this: a test that needs them to
     agree with the loop asks for real time (see conftest), as does one of aiohttp's client
@@ -128,7 +132,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def _real_wait(self, timeout: float) -> float:
         if self.threads or _anyio_threads():
-            return timeout
+            return max(timeout, GRACE_THREADS)
         keys = self.get_map().values()
         if len(keys) <= 1:  # the loop's own pipe, to wake itself up
             return 0

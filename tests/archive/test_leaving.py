@@ -219,6 +219,7 @@ async def test_being_cancelled_twice(sim, client, path):
     assert (await held(path, "usage")).maybe == sim.ledger.charged == 1
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("blocked", ["-lock", "mode=rwc", "mode=ro"])
 async def test_being_cancelled_twice_while_an_archive_is_opened(
@@ -243,7 +244,6 @@ async def test_being_cancelled_twice_while_an_archive_is_opened(
     await asyncio.to_thread(is_blocked.wait)
     for _ in range(2):
         opening.cancel()
-        # Real time, as long as a thread is held up.
         await asyncio.wait({opening}, timeout=0.05)
     goes_on.set()
     with pytest.raises(asyncio.CancelledError):
@@ -484,7 +484,8 @@ async def test_a_program_that_ends_while_an_archive_closes(path, turns):
         archive = Archive(path)
         await archive.open()
         call = asyncio.create_task(client.showcase_page("x", archive=archive))
-        await asyncio.sleep(0.1)
+        while sim.ledger.in_flight == 0:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.001)
         end = asyncio.create_task(archive.aclose())
         call.cancel()
         for _ in range(turns):
