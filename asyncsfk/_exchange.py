@@ -66,7 +66,8 @@ class Exchange(ABC):
         assert self.head is not None  # noqa: S101 - for the type checkers
         content, size = self.head.content, 0
         pieces: list[bytes] = []
-        while size <= limit and (piece := await content.readany()):
+        while size <= limit and not content.at_eof():
+            piece = await content.readany()
             pieces.append(piece)
             size += len(piece)
         return b"".join(pieces)
