@@ -32,7 +32,7 @@ def pages(connection: sqlite3.Connection) -> Iterator[PageRow]:
 
 def undecoded_pages(connection: sqlite3.Connection) -> Iterator[PageRow]:
     """Iterate the pages that could not be decoded, one at a time."""
-    return _rows(connection, PageRow, "NOT decoded AND ", at_once=1)
+    return _rows(connection, PageRow, "decoded = 0 AND ", at_once=1)
 
 
 def attempts(connection: sqlite3.Connection) -> Iterator[AttemptRow]:

@@ -92,6 +92,10 @@ _STEPS: Final = (
     """
     ALTER TABLE page ADD COLUMN query TEXT;
     """,
+    # Those few are counted and salvaged without reading all the others.
+    """
+    CREATE INDEX page_undecoded ON page (decoded) WHERE decoded = 0;
+    """,
 )
 VERSION: Final = len(_STEPS)
 

@@ -98,7 +98,7 @@ class Summary(NamedTuple):
         # Counted here: for groups SQLite would hold a row of each showcase in memory.
         rows = connection.execute("SELECT ifnull(status, 'under_way') FROM showcase")
         statuses = Counter(status for (status,) in rows)
-        undecodable = connection.execute("SELECT count(*) FROM page WHERE NOT decoded").fetchone()
+        undecodable = connection.execute("SELECT count(*) FROM page WHERE decoded = 0").fetchone()
         times = connection.execute("SELECT min(at), max(at) FROM attempt").fetchone()
         return cls(notes(connection), statuses, undecodable[0], exposed(connection), *times)
 

@@ -237,6 +237,7 @@ async def test_pages_of_an_older_version_are_found(path):
         sql(path, "DROP INDEX page_of")
         sql(path, "ALTER TABLE page DROP COLUMN part_of")
         sql(path, "ALTER TABLE page DROP COLUMN query")
+        sql(path, "DROP INDEX page_undecoded")
         sql(path, "CREATE INDEX page_key ON page (key)")
         sql(path, "PRAGMA user_version = 2")
         for region in (None, "GB"):

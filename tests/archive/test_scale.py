@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import closing
 from hashlib import blake2b
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.support import Grown, client_of, sql
 pytestmark = pytest.mark.large
 
 MIB = 1024 * 1024
+IO = Path("/proc/self/io")
 
 
 def names(count):
@@ -109,6 +111,23 @@ async def test_reading_takes_no_memory(path, multiply, what):
     lots = await asyncio.to_thread(read)
     assert lots[0] == 30 * few[0]
     assert lots[1] <= few[1] + 0.5 * MIB
+
+
+@pytest.mark.skipif(not IO.exists(), reason="only Linux tells what is read")
+async def test_what_could_not_be_decoded_is_found_without_reading_the_rest(path, multiply):
+    """Neither what `info` counts nor what `salvage` looks through is all that was bought."""
+    multiply(40)
+    size = path.stat().st_size
+    sql(path, "UPDATE page SET decoded = 0 WHERE id IN (7, 3000)")
+    for what, found in (("info", 2), ("salvage", 2), ("salvage", 0)):
+        before = bytes_read()
+        told = await held(path, what)
+        assert getattr(told, "undecodable", told) == found
+        assert bytes_read() - before < size / 2
+
+
+def bytes_read():
+    return int(IO.read_text("ascii").split()[1])
 
 
 #: Tells by how many MiB the process grows when a large file is used after a small one.
