@@ -18,13 +18,15 @@ _COUNTRY: Final = re.compile(r"[A-Za-z]{2}")
 def check_count(
     name: str, value: object, *, least: int = 1, error: type[SfkError] = InvalidArgumentError
 ) -> None:
-    """Refuse what is no whole number of at least so many.
+    """Refuse what is no whole number of at least so many, or too large for all that counts.
 
     Raises:
         SfkError: It is not; of the type ``error``.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise error(f"{name} must be a whole number of {least} or more, not {described(value)}")
+    if value > sys.maxsize:
+        raise error(f"{name} must be {sys.maxsize} or less")
 
 
 def check_flag(name: str, value: object, *, error: type[SfkError] = InvalidArgumentError) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import msgspec
 
 from asyncsfk._checks import check_count, check_flag, check_limit, check_seconds, region_code
-from asyncsfk.errors import InvalidArgumentError
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +27,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "region", region_code(self.region))
         check_count("concurrency", self.concurrency)
-        if self.concurrency > sys.maxsize:
-            raise InvalidArgumentError(f"concurrency must be {sys.maxsize} or less")
         for name in ("verify_empty", "ordered", "dedupe", "refresh", "restart_stale"):
             check_flag(name, getattr(self, name))
         check_limit("max_pages", self.max_pages)

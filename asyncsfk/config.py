@@ -49,8 +49,6 @@ def check_positive(name: str, value: object) -> None:
 
 def _check_count(name: str, value: object, *, least: int) -> None:
     check_count(name, value, least=least, error=ConfigurationError)
-    if isinstance(value, int) and value > sys.maxsize:
-        _refuse(f"{name} must be {sys.maxsize} or less")
 
 
 def _check_string(name: str, value: object) -> None:

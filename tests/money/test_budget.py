@@ -9,7 +9,7 @@ import pytest
 from asyncsfk import Budget, BudgetReachedError, InvalidArgumentError
 
 
-@pytest.mark.parametrize("ceiling", [0, -1, 1.5, "5", True], ids=repr)
+@pytest.mark.parametrize("ceiling", [0, -1, 1.5, "5", True, 10**20], ids=repr)
 def test_what_is_no_ceiling_is_refused(ceiling):
     """It is a whole number from 1 on, or there is none."""
     with pytest.raises(InvalidArgumentError, match="max_credits"):
