@@ -27,10 +27,10 @@ class Batches(Generic[T]):
     Args:
         work: Does a batch and returns a result for each item; what it raises fails them all.
         name: The thread's.
-        gather: Seconds to wait for company after the first item of a batch.
+        gather: Asked at each item how many seconds its batch may wait for company, from its first
+            item on; 0 for none.
         after: Called in the event loop when a batch is done or has failed, before the futures of
             its items are.
-        expects: Asked at each item whether more may come: if not, the batch does not wait.
     """
 
     def __init__(
@@ -38,16 +38,14 @@ class Batches(Generic[T]):
         work: Callable[[Sequence[T]], Sequence[Any]],
         *,
         name: str,
-        gather: float,
+        gather: Callable[[], float],
         after: Callable[[Sequence[T], BaseException | None], None] | None = None,
-        expects: Callable[[], bool] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._work = work
         self._after = after
         self._gather = gather
-        self._expects = expects
         self._waiting: list[tuple[T, asyncio.Future[Any]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._running: asyncio.Future[Sequence[Any]] | None = None
@@ -90,11 +88,11 @@ class Batches(Generic[T]):
     def _schedule(self) -> None:
         if self._running is not None:
             return
-        is_alone = self._expects is not None and not self._expects()
-        if is_alone or len(self._waiting) >= _ENOUGH:
+        seconds = self._gather()
+        if not seconds or len(self._waiting) >= _ENOUGH:
             self._start()
         elif self._timer is None:
-            self._timer = self._loop.call_later(self._gather, self._start)
+            self._timer = self._loop.call_later(seconds, self._start)
 
     def _start(self) -> None:
         if self._timer is not None:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 # A commit waits so long for further pages: a group costs little more than a page does alone.
 _GATHER: Final = 0.01
-_GATHER_READS: Final = 0.002
+# And so long for what comes in the same moment, as those do who were told together.
+_GATHER_AT_ONCE: Final = 0.002
 _REST: Final = 1.0
 # Bytes that must be left on the disk for each request in the air, in the log and in its place.
 _ROOM_FOR_ONE: Final = 128 * 1024
@@ -72,11 +73,10 @@ class Store:
             self._file.write,
             name="asyncsfk-archive",
             after=self._settle,
-            gather=_GATHER,
-            expects=self._expects_more,
+            gather=self._patience,
         )
         self._reader: Batches[Read] = Batches(
-            self._file.read, name="asyncsfk-archive-reader", gather=_GATHER_READS
+            self._file.read, name="asyncsfk-archive-reader", gather=lambda: _GATHER_AT_ONCE
         )
         self._exposed = 0
         self._covered = 0
@@ -333,13 +333,15 @@ class Store:
                 self._landing -= 1
                 self.leave(line.exposed)
 
-    def _expects_more(self) -> bool:
-        """Tell whether a commit may wait for company."""
+    def _patience(self) -> float:
+        """Return how many seconds a commit may wait for company."""
         if self._exposed > self._covered:
             # Requests wait for this very commit before they are sent.
-            return False
-        # Where nothing is under way, it is from a run that finds all on file, and goes on.
-        return not self._in_air or self._landing < len(self._in_air)
+            return 0.0
+        if not self._in_air:
+            # It is from a run that finds all on file, each time for as many as it works on.
+            return _GATHER_AT_ONCE
+        return _GATHER if self._landing < len(self._in_air) else 0.0
 
     def _tell(self, page: Page) -> None:
         if page.showcase is not None:
