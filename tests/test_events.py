@@ -87,7 +87,7 @@ async def test_a_failed_call():
 
 async def test_a_lost_call():
     """A lost answer has no status, and may have cost its price; then it is tried again."""
-    events, _ = await events_of([Fault.close_after_charge(times=1)])
+    events, _ = await events_of([Fault.close(charged=True, times=1)])
     assert kinds(events) == [
         "RequestStarted", "RequestFinished", "RequestRetried",
         "RequestStarted", "RequestFinished", "PageReceived",
@@ -219,7 +219,7 @@ async def test_a_callback_that_raises_harms_nothing(error, caplog):
     def on_event(_):
         raise error
 
-    faults = [Fault.status(503, times=1), Fault.close_before(times=1)]
+    faults = [Fault.status(503, times=1), Fault.close(times=1)]
     async with (
         Simulator(faults=faults) as sim,
         client_of(sim, on_event=on_event, retry=Retry()) as client,

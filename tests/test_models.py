@@ -475,7 +475,7 @@ def test_usage_adds_to_usage_only():
 
 async def test_usage_adds_up_over_a_run():
     """The usage of a run is that of its outcomes; of a client, that of all its calls."""
-    faults = [Fault.status(502, charge=1, times=3), Fault.close_after_charge(times=2)]
+    faults = [Fault.status(502, charge=1, times=3), Fault.close(charged=True, times=2)]
     async with (
         Simulator(faults=faults) as sim,
         client_of(sim, retry=asyncsfk.Retry()) as client,

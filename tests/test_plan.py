@@ -366,7 +366,7 @@ async def test_one_dict_of_options_does_for_a_plan_and_its_run(client, path):
 
 async def test_what_may_have_been_charged_is_not_left(sim, path):
     """As for the run, an answer that was lost counts towards the ceiling of an archive."""
-    sim.faults = [Fault.close_after_charge(times=1)]
+    sim.faults = [Fault.close(charged=True, times=1)]
     async with client_of(sim) as client:
         (outcome,) = await client.fetch_showcases(["a.5products"], archive=path)
         assert (outcome.usage.charged, outcome.usage.maybe) == (0, 1)

@@ -189,7 +189,7 @@ FAILURES = {
     "502": Fault.status(502),
     "503": Fault.status(503, body="empty"),
     "redirect": Fault.redirect("http://127.0.0.1:9/"),
-    "close": Fault.close_before(),
+    "close": Fault.close(),
     "reset": Fault.reset(),
     "truncated": Fault.truncate(),
     "truncated chunked": Fault.truncate(chunked=True),
@@ -235,7 +235,7 @@ async def test_no_failure_shows_the_key(name, listener, sending):
 
 async def test_default_logging_shows_no_key(listener):
     """Without `on_event` the log shows what happens, and no key."""
-    faults = [Fault.status(503, times=1), Fault.close_before(times=1)]
+    faults = [Fault.status(503, times=1), Fault.close(times=1)]
     async with (
         Simulator(api_key=KEY, faults=faults) as sim,
         Client(KEY, base_url=sim.url) as client,

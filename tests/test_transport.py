@@ -66,8 +66,8 @@ class Loss:
 
 
 LOSSES = {
-    "close_before": Loss(Fault.close_before, ConnectionLostError, 0),
-    "close_after_charge": Loss(Fault.close_after_charge, ConnectionLostError, 1),
+    "close": Loss(Fault.close, ConnectionLostError, 0),
+    "close_charged": Loss(lambda **at: Fault.close(charged=True, **at), ConnectionLostError, 1),
     "reset": Loss(Fault.reset, ConnectionLostError, 0),
     "reset_charged": Loss(lambda **at: Fault.reset(charged=True, **at), ConnectionLostError, 1),
     "truncated": Loss(Fault.truncate, ConnectionLostError, 1),
@@ -213,7 +213,7 @@ async def test_a_host_is_looked_up_by_the_system_and_remembered(monkeypatch):
 async def test_a_bare_session_does_send_twice():
     """The trap is there: without us, aiohttp makes two hits of one call."""
     async with (
-        Simulator(faults=[Fault.close_after_charge()]) as sim,
+        Simulator(faults=[Fault.close(charged=True)]) as sim,
         aiohttp.ClientSession(headers={"x-api-key": sim.api_key}) as session,
     ):
         with pytest.raises(aiohttp.ServerDisconnectedError):
@@ -271,7 +271,7 @@ async def test_mixed_failures_are_limited_together():
     """No mix of failures makes more than `attempts` requests, nor more risky ones than allowed."""
     faults = [
         Fault.status(503, requests=[1]),
-        Fault.close_after_charge(requests=[2]),
+        Fault.close(charged=True, requests=[2]),
         Fault.status(502, requests=[3]),
         Fault.reset(requests=[4]),
     ]
@@ -666,7 +666,7 @@ async def test_a_borrowed_sessions_tracing_sees_each_attempt():
 
     trace.on_request_start.append(on_start)
     async with (
-        Simulator(faults=[Fault.close_before(times=1)]) as sim,
+        Simulator(faults=[Fault.close(times=1)]) as sim,
         aiohttp.ClientSession(trace_configs=[trace]) as session,
         client_of(sim, session=session, retry=Retry()) as client,
     ):

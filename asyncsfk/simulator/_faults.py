@@ -129,14 +129,9 @@ class Fault:
         return cls._make("redirect", actions.Redirect(location, status), when)
 
     @classmethod
-    def close_before(cls, **when: Unpack[When]) -> "Fault":
-        """Close the connection before any byte of an answer; nothing is charged."""
-        return cls._make("close_before", actions.Close(charged=False, reset=False), when)
-
-    @classmethod
-    def close_after_charge(cls, **when: Unpack[When]) -> "Fault":
-        """Charge, then close the connection before any byte of an answer."""
-        return cls._make("close_after_charge", actions.Close(charged=True, reset=False), when)
+    def close(cls, *, charged: bool = False, **when: Unpack[When]) -> "Fault":
+        """Close the connection before any byte of an answer."""
+        return cls._make("close", actions.Close(charged, reset=False), when)
 
     @classmethod
     def reset(cls, *, charged: bool = False, **when: Unpack[When]) -> "Fault":
@@ -288,8 +283,8 @@ class Fault:
             cls.status(500, **each),
             cls.status(502, charge=1, **each),
             cls.status(502, body="problem", **each),
-            cls.close_before(**each),
-            cls.close_after_charge(**each),
+            cls.close(**each),
+            cls.close(charged=True, **each),
             cls.reset(**each),
             cls.reset(charged=True, **each),
             cls.truncate(**each),
@@ -322,9 +317,8 @@ class Fault:
 #: The kinds of a storm that are harmless, or over when one tries again.
 CURABLE: Final = frozenset(
     {
-        "close_after_charge", "close_before", "cursor_without_more", "delay", "drip",
-        "empty_page_with_more", "garbage", "hang", "price", "reset", "set_cookie", "status",
-        "truncate", "unknown_fields",
+        "close", "cursor_without_more", "delay", "drip", "empty_page_with_more", "garbage", "hang",
+        "price", "reset", "set_cookie", "status", "truncate", "unknown_fields",
     }
 )  # fmt: skip
 

@@ -155,7 +155,7 @@ async def test_free_routes_are_no_business_of_an_archive(client, archive):
         (Fault.status(502, charge=1), 502, "LookupFailedError", (0, 1)),
         (Fault.status(503), 503, "UnavailableError", (0, 0)),
         (Fault.redirect("http://127.0.0.1:9/"), 302, "RedirectError", (0, 1)),
-        (Fault.close_before(), None, "ConnectionLostError", (0, 1)),
+        (Fault.close(), None, "ConnectionLostError", (0, 1)),
         (Fault.truncate(), None, "ConnectionLostError", (0, 1)),
         (Fault.hang(), None, "RequestTimeoutError", (0, 1)),
     ],
@@ -184,7 +184,7 @@ async def test_the_ledgers_line_on_an_attempt(path, fault, status, failed, cost)
 
 async def test_each_attempt_of_a_call_has_a_line_of_its_own(path):
     """Retries are told from first attempts, and each says how it went."""
-    faults = [Fault.status(503, times=1), Fault.close_before(times=1), Fault.status(500, times=1)]
+    faults = [Fault.status(503, times=1), Fault.close(times=1), Fault.status(500, times=1)]
     async with (
         Simulator(faults=faults) as sim,
         Client(sim.api_key, base_url=sim.url) as client,

@@ -76,7 +76,7 @@ async def test_after_a_crash_the_truth_lies_between(path, tmp_path):
     """Whenever a process dies, the next one knows a lower and an upper bound of what was paid."""
     async with (
         Simulator(
-            latency=Latency.uniform(0.1, 1), faults=[Fault.close_after_charge(times=3)]
+            latency=Latency.uniform(0.1, 1), faults=[Fault.close(charged=True, times=3)]
         ) as sim,
         client_of(sim, concurrency=30) as client,
         client.showcases(sim.handles(50), archive=path) as run,

@@ -323,7 +323,7 @@ def test_no_credits_left(invoke, simulate):
 def test_verbose_logs_to_stderr(invoke, simulate):
     """`-v` tells of retries, `-vv` of every request, nothing else does, and the key is in none."""
     for flags, retries, requests in ([], 0, 0), (["-v"], 1, 0), (["-vv"], 1, 2):
-        with simulate(faults=[Fault.close_before(times=1)]):
+        with simulate(faults=[Fault.close(times=1)]):
             result = invoke("showcase", "mrbeast.3products", *flags)
             assert result.exit_code == 0
             assert result.stderr.count("RequestRetried(") == retries

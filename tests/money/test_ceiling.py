@@ -239,7 +239,7 @@ async def test_a_price_of_nothing_that_is_wrong_is_noticed(sim, tmp_path, archiv
 
 async def test_what_is_unknown_stays_counted(sim):
     """Answers that were lost, or failed after charging perhaps, count until the end."""
-    sim.add_fault(Fault.close_after_charge(times=3))
+    sim.add_fault(Fault.close(charged=True, times=3))
     sim.add_fault(Fault.status(502, charge=1, times=2))
     sim.add_fault(Fault.status(500, times=2))
     guard = Guard(sim, 12)

@@ -58,7 +58,7 @@ async def test_earlier_runs_count(sim, client, path):
 
 async def test_what_is_unknown_counts_in_later_runs_too(sim, path):
     """Credits that may have been charged once count against the job's ceiling for good."""
-    sim.add_fault(Fault.close_after_charge(times=4))
+    sim.add_fault(Fault.close(charged=True, times=4))
     handles = creators(12, most=1)
     async with client_of(sim) as client:
         run, _ = await run_through(client, handles, archive=job(path), max_credits=6)
@@ -217,7 +217,7 @@ async def test_what_explains_an_empty_showcase_is_bought_once(sim, client, path)
 @pytest.mark.parametrize("lost", [0, 1])
 async def test_a_page_that_was_lost_is_bought_again_only_if_told(sim, path, lost):
     """A page whose answer was lost after charging costs again at most as often as allowed."""
-    sim.add_fault(Fault.close_after_charge(times=10))
+    sim.add_fault(Fault.close(charged=True, times=10))
     async with client_of(sim, retry=Retry(lost=lost)) as client:
         run, _ = await run_through(client, creators(20, most=1), archive=job(path), concurrency=1)
     twice = sim.ledger.paid_twice()

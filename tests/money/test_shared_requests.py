@@ -314,11 +314,11 @@ async def test_a_stopped_run_leaves_others_their_page(sim, client, archives, now
 
 
 @NOW
-@pytest.mark.parametrize("fault", [Fault.close_after_charge(times=1), Fault.status(503, times=1)])
+@pytest.mark.parametrize("fault", [Fault.close(charged=True, times=1), Fault.status(503, times=1)])
 async def test_a_stopped_run_pays_for_no_further_attempt(sim, client, now, fault):
     """Who still wants the page begins anew, in a budget of its own."""
     sim.add_fault(fault)
-    paid = 1 if fault.name == "close_after_charge" else 0
+    paid = 1 if fault.name == "close" else 0
     async with client.showcases([HANDLE], max_credits=5) as run:
         outcomes = begin(outcomes_of(run))
         await asyncio.sleep(0.3)
@@ -488,7 +488,7 @@ async def test_callers_that_come_and_go(seed, tmp_path):
     faults = [
         Fault.status(503, probability=0.1),
         Fault.status(502, charge=1, probability=0.1),
-        Fault.close_after_charge(probability=0.1),
+        Fault.close(charged=True, probability=0.1),
     ]
     handles = [f"c{n}.5products" for n in range(4)]
     guard = Guard()

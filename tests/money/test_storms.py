@@ -22,7 +22,7 @@ from tests.support import outcomes_of, plain
 pytestmark = pytest.mark.large
 
 #: Faults that charge, and after which there is nothing on file.
-LOSSES = ("close_after_charge", "reset", "truncate", "hang", "status", "garbage", "oversized")
+LOSSES = ("close", "reset", "truncate", "hang", "status", "garbage", "oversized")
 
 
 @pytest.mark.parametrize(

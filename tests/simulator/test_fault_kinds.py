@@ -105,8 +105,8 @@ async def test_redirect(simulate):
 @pytest.mark.parametrize(
     ("fault", "charged"),
     [
-        (Fault.close_before(), 0),
-        (Fault.close_after_charge(), 1),
+        (Fault.close(), 0),
+        (Fault.close(charged=True), 1),
         (Fault.hang(2.0), 0),
         (Fault.hang(2.0, charged=True), 1),
     ],

@@ -11,7 +11,7 @@ async def test_delays_add_up(simulate):
     """All delays that match are waited for, before any other fault too."""
     faults = [
         Fault.delay(Latency.fixed(1)),
-        Fault.close_before(handles={"b"}),
+        Fault.close(handles={"b"}),
         Fault.delay(Latency.fixed(2)),
         Fault.delay(Latency.fixed(90), handles={"c"}),
     ]
@@ -19,7 +19,7 @@ async def test_delays_add_up(simulate):
         await ask.page("a")
         assert await ask.raw("/v1/tiktok/profiles/b") == b""
         slow, closed = ask.sim.ledger
-        assert (slow.fault, closed.fault) == ("delay", "close_before")
+        assert (slow.fault, closed.fault) == ("delay", "close")
         for entry in (slow, closed):
             assert entry.finished - entry.started == pytest.approx(7, abs=0.1)
 

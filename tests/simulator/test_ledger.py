@@ -141,7 +141,7 @@ async def test_old_entries_are_forgotten(simulate):
 
 async def test_a_forgotten_request_still_counts(simulate):
     """A request forgotten while it is in work is charged and finished all the same."""
-    async with simulate(keep_entries=0, faults=[Fault.close_after_charge(times=1)]) as ask:
+    async with simulate(keep_entries=0, faults=[Fault.close(charged=True, times=1)]) as ask:
         assert await ask.raw("/v1/tiktok/profiles/a") == b""
         ledger = ask.sim.ledger
         assert (len(ledger), ledger.charged, ledger.in_flight) == (0, 1, 0)

@@ -479,7 +479,7 @@ async def simulator() -> None:
             assert_type(entry, Entry)
             assert_type(entry.delivered, bool)
         assert_type(sim.ledger.hits("x", cursor=None, route=Route.SHOWCASE), int)
-        sim.add_fault(Fault.close_after_charge(handles=["x"], times=1))
+        sim.add_fault(Fault.close(charged=True, handles=["x"], times=1))
         assert_type(CURABLE | FATAL, frozenset[str])
         async with Client(base_url=sim.url, api_key=sim.api_key) as client:
             await single_calls(client)
