@@ -111,7 +111,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         handle: What it was about.
         attempt: 1 for the first attempt of a call; 0 for what was no request of its own.
         status: HTTP status, if an answer came.
-        failure: Name of the error's class, or ``ProcessDied`` for what a process that died left
+        error: Name of the error's class, or ``ProcessDied`` for what a process that died left
             behind; ``None`` for a good answer.
         charged: Credits charged for certain.
         maybe: Credits that may have been charged.
@@ -125,7 +125,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     handle: str | None
     attempt: int
     status: int | None
-    failure: str | None
+    error: str | None
     charged: int
     maybe: int
     bytes: int
@@ -192,7 +192,7 @@ def entry_of(row: AttemptRow) -> LedgerEntry:
         handle=row.handle,
         attempt=row.number,
         status=row.status,
-        failure=row.failure,
+        error=row.failure,
         charged=row.charged,
         maybe=row.maybe,
         bytes=row.bytes,

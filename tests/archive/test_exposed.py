@@ -241,7 +241,7 @@ async def test_a_process_that_died_idle_has_no_line_in_the_ledger(client, path, 
         await client.showcase_page("a", archive=archive)
         await asyncio.sleep(2)
         async with Archive(copied(path, tmp_path / "killed")) as copy:
-            assert [entry.failure for entry in await held(copy, "ledger")] == [None]
+            assert [entry.error for entry in await held(copy, "ledger")] == [None]
 
 
 @pytest.mark.parametrize("is_cut", [False, True])

@@ -221,7 +221,7 @@ async def test_an_older_version_is_brought_up_to_date(old):
         "req_1",
     )
     # A process of the older version that died with the file open.
-    assert (buried.failure, buried.maybe) == ("ProcessDied", 3)
+    assert (buried.error, buried.maybe) == ("ProcessDied", 3)
     assert last.seconds is not None
     assert (await held(old, "usage")).charged == 2
     assert sql(old, "PRAGMA user_version") == [(_schema.VERSION,)]

@@ -172,7 +172,7 @@ async def test_the_ledgers_line_on_an_attempt(path, fault, status, failed, cost)
                 answer = error
         assert sim.ledger.requests == 1
     (line,) = await held(path, "ledger")
-    assert (line.status, line.failure) == (status, failed)
+    assert (line.status, line.error) == (status, failed)
     assert (line.charged, line.maybe) == cost
     assert (line.route, line.handle, line.attempt) == (SHOWCASE, "x.5products", 1)
     assert line.request_id == answer.request_id
@@ -192,7 +192,7 @@ async def test_each_attempt_of_a_call_has_a_line_of_its_own(path):
     ):
         page = await client.showcase_page("x.5products", archive=archive)
     lines = await held(path, "ledger")
-    assert [(line.attempt, line.failure) for line in lines] == [
+    assert [(line.attempt, line.error) for line in lines] == [
         (1, "UnavailableError"),
         (2, "ConnectionLostError"),
         (3, "ServerError"),
@@ -212,7 +212,7 @@ async def test_a_request_that_could_not_be_sent_is_free(path):
     ):
         await failure(client.showcase_page("x", archive=archive))
     (line,) = await held(path, "ledger")
-    assert (line.failure, line.charged, line.maybe) == ("ConnectionFailedError", 0, 0)
+    assert (line.error, line.charged, line.maybe) == ("ConnectionFailedError", 0, 0)
     assert await held(path, "usage") == Usage(requests=1)
 
 

@@ -140,7 +140,7 @@ async def test_nobody_waits_longer_than_the_grace(sim, client, path, leave):
     usage = await held(path, "usage")
     assert usage.maybe >= 19
     assert usage.charged <= sim.ledger.charged <= usage.charged + usage.maybe
-    given_up = [line for line in await held(path, "ledger") if line.failure == "CancelledError"]
+    given_up = [line for line in await held(path, "ledger") if line.error == "CancelledError"]
     assert len(given_up) == usage.maybe
     assert beside(path) == []
 

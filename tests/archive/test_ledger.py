@@ -150,7 +150,7 @@ async def test_many_crashes_in_a_row(path, tmp_path):
         assert sim.ledger.charged == 3
     usage = await held(path, "usage")
     assert usage == Usage(maybe=3)
-    assert [line.failure for line in await held(path, "ledger")] == ["ProcessDied"] * 3
+    assert [line.error for line in await held(path, "ledger")] == ["ProcessDied"] * 3
     assert sql(path, "SELECT count(*) FROM session WHERE ended IS NULL OR exposed") == [(0,)]
 
 

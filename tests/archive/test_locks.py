@@ -538,7 +538,7 @@ async def test_a_killed_holder_is_taken_over(path):
     # One request was under way; exposures are rounded up, so that few have to be written.
     assert 1 <= usage.maybe <= 16
     last = (await held(path, "ledger"))[-1]
-    assert (last.failure, last.attempt, last.route) == ("ProcessDied", 0, "")
+    assert (last.error, last.attempt, last.route) == ("ProcessDied", 0, "")
     # It is counted once, however often the file is opened after.
     async with Archive(path):
         pass

@@ -117,13 +117,13 @@ def test_ledger(invoke, archive):
     assert len(rows) == 11
     assert sum(row["charged"] for row in rows) == 6
     assert sum(row["maybe"] for row in rows) == 4
-    assert Counter(row["failure"] for row in rows) == {
+    assert Counter(row["error"] for row in rows) == {
         None: 6,
         "ServerError": 3,
         "UndecodableError": 1,
         "NotFoundError": 1,
     }
-    assert all(row["requestId"] for row in rows if row["status"] == 200 and not row["failure"])
+    assert all(row["requestId"] for row in rows if row["status"] == 200 and not row["error"])
 
 
 def test_salvage_of_nothing(invoke, simulator, out):

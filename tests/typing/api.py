@@ -232,7 +232,7 @@ async def archives(client: Client) -> None:
         assert_type(archived.decode(), Answer)
     for entry in archive.ledger():
         assert_type(entry, LedgerEntry)
-        assert_type(entry.failure, str | None)
+        assert_type(entry.error, str | None)
     assert_type(archive.salvage(), int)
     assert_type(archive.salvage(print, max_body_bytes=1), int)
 
