@@ -166,7 +166,7 @@ class File:
                 raise self.broken from error
             raise
         self.look_for_room()
-        self.is_contested = self._lock.is_contested
+        self.is_contested = self._lock.is_replaced()
         # Here, since who submitted them may have left.
         self.last_page = max(self.last_page, tables.last_page)
         return [None] * len(batch)

@@ -101,9 +101,8 @@ class FileLock:
             return None if isinstance(error, FileExistsError) else error.strerror
         return None
 
-    @property
-    def is_contested(self) -> bool:
-        """Whether somebody may have another, since they removed the file of ours."""
+    def is_replaced(self) -> bool:
+        """Tell whether somebody may have another by now, since the file of ours was removed."""
         return identify(self._path) not in (None, self._file)
 
     def release(self) -> None:
@@ -118,7 +117,7 @@ class FileLock:
                 self._remove()
 
     def _remove(self) -> None:
-        if not self.is_contested:
+        if not self.is_replaced():
             with suppress(OSError):
                 self._path.unlink()
 
