@@ -9,11 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from asyncsfk.cli._format import counted
+from asyncsfk.cli._format import counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from asyncsfk import Progress
     from asyncsfk.cli._proof import Proof
 
@@ -25,7 +23,7 @@ def show(progress: Progress, pauses: int, proof: Proof) -> None:
         console.print()
         console.print(table)
     struck = Counter(entry.fault for entry in proof.simulator.ledger.entries if entry.fault)
-    console.print(f"Faults met: {_listed(struck.most_common())}.", style="dim")
+    console.print(f"Faults met: {listed(dict(struck.most_common())) or '-'}.", style="dim")
     console.print()
 
 
@@ -47,8 +45,8 @@ def _result(progress: Progress, pauses: int, proof: Proof) -> Table:
     table.add_column("are")
     table.add_column("because of", overflow="fold")
     for status, style in (("complete", "green"), ("partial", "yellow"), ("failed", "red")):
-        causes = [(name, n) for (of, name), n in proof.causes.most_common() if of == status]
-        table.add_row(f"{proof.outcomes[status]:,}", f"[{style}]{status}[/]", _listed(causes))
+        causes = {name: n for (of, name), n in proof.causes.most_common() if of == status}
+        table.add_row(f"{proof.outcomes[status]:,}", f"[{style}]{status}[/]", listed(causes) or "-")
     return table
 
 
@@ -69,7 +67,3 @@ def _books(progress: Progress, proof: Proof) -> Table:
     for status, equal in (("complete", proof.equal), ("partial", proof.prefixes)):
         table.add_row(f"{status} creators", f"{outcomes[status]:,}", f"{equal:,} equal its truth")
     return table
-
-
-def _listed(counts: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts) or "-"
