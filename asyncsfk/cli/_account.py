@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asyncsfk.cli._exit import ExitCode, run, say
+from asyncsfk.cli._format import pretty
 from asyncsfk.cli._options import ClientOptions, client_options, make_client
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ async def _ask(
     *,
     needs_key: bool = True,
 ) -> ExitCode:
-    from asyncsfk.cli._format import pretty
-
     async with await make_client(options, needs_key=needs_key) as client:
         answer = await question(client)
     say(pretty(answer))

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, say, tell
+from asyncsfk.cli._fetch_options import BESIDE
+from asyncsfk.cli._files import is_same_file
+from asyncsfk.cli._format import counted, indented, json_line, outcome_line, page_lines
+from asyncsfk.cli._lines import LineWriter
 from asyncsfk.cli._options import country_code, max_body_bytes_option
+from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,8 +47,7 @@ def archive() -> None:
 @_file_argument
 def info(file: str) -> None:
     """Print what an archive holds and what it has cost, as JSON."""
-    from asyncsfk import Archive, ArchiveError
-    from asyncsfk.cli._format import indented
+    from asyncsfk import Archive
 
     try:
         known = Archive(file).info()
@@ -60,7 +64,6 @@ def info(file: str) -> None:
 def products(file: str, output: str, **wanted: str | None) -> None:
     """Print every product, as the lines that fetch writes."""
     from asyncsfk import Archive
-    from asyncsfk.cli._format import page_lines
 
     def lines() -> Iterator[bytes]:
         first = 1
@@ -84,7 +87,6 @@ def errors(file: str, output: str, **wanted: str | None) -> None:
     written is partial.
     """
     from asyncsfk import Archive
-    from asyncsfk.cli._format import outcome_line
 
     _stream(file, output, map(outcome_line, Archive(file).errors(**wanted)))
 
@@ -95,7 +97,6 @@ def errors(file: str, output: str, **wanted: str | None) -> None:
 def ledger(file: str, output: str) -> None:
     """Print each request and what it cost, in the order of their ends."""
     from asyncsfk import Archive
-    from asyncsfk.cli._format import json_line
 
     _stream(file, output, map(json_line, Archive(file).ledger()))
 
@@ -113,9 +114,7 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
 
     Exits with 1 if there is something left that cannot be decoded.
     """
-    from asyncsfk import Archive, ArchiveError
-    from asyncsfk.cli._format import counted
-    from asyncsfk.cli._lines import LineWriter
+    from asyncsfk import Archive
 
     _check_output(file, output)
     kept = Archive(file)
@@ -138,7 +137,6 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
 
 def _salvaged_lines(file: str, kept: ArchivedAnswer, max_body_bytes: int) -> Iterator[bytes]:
     from asyncsfk import ShowcasePage
-    from asyncsfk.cli._format import json_line, page_lines
 
     answer = kept.decode(max_body_bytes=max_body_bytes)
     if isinstance(answer, ShowcasePage):
@@ -168,9 +166,6 @@ def _stream(file: str, output: str, lines: Iterable[bytes]) -> None:
         UnusableArchiveError: The archive cannot be read; the output was not touched.
         ArchiveError: It is damaged further on.
     """
-    from asyncsfk import ArchiveError
-    from asyncsfk.cli._lines import LineWriter
-
     _check_output(file, output)
     chunks = _chunks(lines)
     try:
@@ -185,9 +180,6 @@ def _stream(file: str, output: str, lines: Iterable[bytes]) -> None:
 
 
 def _check_output(file: str, output: str) -> None:
-    from asyncsfk.cli._fetch_options import BESIDE
-    from asyncsfk.cli._files import is_same_file
-
     if output != "-":
         if is_same_file(file, output):
             raise click.UsageError("FILE and -o name the same file")

@@ -6,8 +6,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, say
+from asyncsfk.cli._format import counted, listed
 from asyncsfk.cli._options import make_client
+from asyncsfk.cli._source import HandleFile
 from asyncsfk.cli._threads import opened
+from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
     from asyncsfk import Plan
@@ -30,13 +33,9 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
     Raises:
         UnusableArchiveError: The archive cannot be read.
     """
-    from asyncsfk import ArchiveError
-    from asyncsfk.cli._format import counted
-    from asyncsfk.cli._source import HandleFile
-
     async with await make_client(client_options) as client:
-        listed = options.source
-        with nullcontext() if listed is None else await opened(HandleFile, listed) as source:
+        file = options.source
+        with nullcontext() if file is None else await opened(HandleFile, file) as source:
             try:
                 plan = await client.plan(
                     source.handles(options.handles) if source else options.handles,
@@ -58,8 +57,6 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
 
 
 def _told(plan: Plan) -> list[str]:
-    from asyncsfk.cli._format import counted, listed
-
     counts = {
         "complete in the archive": plan.complete,
         "to go on with": plan.to_continue,

@@ -15,6 +15,8 @@ from asyncsfk.cli._dry_run import dry_run
 from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, run, tell
 from asyncsfk.cli._fetch_end import Repeatable, tell_end, tell_interruption
 from asyncsfk.cli._fetch_options import FetchOptions
+from asyncsfk.cli._interrupt import NOTICE, Interruption
+from asyncsfk.cli._lines import LineWriter
 from asyncsfk.cli._options import (
     ClientOptions,
     client_options,
@@ -27,16 +29,16 @@ from asyncsfk.cli._options import (
     rate_option,
     region_option,
 )
+from asyncsfk.cli._source import HandleFile
 from asyncsfk.cli._threads import opened
+from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
 
     from asyncsfk import Client, ShowcaseRun
     from asyncsfk.cli._fetch_output import FetchOutput
-    from asyncsfk.cli._interrupt import Interruption
     from asyncsfk.cli._progress import EventSummary
-    from asyncsfk.cli._source import HandleFile
 
 _FILE = click.Path(dir_okay=False, allow_dash=True)
 
@@ -172,7 +174,6 @@ async def _fetch_all(
 ) -> tuple[ShowcaseRun, FetchOutput, bool]:
     """Fetch; return what ran, what came of it and whether it was interrupted."""
     from asyncsfk.cli._progress import EventSummary
-    from asyncsfk.cli._source import HandleFile
 
     summary = EventSummary()
     # Whatever may be refused, before anything is sent.
@@ -211,7 +212,6 @@ async def _open_files(
         UnusableFileError: A file cannot be written.
     """
     from asyncsfk.cli._fetch_output import FetchOutput
-    from asyncsfk.cli._lines import LineWriter
 
     # Products of an earlier fetch stay where nothing but errors comes.
     products: dict[str, int] = {}
@@ -242,7 +242,7 @@ async def _enter_run(
     Raises:
         UnusableArchiveError: The archive cannot be used.
     """
-    from asyncsfk import Archive, ArchiveError
+    from asyncsfk import Archive
 
     try:
         archive = None
@@ -276,7 +276,6 @@ async def _gather(
 
     All under the eyes of whoever looks at the terminal.
     """
-    from asyncsfk.cli._interrupt import NOTICE, Interruption
     from asyncsfk.cli._progress import is_shown, live_progress
 
     shown = is_shown(quiet=options.quiet or is_verbose(), to_terminal=output.is_watched)

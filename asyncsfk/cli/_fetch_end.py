@@ -16,6 +16,8 @@ import click
 from asyncsfk._text import printable
 from asyncsfk.cli._age import moment
 from asyncsfk.cli._exit import ExitCode, exit_code, say_error, tell
+from asyncsfk.cli._format import counted
+from asyncsfk.errors import ArchiveError, RunStoppedError, is_account_wide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,8 +74,6 @@ def tell_end(
 
 def _tell_of_unkept(answers: int, options: FetchOptions) -> None:
     """Tell where the answers are that were paid for, and that the archive could not take."""
-    from asyncsfk.cli._format import counted
-
     what = f"{counted(answers, 'answer')} paid for and not in the archive"
     if options.errors is None:
         tell(f"{what}: lost. --errors FILE, on another disk, would have kept them.")
@@ -90,9 +90,6 @@ def _tell_of_ceiling(options: FetchOptions, since: float | None) -> None:
 def _tell_what_is_left(
     run: ShowcaseRun, output: FetchOutput, options: FetchOptions, since: float | None
 ) -> None:
-    from asyncsfk import ArchiveError
-    from asyncsfk.cli._format import counted
-
     missing = run.progress.done - run.progress.complete
     if run.stopped is None and missing == output.invalid:
         what = "is no handle" if output.invalid == 1 else "are no handles"
@@ -128,9 +125,6 @@ def _tell_what_is_left(
 
 
 def _how_to_go_on(run: ShowcaseRun, archive: str, since: float | None) -> str:
-    from asyncsfk import ArchiveError
-    from asyncsfk.errors import is_account_wide
-
     line, stopped = _other_line(since), run.stopped
     mended = f"Once that is mended, {line or 'the same line'} goes on from here"
     if isinstance(stopped, ArchiveError):
@@ -149,8 +143,6 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | No
         since: Since when a kept showcase is fresh enough for whoever goes on, in seconds since
             1970, if that matters.
     """
-    from asyncsfk import RunStoppedError
-
     if run.stopped is not None and not isinstance(run.stopped, RunStoppedError):
         say_error(run.stopped)
     tell("Interrupted.")

@@ -11,6 +11,8 @@ from typing import Final
 
 import click
 
+from asyncsfk.cli._files import is_descriptor, is_regular, is_same_file
+
 _SUFFIX: Final = ".sfk"
 _PACKED_SUFFIXES: Final = (".gz", ".zip", ".bz2", ".xz", ".zst", ".xlsx")
 BESIDE: Final = ("-wal", "-shm", "-lock", "-journal")
@@ -49,8 +51,6 @@ class FetchOptions:
     @property
     def archive_path(self) -> str | None:
         """Where the archive is: beside the output, unless the flags say otherwise."""
-        from asyncsfk.cli._files import is_descriptor
-
         if self.no_archive or self.archive is not None:
             return self.archive
         output = Path(self.output)
@@ -126,8 +126,6 @@ class FetchOptions:
                 )
 
     def _check_files(self, api_key_file: str | None) -> None:
-        from asyncsfk.cli._files import is_same_file
-
         for path in (self.output, self.errors, self.outcomes):
             if path is not None and path.lower().endswith(_PACKED_SUFFIXES):
                 raise click.UsageError(f"{path} would be plain JSON lines: name it otherwise")
@@ -156,6 +154,4 @@ class FetchOptions:
 
 def _stdin_file() -> str | None:
     """Return a name of the file that is stdin, if it is one."""
-    from asyncsfk.cli._files import is_regular
-
     return "/dev/stdin" if sys.stdin is not None and is_regular(sys.stdin) else None

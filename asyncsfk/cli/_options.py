@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from asyncsfk._checks import region_code
 from asyncsfk.cli._exit import UnusableFileError, tell
 from asyncsfk.cli._files import utf16
 from asyncsfk.cli._threads import opened
+from asyncsfk.config import DEFAULT_CONCURRENCY, DEFAULT_MAX_BODY_BYTES, Timeout
+from asyncsfk.errors import ConfigurationError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +28,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LONGEST_KEY = 4096
-# As `Client` has them, whose module loads too much for a --help.
-_CONCURRENCY = 100
-_MAX_BODY_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +38,13 @@ class ClientOptions:
     base_url: str | None
     allow_insecure_http: bool
     timeout: float | None
-    concurrency: int = _CONCURRENCY
+    concurrency: int = DEFAULT_CONCURRENCY
     rate: float | None = None
-    max_body_bytes: int = _MAX_BODY_BYTES
+    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
 
 
 def country_code(text: str) -> str:
     """Return a country code in the one form that an archive knows it by."""
-    from asyncsfk._checks import region_code
-    from asyncsfk.errors import InvalidArgumentError
-
     try:
         return region_code(text.strip()) or ""
     except InvalidArgumentError:
@@ -69,7 +66,7 @@ max_pages_option = click.option(
 concurrency_option = click.option(
     "--concurrency",
     type=click.IntRange(1),
-    default=_CONCURRENCY,
+    default=DEFAULT_CONCURRENCY,
     show_default=True,
     metavar="N",
     help="Send at most N requests at once. The provider recommends to stay under 500 a key.",
@@ -84,7 +81,7 @@ rate_option = click.option(
 max_body_bytes_option = click.option(
     "--max-body-bytes",
     type=click.IntRange(1),
-    default=_MAX_BODY_BYTES,
+    default=DEFAULT_MAX_BODY_BYTES,
     show_default=True,
     metavar="N",
     help="The largest answer to accept, as it comes and once unpacked.",
@@ -149,7 +146,7 @@ async def make_client(
     Raises:
         ConfigurationError: A setting is unusable or there is no key; nothing was sent.
     """
-    from asyncsfk import Client, ConfigurationError, Timeout
+    from asyncsfk import Client
 
     client = Client(
         await opened(_read_key, options.api_key_file) if options.api_key_file else None,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asyncsfk.cli._exit import ExitCode, exit_code, run, say_error, tell
+from asyncsfk.cli._format import cost, counted
+from asyncsfk.cli._lines import LineWriter
 from asyncsfk.cli._options import (
     ClientOptions,
     client_options,
@@ -17,9 +19,10 @@ from asyncsfk.cli._options import (
     quiet_option,
     region_option,
 )
+from asyncsfk.errors import SfkError
 
 if TYPE_CHECKING:
-    from asyncsfk import SfkError, ShowcasePage
+    from asyncsfk import ShowcasePage
 
 
 @click.command(short_help="Print a creator's products as JSON lines.")
@@ -48,9 +51,6 @@ async def _showcase(
     max_items: int | None,
     quiet: bool,
 ) -> ExitCode:
-    from asyncsfk import SfkError
-    from asyncsfk.cli._format import cost
-    from asyncsfk.cli._lines import LineWriter
     from asyncsfk.cli._progress import EventSummary
 
     summary = EventSummary()
@@ -119,8 +119,6 @@ def _whereto(cursor: str | None, last: ShowcasePage | None, cut: int) -> str:
         last: The last page that came.
         cut: How many of its products were not printed: behind them they would be left out.
     """
-    from asyncsfk.cli._format import counted
-
     if cut and last is not None:
         begins = (
             "" if last.cursor is None else f"; it begins at --cursor {shlex.quote(last.cursor)}"
