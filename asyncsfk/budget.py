@@ -296,7 +296,7 @@ class Reservations:
         """Tell whether all of some budgets are among those reserved in."""
         return budgets == self._budgets or set(budgets) <= set(self._budgets)
 
-    def settle(self, charged: int, maybe: int = 0) -> bool:
+    def settle(self, charged: int, maybe: int) -> bool:
         """Count in all of the budgets; tell if the price is new to any."""
         news = False
         for one in self._reservations:
