@@ -302,15 +302,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return urlsplit(self.base_url).scheme == "https"
 
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{name}={value!r}"
-            for name, value in msgspec.structs.asdict(self).items()
-            if name != "proxy"
-        )
-        # A proxy's URL can hold a password.
-        return f"Config({shown}, proxy={'***' if self.proxy else None})"
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # A proxy's URL can hold a password.
         proxy = "***" if self.proxy else None
         return list((msgspec.structs.asdict(self) | {"proxy": proxy}).items())
 
