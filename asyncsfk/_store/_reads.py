@@ -64,7 +64,6 @@ class Showcase(NamedTuple):
     floor: int
     stamps: str
     status: str | None
-    finished: float | None
     outcome: bytes | None
 
     def is_finished_by(self, run_id: int) -> bool:
