@@ -20,10 +20,9 @@ def price_of(action: actions.Action | None, route: Route) -> int:
     match action:
         case actions.Price(credits=price) | actions.Status(charge=price):
             return price
-        case actions.Redirect():
-            return 0
         case (
-            actions.Close(charged=False)
+            actions.Redirect()
+            | actions.Close(charged=False)
             | actions.Garbage(charged=False)
             | actions.Hang(charged=False)
             | actions.Truncate(charged=False)
