@@ -77,15 +77,3 @@ class Exchange(ABC):
         if self.head is not None:
             return 1 + self.head.content.total_bytes
         return 0 if self.is_sent() else None
-
-
-class Sender(ABC):
-    """Sends requests to one origin, all with the same headers."""
-
-    @abstractmethod
-    def begin(self, target: str) -> Exchange:
-        """Return a request that is about to be sent.
-
-        Args:
-            target: Path and query, percent-encoded; sent byte for byte after the path of the base.
-        """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
-from asyncsfk._exchange import HEADER_BYTES, Exchange, Head, Sender
+from asyncsfk._exchange import HEADER_BYTES, Exchange, Head
 from asyncsfk._session import is_as_it_came, is_tried
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close)
 
 
-class PoolSender(Sender):
-    """Sends requests on a connector's connections.
+class PoolSender:
+    """Sends requests to one origin on a connector's connections, all with the same headers.
 
     Must be made and used inside one running event loop.
 

@@ -10,7 +10,7 @@ import aiohttp.client
 from aiohttp import hdrs
 from yarl import URL
 
-from asyncsfk._exchange import HEADER_BYTES, Exchange, Head, Sender
+from asyncsfk._exchange import HEADER_BYTES, Exchange, Head
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,8 +50,8 @@ def is_as_it_came(session: aiohttp.ClientSession) -> bool:
     return code is not None and code.co_filename == aiohttp.client.__file__
 
 
-class SessionSender(Sender):
-    """Sends requests by a session.
+class SessionSender:
+    """Sends requests to one origin by a session, all with the same headers.
 
     Must be made and used inside one running event loop.
 

@@ -33,7 +33,7 @@ from asyncsfk.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from asyncsfk._exchange import Exchange, Sender
+    from asyncsfk._exchange import Exchange
     from asyncsfk.config import Config
 
 # An API that moves to another address is found again in a part of `Retry.outage`.
@@ -84,7 +84,7 @@ class Transport:
         """Return one GET, for `send`.
 
         Args:
-            target: Path and query, percent-encoded; sent byte for byte.
+            target: Path and query, percent-encoded; sent byte for byte after the path of the base.
             with_key: Whether to send the key.
         """
         return self._senders[with_key].begin(target)
@@ -137,7 +137,7 @@ class Transport:
         if self._owns_session:
             await self._session.close()
 
-    def _make_sender(self, config: Config, *, with_key: bool) -> Sender:
+    def _make_sender(self, config: Config, *, with_key: bool) -> SessionSender | PoolSender:
         base = URL(config.base_url, encoded=True)
         headers = _headers(config, with_key=with_key)
         # aiohttp keeps the time only of connections, which are few. In a borrowed pool others may
