@@ -332,6 +332,7 @@ async def reserve_all(
         for budget in budgets:
             price = budget._price(price, route)  # noqa: SLF001 - of this module
         taken: list[Reservation] = []
+        reserved = Reservations(taken, budgets)
         full: Budget | None = None
         try:
             for budget in budgets:
@@ -341,11 +342,11 @@ async def reserve_all(
                     break
                 taken.append(reservation)
         except BaseException:
-            Reservations(taken, budgets).release()
+            reserved.release()
             raise
         if full is None:
-            return Reservations(taken, budgets)
-        Reservations(taken, budgets).release()
+            return reserved
+        reserved.release()
         await full.room(price, route=route)
 
 
