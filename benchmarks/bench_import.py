@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -66,9 +67,17 @@ def measure(times: int) -> dict[str, list[float]]:
 
 
 def _run(command: list[str]) -> str:
-    # Not from here, where `import server` and the like would find ours.
+    # With bytecode, as where it is installed, also where the environment forbids to write it.
+    environment = os.environ.copy()
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(  # noqa: S603 - our own
-        command, check=True, capture_output=True, text=True, cwd=Path(sys.executable).parent
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        # Not from here, where `import server` and the like would find ours.
+        cwd=Path(sys.executable).parent,
+        env=environment,
     )
     if not done.stdout and command[-1] != "pass":
         raise RuntimeError(f"{command} said nothing")
