@@ -19,8 +19,8 @@ import multidict
 import yarl
 from bench_archive import Keeper
 from bench_overhead import ASYNCSFK, YARDSTICK, both
-from harness import options_of, tell_machine, write
-from server import PAGES, creators_with, serving
+from harness import options_of, receive, tell_machine, write
+from server import PAGES, PRODUCTS_A_PAGE, creators_with, serving
 
 import asyncsfk
 
@@ -53,6 +53,9 @@ class Meter:
         self._parts: dict[CodeType, str] = {}
 
     def __enter__(self) -> Counter[str]:
+        # Python 3.12 traces no bytecodes unless a frame has asked for them by now.
+        if (frame := inspect.currentframe()) is not None:
+            frame.f_trace_opcodes = True
         sys.settrace(self._call)
         return self.counts
 
@@ -76,16 +79,20 @@ def part_of(file: str) -> str:
     return next((FOLDERS[folder] for folder in Path(file).parents if folder in FOLDERS), "other")
 
 
-async def count(job: Job, handles: Sequence[str]) -> dict[str, float]:
+async def count(
+    name: str, job: Job, handles: Sequence[str], expected: tuple[int, int]
+) -> dict[str, float]:
     """Return how many bytecodes a request takes, by part; connections are open before."""
-    await job(handles)
+    await receive(name, job, handles, expected)
     with Meter() as counts:
-        requests, _ = await job(handles)
-    return {part: counts[part] / requests for part in PARTS}
+        await receive(name, job, handles, expected)
+    return {part: counts[part] / expected[0] for part in PARTS}
 
 
-async def compare(url: str, handles: Sequence[str]) -> dict[str, dict[str, float]]:
+async def compare(url: str, requests: int) -> dict[str, dict[str, float]]:
     """Count for the yardstick, for asyncsfk as it comes, and with an archive."""
+    handles, pages = creators_with(requests)
+    expected = (pages, pages * PRODUCTS_A_PAGE)
     with tempfile.TemporaryDirectory() as folder:
         async with both(url, width=WIDTH) as (contender, yardstick):
             jobs: dict[str, Job] = {
@@ -93,16 +100,15 @@ async def compare(url: str, handles: Sequence[str]) -> dict[str, dict[str, float
                 ASYNCSFK: contender.fetch,
                 WITH_ARCHIVE: Keeper(contender, Path(folder), "full").fetch,
             }
-            return {name: await count(job, handles) for name, job in jobs.items()}
+            return {name: await count(name, job, handles, expected) for name, job in jobs.items()}
 
 
 def main() -> None:
     """Print the table."""
     options = options_of(__doc__, quick="5 s").parse_args()
     about = tell_machine()
-    handles, _ = creators_with(100 if options.quick else 400)
     with serving(PAGES[0]) as url:
-        counted = asyncio.run(compare(url, handles))
+        counted = asyncio.run(compare(url, 100 if options.quick else 400))
     print(f"\nBytecodes a request; width {WIDTH}, pages of {PAGES[0]}, the event loop's thread.\n")
     print("| client |", " | ".join(PARTS), "| all | beside the yardstick |")
     print("|---|", "---|" * len(PARTS), "---|---|", sep="")

@@ -107,12 +107,21 @@ async def alternate(
 async def _slice(name: str, job: Job, handles: Sequence[str], expected: tuple[int, int]) -> Slice:
     gc.collect()
     cpu, wall, ours = time.process_time(), time.perf_counter(), time.thread_time()
-    received = await job(handles)
+    await receive(name, job, handles, expected)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     threads = cpu - (time.thread_time() - ours)
+    return Slice(expected[0], cpu, wall, threads)
+
+
+async def receive(name: str, job: Job, handles: Sequence[str], expected: tuple[int, int]) -> None:
+    """Let a job fetch what it is to fetch.
+
+    Raises:
+        RuntimeError: It received another number of requests or products.
+    """
+    received = await job(handles)
     if received != expected:
         raise RuntimeError(f"{name} is wrong: (requests, products) {received}, expected {expected}")
-    return Slice(received[0], cpu, wall, threads)
 
 
 def ratio(of: Sequence[Slice], to: Sequence[Slice], value: Callable[[Slice], float]) -> Spread:
