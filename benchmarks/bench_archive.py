@@ -46,6 +46,10 @@ class Keeper:
         async with Archive(self._path, durability=self._durability) as archive:
             return await self._contender.fetch(handles, archive)
 
+    def kept(self) -> int:
+        """Return how many products the last archive has; blocks."""
+        return sum(1 for _ in Archive(self._path).products())
+
 
 async def compare(
     url: str, folder: Path, *, width: int, requests: int, seconds: float
@@ -61,14 +65,16 @@ async def compare(
             BY_HAND: by_hand.fetch,
             WITHOUT: contender.fetch,
         }
+        keepers: dict[str, Keeper | KeepingYardstick] = {BY_HAND: by_hand}
         for durability in DURABILITIES:
-            jobs[durability] = Keeper(contender, folder, durability).fetch
-        return await alternate(
-            jobs,
-            handles,
-            expected=(pages, pages * PRODUCTS_A_PAGE),
-            seconds=seconds,
-        )
+            keepers[durability] = Keeper(contender, folder, durability)
+            jobs[durability] = keepers[durability].fetch
+        products = pages * PRODUCTS_A_PAGE
+        slices = await alternate(jobs, handles, expected=(pages, products), seconds=seconds)
+        for name, keeper in keepers.items():
+            if (kept := await asyncio.to_thread(keeper.kept)) != products:
+                raise RuntimeError(f"{name} is wrong: {kept} products kept, expected {products}")
+        return slices
 
 
 def report(page: str, width: int, slices: dict[str, list[Slice]]) -> list[dict[str, Any]]:

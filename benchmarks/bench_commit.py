@@ -125,6 +125,14 @@ def measure(
     return statistics.mean(cpu[WARM:]), statistics.mean(wall[WARM:])
 
 
+def check(path: Path, expected: int) -> None:
+    """Raise an error unless an archive has so many pages."""
+    with closing(sqlite3.connect(path)) as connection:
+        (kept,) = connection.execute("SELECT count(*) FROM page").fetchone()
+    if kept != expected:
+        raise RuntimeError(f"{kept} pages kept, expected {expected}")
+
+
 def bare(path: Path, body: bytes, *, batch: int, commits: int) -> float:
     """Return the seconds of CPU that a body takes in a table that has nothing else."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -161,6 +169,7 @@ def main() -> None:
                 fill(path, filled)
                 encoding = "gzip" if packs else ""
                 cpu, wall = measure(path, body, encoding, batch=batch, commits=commits)
+                check(path, filled + batch * (WARM + commits))
                 alone = bare(path.with_suffix(".db"), body, batch=batch, commits=commits)
             row = {
                 "page": f"{page}, gzip" if packs else page,
