@@ -65,6 +65,14 @@ def nginx(page: str) -> Iterator[str]:
                 process.terminate()
 
 
+def nginx_version() -> str | None:
+    """Return which nginx is installed, if one is."""
+    if not shutil.which("nginx"):
+        return None
+    told = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True)  # noqa: S607
+    return told.stderr.strip().rpartition("/")[2]
+
+
 def _wait_for(port: int) -> None:
     for _ in range(100):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
@@ -163,6 +171,9 @@ def main() -> None:
     seconds = 1.0 if options.quick else 10.0
     allow_many_sockets()
     about = tell_machine()
+    installed = nginx_version()
+    about["nginx"] = installed or "not installed"
+    print(f"nginx: {about['nginx']}")
     print(
         f"\n{CONNECTIONS} connections, one request at a time on each.\n\n"
         "| page | server | requests/s | us of the server's CPU a request | requests/s of a core |\n"
@@ -172,7 +183,7 @@ def main() -> None:
     rows = []
     for page in PAGES:
         rows.append(measure("ours", page, serving, seconds))
-        if shutil.which("nginx"):
+        if installed:
             rows.append(measure("nginx", page, nginx, seconds))
         else:
             print(f"| {page} | nginx | left out: not installed | | |")

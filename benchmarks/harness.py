@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import random
+import sqlite3
 import statistics
 import sys
 import time
@@ -135,6 +136,7 @@ def machine() -> dict[str, str]:
     for name in LIBRARIES:
         with contextlib.suppress(PackageNotFoundError):
             versions[name] = version(name)
+    versions["SQLite"] = sqlite3.sqlite_version
     return {
         "cpu": _cpu_model(),
         "cores": str(os.cpu_count()),
