@@ -153,7 +153,7 @@ def apart(measure: Callable[..., Cost], *given: object) -> Cost:
 
 def main() -> None:
     """Measure the fan-out, runs, and their memory."""
-    parser = options_of(__doc__, quick="some 10 s")
+    parser = options_of(__doc__, quick="some 20 s")
     options = parser.parse_args()
     quick: bool = options.quick
     allow_many_sockets()
@@ -176,7 +176,7 @@ def main() -> None:
         if not quick:
             cost = apart(measure_run, url, WIDTH, 1_000_000, True)
             rows.append(cost.as_row("run, one page each", PAGES[0], WIDTH))
-    few, notes = 600 if quick else 5_000, []
+    few, notes = 1_500 if quick else 5_000, []
     for page in PAGES:
         with serving(page) as url:
             costs = [apart(measure_run, url, WIDE, few * times) for times in (1, TIMES)]
