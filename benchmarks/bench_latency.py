@@ -130,8 +130,8 @@ def main() -> None:
     print(
         f"\nPages of {PAGES[0]}, answers after {1000 * LATENCY:.0f} ms, {a_place * PAGES_EACH} in "
         f"a row a slice{f', {errors:.1%} of them failures' if errors else ''}; asyncsfk / "
-        "yardstick, medians. Where\nthe yardstick falls short of the ideal as well, it is the core "
-        "that is full.\n\n"
+        "yardstick, medians. Where\nthe yardstick falls short of the ideal as well, it is the "
+        "machine.\n\n"
         "| width | pairs | ideal pages/s | pages/s | share of the ideal "
         "| asyncsfk / yardstick (quartiles) | us of CPU a page |\n"
         "|---|---|---|---|---|---|---|",
