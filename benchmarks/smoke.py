@@ -16,8 +16,12 @@ from typing import Any, Final
 HERE: Final = Path(__file__).parent
 SANE: Final = (0.1, 10.0)
 """Between which a ratio lies, on any machine."""
-SANE_IN: Final = {"bench_bytecodes.py": (0.5, 2.5), "bench_peers.py": (0.01, 200.0)}
-"""Where that is another: a count is the same on all, and other clients are what they are."""
+SANE_IN: Final = {
+    "bench_bytecodes.py": (0.5, 2.5),
+    "bench_limiter.py": (0.1, 1.2),
+    "bench_peers.py": (0.01, 200.0),
+}
+"""Where that is another: counts and limits hold on all, other clients are what they are."""
 RATIOS: Final = ("achieved", "beside", "share", "worst_second")
 """What ratios are called that are no medians with quartiles."""
 OPTIONS: Final = {"bench_latency.py": [[], ["--errors", "0.02"]], "bench_overhead.py": [["--tls"]]}
