@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).parent
-SANE: Final = (0.1, 10.0)
+SANE: Final = (0.05, 20.0)
 """Between which a ratio lies, on any machine."""
 SANE_IN: Final = {
     "bench_bytecodes.py": (0.5, 2.5),
