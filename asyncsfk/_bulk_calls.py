@@ -231,7 +231,8 @@ class BulkCalls(SingleCalls):
             archive: Same as in `showcases`; it is only read, and may be open or not, or not be yet.
             max_age: Same as in `showcases`.
             refresh: Same as in `showcases`.
-            restart_stale: Same as in `showcases`; what is stale is seen only by asking.
+            restart_stale: Same as in `showcases`; what is stale is seen only by asking, so in
+                `Plan.most` all that is begun is started over.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.

@@ -211,7 +211,9 @@ class _Forecast:
         max_pages = self._options.max_pages
         if max_pages is None:
             return None
-        pages = sum(count * (max_pages - had) for had, count in self._to_buy.items())
+        # What is begun may be stale, and is then bought as a whole.
+        kept = not self._options.restart_stale
+        pages = sum(count * (max_pages - had * kept) for had, count in self._to_buy.items())
         # All of its pages can be empty, and then its profile is looked up.
         look_ups = self._to_buy.total() * self._options.verify_empty + self._to_verify
         return _cost(pages, look_ups, {} if past is None else past.highest)
@@ -251,10 +253,15 @@ class _Forecast:
             self._to_verify += profile.read(connection) is None
 
     def _told(self, showcase: Showcase, connection: sqlite3.Connection) -> Outcome:
-        """Return what became of a showcase, by its pages where calls may have bought more."""
+        """Return what became of a showcase, by its pages where they may say more.
+
+        Calls may have bought some since, or a run's limit hidden that the last leads nowhere new.
+        """
         told = _replay.told(showcase)
         if told is None or told.status != "complete" or self._goes_on(showcase, told, connection):
-            return _replay.outcome(connection, showcase, products=False)
+            return _replay.so_far(connection, showcase)
+        if self._options.verify_empty and not told.usage.products:
+            return _replay.so_far(connection, showcase)
         return told
 
     def _goes_on(self, showcase: Showcase, told: Outcome, connection: sqlite3.Connection) -> bool:

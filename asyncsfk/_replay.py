@@ -151,6 +151,11 @@ def outcome(
     return _under_way(showcase, kept) if ended is None else _with_pages(ended, kept)
 
 
+def so_far(connection: sqlite3.Connection, showcase: Showcase) -> Outcome:
+    """Return what its pages alone say of a creator, without products."""
+    return _under_way(showcase, _gathered(connection, showcase, products=False))
+
+
 class _Kept(NamedTuple):
     """What the pages of a showcase add up to, as far as they are kept."""
 

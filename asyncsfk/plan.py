@@ -28,8 +28,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         least: Credits that it costs at least, unless the API refuses what is asked for.
         likely: Credits that it likely costs, going by the showcases in the archive and what a page
             cost last; ``None`` where there are none, or too many were cut to tell.
-        most: Credits that it costs at most, at the highest price in the archive; ``None`` without
-            ``max_pages``, unless nothing is left to buy.
+        most: Credits that it costs at most, at the highest price in the archive, and should all
+            be stale that ``restart_stale`` starts over; ``None`` without ``max_pages``, unless
+            nothing is left to buy.
         balance: Credits that the account has.
         left: Credits that the ceilings leave for it, the client's and ``max_credits``; ``None``
             without one.

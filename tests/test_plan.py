@@ -203,6 +203,35 @@ async def test_a_cursor_that_led_nowhere_is_not_followed_again(sim, client, path
     assert run.usage.charged == 0
 
 
+async def test_a_limit_does_not_hide_where_a_cursor_led(sim, client, path):
+    """A run that wanted no more told of no error; the next one buys nothing all the same."""
+    sim.add_fault(Fault.cursor_loop(pages=[2]))
+    _, (before,) = await run_through(client, ["a.90products"], archive=path, max_pages=2)
+    assert (before.status, before.error) == ("complete", None)
+    plan = await client.plan(["a.90products"], archive=path)
+    assert (plan.complete, plan.to_continue, plan.least) == (1, 0, 0)
+    run, (after,) = await run_through(client, ["a.90products"], archive=path)
+    assert isinstance(after.error, PaginationError)
+    assert run.usage.requests == 0
+
+
+async def test_who_is_empty_and_leads_nowhere_is_not_looked_up(sim, client, path):
+    """Whether a showcase is empty that has more pages nobody can tell, so no run asks."""
+    sim.add_fault(Fault.has_more_without_cursor())
+    await run_through(client, ["empty_a"], archive=path, max_pages=1)
+    plan = await client.plan(["empty_a"], archive=path, verify_empty=True)
+    assert (plan.complete, plan.least, plan.most) == (1, 0, 0)
+    run, (after,) = await run_through(client, ["empty_a"], archive=path, verify_empty=True)
+    assert isinstance(after.error, PaginationError)
+    assert run.usage.requests == 0
+    # A run of no more pages than that does.
+    options = {"archive": path, "verify_empty": True, "max_pages": 1}
+    plan = await client.plan(["empty_a"], **options)
+    assert (plan.complete, plan.least, plan.most) == (1, 1, 1)
+    run, _ = await run_through(client, ["empty_a"], **options)
+    assert run.usage.charged == 1
+
+
 @pytest.mark.parametrize("max_pages", [None, 1], ids=["call", "run and call"])
 async def test_where_a_call_was_led_nowhere_it_is_known_too(sim, client, path, max_pages):
     """The file says of a creator what a run would, whoever came to where its pages lead nowhere."""
@@ -309,6 +338,19 @@ async def test_most_counts_look_ups_of_those_that_are_begun(sim, client, path):
     paid = sim.ledger.charged
     await run_through(client, ["empty_a"], **options)
     assert sim.ledger.charged - paid == plan.most
+
+
+async def test_most_counts_what_is_started_over(sim, client, path):
+    """Where cursors on file may be stale, showcases that are begun may be bought as a whole."""
+    await run_through(client, ["a.90products"], archive=path, max_pages=2)
+    sim.add_fault(Fault.status(400, pages=[3], times=1))
+    options = {"archive": path, "max_pages": 4}
+    plan = await client.plan(["a.90products"], **options)
+    assert (plan.to_continue, plan.least, plan.most) == (1, 1, 2)
+    plan = await client.plan(["a.90products"], restart_stale=True, **options)
+    assert (plan.to_continue, plan.least, plan.most) == (1, 1, 4)
+    run, (outcome,) = await run_through(client, ["a.90products"], restart_stale=True, **options)
+    assert (outcome.status, run.usage.charged) == ("complete", plan.most)
 
 
 async def test_where_nothing_but_failures_is_on_file_nothing_is_known(sim, client, path):
