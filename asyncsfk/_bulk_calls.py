@@ -259,7 +259,7 @@ class BulkCalls(SingleCalls):
             from asyncsfk._origin import check_file_origin  # noqa: PLC0415 - see `_as_opening`
 
             await anyio.to_thread.run_sync(check_file_origin, path, self.config.base_url)
-        plan = await make_plan(options, path, self.config.rate, handles, self.balance)
+        plan = await make_plan(options, path, self.config, handles, self.balance)
         left = await anyio.to_thread.run_sync(left_of, max_credits, path)
         ceilings = [credits for credits in (left, self.budget.left) if credits is not None]
         return msgspec.structs.replace(plan, left=min(ceilings, default=None))

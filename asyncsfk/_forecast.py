@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from asyncsfk._options import RunOptions
     from asyncsfk._store._lengths import Lengths
     from asyncsfk._store._reads import Begun, Showcase
+    from asyncsfk.config import Config
     from asyncsfk.models import Balance
     from asyncsfk.outcomes import Outcome
 
@@ -44,7 +45,7 @@ _PRICED: Final = (_routes.SHOWCASE, _routes.TIKTOK_PROFILE)
 async def make_plan(
     options: RunOptions,
     path: Path | None,
-    rate: float | None,
+    config: Config,
     handles: Iterable[object] | AsyncIterable[object],
     ask_balance: Callable[[], Awaitable[Balance]],
 ) -> Plan:
@@ -53,7 +54,7 @@ async def make_plan(
     Args:
         options: What the run would be told.
         path: The archive's file, if there were one.
-        rate: How many requests may start a second.
+        config: That of the run's client.
         handles: Whose showcases.
         ask_balance: Asks for the credits that are left.
 
@@ -61,7 +62,7 @@ async def make_plan(
         ArchiveError: The archive cannot be read.
         SfkError: The balance could not be had.
     """
-    forecast = _Forecast(options, path, rate)
+    forecast = _Forecast(options, path, config)
     seen = SeenHandles()
     counts: Counter[str] = Counter()
     chunk: list[str] = []
@@ -129,10 +130,11 @@ async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncGenerat
 class _Forecast:
     """Takes handles in, some at a time, and says what a run over them would do; blocks."""
 
-    def __init__(self, options: RunOptions, path: Path | None, rate: float | None) -> None:
+    def __init__(self, options: RunOptions, path: Path | None, config: Config) -> None:
         self._options = options
         self._path = path
-        self._rate = rate
+        self._rate = config.rate
+        self._max_body_bytes = config.max_body_bytes
         self._since = 0.0 if options.max_age is None else time.time() - options.max_age
         self._complete = 0
         self._to_verify = 0
@@ -225,19 +227,20 @@ class _Forecast:
 
     def _sort(self, begun: Begun, connection: sqlite3.Connection) -> None:
         showcase = begun.showcase
-        told = self._told(showcase, connection)
+        told = self._told(begun, connection)
         most = self._options.max_pages
         is_enough = most is not None and told.pages >= most
-        if begun.is_blocked and not is_enough:
-            self._undecodable += 1
-            return
         # A cursor that led nowhere does so again, for nothing, out of the pages there.
         is_misled = not is_enough and isinstance(told.error, PaginationError)
         # Where all pages are there, what went wrong then, if anything, was the look-up.
         is_whole = told.pages > 0 and told.next_cursor is None
         # One that broke off is complete where no more of it is wanted than is there.
         if not (is_enough or is_whole or is_misled):
-            self._to_buy[max(1, told.pages)] += 1
+            # What is there all the same still cannot be decoded.
+            if not told.pages or self._goes_on(showcase, told, connection):
+                self._undecodable += 1
+            else:
+                self._to_buy[told.pages] += 1
             return
         self._complete += 1
         # Of an empty one the profile was perhaps never looked up, or is too old by now.
@@ -246,22 +249,27 @@ class _Forecast:
         has_products = told.usage.products > 0
         if is_enough and has_products:
             # Perhaps on pages after those that are wanted.
-            wanted = islice(_replay.pages(connection, showcase), most)
+            kept = _replay.pages(connection, showcase, retried=self._max_body_bytes)
+            wanted = islice(kept, most)
             has_products = any(page.products for page in wanted)
         if not has_products:
             profile = find(_routes.tiktok_profile(showcase.handle), floor=0, since=self._since)
             self._to_verify += profile.read(connection) is None
 
-    def _told(self, showcase: Showcase, connection: sqlite3.Connection) -> Outcome:
+    def _told(self, begun: Begun, connection: sqlite3.Connection) -> Outcome:
         """Return what became of a showcase, by its pages where they may say more.
 
         Calls may have bought some since, or a run's limit hidden that the last leads nowhere new.
         """
-        told = _replay.told(showcase)
-        if told is None or told.status != "complete" or self._goes_on(showcase, told, connection):
-            return _replay.so_far(connection, showcase)
-        if self._options.verify_empty and not told.usage.products:
-            return _replay.so_far(connection, showcase)
+        showcase, told = begun.showcase, _replay.told(begun.showcase)
+        if (
+            begun.is_blocked
+            or told is None
+            or told.status != "complete"
+            or self._goes_on(showcase, told, connection)
+            or (self._options.verify_empty and not told.usage.products)
+        ):
+            return _replay.so_far(connection, showcase, retried=self._max_body_bytes)
         return told
 
     def _goes_on(self, showcase: Showcase, told: Outcome, connection: sqlite3.Connection) -> bool:

@@ -92,15 +92,26 @@ def _showcase_page(
     )
 
 
-def pages(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[ShowcasePage]:
-    """Iterate the pages of a showcase, as far as they are kept and can be decoded."""
+def pages(
+    connection: sqlite3.Connection, showcase: Showcase, *, retried: int | None = None
+) -> Iterator[ShowcasePage]:
+    """Iterate the pages of a showcase, as far as they are kept and can be decoded.
+
+    Args:
+        connection: To the file.
+        showcase: Whose.
+        retried: The largest body of pages that could not be decoded when they came; without it
+            they are left to a run, or to `salvage`.
+    """
     # Where they lead nowhere, the outcome says so.
     with suppress(PaginationError):
-        yield from _followed(connection, showcase)
+        yield from _followed(connection, showcase, retried=retried)
 
 
-def _followed(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[ShowcasePage]:
-    """Iterate the pages of a showcase.
+def _followed(
+    connection: sqlite3.Connection, showcase: Showcase, *, retried: int | None
+) -> Iterator[ShowcasePage]:
+    """Iterate the pages of a showcase; see `pages`.
 
     Raises:
         PaginationError: The last of them leads nowhere new.
@@ -112,10 +123,10 @@ def _followed(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Sh
     while True:
         request = _routes.showcase(showcase.handle, cursor=cursor, region=region)
         row = find(request, floor=showcase.floor, alone=False).read(connection)
-        # What could not be decoded when it came is left to a run, or to `salvage`.
-        if row is None or not row.decoded:
+        limit = ACCEPTED if row is not None and row.decoded else retried
+        if row is None or limit is None:
             return
-        received = _wire.read_kept(request.decoder, row.encoding, row.body, max_body_bytes=ACCEPTED)
+        received = _wire.read_kept(request.decoder, row.encoding, row.body, max_body_bytes=limit)
         if isinstance(received, SfkError):
             return
         page = _showcase_page(
@@ -151,9 +162,10 @@ def outcome(
     return _under_way(showcase, kept) if ended is None else _with_pages(ended, kept)
 
 
-def so_far(connection: sqlite3.Connection, showcase: Showcase) -> Outcome:
-    """Return what its pages alone say of a creator, without products."""
-    return _under_way(showcase, _gathered(connection, showcase, products=False))
+def so_far(connection: sqlite3.Connection, showcase: Showcase, *, retried: int) -> Outcome:
+    """Return what its pages alone say of a creator, without products; see `pages`."""
+    kept = _gathered(connection, showcase, products=False, retried=retried)
+    return _under_way(showcase, kept)
 
 
 class _Kept(NamedTuple):
@@ -165,11 +177,17 @@ class _Kept(NamedTuple):
     misled: PaginationError | None
 
 
-def _gathered(connection: sqlite3.Connection, showcase: Showcase, *, products: bool) -> _Kept:
+def _gathered(
+    connection: sqlite3.Connection,
+    showcase: Showcase,
+    *,
+    products: bool,
+    retried: int | None = None,
+) -> _Kept:
     usage, last, misled = Usage(), None, None
     found: list[Product] = []
     try:
-        for last in _followed(connection, showcase):
+        for last in _followed(connection, showcase, retried=retried):
             usage += last.usage
             if products:
                 found += last.products

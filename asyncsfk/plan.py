@@ -23,8 +23,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             archive, or its pages lead nowhere new. Free, but for profiles with ``verify_empty``.
         to_continue: Creators whose showcase is there in part.
         to_start: Creators with nothing usable in the archive.
-        undecodable: Creators with a page that is there but could not be decoded, and is not bought
-            again: free.
+        undecodable: Creators with a page that is there but cannot be decoded by this client, and is
+            not bought again: free.
         least: Credits that it costs at least, unless the API refuses what is asked for.
         likely: Credits that it likely costs, going by the showcases in the archive and what a page
             cost last; ``None`` where there are none, or too many were cut to tell.

@@ -191,6 +191,24 @@ async def test_what_cannot_be_decoded_beyond_what_is_wanted_is_in_nobodys_way(si
     assert (outcome.status, run.usage.charged) == ("complete", 0)
 
 
+async def test_what_can_be_decoded_by_now_is_gone_on_with(path):
+    """A client that may read more needs no salvage: a run buys what comes next, as was planned."""
+    handles = ["long.500products", "short.200products", "odd.5products"]
+    async with Simulator(page_size=200, faults=[Fault.not_json(handles={handles[2]})]) as sim:
+        async with client_of(sim, max_body_bytes=30_000) as small:
+            await run_through(small, handles, archive=path)
+            plan = await small.plan(handles, archive=path, max_pages=9)
+            assert (plan.undecodable, plan.least, plan.most) == (3, 0, 0)
+        async with client_of(sim) as client:
+            plan = await client.plan(handles, archive=path, max_pages=1, verify_empty=True)
+            assert (plan.complete, plan.undecodable, plan.least) == (2, 1, 0)
+            plan = await client.plan(handles, archive=path, max_pages=9)
+            assert (plan.complete, plan.to_continue, plan.undecodable) == (1, 1, 1)
+            assert (plan.least, plan.most) == (1, 8)
+            run, _ = await run_through(client, handles, archive=path, max_pages=9)
+            assert plan.least <= run.usage.charged == 2 <= plan.most
+
+
 async def test_a_cursor_that_led_nowhere_is_not_followed_again(sim, client, path):
     """What is on file says where it leads: a run buys nothing, and the plan says so."""
     sim.add_fault(Fault.cursor_loop(pages=[2]))

@@ -46,6 +46,7 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
                     archive=options.archive_path,
                     max_age=options.max_age,
                     refresh=options.refresh,
+                    restart_stale=options.restart_stale,
                 )
             except ArchiveError as error:
                 raise UnusableArchiveError(error) from error

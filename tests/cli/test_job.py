@@ -671,6 +671,10 @@ def test_dry_run_of_what_is_there_in_part(invoke, simulator, out):
     assert dry_run(invoke, *args, "--max-pages", "3", "--verify-empty")[1] == (
         "At least 2 credits, likely 3, at most 7"
     )
+    # The one page of a showcase that is begun may have to be bought again.
+    assert dry_run(invoke, *args, "--max-pages", "3", "--restart-stale")[1] == (
+        "At least 2 credits, likely 3, at most 6"
+    )
     assert dry_run(invoke, *handles[:2], "-o", out) == [
         "2 creators: 2 complete in the archive",
         "Nothing is left to buy.",
