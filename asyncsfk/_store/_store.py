@@ -79,7 +79,9 @@ class Store:
             self._file.read, name="asyncsfk-archive-reader", gather=lambda: _GATHER_AT_ONCE
         )
         self._exposed = 0
+        # What is on file for it: so much at least, and so much at most.
         self._covered = 0
+        self._filed = 0
         # The part of what is exposed that is counted as charged or maybe, and not committed yet.
         self._told = 0
         self._in_air: set[Exposed] = set()
@@ -245,6 +247,8 @@ class Store:
         try:
             if self._exposed > self._covered:
                 cover = 1 << (self._exposed - 1).bit_length()
+                # Whoever is cancelled meanwhile has it written all the same.
+                self._filed = max(self._filed, cover)
                 await self._writer.submit(Exposure(self._file.session, cover))
                 self._covered = cover
         except BaseException:
@@ -269,8 +273,8 @@ class Store:
     def _rest(self) -> None:
         """Put on file, when all is quiet, that nothing is under way: we may be killed idle."""
         self._resting = None
-        if not self._in_air and self._covered > self._exposed:
-            self._covered = self._exposed
+        if not self._in_air and self._filed > self._exposed:
+            self._covered = self._filed = self._exposed
             _ = self._writer.submit(Exposure(self._file.session, self._exposed, is_all=True))
 
     # --- what is found

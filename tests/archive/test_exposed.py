@@ -163,7 +163,8 @@ async def test_a_call_into_an_archive_that_broke_sends_nothing(client, sim, path
     await archive.aclose()
 
 
-async def test_who_leaves_before_anything_is_sent_leaves_nothing_at_risk(sim, client, path):
+@pytest.mark.parametrize("lull", [0, 2])
+async def test_who_leaves_before_anything_is_sent_leaves_nothing_at_risk(sim, client, path, lull):
     """A call that is cancelled while its credit is put on file is charged nothing for certain."""
     archive = Archive(path)
     await archive.open()
@@ -176,6 +177,10 @@ async def test_who_leaves_before_anything_is_sent_leaves_nothing_at_risk(sim, cl
         await asyncio.wait({call})
         assert call.cancelled()
         other.execute("ROLLBACK")
+    await asyncio.sleep(lull)
+    if lull:
+        # Nor may it be, should we be killed.
+        assert (await held(path, "info")).unsettled == 0
     await archive.aclose()
     async with archive:
         pass
