@@ -74,7 +74,8 @@ class Closing:
         """
         if self._is_over or self._was_left_elsewhere():
             return
-        await wait_out(lambda: None if self._is_over else self._begun())
+        self.begin()
+        await wait_out(lambda: None if self._is_over else self._task)
         if self._error is not None:
             raise self._error
 
@@ -87,11 +88,17 @@ class Closing:
             raise ClientStateError("it is being closed in another event loop")
         return True
 
-    def _begun(self) -> asyncio.Task[None]:
-        # A task that was cancelled before its first step has run no code at all.
-        if self._task is None or self._task.done():
+    def begin(self) -> None:
+        """Let it be closed, if nobody has begun to."""
+        if self._task is None:
+            self._start()
+
+    def _start(self, _: object = None) -> None:
+        # A task that was cancelled before its first step has run no code at all: once more, though
+        # all who wait may have been cancelled, too.
+        if not self._is_over:
             self._task = asyncio.create_task(self._run())
-        return self._task
+            self._task.add_done_callback(self._start)
 
     async def _run(self) -> None:
         try:

@@ -23,7 +23,7 @@ from asyncsfk._checks import check_callback, check_flag, check_seconds
 from asyncsfk._gate import Gate
 from asyncsfk._resources import RunResources
 from asyncsfk._run import ShowcaseRun
-from asyncsfk._shield import Closing, to_the_end
+from asyncsfk._shield import Closing
 from asyncsfk._terms import Payer, Terms
 from asyncsfk._text import described
 from asyncsfk._transport import Transport, check_session, running_loop
@@ -282,13 +282,15 @@ class Client(BulkCalls):
     async def _close(self, parts: _Open) -> None:
         # At once: one by one, those that come later would go on buying while the first lands. Of a
         # copy: where tasks begin eagerly a run may be gone by the next.
-        ends = [asyncio.create_task(run.aclose()) for run in tuple(self._runs)]
-        ends.append(asyncio.create_task(parts.api.caller.aclose()))
+        ends = [Closing(run.aclose) for run in tuple(self._runs)]
+        ends.append(Closing(parts.api.caller.aclose))
+        for end in ends:
+            end.begin()
         # All of it, whatever fails.
         async with AsyncExitStack() as stack:
             stack.push_async_callback(parts.transport.aclose)
             for end in ends:
-                stack.push_async_callback(to_the_end, end)
+                stack.push_async_callback(end)
 
     def _parts(self) -> _Open:
         if self._open is None:

@@ -704,6 +704,27 @@ async def test_a_cancelled_closing_goes_on_to_its_end(sim, client, path, what):
     await assert_all_landed(sim, path)
 
 
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_a_closing_whose_tasks_are_all_cancelled_goes_on_to_its_end(path, turns):
+    """Those that nobody waits for any more, and that had no turn to begin in, begin again."""
+    async with Simulator() as sim, client_of(sim) as client:
+        run = await client.showcases(["x.5products"], archive=path).__aenter__()
+        await anext(run)
+        closing = asyncio.create_task(run.aclose())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for _ in range(5):
+            for task in {closing, *ours()}:
+                task.cancel()
+            await asyncio.sleep(0)
+        with suppress(asyncio.CancelledError):
+            await closing
+        async with asyncio.timeout(5):
+            while ours() or threads():  # noqa: ASYNC110 - they tell nobody
+                await asyncio.sleep(0.001)
+    assert beside(path) == []
+
+
 @pytest.mark.parametrize("second", ["run", "client"])
 async def test_who_comes_second_to_a_closing_waits_for_its_end(sim, client, path, second):
     """A run or client that another task is closing is closed for all who close it."""
@@ -776,13 +797,17 @@ async def test_closing_in_another_event_loop(client):
     assert (await call).usage.charged == 1
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 10])
-def test_a_program_that_ends_while_a_client_closes(tmp_path, turns):
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 5, 10])
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "leaves it to the client"])
+def test_a_program_that_ends_while_a_client_closes(tmp_path, turns, leaves):
     """All is closed, though asyncio.run cancels what closes it, perhaps before it has begun."""
     path = tmp_path / "job.sfk"
 
     async def work(sim, client):
-        async with client, client.showcases(sim.handles(3), archive=path) as run:
+        async with client, AsyncExitStack() as stack:
+            run = await client.showcases(sim.handles(3), archive=path).__aenter__()
+            if leaves:
+                stack.push_async_exit(run)
             async for _ in run:
                 pass
 
