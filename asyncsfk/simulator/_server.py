@@ -130,8 +130,10 @@ class Simulator:
             await runner.setup()
             await web.SockSite(runner, self._socket, backlog=_BACKLOG).start()
         except BaseException:
-            await runner.cleanup()
+            # Before anything is awaited, lest that is cancelled, too.
+            self._stop_listening()
             self._socket.close()
+            await runner.cleanup()
             raise
         self._port = self._socket.getsockname()[1]
         self._server, self._runner = server, runner
@@ -146,26 +148,37 @@ class Simulator:
         runner, self._runner = self._runner, None
         if runner is None or self._server is None:
             return
-        with CancelScope(shield=True):
-            # First what asyncio is just accepting: it would drop it, without closing it.
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                asyncio.get_running_loop().remove_reader(self._socket)
-            for _ in range(_ACCEPTING_TURNS):
-                await asyncio.sleep(0)
-            for site in runner.sites:
-                await site.stop()
-            # Connections that were being accepted show up within a few turns of the loop.
-            for turn in range(_CLOSING_TURNS):
-                connections = self._server.connections
-                for connection in connections:
-                    if connection.transport is not None:
-                        connection.transport.abort()
-                if turn >= _ACCEPTING_TURNS and not connections:
-                    break
-                await asyncio.sleep(0)
-            await runner.cleanup()
+        try:
+            with CancelScope(shield=True):
+                # First what asyncio is just accepting: it would drop it, without closing it.
+                self._stop_listening()
+                for _ in range(_ACCEPTING_TURNS):
+                    await asyncio.sleep(0)
+                for site in runner.sites:
+                    await site.stop()
+                # Connections that were being accepted show up within a few turns of the loop.
+                for turn in range(_CLOSING_TURNS):
+                    self._cut_off(self._server)
+                    if turn >= _ACCEPTING_TURNS and not self._server.connections:
+                        break
+                    await asyncio.sleep(0)
+                await runner.cleanup()
+        finally:
+            # Should that have been cancelled.
+            self._cut_off(self._server)
+            self._socket.close()
         if self._handler.mistake is not None and exc is None:
             raise RuntimeError("the simulator itself went wrong") from self._handler.mistake
+
+    def _stop_listening(self) -> None:
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            asyncio.get_running_loop().remove_reader(self._socket)
+
+    @staticmethod
+    def _cut_off(server: web.Server) -> None:
+        for connection in server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
 
     @property
     def url(self) -> str:

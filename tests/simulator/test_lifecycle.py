@@ -167,6 +167,31 @@ async def test_it_closes_when_cancelled():
     assert (sim.ledger.requests, sim.ledger.in_flight) == (1, 0)
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_it_closes_wherever_it_is_cancelled(times):
+    """Cancelled as it starts or stops, and again as it closes: its port is free at once."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def run():
+        async with Simulator(port=port):
+            await asyncio.sleep(0)
+
+    ended = 0
+    for turns in range(40):
+        task = asyncio.create_task(run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait({task})
+        ended += not task.cancelled() and task.result() is None
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+    assert 0 < ended < 40
+
+
 async def test_it_closes_inside_a_cancelled_scope():
     """A cancelled anyio scope takes its simulator down with it."""
     with anyio.move_on_after(1):
