@@ -125,6 +125,7 @@ async def test_the_headers_of_a_request():
         assert "x-api-key" not in server.headers()
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_base_url_may_have_a_path():
     """An API behind a gateway's path is asked below it."""
     async with told(ANY, keep=True) as (server, _):

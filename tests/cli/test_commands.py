@@ -301,6 +301,22 @@ def test_showcase_that_breaks_off(invoke, simulate):
         assert more.startswith("There is more: --cursor ")
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (Fault.status(503, retry_after="0"), "those were all attempts"),
+        (Fault.close(charged=True), "it failed too often in this way"),
+    ],
+    ids=["attempts", "lost"],
+)
+def test_what_was_tried_again_in_vain(invoke, simulate, fault, told):
+    """The reason is told in words of a command line, which has no `Retry`."""
+    with simulate(faults=[fault]):
+        error, *_ = invoke("showcase", "mrbeast").stderr.splitlines()
+        assert told in error
+        assert "Retry" not in error
+
+
 def test_showcase_at_a_higher_price(invoke, simulate):
     """A price that rose is told in words, at the end."""
     with simulate(faults=[Fault.price(2)]):
