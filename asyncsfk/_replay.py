@@ -217,11 +217,9 @@ def _with_pages(ended: Outcome, kept: _Kept) -> Outcome:
             now, status="partial", error=kept.misled, next_cursor=kept.misled.cursor
         )
     if not last.has_more:
-        is_news = pages > ended.pages
-        status, error = ("complete", None) if is_news else (ended.status, ended.error)
-        return msgspec.structs.replace(now, status=status, error=error, next_cursor=None)
+        return msgspec.structs.replace(now, status="complete", error=None, next_cursor=None)
     status = "complete" if ended.status == "complete" else "partial"
-    return msgspec.structs.replace(now, status=status, next_cursor=last.next_cursor or None)
+    return msgspec.structs.replace(now, status=status, next_cursor=last.next_cursor)
 
 
 def _under_way(showcase: Showcase, kept: _Kept) -> Outcome:
@@ -234,7 +232,7 @@ def _under_way(showcase: Showcase, kept: _Kept) -> Outcome:
         status, error, cursor = "partial", kept.misled, kept.misled.cursor
     elif last is None or last.has_more:
         status = "failed" if last is None else "partial"
-        cursor = None if last is None else last.next_cursor or None
+        cursor = None if last is None else last.next_cursor
         error = RunStoppedError(
             "under way when the archive was last written",
             Details(handle=showcase.handle, cursor=cursor),

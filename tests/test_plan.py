@@ -254,7 +254,7 @@ async def test_who_is_empty_and_leads_nowhere_is_not_looked_up(sim, client, path
 @pytest.mark.parametrize("max_pages", [None, 1], ids=["call", "run and call"])
 async def test_where_a_call_was_led_nowhere_it_is_known_too(sim, client, path, max_pages):
     """The file says of a creator what a run would, whoever came to where its pages lead nowhere."""
-    sim.add_fault(Fault.cursor_loop(pages=[2]))
+    sim.add_fault(Fault.cursor_loop(pages=[3]))
     if max_pages is not None:
         await run_through(client, ["a.90products"], archive=path, max_pages=max_pages)
     async with Archive(path) as archive:

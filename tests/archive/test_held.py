@@ -320,12 +320,23 @@ async def test_what_calls_have_bought_beyond_an_outcome(sim, client, path):
         x = await client.showcase_page("x.45products", cursor=following, archive=archive)
         y = await client.showcase_page("y.45products", archive=archive)
         await failure(client.showcase_page("z", archive=archive), UndecodableError)
-    found = [(o.status, o.pages, o.next_cursor) for o in await held(path, "outcomes")]
+    outcomes = await held(path, "outcomes")
+    assert [outcome.usage.pages for outcome in outcomes] == [2, 1, 0]
+    found = [(o.status, o.pages, o.next_cursor) for o in outcomes]
     assert found == [
         ("complete", 2, x.next_cursor),
         ("partial", 1, y.next_cursor),
         ("failed", 0, None),
     ]
+
+
+async def test_where_the_last_page_that_was_wanted_leads_does_not_matter(sim, client, path):
+    """A creator that a run told to be complete is complete on file, too."""
+    sim.add_fault(Fault.has_more_without_cursor(None))
+    _, told = await run_of(client, ["x.45products"], archive=path, max_pages=1)
+    (outcome,) = await held(path, "outcomes")
+    assert outcome == told["x.45products"]
+    assert (outcome.status, outcome.error) == ("complete", None)
 
 
 async def test_a_page_that_cannot_be_read_any_more(client, path):
@@ -335,6 +346,10 @@ async def test_a_page_that_cannot_be_read_any_more(client, path):
     assert [page.number for page in await held(path, "pages")] == [1]
     (outcome,) = await held(path, "outcomes")
     assert (outcome.pages, len(outcome.products)) == (1, 20)
+    sql(path, "UPDATE page SET encoding = '', body = x'7b'")
+    assert await held(path, "pages") == []
+    (outcome,) = await held(path, "outcomes")
+    assert (outcome.pages, outcome.products) == (0, ())
 
 
 async def test_info_adds_it_all_up(sim, path):
