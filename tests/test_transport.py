@@ -725,6 +725,23 @@ async def test_a_bug_in_a_hook_of_a_borrowed_session_is_no_connection_that_faile
         assert sim.ledger.requests == 0
 
 
+async def test_a_bug_in_a_response_of_a_borrowed_session_is_no_connection_that_was_lost():
+    """It reaches the caller as it is, rather than to be tried, and paid, again."""
+
+    class Buggy(aiohttp.ClientResponse):
+        async def start(self, *_):
+            raise ZeroDivisionError
+
+    async with (
+        Simulator() as sim,
+        aiohttp.ClientSession(response_class=Buggy) as session,
+        client_of(sim, session=session, retry=Retry()) as client,
+    ):
+        with pytest.raises(ZeroDivisionError):
+            await client.showcase_page("x")
+        assert (client.usage.requests, client.usage.maybe) == (1, 1)
+
+
 async def test_what_a_session_has_read_is_not_held_until_it_is_collected():
     """Where the garbage collector seldom comes, or never, memory stays level all the same."""
     async with Simulator() as sim, client_of(sim, trust_env=True) as client:
