@@ -73,9 +73,9 @@ class Transport:
 
     @property
     def width(self) -> int | None:
-        """How many requests a borrowed session's pool lets out at once, if it limits them."""
+        """How many requests the session's pool lets out at once, if it limits them."""
         connector = self._session.connector
-        if self._owns_session or connector is None:
+        if connector is None:
             return None
         limits = [limit for limit in (connector.limit, connector.limit_per_host) if limit]
         return min(limits, default=None)

@@ -830,6 +830,17 @@ async def test_a_small_borrowed_pool_is_not_in_the_timeout(limits):
         assert sim.ledger.max_in_flight == 2
 
 
+async def test_a_borrowed_pool_without_a_limit_leaves_it_to_the_client():
+    """As those of crawlers have none."""
+    async with (
+        Simulator(latency=Latency.fixed(0.3)) as sim,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        client_of(sim, session=session, concurrency=5) as client,
+    ):
+        await fetch_all(client, 20)
+        assert sim.ledger.max_in_flight == 5
+
+
 async def test_waiting_for_the_rate_is_not_in_the_timeout():
     """Requests held back by the rate do not time out."""
     async with (
