@@ -134,7 +134,7 @@ async def test_a_single_handle_is_no_list_of_handles(client, handles):
     "options",
     [
         {"max_pages": 0}, {"max_pages": True}, {"max_pages": 1.5}, {"concurrency": 0},
-        {"concurrency": -1}, {"region": ""}, {"region": 5},
+        {"concurrency": -1}, {"region": ""}, {"region": 5}, {"max_credits": 0},
     ],
     ids=str,
 )  # fmt: skip
