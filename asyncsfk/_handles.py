@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 
-from asyncsfk._text import cut, described
+from asyncsfk._text import cut, described, printable
 from asyncsfk.errors import Details, InvalidArgumentError
 
 _MAX_LENGTH = 64
@@ -52,14 +52,15 @@ def instagram_handle(value: object) -> str:
     handle = _handle(value, _INSTAGRAM_URL, "Instagram")
     if handle in _INSTAGRAM_PAGES and "/" in str(value):
         raise InvalidArgumentError(
-            f"{shown(value)!r} is not the URL of an Instagram profile", Details(handle=shown(value))
+            f"{described(value)} is not the URL of an Instagram profile",
+            Details(handle=shown(value)),
         )
     return handle
 
 
 def shown(value: object) -> str:
     """Return an invalid handle in printable form, cut to a sane length."""
-    return cut(value) if isinstance(value, str) else described(value)
+    return cut(printable(value)) if isinstance(value, str) else described(value)
 
 
 def fingerprint(given: object) -> str:
@@ -78,7 +79,7 @@ def _handle(value: object, url: re.Pattern[str], network: str) -> str:
         if len(text) <= _MAX_LENGTH and _HANDLE.fullmatch(text) and text.strip("."):
             return text.lower()
     raise InvalidArgumentError(
-        f"{shown(value)!r} is no {network} handle: 1 to {_MAX_LENGTH} letters, digits, '_' and "
+        f"{described(value)} is no {network} handle: 1 to {_MAX_LENGTH} letters, digits, '_' and "
         "'.' (not dots alone), or the URL of a profile",
         Details(handle=shown(value)),
     )

@@ -69,6 +69,7 @@ async def test_a_bad_handle_is_refused_before_anything_is_sent(given_as):
         bad, good = await client.fetch_showcases([given_as, "mrbeast"])
         assert bad.status == "failed"
         assert len(bad.handle) <= 80
+        assert bad.handle.isprintable()
         assert isinstance(bad.error, InvalidArgumentError)
         assert good.status == "complete"
         async with client.showcases([given_as, given_as]) as run:
