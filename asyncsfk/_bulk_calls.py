@@ -111,7 +111,7 @@ class BulkCalls(SingleCalls):
                 among many is a failed outcome instead.
             ConfigurationError: There is no API key.
             ClientStateError: The client is not open; raised by the loop where it is closed
-                meanwhile.
+                meanwhile, and on entering where another event loop has the archive in use.
             ArchiveError: The archive cannot be used; raised on entering, before anything is sent.
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.

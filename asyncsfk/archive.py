@@ -132,6 +132,7 @@ class Archive:
             ArchiveLockedError: Another process, or another opening in this one, has it open.
             ArchiveFormatError: It is no archive, is damaged, or is of a newer version.
             ArchiveWriteError: It cannot be written.
+            ArchiveError: There can be no thread for it.
             ClientStateError: It is open already, or in use in another event loop.
         """
         await self._opening.open()

@@ -17,7 +17,7 @@
     │   └── UndecodableError        not the JSON that was asked for; carries the raw bytes
     ├── PaginationError             more pages are promised, but not how to reach them
     ├── BudgetReachedError          the ceiling of credits is reached; nothing was sent
-    ├── RunStoppedError             the run was told to stop; nothing was sent
+    ├── RunStoppedError             the run was told to stop
     ├── ArchiveError                the archive cannot be used as asked
     │   ├── ArchiveLockedError      another process, or another opening, holds it
     │   ├── ArchiveFormatError      not an archive, damaged, or of a newer version
@@ -100,7 +100,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
         gave_up: Why no further attempt was made, where one could have been.
         checkout_url: Where the user can buy credits.
         location: Where a refused redirect pointed.
-        body: The raw bytes of an answer that cannot be decoded.
+        body: The raw bytes of an answer that cannot be decoded, or not be kept in an archive.
         partial: What ``collect()`` had received, and paid for, before the failure.
     """
 
@@ -217,7 +217,7 @@ class SfkError(Exception):
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data that `from_dict` turns back into an equal error.
 
-        ``partial`` is left out: it is data, not a description of the failure.
+        ``body`` is in base64. ``partial`` is left out: it is data, and describes no failure.
         """
         known: dict[str, Any] = msgspec.to_builtins(
             msgspec.structs.replace(self.details, partial=())
@@ -313,7 +313,10 @@ class BudgetReachedError(SfkError):
 
 
 class RunStoppedError(SfkError):
-    """The run was told to stop before the request was sent."""
+    """The run was told to stop, so that nothing more is sent.
+
+    ``usage`` tells what may have been charged for what had been sent, and was not waited for.
+    """
 
 
 class ArchiveError(SfkError):

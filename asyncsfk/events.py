@@ -47,7 +47,7 @@ class RequestFinished(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
     Attributes:
         status: HTTP status, if an answer came.
         error: Name of the error's class, if it failed.
-        seconds: From sending to the end of the body.
+        seconds: From when it could begin, its connection included, to the end of the body.
         bytes: Body bytes received.
         charged: Credits charged for certain.
         maybe: Credits that may have been charged.

@@ -71,7 +71,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         duplicates: Handles passed over because they came before.
         in_flight: Requests on their way in the whole client.
         width: How many requests the client now allows itself at once.
-        paused_for: Seconds until the client sends again, after the API asked to wait.
+        paused_for: Seconds until the client sends again: after the API asked to wait, or where no
+            connection can be made.
         elapsed: Seconds since the run began.
         usage: What the run has cost.
     """

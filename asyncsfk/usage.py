@@ -21,7 +21,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         charged: Credits that the API said it charged (``meta.creditsCharged``).
         maybe: Credits that may have been charged by attempts of which that is unknown: timeouts
             after sending, lost connections, answers that cannot be read, redirects, 5xx but for
-            503, requests that were cancelled.
+            503, statuses that the API does not use, requests that were cancelled.
         bytes: Body bytes received, as they came over the wire.
         pages: Pages received, or taken from an archive.
         products: Products on those pages.
