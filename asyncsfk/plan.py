@@ -35,8 +35,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         left: Credits that the ceilings leave for it, the client's and ``max_credits``; ``None``
             without one.
         concurrency: How many requests at once the forecast is for.
-        seconds: How long it likely takes, going by the requests in the archive; ``None`` where
-            ``likely`` is.
+        seconds: How long it likely takes, going by the requests in the archive; ``None`` where they
+            do not tell.
     """
 
     given: int

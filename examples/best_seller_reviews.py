@@ -2,7 +2,8 @@
 
     python best_seller_reviews.py [HANDLE]
 
-Costs a credit for each page of the showcase, at most five, and two for the reviews of each product.
+Costs a credit for each page of the showcase, at most five, and for each page of reviews, at most
+two for each of the five best products; where no products are shown, one for the profile.
 """
 
 from __future__ import annotations

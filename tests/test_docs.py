@@ -7,7 +7,9 @@ A ```python fence runs, unless it is marked `no-run` (signatures only). It may a
 
 import ast
 import asyncio
+import dataclasses
 import inspect
+import itertools
 import os
 import re
 import sys
@@ -22,7 +24,8 @@ import pytest
 
 import asyncsfk.client  # loads what else a fence would load inside of the event loop
 from asyncsfk import models
-from asyncsfk.simulator import Simulator
+from asyncsfk.cli._exit import EXIT_CODES, ExitCode
+from asyncsfk.simulator import Entry, Fault, Simulator, When
 from tests.test_architecture import LAYERS
 
 ROOT = Path(__file__).parent.parent
@@ -208,6 +211,83 @@ def test_the_guide_writes_calls_as_they_are():
         if any(one.kind is one.KEYWORD_ONLY and one.name in names for one in arguments):
             names.insert(1, "*")
         assert written in {", ".join(names), f"{names[0] if names else ''}, ..."}, name
+
+
+def rows_of(page, title):
+    """Give the rows of the table whose first column is called so: lists of cells."""
+    lines = (ROOT / page).read_text("utf-8").splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith(f"| {title} |"))
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
+    return [line.strip("| ").split(" | ") for line in rows]
+
+
+def quoted(cell):
+    """Give the first words of all that is set in code."""
+    return re.findall(r"`(\w+)[^`]*`", cell)
+
+
+def test_the_guide_has_every_event_and_its_fields():
+    """The table of events is that of the code, field by field."""
+    written = {
+        quoted(name)[0]: quoted(fields) for name, fields in rows_of("docs/guide.md", "event")
+    }
+    assert written == {
+        kind.__name__: list(kind.__struct_fields__) for kind in get_args(asyncsfk.Event)
+    }
+
+
+def test_the_guide_has_every_field_of_an_outcome():
+    """The table of outcomes leaves none out."""
+    written = [name for cell, _ in rows_of("docs/guide.md", "field") for name in quoted(cell)]
+    assert sorted(written) == sorted(asyncsfk.Outcome.__struct_fields__)
+
+
+@pytest.mark.parametrize("kind", [asyncsfk.Timeout, asyncsfk.Retry])
+def test_the_guide_has_defaults_as_they_are(kind):
+    """Each setting of timeouts and retries is there with its default."""
+    text = (ROOT / "docs" / "guide.md").read_text("utf-8")
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d.]+) \|", text.split(f"\n`{kind.__name__}`")[1], re.MULTILINE
+    )
+    written = {name: float(default) for name, default in rows}
+    fields = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    assert fields.items() <= written.items()
+
+
+def test_the_guide_has_every_setting():
+    """Each argument of a client is there, but for the key and the origin, told of above."""
+    written = [quoted(row[0])[0] for row in rows_of("docs/guide.md", "setting")]
+    assert {*written, "api_key", "base_url"} == {*inspect.signature(asyncsfk.Client).parameters}
+
+
+def test_the_errors_page_has_every_error_and_what_it_carries():
+    """Each error is in the tree, and each field of an error's details in its table."""
+    tree = fences((ROOT / "docs" / "errors.md").read_text("utf-8"), "text")[0].text
+    named = {name for name in asyncsfk.__all__ if name.endswith("Error")}
+    assert set(re.findall(r"\w+Error\b", tree)) == named
+    assert named >= set(re.findall(r"\w+Error\b", (ROOT / "README.md").read_text("utf-8")))
+    written = [quoted(row[0])[0] for row in rows_of("docs/errors.md", "field")]
+    assert written == list(asyncsfk.Details.__struct_fields__)
+
+
+def test_the_simulators_page_has_all_of_it():
+    """Each setting, each way to fail and each field of an entry is there."""
+    page = "docs/simulator.md"
+    settings = {name for row in rows_of(page, "setting") for name in quoted(row[0])}
+    assert settings == {*inspect.signature(Simulator).parameters}
+    kinds = {name for row in rows_of(page, "kind") for name in quoted(row[0])}
+    assert kinds == {fault.name for fault in Fault.storm(1)}
+    conditions = [quoted(row[0])[0] for row in rows_of(page, "condition")]
+    assert conditions == list(When.__annotations__)
+    told = (ROOT / page).read_text("utf-8").split("An `Entry` has ")[1].split(". ")[0]
+    assert set(quoted(told)) == {field.name for field in dataclasses.fields(Entry)}
+
+
+def test_exit_codes_are_the_same_everywhere():
+    """The README, the page on the command line and its help have those of the code."""
+    for page in ("README.md", "docs/cli.md"):
+        assert [int(row[0]) for row in rows_of(page, "code")] == list(ExitCode)
+    assert list(map(int, re.findall(r"^ +(\d+) ", EXIT_CODES, re.MULTILINE))) == list(ExitCode)
 
 
 def test_the_models_page_has_every_field():
