@@ -19,7 +19,7 @@ from asyncsfk.cli._options import (
     quiet_option,
     region_option,
 )
-from asyncsfk.errors import SfkError
+from asyncsfk.errors import PaginationError, SfkError
 
 if TYPE_CHECKING:
     from asyncsfk import ShowcasePage
@@ -108,7 +108,8 @@ def _break_off(
         error.show()
         return ExitCode.INCOMPLETE, begun if last is None else last.cursor
     say_error(error)
-    return exit_code(error), error.cursor
+    # Of pages that lead nowhere new the error's cursor is that of the last: it is printed already.
+    return exit_code(error), None if isinstance(error, PaginationError) else error.cursor
 
 
 def _whereto(cursor: str | None, last: ShowcasePage | None, cut: int) -> str:

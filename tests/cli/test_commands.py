@@ -289,6 +289,21 @@ def test_showcase_that_leads_nowhere(invoke, simulate, cursor):
     assert result.stderr == "1 page, 20 products, 1 credit charged\n"
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.has_more_without_cursor(pages=[2]), Fault.cursor_loop(pages=[2])],
+    ids=["nowhere", "in circles"],
+)
+def test_showcase_that_goes_on_to_nothing_new(invoke, simulate, fault):
+    """No cursor is told that would print, and pay, the last page once more."""
+    with simulate(faults=[fault]):
+        result = invoke("showcase", "some.90products")
+    assert result.exit_code == 1
+    error, cost = result.stderr.splitlines()
+    assert error.startswith("Error: the API ")
+    assert cost == "2 pages, 40 products, 2 credits charged"
+
+
 def test_showcase_that_breaks_off(invoke, simulate):
     """What came before a failure is printed, the error is one line, and tells how to go on."""
     with simulate(faults=[Fault.status(500, pages=[2])]) as simulator:
