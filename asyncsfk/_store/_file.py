@@ -100,7 +100,7 @@ class File:
         Raises:
             ArchiveError: It cannot be used.
         """
-        with translated(self._path):
+        with translated(self._path), made_sense_of(self._path):
             connection = self._connections["writer"] = connect(self._path, "rwc")
             # Of a new file; a body of some KB then takes little more than its own size.
             connection.execute("PRAGMA page_size = 8192")
@@ -199,7 +199,7 @@ class File:
         Raises:
             ArchiveError: The file cannot be read.
         """
-        with translated(self._path):
+        with translated(self._path), made_sense_of(self._path):
             return read_all(self._connections["reader"], batch)
 
     def close(self, *, is_landed: bool) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
+
+R = TypeVar("R")
 
 _MOST_ASKED: Final = 64
 
@@ -79,6 +81,16 @@ def select(kind: type[AttemptRow | PageRow | Showcase], rest: str) -> str:
     return f"SELECT {', '.join(kind._fields)} FROM {_TABLES[kind]} {rest}"  # noqa: S608 - our own words
 
 
+def typed(kind: type[R], row: tuple[Any, ...]) -> R:
+    """Return a row as what it should be: SQLite takes any value for any column.
+
+    Raises:
+        msgspec.ValidationError: It is none of that kind; see `made_sense_of`.
+    """
+    # Bytes are bytes, and never base64.
+    return msgspec.convert(row, kind, builtin_types=(bytes,))
+
+
 class Find(msgspec.Struct, frozen=True):
     """Look for the newest page under a key, from an id on, and take it if it is new enough.
 
@@ -113,7 +125,7 @@ class Find(msgspec.Struct, frozen=True):
             ),
             (*names, self.key, self.floor, self.alone, self.floor),
         ).fetchone()
-        found = None if row is None else PageRow(*row)
+        found = None if row is None else typed(PageRow, row)
         # Asked of the newest alone: there may be thousands that are older still.
         return None if found is None or found.received < self.since else found
 
@@ -162,7 +174,7 @@ class FindShowcase(NamedTuple):
                 "part_of = showcase.id AND key = first)",
                 given,
             ):
-                found[at] = Begun(Showcase(*values), page, received, bool(is_blocked))
+                found[at] = typed(Begun, (values, page, received, bool(is_blocked)))
         return [found.get(at) for at in range(len(asked))]
 
 

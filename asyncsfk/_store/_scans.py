@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from asyncsfk._store._reads import AttemptRow, PageRow, Showcase, select
+from asyncsfk._store._reads import AttemptRow, PageRow, Showcase, select, typed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -54,5 +54,5 @@ def _rows(
     query = select(kind, f"WHERE {which}id > ? ORDER BY id LIMIT ?")
     last = 0
     while rows := connection.execute(query, (*given, last, at_once)).fetchall():
-        yield from (kind(*row) for row in rows)
+        yield from (typed(kind, row) for row in rows)
         last = rows[-1][0]

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncsfk._store._lengths import Lengths
+from asyncsfk._store._reads import typed
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ def notes(connection: sqlite3.Connection) -> dict[str, str]:
 
 def usage(connection: sqlite3.Connection) -> Usage:
     """Return what the ledger adds up to."""
-    requests, retries, charged, maybe, size, pages = connection.execute(
+    row = connection.execute(
         "SELECT ifnull(sum(number > 0), 0), ifnull(sum(number > 1), 0), "
         "ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(sum(bytes), 0), "
         "(SELECT count(*) FROM page) FROM attempt"
     ).fetchone()
+    # What is no number adds up to one all the same, but to no whole one.
+    requests, retries, charged, maybe, size, pages = typed(tuple[int, int, int, int, int, int], row)
     return Usage(
         requests=requests,
         retries=retries,
@@ -46,12 +49,11 @@ class Spent(NamedTuple):
 
 def spent(connection: sqlite3.Connection) -> Spent:
     """Return what was spent."""
-    return Spent(
-        *connection.execute(
-            "SELECT ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(max(charged), 0) "
-            "FROM attempt"
-        ).fetchone()
-    )
+    row = connection.execute(
+        "SELECT ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(max(charged), 0) "
+        "FROM attempt"
+    ).fetchone()
+    return typed(Spent, row)
 
 
 def prices(connection: sqlite3.Connection) -> dict[str, int]:
@@ -67,10 +69,11 @@ def prices(connection: sqlite3.Connection) -> dict[str, int]:
 
 def exposed(connection: sqlite3.Connection) -> int:
     """Return the credits that requests under way, or those of a process that died, may cost."""
-    (credits,) = connection.execute(
+    row = connection.execute(
         "SELECT ifnull(sum(exposed), 0) FROM session WHERE ended IS NULL"
     ).fetchone()
-    return int(credits)
+    (credits,) = typed(tuple[int], row)
+    return credits
 
 
 class Summary(NamedTuple):
@@ -148,5 +151,5 @@ def _latest(connection: sqlite3.Connection, route: str) -> int:
         "SELECT charged FROM attempt WHERE route = ? AND charged > 0 ORDER BY id DESC LIMIT 1",
         (route,),
     ).fetchone()
-    price: int = row[0]
+    (price,) = typed(tuple[int], row)
     return price

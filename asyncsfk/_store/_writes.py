@@ -200,7 +200,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
                 .fetchone()
             )
             noted: list[str] = [] if row is None else row[0].split()
-            stamps += [run_id for run_id in noted if int(run_id) in self.others]
+            others = {str(run_id) for run_id in self.others}
+            stamps += [run_id for run_id in noted if run_id in others]
         tables.add(
             FINISHED,
             (

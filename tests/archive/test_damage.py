@@ -165,6 +165,40 @@ async def test_a_time_that_is_none(path, value):
     assert f"{path} is damaged: " in str(error)
 
 
+@pytest.mark.parametrize("text", ["", "eWVz"])
+@pytest.mark.parametrize(
+    ("column", "reads"),
+    [
+        ("attempt.charged", ["usage", "info", "ledger"]),
+        ("page.received", ["outcomes", "answers"]),
+        ("page.body", ["outcomes", "answers"]),
+        ("showcase.floor", ["outcomes"]),
+        ("showcase.outcome", ["outcomes"]),
+    ],
+)
+@pytest.mark.usefixtures("written")
+async def test_a_text_where_none_should_be(path, column, reads, text):
+    """SQLite takes it for any column: it is told as damage, by runs too, and nothing is bought."""
+    table, name = column.split(".")
+    sql(path, f"UPDATE {table} SET {name} = ?", text)  # noqa: S608 - of ours
+    for what in reads:
+        error = await failure(held(path, what), ArchiveFormatError)
+        assert f"{path} is damaged: " in str(error)
+    async with Simulator() as sim, client_of(sim) as client:
+        plan = client.plan(HANDLES, archive=path, max_credits=100)
+        run = client.fetch_showcases(HANDLES, archive=path)
+        if column == "attempt.charged":
+            await failure(plan, ArchiveFormatError)
+            await failure(run, ArchiveFormatError)
+        else:
+            plan.close()
+            for outcome in await run:
+                assert outcome.status == "skipped"
+                assert isinstance(outcome.error, ArchiveFormatError)
+                assert f"{path} is damaged: " in str(outcome.error)
+        assert sim.ledger.charged == 0
+
+
 @pytest.mark.usefixtures("written")
 async def test_a_region_that_is_none(path):
     """It is told as damage, and not as an argument of the reader's."""
