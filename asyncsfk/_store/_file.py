@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 Durability = Literal["full", "normal"]
 
 _UNKNOWN: Final = sys.maxsize
+# Bytes of a log that are taken back into the file even if readers have to be waited for.
+_LONG_LOG: Final = 32 << 20
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "normal": "NORMAL"}
 
 
@@ -66,6 +68,7 @@ class File:
         self._connections: dict[str, sqlite3.Connection] = {}
         # Where each must stay while it is open: the file, and the log of what is not yet in it.
         self._places: dict[Path, Identity | None] = {}
+        self._long_log = _LONG_LOG
         self.session = 0
         self.notes: dict[str, str] = {}
         self.last_page = 0
@@ -165,11 +168,26 @@ class File:
                 self.broken = translate(error, self._path)
                 raise self.broken from error
             raise
+        self._take_back_a_long_log(connection)
         self.look_for_room()
         self.is_contested = self._lock.is_replaced()
         # Here, since who submitted them may have left.
         self.last_page = max(self.last_page, tables.last_page)
         return [None] * len(batch)
+
+    def _take_back_a_long_log(self, connection: sqlite3.Connection) -> None:
+        """Take the log back into the file where it has grown long.
+
+        SQLite does so each 8 MB, but begins the log anew only at a moment at which nobody reads.
+        Where one reader comes before the other goes, as those of a dashboard may, there is none.
+        So those that are there are waited for; who comes then reads the file itself.
+        """
+        with suppress(OSError, *SQLITE_ERRORS):
+            size = beside(self._path, "wal").stat().st_size
+            if size >= self._long_log:
+                is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                # Who reads for minutes, to make a copy say, is not waited for each time.
+                self._long_log = 2 * size if is_busy else _LONG_LOG
 
     def look_for_room(self) -> None:
         """See how much room the disk has."""

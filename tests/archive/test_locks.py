@@ -1,13 +1,17 @@
 """One writer at a time: who else wants to write is told who does; the dead are in nobody's way."""
 
 import asyncio
+import base64
 import copy
+import gzip
 import os
 import pickle
+import random
 import re
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -590,6 +594,62 @@ async def test_a_reader_that_takes_its_time(sim, client, path):
     products = [first, *rest]
     assert products[: len(products)] == await held(path, "products")
     assert sim.ledger.paid_twice() == {}
+
+
+class Readers:
+    """Threads that read a file for a while each, of which one comes before another goes."""
+
+    def __init__(self, path):
+        self._path = path
+        self._is_over = threading.Event()
+        self._going = threading.Lock()
+        self._begun = [threading.Event() for _ in range(2)]
+        self._threads = [threading.Thread(target=self._read, args=(own,)) for own in range(2)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        for begun in self._begun:
+            assert begun.wait(10)
+
+    def __exit__(self, *_):
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _read(self, own):
+        mine, other = self._begun[own], self._begun[1 - own]
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            while True:
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM attempt").fetchone()
+                mine.set()
+                if self._is_over.wait(0.02):
+                    return
+                with self._going:
+                    assert other.wait(10)
+                    mine.clear()
+                    connection.execute("COMMIT")
+
+
+@pytest.mark.real_time
+async def test_readers_that_follow_one_upon_the_other_do_not_keep_the_log(path):
+    """It does not grow for as long as they come, and all that is written is there for them."""
+    noise = base64.b64encode(random.Random(1).randbytes(3 << 20)).decode()
+    body = gzip.compress(enveloped({"noise": noise}), 1)
+    log = path.with_name(f"{path.name}-wal")
+    async with (
+        told(http(200, body, "Content-Encoding: gzip"), keep=True) as (_, client),
+        Archive(path) as archive,
+    ):
+        sizes = []
+        with Readers(path):
+            for number in range(30):
+                await client.get(f"/v1/tiktok/profiles/c{number}", archive=archive)
+                sizes.append(log.stat().st_size)
+        assert max(sizes) < 40 << 20
+    assert (await held(path, "info")).answers == 30
+    assert path.stat().st_size > 80 << 20
 
 
 async def test_a_lock_file_alone_holds_nothing(path):
