@@ -158,8 +158,8 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
             raise ArchiveFormatError(f"{shown(path)} is empty, or just being made")
         if check(connection, path) < VERSION:
             raise ArchiveFormatError(
-                f"{shown(path)} is of an older version: open it once with "
-                "`async with Archive(...)`, which brings it up to date"
+                f"{shown(path)} is of an older version: open it once for writing, which brings it "
+                "up to date, by `async with Archive(...)` or `asyncsfk archive salvage`"
             )
         yield connection
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -119,13 +121,16 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
     _check_output(file, output)
     kept = Archive(file)
     try:
-        # Whether it can be read, before there is an output.
-        _ = kept.info()
-        # Added to: what is decoded now cannot be had from here again.
-        with LineWriter(output) as writer:
+        with ExitStack() as stack:
+
+            @cache
+            def writer() -> LineWriter:
+                # Not before it is known whether the archive can be used. Added to: what is decoded
+                # now cannot be had from here again.
+                return stack.enter_context(LineWriter(output))
 
             def write(answer: ArchivedAnswer) -> None:
-                writer.write_now(b"".join(_salvaged_lines(file, answer, max_body_bytes)))
+                writer().write_now(b"".join(_salvaged_lines(file, answer, max_body_bytes)))
 
             count = kept.salvage(write, max_body_bytes=max_body_bytes)
         left = kept.info().undecodable

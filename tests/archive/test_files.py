@@ -253,7 +253,7 @@ async def test_an_older_version_is_not_read_as_if_it_were_new(old):
     """Reading changes no file: it says what to do instead."""
     before = old.read_bytes()
     for what in READS:
-        with pytest.raises(ArchiveFormatError, match="open it once with `async with Archive"):
+        with pytest.raises(ArchiveFormatError, match="open it once for writing"):
             await held(old, what)
     assert old.read_bytes() == before
 

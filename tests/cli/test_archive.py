@@ -182,6 +182,23 @@ def test_salvage(invoke, simulate, out):
         assert simulator.ledger.paid_twice() == {}
 
 
+def test_a_file_of_an_older_version(invoke, simulator, out):
+    """`salvage` brings it up to date, which is what others say that it needs."""
+    path = out.with_suffix(".sfk")
+    assert invoke("fetch", "a.45products", "-o", out).exit_code == 0
+    undo_decoding(path, "cursor IS NULL")
+    sql(path, "DROP INDEX page_undecoded")
+    sql(path, "PRAGMA user_version = 4")
+    for command in ["archive", "info", path], ["fetch", "a", "--dry-run", "--archive", path]:
+        result = invoke(*command)
+        assert result.exit_code == 2
+        assert "asyncsfk archive salvage" in result.stderr
+    result = invoke("archive", "salvage", path)
+    assert (result.exit_code, len(lines(result.stdout))) == (0, 20)
+    assert invoke("archive", "info", path).exit_code == 0
+    assert simulator.ledger.charged == 3
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
 def test_salvage_onto_a_full_disk(invoke, simulator, out):
     """What could not be printed comes again when there is room."""
