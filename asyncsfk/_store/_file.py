@@ -68,6 +68,7 @@ class File:
         self._connections: dict[str, sqlite3.Connection] = {}
         # Where each must stay while it is open: the file, and the log of what is not yet in it.
         self._places: dict[Path, Identity | None] = {}
+        self._log = path  # until it is open
         self._long_log = _LONG_LOG
         self.session = 0
         self.notes: dict[str, str] = {}
@@ -124,8 +125,8 @@ class File:
                 (now, os.getpid(), platform.node(), __version__),
             ).lastrowid
             connection.execute("COMMIT")
-            places = (self._path, beside(self._path, "wal"))
-            self._places = {place: identify(place) for place in places}
+            self._log = beside(self._path, "wal")
+            self._places = {place: identify(place) for place in (self._path, self._log)}
             self.session = session or 0
             self.notes = notes(connection)
             self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
@@ -183,7 +184,7 @@ class File:
         So those that are there are waited for; who comes then reads the file itself.
         """
         with suppress(OSError, *SQLITE_ERRORS):
-            size = beside(self._path, "wal").stat().st_size
+            size = self._log.stat().st_size
             if size >= self._long_log:
                 is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
                 # Who reads for minutes, to make a copy say, is not waited for each time.
@@ -251,9 +252,8 @@ class File:
 
     def _has_anothers_log(self) -> bool:
         """Tell whether the log was removed, and somebody has begun one for the same file."""
-        log = beside(self._path, "wal")
         is_ours = identify(self._path) == self._places.get(self._path)
-        return is_ours and identify(log) not in (None, self._places.get(log))
+        return is_ours and identify(self._log) not in (None, self._places.get(self._log))
 
     def _close_writer(self, writer: sqlite3.Connection, *, is_landed: bool) -> None:
         try:
