@@ -23,6 +23,7 @@ from asyncsfk.simulator._world import World
 _BACKLOG: Final = 4096
 _LONGEST_LINE: Final = 2**16
 _CLOSING_TURNS: Final = 1000
+_LONGEST_CLOSING: Final = 60.0
 _ACCEPTING_TURNS: Final = 4
 
 
@@ -106,10 +107,10 @@ class Simulator:
             gzip=gzip,
         )
         self._server: web.Server | None = None
-        self._runner: web.ServerRunner | None = None
+        self._listener: asyncio.Server | None = None
 
     def __repr__(self) -> str:
-        where = f"at {self.url}" if self._runner is not None else "not running"
+        where = f"at {self.url}" if self._listener is not None else "not running"
         return f"<Simulator {where}, seed {self._world.seed}: {self._ledger!r}>"
 
     async def __aenter__(self) -> Self:
@@ -125,18 +126,16 @@ class Simulator:
         )
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         self._socket = socket.create_server((self._host, self._port), family=family)
-        runner = web.ServerRunner(server)
         try:
-            await runner.setup()
-            await web.SockSite(runner, self._socket, backlog=_BACKLOG).start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                server, sock=self._socket, backlog=_BACKLOG
+            )
         except BaseException:
-            # Before anything is awaited, lest that is cancelled, too.
             self._stop_listening()
             self._socket.close()
-            await runner.cleanup()
             raise
         self._port = self._socket.getsockname()[1]
-        self._server, self._runner = server, runner
+        self._server = server
         return self
 
     async def __aexit__(
@@ -145,8 +144,8 @@ class Simulator:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        runner, self._runner = self._runner, None
-        if runner is None or self._server is None:
+        listener, self._listener = self._listener, None
+        if listener is None or self._server is None:
             return
         try:
             with CancelScope(shield=True):
@@ -154,17 +153,17 @@ class Simulator:
                 self._stop_listening()
                 for _ in range(_ACCEPTING_TURNS):
                     await asyncio.sleep(0)
-                for site in runner.sites:
-                    await site.stop()
+                listener.close()
                 # Connections that were being accepted show up within a few turns of the loop.
                 for turn in range(_CLOSING_TURNS):
                     self._cut_off(self._server)
                     if turn >= _ACCEPTING_TURNS and not self._server.connections:
                         break
                     await asyncio.sleep(0)
-                await runner.cleanup()
+                await self._server.shutdown(_LONGEST_CLOSING)
         finally:
-            # Should that have been cancelled.
+            # Should that have been cancelled. What listens is not this socket in every event loop.
+            listener.close()
             self._cut_off(self._server)
             self._socket.close()
         if self._handler.mistake is not None and exc is None:
@@ -183,7 +182,7 @@ class Simulator:
     @property
     def url(self) -> str:
         """The origin to talk to, without a slash at its end."""
-        if self._runner is None:
+        if self._listener is None:
             raise RuntimeError("the simulator is not running: enter it with `async with` first")
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
