@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -261,6 +262,6 @@ class Api:
 
 
 def _next_page(page: ReviewPage) -> int | None:
-    """Return the number that a page leads to, if it leads forward."""
+    """Return the number that a page leads to, if it leads forward, and to one that there may be."""
     following = page.next_page
-    return following if following is not None and following > (page.page or 1) else None
+    return following if following and (page.page or 1) < following <= sys.maxsize else None

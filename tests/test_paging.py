@@ -197,9 +197,9 @@ def review_page(number, following):
     return http(200, enveloped(data))
 
 
-@pytest.mark.parametrize("following", [1, 0, -1, 2])
+@pytest.mark.parametrize("following", [1, 0, -1, 2, 10**20])
 async def test_review_pages_lead_forward_only(following):
-    """A page that leads to itself or back ends the list without paying for it."""
+    """A page that leads to itself, back or beyond all numbers ends the list without paying."""
     begin = 2 if following == 2 else None
     page = review_page(2 if following == 2 else 1, following)
     async with told(page, keep=True) as (server, client):
