@@ -39,7 +39,8 @@ class Budget:
         maybe: Credits that count as maybe charged before.
 
     Raises:
-        InvalidArgumentError: A number is negative or no whole number, or the ceiling is below 1.
+        InvalidArgumentError: A number is negative, too large or no whole number, or the ceiling is
+            below 1.
     """
 
     def __init__(self, max_credits: int | None = None, *, charged: int = 0, maybe: int = 0) -> None:
@@ -120,7 +121,8 @@ class Budget:
 
         Raises:
             BudgetReachedError: What is spent leaves no room, whatever becomes of those.
-            InvalidArgumentError: ``credits`` is negative or no whole number, ``route`` no string.
+            InvalidArgumentError: ``credits`` is negative, too large or no whole number, or
+                ``route`` is no string.
         """
         _check_price(credits, route)
         return self._reserve(credits, route)
@@ -257,7 +259,7 @@ class Reservation:
             maybe: Credits that may have been charged.
 
         Raises:
-            InvalidArgumentError: A number is negative or no whole number.
+            InvalidArgumentError: A number is negative, too large or no whole number.
         """
         check_count("charged", charged, least=0)
         check_count("maybe", maybe, least=0)
