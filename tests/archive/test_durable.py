@@ -106,6 +106,17 @@ async def test_only_who_does_not_come_alone_waits_for_company(path):
         await second
 
 
+async def test_who_finds_all_on_file_hardly_waits_for_company(client, path):
+    """No request is under way that might bring some: a run of one at once over 20 is soon over."""
+    handles = [f"creator{number}.3products" for number in range(20)]
+    loop = asyncio.get_running_loop()
+    await client.fetch_showcases(handles, archive=path)
+    started = loop.time()
+    await client.fetch_showcases(handles, archive=path, concurrency=1)
+    # Two looks at each, and what became of it, of 2 ms each.
+    assert loop.time() - started < 20 * 0.008
+
+
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_an_outcome_is_on_file_when_it_is_handed_out(sim, client, path, ordered):
     """At the very moment a run gives an outcome, others see it and all its pages in the file."""
