@@ -674,6 +674,24 @@ async def test_a_borrowed_sessions_tracing_sees_each_attempt():
         assert len(starts) == sim.ledger.requests == 2
 
 
+async def test_a_borrowed_sessions_tracing_may_take_its_time_over_a_timeout():
+    """What it does in the end of a request that took too long is not cut off, nor is the error."""
+    ends, trace = [], aiohttp.TraceConfig()
+
+    async def on_exception(_session, _context, params):
+        await asyncio.sleep(10)
+        ends.append(params.url.path)
+
+    trace.on_request_exception.append(on_exception)
+    async with (
+        Simulator(faults=[Fault.hang()]) as sim,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        client_of(sim, session=session, timeout=Timeout(total=8)) as client,
+    ):
+        error = await failure(client.showcase_page(HANDLE), RequestTimeoutError)
+        assert error.usage.maybe == len(ends) == 1
+
+
 class Socks(aiohttp.TCPConnector):
     """A connector as there are for SOCKS, with an error of its own at first."""
 
@@ -968,6 +986,21 @@ async def test_an_answer_that_comes_just_in_time_is_taken(early, held_up, limits
         assert server.hits == client.usage.charged == 1
 
 
+@pytest.mark.parametrize("limits", [Timeout(read=8), Timeout(total=8)], ids=["read", "total"])
+async def test_who_was_held_up_waits_that_much_longer(limits):
+    """The server may have been held up as well, as by a machine that was stopped."""
+    loop = asyncio.get_running_loop()
+
+    async def answer(_head, writer):
+        loop.hold_up(100)
+        await asyncio.sleep(5)
+        writer.write(http(200, b'{"data":{},"meta":{"creditsCharged":1}}'))
+
+    async with told(answer, timeout=limits) as (server, client):
+        await client.get("/v1/paid")
+        assert server.hits == client.usage.charged == 1
+
+
 @pytest.mark.parametrize("early", [-0.01, 0, 0.01], ids=["before", "with", "after"])
 async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
     """Both at the same moment: the call ends once, in either way, and the client goes on."""
@@ -987,8 +1020,13 @@ async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
 
 @pytest.mark.parametrize(
     "limits",
-    [Timeout(connect=2), Timeout(total=2), Timeout(read=2, total=2, connect=3)],
-    ids=["connect", "total", "both"],
+    [
+        Timeout(connect=2),
+        Timeout(total=2),
+        Timeout(read=2, total=2, connect=3),
+        Timeout(read=1, connect=2),
+    ],
+    ids=["connect", "total", "both", "not read"],
 )
 async def test_a_connection_that_is_never_accepted_is_free(sending, limits):
     """Giving up on the connection itself costs nothing, for nothing was sent."""
