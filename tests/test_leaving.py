@@ -98,6 +98,18 @@ async def test_by_a_timeout_inside_of_it(sim, client):
     await assert_nothing_is_left(sim, client)
 
 
+async def test_a_closed_client_leaves_no_timer(sim):
+    """What watched its requests does not keep an event loop awake, nor the client in memory."""
+
+    def timers():
+        return [x for x in gc.get_objects() if isinstance(x, asyncio.TimerHandle)]
+
+    before = timers()
+    async with Client(sim.api_key, base_url=sim.url) as client:
+        await client.showcase_page("mrbeast")
+    assert not [x for x in timers() if x not in before and not x.cancelled()]
+
+
 async def test_by_cancelling_the_task(sim, client):
     """A cancelled task ends its run and is cancelled, without a group around."""
     runs = []
