@@ -342,10 +342,12 @@ class Store:
         if self._exposed > self._covered:
             # Requests wait for this very commit before they are sent.
             return 0.0
-        if not self._in_air:
-            # It is from a run that finds all on file, each time for as many as it works on.
+        if not self._filed:
+            # Nothing was sent of late: it is from a run that finds all on file, each time for as
+            # many as it works on.
             return _GATHER_AT_ONCE
-        return _GATHER if self._landing < len(self._in_air) else 0.0
+        # Where nothing is under way, all has just come, and goes on.
+        return _GATHER if not self._in_air or self._landing < len(self._in_air) else 0.0
 
     def _tell(self, page: Page) -> None:
         if page.showcase is not None:
