@@ -106,6 +106,24 @@ async def test_only_who_does_not_come_alone_waits_for_company(path):
         await second
 
 
+async def test_pages_are_committed_in_groups(client, path, monkeypatch):
+    """A commit takes nearly as much as a request; those of many pages and outcomes share one."""
+    connect, commits = sqlite3.connect, []
+
+    def traced(*args, **settings):
+        connection = connect(*args, **settings)
+        connection.set_trace_callback(lambda text: text == "COMMIT" and commits.append(text))
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    handles = [f"creator{number}.45products" for number in range(200)]
+    async with client.showcases(handles, archive=path, concurrency=50) as run:
+        async for _ in run:
+            pass
+    assert run.usage.charged == 600
+    assert len(commits) < (600 + 200) / 20
+
+
 async def test_who_finds_all_on_file_hardly_waits_for_company(client, path):
     """No request is under way that might bring some: a run of one at once over 20 is soon over."""
     handles = [f"creator{number}.3products" for number in range(20)]
