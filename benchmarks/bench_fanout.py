@@ -1,8 +1,9 @@
 """What many handles cost a run in time and memory: streamed from a generator, outcomes dropped.
 
 First the fan-out alone, its work done at once; then whole runs against the server; then how little
-more memory four times the handles take. Each measurement has a process of its own, since it is the
-peak of memory that counts: how far it rises above that of a client that has fetched one showcase.
+more memory four times the handles take, without an archive and with one. Each measurement has a
+process of its own, since it is the peak of memory that counts: how far it rises above that of a
+client that has fetched one showcase.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -32,8 +34,9 @@ KEY: Final = "sfk_benchmark"
 WIDTH: Final = 100
 WIDE: Final = 500
 TIMES: Final = 4
+KEPT: Final = "run, with an archive"
 TARGETS: Final = dict(zip(PAGES, (31.0, 63.0), strict=True))
-"""MiB at the wider width."""
+"""MiB at the wider width, without an archive."""
 MORE: Final = 0.1
 """So much more, or a MiB, is what so many times the handles may take."""
 MIB: Final = 1 << 20
@@ -70,7 +73,7 @@ class Cost(NamedTuple):
             "us_a_page": a_page,
             "grown_mib": self.grown,
         }
-        target = TARGETS.get(page or "") if width == WIDE else None
+        target = TARGETS.get(page or "") if width == WIDE and what != KEPT else None
         cells.append("" if target is None else f"<= {target:.0f}")
         print("|", " | ".join(map(str, cells)), "|", flush=True)
         return row
@@ -117,7 +120,7 @@ async def fan_out(count: int) -> Cost:
     return Cost(count, 0, cpu, peak() - before)
 
 
-async def run(url: str, width: int, count: int, *, short: bool) -> Cost:
+async def run(url: str, width: int, count: int, *, short: bool, archive: Path | None) -> Cost:
     """Measure a run against the server."""
     creators = numbers(count, short=short)
     async with Client(KEY, base_url=url, concurrency=width) as client:
@@ -126,7 +129,8 @@ async def run(url: str, width: int, count: int, *, short: bool) -> Cost:
         forget_peak()
         before, cpu = peak(), time.process_time()
         products, wanted = 0, sum(map(pages_of, creators))
-        async with client.showcases(map(handle_of, creators), dedupe=False) as run:
+        handles = map(handle_of, creators)
+        async with client.showcases(handles, dedupe=False, archive=archive) as run:
             async for outcome in run:
                 products += len(outcome.raise_for_error().products)
         cpu = time.process_time() - cpu
@@ -142,7 +146,14 @@ def measure_fan_out(count: int) -> Cost:
 
 def measure_run(url: str, width: int, count: int, short: bool = False) -> Cost:
     """Measure a run, in this process."""
-    return asyncio.run(run(url, width, count, short=short))
+    return asyncio.run(run(url, width, count, short=short, archive=None))
+
+
+def measure_kept_run(url: str, width: int, count: int) -> Cost:
+    """Measure a run into a new archive, in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder, "run.sfk")
+        return asyncio.run(run(url, width, count, short=False, archive=archive))
 
 
 def apart(measure: Callable[..., Cost], *given: object) -> Cost:
@@ -176,14 +187,21 @@ def main() -> None:
         if not quick:
             cost = apart(measure_run, url, WIDTH, 1_000_000, True)
             rows.append(cost.as_row("run, one page each", PAGES[0], WIDTH))
-    few, notes = 1_500 if quick else 5_000, []
+    few, few_kept, notes = (1_500, 250, []) if quick else (5_000, 2_000, [])
     for page in PAGES:
         with serving(page) as url:
             costs = [apart(measure_run, url, WIDE, few * times) for times in (1, TIMES)]
-        rows += [cost.as_row("run", page, WIDE) for cost in costs]
-        one, many = (cost.grown for cost in costs)
-        notes.append(f"{page}: {many - one:+.1f} MiB, at most {max(1.0, MORE * one):.1f} wanted")
-    print(f"\n{TIMES} times the handles: {'; '.join(notes)}.")
+            rows += [cost.as_row("run", page, WIDE) for cost in costs]
+            one, many = (cost.grown for cost in costs)
+            notes.append(
+                f"{page}: {many - one:+.1f} MiB, at most {max(1.0, MORE * one):.1f} wanted"
+            )
+            rows += [
+                apart(measure_kept_run, url, width, few_kept * times).as_row(KEPT, page, width)
+                for width in (WIDTH, WIDE)
+                for times in (1, TIMES)
+            ]
+    print(f"\n{TIMES} times the handles, without an archive: {'; '.join(notes)}.")
     write(options.json, "fanout", about, rows)
 
 

@@ -20,6 +20,8 @@ from bench_overhead import ASYNCSFK, YARDSTICK, both
 from harness import Slice, Spread, allow_many_sockets, alternate, options_of, tell_machine, write
 from server import LONGEST, PAGES, PRODUCTS_A_PAGE, handle_of, serving
 
+from asyncsfk import Retry
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
@@ -67,7 +69,9 @@ async def compare(
     """
     creators = width * a_place
     pages = creators * PAGES_EACH
-    async with both(url, width=width) as (contender, yardstick):
+    # Of a hundred thousand pages one fails three times in a row, which would end the benchmark.
+    retry = Retry(server_errors=9) if alone else Retry()
+    async with both(url, width=width, retry=retry) as (contender, yardstick):
         watched = {ASYNCSFK: Watched(contender.fetch, width=width)}
         if not alone:
             watched[YARDSTICK] = Watched(yardstick.fetch, width=width)

@@ -18,7 +18,7 @@ from harness import Slice, allow_many_sockets, alternate, options_of, ratio, tel
 from server import GZIPPED, PAGES, PRODUCTS_A_PAGE, creators_with, serving
 from yardstick import Yardstick
 
-from asyncsfk import Client
+from asyncsfk import Client, Retry
 
 if TYPE_CHECKING:
     import argparse
@@ -57,11 +57,16 @@ class Contender:
 
 
 def client_of(
-    url: str, *, width: int, everything: bool, session: aiohttp.ClientSession | None = None
+    url: str,
+    *,
+    width: int,
+    everything: bool,
+    session: aiohttp.ClientSession | None = None,
+    retry: Retry = Retry(),  # noqa: B008 - frozen
 ) -> Client:
     """Return a client with its defaults, or with ``everything``: a rate limiter and events, too."""
     if not everything:
-        return Client(KEY, base_url=url, concurrency=width, session=session)
+        return Client(KEY, base_url=url, concurrency=width, session=session, retry=retry)
     return Client(
         KEY, base_url=url, concurrency=width, session=session, rate=RATE, on_event=lambda _: None
     )
@@ -69,11 +74,15 @@ def client_of(
 
 @asynccontextmanager
 async def both(
-    url: str, *, width: int, everything: bool = False
+    url: str,
+    *,
+    width: int,
+    everything: bool = False,
+    retry: Retry = Retry(),  # noqa: B008 - frozen
 ) -> AsyncIterator[tuple[Contender, Yardstick]]:
     """Open asyncsfk and the yardstick at one width."""
     async with (
-        client_of(url, width=width, everything=everything) as client,
+        client_of(url, width=width, everything=everything, retry=retry) as client,
         Yardstick(url, key=KEY, width=width) as yardstick,
     ):
         yield Contender(client, width=width), yardstick
