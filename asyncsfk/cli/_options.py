@@ -193,12 +193,16 @@ def _read_key(path: str) -> str:
 
 
 def _log(context: click.Context, _: click.Parameter, verbosity: int) -> None:
+    logger = logging.getLogger("asyncsfk")
     if not verbosity:
+        # Python would print warnings on stderr, through the progress and whatever the flags say.
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        context.call_on_close(lambda: logger.setLevel(level))
         return
     context.meta[_VERBOSE] = True
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("asyncsfk")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
     context.call_on_close(lambda: logger.removeHandler(handler))

@@ -146,6 +146,26 @@ def test_an_outage_is_told(spawn):
     process.kill()
 
 
+def test_an_outage_is_told_once(simulate, spawn):
+    """Its pauses are for who says -v; nobody else gets a line of the log for each of them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        "SOCIALFETCH_BASE_URL": f"http://127.0.0.1:{port}",
+        "SOCIALFETCH_API_KEY": "sfk_simulated_0123456789",
+    }
+    quiet = spawn("fetch", "a.1products", "--quiet", env=environment)
+    told = spawn("fetch", "a.1products", env=environment)
+    assert told.stderr.readline().endswith(b"; trying on.\n")
+    with simulate(port=port):
+        assert told.wait(30) == quiet.wait(30) == 0
+    assert told.stderr.read().decode().splitlines() == [
+        "1 creator: 1 complete",
+        "1 page, 1 product, 1 credit charged",
+    ]
+    assert quiet.stderr.read() == b""
+
+
 def test_ctrl_c_on_a_terminal(simulate, spawn, tmp_path):
     """The progress tells that the fetch is stopping, and the second Ctrl-C cleans it up."""
     pressed, at = 0, 0.0
