@@ -12,8 +12,8 @@ import click
 from asyncsfk._text import printable
 from asyncsfk.cli._age import age, moment
 from asyncsfk.cli._dry_run import dry_run
-from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, run, tell
-from asyncsfk.cli._fetch_end import Repeatable, tell_end, tell_interruption
+from asyncsfk.cli._exit import BrokenFileError, ExitCode, UnusableArchiveError, run, tell
+from asyncsfk.cli._fetch_end import Repeatable, tell_breakage, tell_end, tell_interruption
 from asyncsfk.cli._fetch_options import FetchOptions
 from asyncsfk.cli._interrupt import NOTICE, Interruption
 from asyncsfk.cli._lines import LineWriter
@@ -155,18 +155,32 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
         async with AsyncExitStack() as stack:
             done = await _fetch_all(stack, client_options, options, began)
         showcases, output, interrupted = done
+    except BrokenFileError as error:
+        return tell_breakage(error, options, _fresh_since(options, began, started))
     except asyncio.CancelledError:
         if done is None:
             raise
         # All was over, and only had to be closed.
         showcases, output, interrupted = *done[:2], True
+    since = _fresh_since(options, began, started)
+    if interrupted:
+        return tell_interruption(showcases, options, since)
+    return tell_end(showcases, output, options, since)
+
+
+def _fresh_since(options: FetchOptions, began: float, started: float) -> float | None:
+    """Return since when a kept showcase is fresh enough for whoever goes on, if that matters.
+
+    Args:
+        options: What the fetch was told.
+        began: When it began, in seconds since 1970.
+        started: The same on a clock that is never set.
+    """
     since = options.fresh_since(began)
     if since is not None:
         # A clock that was set back meanwhile has dated what was bought since to before.
         since -= max(0.0, began + (time.monotonic() - started) - time.time())
-    if interrupted:
-        return tell_interruption(showcases, options, since)
-    return tell_end(showcases, output, options, since)
+    return since
 
 
 async def _fetch_all(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncsfk import ShowcaseRun
+    from asyncsfk.cli._exit import BrokenFileError
     from asyncsfk.cli._fetch_options import FetchOptions
     from asyncsfk.cli._fetch_output import FetchOutput
 
@@ -70,6 +71,26 @@ def tell_end(
     if output.stale and not options.quiet:
         tell("--restart-stale starts those showcases over whose cursor is stale.")
     return code
+
+
+def tell_breakage(error: BrokenFileError, options: FetchOptions, since: float | None) -> ExitCode:
+    """Tell which file ended a fetch, and how to go on; return the exit code.
+
+    Args:
+        error: What became of the file.
+        options: What the fetch was told.
+        since: Since when a kept showcase is fresh enough for whoever goes on, in seconds since
+            1970, if that matters.
+    """
+    tell(f"Error: {error.format_message()}")
+    archive = options.archive_path
+    if options.quiet:
+        pass
+    elif archive is None:
+        tell(_NO_ARCHIVE)
+    else:
+        tell(f"{_once_mended(since)}: {_kept(archive)}.")
+    return ExitCode.INCOMPLETE
 
 
 def _tell_of_unkept(answers: int, options: FetchOptions) -> None:
@@ -125,13 +146,16 @@ def _tell_what_is_left(
 
 
 def _how_to_go_on(run: ShowcaseRun, archive: str, since: float | None) -> str:
-    line, stopped = _other_line(since), run.stopped
-    mended = f"Once that is mended, {line or 'the same line'} goes on from here"
+    stopped = run.stopped
     if isinstance(stopped, ArchiveError):
-        return f"{mended}."
+        return f"{_once_mended(since)}."
     if stopped is not None and is_account_wide(stopped):
-        return f"{mended}: {_kept(archive)}."
-    return f"{line or 'The same line'} goes on from here: {_kept(archive)}."
+        return f"{_once_mended(since)}: {_kept(archive)}."
+    return f"{_other_line(since) or 'The same line'} goes on from here: {_kept(archive)}."
+
+
+def _once_mended(since: float | None) -> str:
+    return f"Once that is mended, {_other_line(since) or 'the same line'} goes on from here"
 
 
 def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | None) -> ExitCode:

@@ -1,5 +1,6 @@
 """`asyncsfk fetch` with an archive: the same line goes on, ceilings, ages, and what is refused."""
 
+import errno
 import json
 import os
 import re
@@ -332,6 +333,38 @@ def test_a_full_disk_leaves_whole_lines(simulate, spawn, tmp_path, out):
         assert process.returncode == 1
         assert f"Error: cannot write {out}: File too large" in stderr.decode()
     assert len(read(out)) > 10
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+def test_a_full_disk_tells_how_to_go_on(invoke, simulator, tmp_path, out):
+    """What was bought is in the archive, and the line that is told does not buy it again."""
+    kept = tmp_path / "elsewhere.sfk"
+    args = ["fetch", "a.20products", "-o", "/dev/full", "--archive", kept]
+    first = invoke(*args)
+    assert first.exit_code == 1
+    assert first.stderr.splitlines()[-2:] == [
+        f"Error: cannot write /dev/full: {os.strerror(errno.ENOSPC)}",
+        f"Once that is mended, the same line goes on from here: {kept} keeps what was bought.",
+    ]
+    assert simulator.ledger.charged == 1
+    told = re.search(
+        "Once that is mended, asyncsfk (.*) goes on", invoke(*args, "--refresh").stderr
+    )
+    assert simulator.ledger.charged == 2
+    assert invoke(*shlex.split(told[1].replace("/dev/full", str(out)))).exit_code == 0
+    assert simulator.ledger.charged == 2
+    assert len(read(out)) == 20
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+def test_a_full_disk_without_an_archive(invoke, simulator):  # noqa: ARG001 - the environment
+    """There is nothing to go on from; who wants to know no more than errors is not told of it."""
+    told = invoke("fetch", "a.20products", "-o", "/dev/full").stderr.splitlines()
+    assert told[-1].startswith("There is no archive to go on from: ")
+    quiet = invoke("fetch", "a.20products", "-o", "/dev/full", "--quiet")
+    assert quiet.exit_code == 1
+    assert quiet.stderr.splitlines() == [told[-2]]
+    assert told[-2].startswith("Error: cannot write /dev/full: ")
 
 
 def test_a_ceiling(invoke, simulator, out):
