@@ -68,6 +68,10 @@ def tell_end(
         _tell_of_ceiling(options, since)
     elif code != ExitCode.COMPLETE and not options.quiet:
         _tell_what_is_left(run, output, options, since)
+    elif code != ExitCode.COMPLETE and stopped is None and options.errors is not None:
+        # Nothing else would tell who hears of errors alone: cron mails what is on stderr.
+        missing = counted(progress.done - progress.complete, "creator")
+        tell(f"Error: {missing} not complete: {printable(options.errors)} tells why.")
     if output.stale and not options.quiet:
         tell("--restart-stale starts those showcases over whose cursor is stale.")
     return code

@@ -261,6 +261,20 @@ def test_without_errors_file_the_first_failures_are_told(invoke, simulator):
     assert simulator.ledger.charged == 1
 
 
+def test_quiet_tells_that_there_are_errors_in_a_file(invoke, simulator, tmp_path):
+    """Who hears of errors alone, as by a mail of cron, hears that there are some."""
+    errors = tmp_path / "errors.jsonl"
+    args = ["fetch", "--errors", errors, "--quiet", "a.1products"]
+    result = invoke(*args, "no good", "b!")
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: 2 creators not complete: {errors} tells why.\n"
+    assert len(read(errors)) == 2
+    assert invoke(*args).stderr == ""
+    simulator.balance = 0
+    (told,) = invoke(*args).stderr.splitlines()
+    assert told.startswith("Error: HTTP 402: ")
+
+
 def test_outcomes_and_verify_empty(invoke, simulator, tmp_path):
     """--outcomes gets a line a creator; with --verify-empty it tells what an empty one is."""
     outcomes = tmp_path / "outcomes.jsonl"
