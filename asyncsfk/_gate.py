@@ -30,6 +30,7 @@ class Gate:
     Args:
         ceiling: The width that the caller allows.
         limiter: How many requests may start per time, if that is limited.
+        longest_pause: Seconds of a pause at most, but for what the API asks for.
         clock: The event loop's clock, in seconds.
         rng: Gives 0 <= x < 1.
     """
@@ -44,6 +45,7 @@ class Gate:
         ceiling: int,
         *,
         limiter: AsyncLimiter | None,
+        longest_pause: float,
         clock: Callable[[], float],
         rng: Callable[[], float],
     ) -> None:
@@ -51,6 +53,8 @@ class Gate:
         self._ceiling = ceiling
         self._width = float(ceiling)
         self._limiter = limiter
+        # A longer one would part an outage into several.
+        self._longest_pause = min(longest_pause, self._LONGEST_PAUSE)
         self._clock = clock
         self._rng = rng
         # Places taken, by those too who still wait for the rate or the end of a pause.
@@ -142,7 +146,7 @@ class Gate:
             self._width = max(1.0, self._width * self._SHRINK)
             if seconds is None:
                 longest = self._FIRST_PAUSE * 2.0 ** min(self._strikes - 1, 64)
-                seconds = min(self._LONGEST_PAUSE, longest) * (0.5 + 0.5 * self._rng())
+                seconds = min(self._longest_pause, longest) * (0.5 + 0.5 * self._rng())
         resume_at = now + (seconds or 0.0)
         if resume_at > self._resume_at:
             self._resume_at = resume_at

@@ -242,7 +242,13 @@ class Client(BulkCalls):
             burst = config.burst or max(1.0, config.rate * _BURST_SECONDS)
             limiter = AsyncLimiter(burst, burst / config.rate)
         transport = Transport(config, self._borrowed)
-        gate = Gate(config.concurrency, limiter=limiter, clock=loop.time, rng=random.random)
+        gate = Gate(
+            config.concurrency,
+            limiter=limiter,
+            longest_pause=config.retry.max_backoff,
+            clock=loop.time,
+            rng=random.random,
+        )
         attempts = Attempts(
             config, transport, gate, emit=self._emit, meter=self._meter, clock=loop.time
         )

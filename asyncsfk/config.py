@@ -112,7 +112,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         lost: How often at most a call is tried again when its answer was lost (timeout, broken
             connection), each of which may have been charged. 0 never risks to pay twice.
         backoff: Seconds of the first wait at most; doubles with each attempt.
-        max_backoff: Seconds of any wait at most, but for what the API asks for.
+        max_backoff: Seconds of any wait at most, but for what the API asks for; pauses of the whole
+            client are of 30 at most.
         max_retry_after: Longest ``Retry-After``, in seconds, that is waited for. A longer one
             ends the call with the time in the error's ``retry_after``.
         quota: Retries that the whole client can do in a row without success. Each success earns

@@ -40,8 +40,10 @@ class Showcases:
     """The part of a service that talks to the API."""
 
     def __init__(self) -> None:
-        # The limits hold for all users together. A longer Retry-After is not waited for.
-        self._client = Client(concurrency=200, retry=Retry(attempts=3, max_retry_after=5))
+        # The limits hold for all users together. Neither a longer Retry-After nor an API that is
+        # out of reach is waited for.
+        retry = Retry(attempts=3, max_retry_after=5, max_backoff=2, outage=10)
+        self._client = Client(concurrency=200, retry=retry)
 
     async def __aenter__(self) -> Self:
         await self._client.open()

@@ -168,8 +168,12 @@ async def test_an_outage_is_met_with_fewer_and_fewer_requests():
         assert len(starts(sim)) < 400
 
 
-async def test_pauses_without_a_hint_grow_from_half_a_second_to_half_a_minute():
-    """Each is from a half to all of what it can be, which doubles; however many there are."""
+@pytest.mark.parametrize(("max_backoff", "most"), [(30, 30), (2.5, 2.5), (0.1, 0.1), (1e6, 30)])
+async def test_pauses_without_a_hint_grow_from_half_a_second_to_the_longest(max_backoff, most):
+    """Each is from a half to all of what it can be, which doubles; however many there are.
+
+    The longest is what the client was told, and half a minute at most: an outage is then still one.
+    """
     count = 1_100
     paused = []
     async with Simulator() as sim:
@@ -178,13 +182,13 @@ async def test_pauses_without_a_hint_grow_from_half_a_second_to_half_a_minute():
         "sfk_x",
         base_url=url,
         concurrency=8,
-        retry=Retry(attempts=count, quota=count, outage=1e6),
+        retry=Retry(attempts=count, quota=count, outage=1e6, max_backoff=max_backoff),
         on_event=lambda event: isinstance(event, events.Paused) and paused.append(event),
     ) as client:
         await failure(client.showcase_page("mrbeast"), ConnectionFailedError)
     assert len(paused) == count
-    longest = [0.5, 1, 2, 4, 8, 16, *[30] * (count - 6)]
-    parts = [event.seconds / most for event, most in zip(paused, longest, strict=True)]
+    longest = [min(wait, most) for wait in (0.5, 1, 2, 4, 8, 16, *[30] * (count - 6))]
+    parts = [event.seconds / wait for event, wait in zip(paused, longest, strict=True)]
     assert 0.5 <= min(parts) < 0.6
     assert 0.9 < max(parts) <= 1
     assert [event.width for event in paused[:4]] == [4, 2, 1, 1]
