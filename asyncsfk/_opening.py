@@ -80,17 +80,17 @@ class Opening:
             ArchiveError: The end could not be written; what was committed is there.
             ClientStateError: It was opened in another event loop, which is running.
         """
-        if self._opened is not None:
-            loop = self._opened.loop
-            if loop is not asyncio.get_running_loop() and loop.is_running():
-                raise ClientStateError("the archive was opened in another event loop")
-            self._leaving, self._opened = self._opened, None
-            self._is_opened_by_runs = False
-        if (store := self._leaving) is not None:
-            # Given up, it goes on: who comes next waits for it.
-            await store.aclose()
-            if self._leaving is store:
-                self._leaving = None
+        if (store := self._opened or self._leaving) is None:
+            return
+        # One that has ended closes nothing any more: then any other may.
+        if store.loop is not asyncio.get_running_loop() and store.loop.is_running():
+            raise ClientStateError("the archive was opened in another event loop")
+        self._leaving, self._opened = store, None
+        self._is_opened_by_runs = False
+        # Given up, it goes on: who comes next waits for it.
+        await store.aclose()
+        if self._leaving is store:
+            self._leaving = None
 
     async def enter(self) -> None:
         """Open it for a run, unless it is open.

@@ -542,6 +542,50 @@ async def test_closing_an_archive_in_another_event_loop(path):
         assert archive.is_open
 
 
+@pytest.mark.parametrize("what", ["archive", "client"])
+async def test_closing_in_another_event_loop_what_its_own_is_closing(what, path):
+    """That is refused as well, and what is in the air lands."""
+    async with AsyncExitStack() as stack:
+        sim = await stack.enter_async_context(Simulator(latency=Latency.fixed(2)))
+        client = await stack.enter_async_context(client_of(sim))
+        archive = await stack.enter_async_context(Archive(path))
+        call = asyncio.create_task(client.showcase_page("x", archive=archive))
+        await asyncio.sleep(1)
+        close = (client if what == "client" else archive).aclose
+        closing = asyncio.create_task(close())
+        await asyncio.sleep(0.1)
+        with pytest.raises(ClientStateError, match="another event loop"):
+            await asyncio.to_thread(lambda: asyncio.run(asyncio.wait_for(close(), 5)))
+        await closing
+        assert (await call).usage.charged == 1
+    await assert_all_landed(sim, path)
+
+
+def test_what_was_being_closed_as_its_event_loop_ended(path):
+    """Another one does not wait for what cannot go on."""
+    loop = asyncio.new_event_loop()
+
+    async def begin(stack):
+        sim = await stack.enter_async_context(Simulator(faults=[Fault.hang()]))
+        archive = await stack.enter_async_context(Archive(path))
+        client = await client_of(sim, timeout=Timeout(grace=0.1)).__aenter__()
+        call = asyncio.create_task(client.showcase_page("x", archive=archive))
+        while sim.ledger.in_flight == 0:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.001)
+        closing = asyncio.create_task(client.aclose())
+        stack.push_async_callback(asyncio.gather, call, closing, return_exceptions=True)
+        # Begun, and no more.
+        await asyncio.sleep(0)
+        assert not closing.done()
+        return client
+
+    with closing(loop):
+        stack = AsyncExitStack()
+        client = loop.run_until_complete(begin(stack))
+        asyncio.run(asyncio.wait_for(client.aclose(), 5))
+        loop.run_until_complete(stack.aclose())
+
+
 async def test_a_closing_that_is_cancelled_closes(sim, client, path):
     """Who gives up waiting for a closing has closed it all the same."""
     archive = Archive(path)
