@@ -32,7 +32,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def read_handles() -> Iterator[str]:
     """Give the handles one by one."""
     if len(sys.argv) > 1:
-        with Path(sys.argv[1]).open(encoding="utf-8") as lines:
+        with Path(sys.argv[1]).open(encoding="utf-8-sig") as lines:
             yield from filter(None, map(str.strip, lines))
     else:
         yield from CREATORS
