@@ -48,7 +48,7 @@ _HANDLE: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9_.]{1,64}")
 _INSTAGRAM_URL: Final = re.compile(
     r"(?:https?://)?(?:www\.|m\.)?instagram\.com/([A-Za-z0-9_.]+)/?(?:[?#].*)?"
 )
-_PAGE: Final = re.compile(r"[1-9][0-9]{0,8}")
+_PAGE: Final = re.compile(r"[1-9][0-9]{0,18}")
 _LONGEST_URL: Final = 4096
 _LONGEST_INSTAGRAM: Final = 2048
 

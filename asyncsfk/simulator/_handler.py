@@ -11,7 +11,7 @@ from asyncsfk.simulator import _actions as actions
 from asyncsfk.simulator import _answers as answers
 from asyncsfk.simulator import _delivery as delivery
 from asyncsfk.simulator._answers import Answer
-from asyncsfk.simulator._calls import Call, Reading, Refusal, Route, read_call
+from asyncsfk.simulator._calls import PRICES, Call, Reading, Refusal, Route, read_call
 from asyncsfk.simulator._cursors import Place
 from asyncsfk.simulator._dice import number
 from asyncsfk.simulator._envelopes import document, price_of
@@ -141,15 +141,18 @@ class RequestHandler:
         assert refused is not None  # noqa: S101 - for the type checkers: a Refusal is refused
         return await self._send(request, visit, refused)
 
+    @property
+    def _is_overloaded(self) -> bool:
+        return self._max_concurrent is not None and self._ledger.in_flight > self._max_concurrent
+
     def _refuse(self, visit: _Visit) -> Answer | None:
         """Refuse what cannot be served, before any fault."""
         reading, request_id = visit.reading, visit.request_id
         # Of an unknown route that is said to anybody.
-        if reading.route not in (None, Route.HEALTH):
-            if self._max_concurrent is not None and self._ledger.in_flight > self._max_concurrent:
-                return answers.faulty_status(self._overload, request_id)
-            if not visit.entry.authorized:
-                return answers.error(401, "unauthorized", "The key is not right.", request_id)
+        if reading.route not in (None, Route.HEALTH) and not visit.entry.authorized:
+            return answers.error(401, "unauthorized", "The key is not right.", request_id)
+        if reading.route is not None and PRICES[reading.route] and self._is_overloaded:
+            return answers.faulty_status(self._overload, request_id)
         if isinstance(reading, Refusal):
             return answers.error(reading.status, reading.code, reading.message, request_id)
         return None

@@ -27,7 +27,8 @@ class Entry:
         number: counted from 1 in the order of arrival.
         route: the template of the route, None for an unknown one.
         path: the raw target, as sent.
-        handle: the handle as sent; for reviews, the product id.
+        handle: the handle as sent, of an Instagram address the name in it; for reviews, the product
+            id.
         region: the region as sent.
         cursor: the cursor as sent; for reviews, the page number from 2 on. None for a first page.
         status: the status that was sent, None while (or when) none was.

@@ -56,7 +56,8 @@ class Simulator:
         credits: the balance to begin with; None never runs out.
         faults: what goes wrong, the first that matches a request first.
         latency: how long answers take; None answers at once.
-        max_concurrent: more requests than this in work at once are answered with a 503.
+        max_concurrent: with more requests than this in work at once, those of routes that cost are
+            answered with a 503.
         overload_retry_after: the Retry-After of that 503, sent as it is; None sends none.
         gzip: compress answers for clients that accept it.
         keep_entries: how many entries the ledger keeps; None keeps all. With a number, memory stays

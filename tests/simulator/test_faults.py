@@ -96,12 +96,16 @@ async def test_chance_is_seeded(simulate):
 
 
 async def test_overload(simulate):
-    """More requests at once than allowed are refused, with a Retry-After; health is not."""
+    """More requests at once than allowed are refused, with a Retry-After; what is free is not."""
     options = {"max_concurrent": 2, "overload_retry_after": "7", "latency": Latency.fixed(1)}
     async with simulate(**options) as ask:
-        replies = await asyncio.gather(*(ask.page("a") for _ in range(5)), ask.get("/health"))
-        assert sorted(reply.status for reply in replies) == [200, 200, 200, 503, 503, 503]
-        refused = [reply for reply in replies if reply.status == 503]
+        pages = asyncio.gather(*(ask.page("a") for _ in range(5)))
+        await asyncio.sleep(0.5)
+        stranger = await ask.get("/v1/tiktok/profiles/a", headers={})
+        free = await asyncio.gather(*map(ask.get, ("/v1/whoami", "/v1/balance", "/health")))
+        assert [reply.status for reply in (stranger, *free)] == [401, 200, 200, 200]
+        refused = [reply for reply in await pages if reply.status != 200]
+        assert [reply.status for reply in refused] == [503] * 3
         assert {(reply.code, reply.headers["Retry-After"]) for reply in refused} == {
             ("temporarily_unavailable", "7")
         }
@@ -111,7 +115,8 @@ async def test_overload(simulate):
 async def test_overload_without_a_hint(simulate):
     """The refusal can do without a Retry-After."""
     async with simulate(max_concurrent=0, overload_retry_after=None) as ask:
-        assert "Retry-After" not in (await ask.page("a")).headers
+        refused = await ask.page("a")
+        assert (refused.status, refused.headers.get("Retry-After")) == (503, None)
 
 
 @pytest.mark.parametrize("latency", [Latency.uniform(1, 3), Latency.lognormal(1, 2, cap=3)])
