@@ -9,6 +9,13 @@ from asyncsfk.simulator._words import CDN, REVIEW_TEXTS
 
 _MEDIA_TYPES: Final = ("video", "image", "sidecar", "unknown")
 
+#: What nearly all of TikTok's profiles say.
+_USUAL: Final = {
+    **dict.fromkeys(("openFavorite", "isAdVirtual", "isEmbedBanned", "canExpandPlaylist"), False),
+    **dict.fromkeys(("profileEmbedPermission", "followingVisibility"), 1),
+    "roomId": "",
+}
+
 
 def tiktok_profile(key: bytes, creator: Creator) -> Json:
     """Derive the `data` of the TikTok profile route."""
@@ -26,10 +33,13 @@ def tiktok_profile(key: bytes, creator: Creator) -> Json:
         profile |= {
             "secUid": f"MS4wLjABAAAA{dice.below(2**64):x}",
             "accountCreatedAt": _moment(dice),
-            "avatarUrls": {"large": f"{CDN}/{creator.handle}~l.webp"},
+            "avatarUrls": {
+                size: f"{CDN}/{creator.handle}~{size}.webp" for size in ("large", "medium", "thumb")
+            },
             "language": dice.pick(("en", "es", "ar", "ja")),
             "isCommerceUser": creator.products > 0,
             "isSeller": dice.chance(20),
+            **_USUAL,
             "contentSettings": {"comment": 0, "duet": 1, "stitch": 1, "download": dice.below(4)},
             "profileTabs": {
                 "showMusicTab": dice.chance(5),
@@ -116,10 +126,12 @@ def _post(dice: Dice) -> Json:
             "commentCount": dice.below(5_000),
             "likeCount": dice.below(100_000),
             "displayUrl": f"{CDN}/{post['shortcode']}.jpg",
+            "thumbnailUrl": f"{CDN}/{post['shortcode']}~s.jpg",
             "dimensions": {"width": 1080, "height": 1350},
         }
     if post["mediaType"] == "video":
         post["videoViewCount"] = dice.below(10**6)
+        post["videoUrl"] = f"{CDN}/{post['shortcode']}.mp4"
     return post
 
 

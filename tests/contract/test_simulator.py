@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from asyncsfk.simulator import Fault, Simulator
 from tests.contract.schemas import ANSWERS, CODES, failure
+from tests.contract.strategies import places, whole
 
 VALIDATORS = {name: Draft202012Validator(schema) for name, schema in ANSWERS.items()}
 SPECIAL = ["private_one", "unknown_one", "empty_one", "many.120products"]
@@ -79,15 +80,23 @@ async def test_showcases_and_reviews(simulator, get):
     assert all(seen.values()), seen
 
 
+def fields(body, name):
+    """Give the paths of those fields of a body that its route's schema knows."""
+    found = places(body, ANSWERS[name])
+    return {tuple(key for key in path if isinstance(key, str)) for path, _ in found}
+
+
 @pytest.mark.parametrize("route", ["tiktok_profile", "instagram_profile"])
 async def test_profiles(simulator, get, route):
-    """Profiles of found, private and unknown creators are as the API says."""
+    """Profiles of found, private and unknown creators are as the API says, to the last field."""
     network = route.removesuffix("_profile")
-    statuses = set()
+    statuses, seen = set(), set()
     for handle in [*simulator.handles(60), *SPECIAL]:
-        data = check(route, await get(f"/v1/{network}/profiles/{quote(handle)}"))
-        statuses.add(data["lookupStatus"])
+        answered = await get(f"/v1/{network}/profiles/{quote(handle)}")
+        statuses.add(check(route, answered)["lookupStatus"])
+        seen |= fields(answered[1], route)
     assert statuses == {"found", "private", "not_found"}
+    assert seen == fields(whole(ANSWERS[route]), route)
 
 
 @pytest.mark.parametrize(
