@@ -12,7 +12,7 @@ from asyncsfk import (
     ArchiveError,
     ArchiveWriteError,
     InsufficientCreditsError,
-    NotFoundError,
+    PaginationError,
     RunStoppedError,
     Usage,
     events,
@@ -83,20 +83,14 @@ async def test_the_last_outcome_that_cannot_be_kept_stops_the_run(sim, path):
 
 async def test_what_ended_a_creator_before_its_outcome_could_not_be_kept(sim, path):
     """A creator that had failed by itself keeps its own reason; the run ends by the archive."""
-    sim.faults = [Fault.status(404, handles=["gone"])]
-    archive = Archive(path)
-
-    def on_event(event):
-        if isinstance(event, events.RequestFinished) and event.status == 404:
-            unlink(path)
-
-    async with client_of(sim, on_event=on_event) as client, archive:
-        _, (gone, other) = await run_through(
-            client, ["gone", "a.5products"], concurrency=1, archive=archive
+    sim.faults = [Fault.has_more_without_cursor(handles=["lost.45products"])]
+    async with client_of(sim, on_event=unlink_at_page(path, 1)) as client:
+        run, (lost, other) = await run_through(
+            client, ["lost.45products", "a.5products"], concurrency=1, archive=path
         )
-    assert isinstance(gone.error, NotFoundError | ArchiveWriteError)
-    assert gone.status == "failed"
+    assert (lost.status, type(lost.error)) == ("partial", PaginationError)
     assert isinstance(other.error, ArchiveWriteError)
+    assert isinstance(run.stopped, ArchiveWriteError)
 
 
 async def test_a_handle_that_comes_again_after_the_archive_was_closed(sim, path):
