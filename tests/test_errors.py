@@ -371,8 +371,10 @@ async def test_no_foreign_error_of_a_body_gets_through(kind):
 )
 def test_an_outcome_whose_error_is_none_is_refused(error):
     """What `from_json` cannot read is told by its one error."""
+    told = {"handle": "x", "status": "failed", "error": {"type": "SfkError", "message": "x"}}
+    assert Outcome.from_json(json.dumps(told)).error == SfkError("x")
     with pytest.raises(UndecodableError):
-        Outcome.from_json(json.dumps({"handle": "x", "status": "failed", "error": error}))
+        Outcome.from_json(json.dumps(told | {"error": error}))
 
 
 async def test_any_location_can_be_written_down():

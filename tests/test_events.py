@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import pickle
+from typing import get_args
 
 import msgspec
 import pytest
@@ -193,10 +194,15 @@ async def test_every_request_is_told_once():
 
 async def test_events_are_frozen_plain_values():
     """Events cannot be changed, and pickle; in JSON each says what it is, and is read back."""
-    events, _ = await events_of([Fault.status(503, times=1)])
+    events, _ = await events_of(
+        [Fault.status(503, times=1), Fault.price(2)],
+        call=lambda client: client.fetch_showcases([HANDLE]),
+    )
+    assert {type(event) for event in events} == {*get_args(Event)}
     for event in events:
-        with pytest.raises(AttributeError):
-            event.route = "x"
+        for name in event.__struct_fields__:
+            with pytest.raises(AttributeError):
+                setattr(event, name, None)
         assert pickle.loads(pickle.dumps(event)) == event  # noqa: S301 - our own
         line = msgspec.json.encode(event)
         assert msgspec.json.decode(line)["type"] == type(event).__name__

@@ -591,8 +591,7 @@ async def test_a_reader_that_takes_its_time(sim, client, path):
     first = await asyncio.to_thread(next, reading, None)
     await run_of(client, sim.handles(20), archive=path)
     rest = await asyncio.to_thread(list, reading)
-    products = [first, *rest]
-    assert products[: len(products)] == await held(path, "products")
+    assert [first, *rest] == await held(path, "products")
     assert sim.ledger.paid_twice() == {}
 
 
@@ -657,14 +656,6 @@ async def test_a_lock_file_alone_holds_nothing(path):
     path.with_name(f"{path.name}-lock").touch()
     async with Archive(path):
         pass
-    assert beside(path) == []
-
-
-async def test_what_is_beside_a_file_that_is_open(client, path):
-    """What the documentation names, and nothing else; once it is closed, nothing at all."""
-    async with Archive(path) as archive:
-        await client.showcase_page("x", archive=archive)
-        assert beside(path) == ["-lock", "-shm", "-wal"]
     assert beside(path) == []
 
 
