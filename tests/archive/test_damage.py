@@ -3,10 +3,8 @@
 import asyncio
 import gc
 import random
-import shutil
 import sqlite3
 import sys
-from contextlib import closing, suppress
 
 import msgspec
 import pytest
@@ -348,24 +346,3 @@ async def test_closing_leaves_what_somebody_else_has_bought_since(path, goes_on)
     handles = {answer.handle for answer in await held(path, "answers")}
     assert handles >= {"c", "d", "e"}
     assert sql(path, "PRAGMA integrity_check") == [("ok",)]
-
-
-@pytest.mark.usefixtures("written")
-async def test_what_another_program_has_half_written_is_not_read(path):
-    """A file with a transaction to be undone beside it is not read as if it were whole."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA cache_size = 5")
-        connection.execute("BEGIN EXCLUSIVE")
-        connection.execute("UPDATE page SET charged = charged + 7")
-        connection.execute("UPDATE attempt SET charged = charged + 7")
-        half = path.with_name("half")
-        half.mkdir()
-        for name in (path.name, f"{path.name}-journal"):
-            shutil.copyfile(path.with_name(name), half / name)
-        connection.execute("ROLLBACK")
-    before = await held(path, "usage")
-    with suppress(ArchiveError):
-        assert await held(half / path.name, "usage") == before
-    async with Archive(half / path.name):
-        pass
-    assert await held(half / path.name, "usage") == before

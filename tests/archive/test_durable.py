@@ -369,8 +369,9 @@ async def test_a_reader_does_not_keep_what_was_written_out_of_the_file(client, p
     assert beside(path) == []
 
 
-async def test_what_a_killed_commit_left_half_done_is_undone_by_who_reads(client, path, tmp_path):
-    """Not only who writes can open such a file: `salvage`, say, may have been killed."""
+@pytest.mark.parametrize("who", ["reads", "writes"])
+async def test_what_a_killed_commit_left_half_done_is_undone(client, path, tmp_path, who):
+    """By whoever comes, not only to write: `salvage`, say, may have been killed."""
     await client.fetch_showcases(["a.45products", "b.5products"], archive=path)
     left = tmp_path / "left.sfk"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -382,6 +383,9 @@ async def test_what_a_killed_commit_left_half_done_is_undone_by_who_reads(client
         shutil.copy(f"{path}-journal", f"{left}-journal")
         connection.execute("ROLLBACK")
     assert left.read_bytes() != path.read_bytes()
+    if who == "writes":
+        async with Archive(left):
+            pass
     assert await held(left, "outcomes") == await held(path, "outcomes")
     assert (await held(left, "info")).undecodable == 0
     assert beside(left) == []
