@@ -463,9 +463,9 @@ async def test_what_is_refused(sim, client, path):
         {"restart_stale": True},
         {"max_credits": 0},
     ):
-        with pytest.raises(InvalidArgumentError):
+        with pytest.raises(InvalidArgumentError, match=next(iter(options))):
             await client.plan(["a"], **options)
-    with pytest.raises(InvalidArgumentError):
+    with pytest.raises(InvalidArgumentError, match="iterable of handles"):
         await client.plan("mrbeast")
     path.write_text("something else " * 100)
     with pytest.raises(ArchiveFormatError):

@@ -387,5 +387,3 @@ async def test_a_plan_of_what_cannot_be_looked_at(path, tmp_path):
                 await client.plan(["x"], archive=wrong)
             with pytest.raises(InvalidArgumentError):
                 client.showcases(["x"], archive=wrong)
-    with pytest.raises(InvalidArgumentError):
-        Archive(path, durability=[])
