@@ -306,38 +306,43 @@ async def test_after_a_power_failure_a_run_goes_on(tmp_path):
 
 async def test_a_crash_loses_nothing_that_was_handed_out(sim, client, path, tmp_path):
     """Copies of the files at any moment of a run hold all that was handed out before it."""
-    given = set()
-    async with client.showcases(sim.handles(24), archive=path) as run:
+    given, lengths = {}, []
+    async with client.showcases(sim.handles(24), archive=path, concurrency=3) as run:
         async for outcome in run:
-            given.update(outcome.request_ids)
-            if run.progress.done % 8 == 0:
-                copy = copied(path, tmp_path / str(run.progress.done))
-                assert {page.request_id for page in await held(copy, "answers")} >= given
+            given[outcome.handle] = outcome.request_ids
+            if len(given) % 8 == 0:
+                copy = copied(path, tmp_path / str(len(given)))
+                told = {request_id for ids in given.values() for request_id in ids}
+                assert {page.request_id for page in await held(copy, "answers")} >= told
                 async with Archive(copy):
                     pass
-                assert {page.request_id for page in await held(copy, "answers")} >= given
+                assert {page.request_id for page in await held(copy, "answers")} >= told
                 assert sql(copy, "PRAGMA integrity_check") == [("ok",)]
+                lengths.append(len(await held(copy, "answers")))
+    assert len(lengths) == len(set(lengths)) == 3
 
 
 async def test_a_copy_that_sqlite_makes_under_a_run(sim, client, path, tmp_path):
     """It is an archive by itself, with all that was handed out before: a run goes on from it."""
-    given, copies = set(), {}
+    given, copies = {}, {}
     handles = list(sim.handles(24))
-    async with client.showcases(handles, archive=path) as run:
+    async with client.showcases(handles, archive=path, concurrency=3) as run:
         async for outcome in run:
-            given.update(outcome.request_ids)
-            if run.progress.done % 8 == 0:
-                copy = tmp_path / f"{run.progress.done}.sfk"
+            given[outcome.handle] = outcome.request_ids
+            if len(given) % 8 == 0:
+                copy = tmp_path / f"{len(given)}.sfk"
                 await asyncio.to_thread(sql, path, f"VACUUM INTO '{copy}'")
-                copies[copy] = frozenset(given)
+                copies[copy] = {request_id for ids in given.values() for request_id in ids}
+    bought = []
     for copy, known in copies.items():
         assert beside(copy) == []
         answers = await held(copy, "answers")
         assert {page.request_id for page in answers} >= known
-        spent = sim.ledger.charged
         async with client.showcases(handles, archive=copy) as run:
             assert {outcome.status async for outcome in run} == {"complete"}
-        assert sim.ledger.charged - spent == (await held(path, "info")).answers - len(answers)
+        assert run.usage.charged == (await held(path, "info")).answers - len(answers)
+        bought.append(run.usage.charged)
+    assert bought[0] > bought[1] > bought[2] == 0
 
 
 async def test_closing_leaves_a_single_file(client, path):
