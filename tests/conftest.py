@@ -13,6 +13,8 @@ import gc
 import logging
 import os
 import random
+import socket
+from contextlib import ExitStack
 
 import aiohttp
 import hypothesis
@@ -79,6 +81,24 @@ def sending(request, monkeypatch):
 @pytest.fixture(scope="session")
 def anyio_backend():
     return VIRTUAL
+
+
+@pytest.fixture
+def port():
+    """Give a port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def deaf_port():
+    """Give a port at which no connection is ever accepted."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
+        for _ in range(4):  # the queue of those to be accepted is full after one or two
+            crowd = stack.enter_context(socket.socket())
+            crowd.setblocking(False)
+            crowd.connect_ex(deaf.getsockname())
+        yield deaf.getsockname()[1]
 
 
 @pytest.fixture

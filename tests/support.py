@@ -5,13 +5,16 @@ import gc
 import inspect
 import json
 import sqlite3
+import time
 import tracemalloc
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from pathlib import Path
 
 import aiohttp
 import pytest
 from anyio.from_thread import start_blocking_portal
 
+import asyncsfk
 from asyncsfk import Client, Retry, SfkError
 from asyncsfk.simulator import Simulator
 
@@ -22,6 +25,8 @@ SHOWCASE = "/v1/tiktok/profiles/{handle}/showcase-products"
 KEY = "sfk_Needle7Xq9ZpLw3RtY"
 
 ONCE = Retry.none()
+
+PACKAGE = Path(asyncsfk.__file__).parent
 
 
 def client_of(sim, **options):
@@ -67,6 +72,25 @@ async def turns(count):
         await asyncio.sleep(0)
 
 
+def wait_for(condition, seconds=30):
+    """Wait really, for what another thread or process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def ours():
+    """Give the client's tasks that there are, by where they run: none of tests or simulators."""
+    return [task for task in asyncio.all_tasks() if _is_ours(task)]
+
+
+def _is_ours(task):
+    code = getattr(task.get_coro(), "cr_code", None)
+    file = Path(code.co_filename if code else "")
+    return file.is_relative_to(PACKAGE) and not file.is_relative_to(PACKAGE / "simulator")
+
+
 def js(value):
     """Give a value as the bytes of its JSON."""
     return json.dumps(value).encode()
@@ -89,6 +113,11 @@ def chunked(*pieces, end=True):
     """Make a chunked body."""
     body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
     return body + b"0\r\n\r\n" * end
+
+
+#: Good answers to `whoami`, and to whoever asks for something in pages, of which there is nothing.
+USER = http(200, enveloped({"user": {"id": "u"}}, charged=0))
+EMPTY = http(200, enveloped({"products": [], "reviews": [], "page": {"hasMore": False}}))
 
 
 def sql(path, statement, *parameters):

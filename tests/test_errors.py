@@ -240,7 +240,7 @@ async def test_real_errors_survive_pickling():
         assert SfkError.from_dict(json.loads(json.dumps(error.to_dict()))) == error
 
 
-async def test_an_error_keeps_its_cause():
+async def test_an_error_keeps_its_cause(port):
     """What aiohttp or msgspec raised is the cause of ours, through retries and all."""
     async with (
         Simulator(faults=[Fault.reset(times=2)]) as sim,
@@ -252,16 +252,9 @@ async def test_an_error_keeps_its_cause():
         for call in (client.showcase_page, lambda handle: client.showcase(handle).collect()):
             error = await failure(call("x.9products"), UndecodableError)
             assert "soldCount" in str(error.__cause__)
-    async with client_of(sim_gone(sim)) as client:
+    async with Client(KEY, base_url=f"http://127.0.0.1:{port}", retry=ONCE) as client:
         error = await failure(client.showcase_page("x"), ConnectionFailedError)
         assert isinstance(error.__cause__, aiohttp.ClientConnectorError)
-
-
-def sim_gone(sim):
-    """Give what a client needs of a simulator that nobody runs."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    return type("Gone", (), {"url": f"http://127.0.0.1:{port}", "api_key": sim.api_key})
 
 
 # aiohttp's errors

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from asyncsfk import Client, InvalidArgumentError
 from asyncsfk.simulator import Simulator
-from tests.support import enveloped, failure, http, plain, told
-
-EMPTY = http(200, enveloped({"products": [], "page": {"hasMore": False}}))
+from tests.support import EMPTY, failure, plain, told
 
 #: Refused as a TikTok handle alone.
 INSTAGRAM = "https://instagram.com/mrbeast"

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import warnings
 
 import anyio
@@ -10,7 +9,7 @@ import pytest
 
 from asyncsfk import Archive, Client, ClientStateError, Retry, Timeout, events
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import KEY, client_of, failure, http, raw_server, running
+from tests.support import EMPTY, KEY, client_of, failure, ours, raw_server, running
 
 
 @pytest.fixture
@@ -32,19 +31,12 @@ def assert_all_is_counted(sim, usage):
 
 
 async def assert_nothing_is_left(sim, client):
-    assert not [task for task in asyncio.all_tasks() if is_ours(task)]
+    assert not ours()
     await asyncio.sleep(5)
     began = sim.ledger.requests
     await asyncio.sleep(60)
     assert sim.ledger.requests == began
     assert "closed" in repr(client) or "open, 0 requests in flight" in repr(client)
-
-
-def is_ours(task):
-    """Tell the client's tasks from the simulator's and the test's, by where they run."""
-    code = getattr(task.get_coro(), "cr_code", None)
-    file = code.co_filename if code else ""
-    return f"{os.sep}asyncsfk{os.sep}" in file and "simulator" not in file
 
 
 async def test_by_break(sim, client):
@@ -180,9 +172,8 @@ async def test_by_cancelling_all_tasks_but_the_consumers(sim, client):
         async with asyncio.timeout(5):
             with pytest.raises(ClientStateError, match="cancelled from outside"):
                 async for _ in run:
-                    for task in asyncio.all_tasks():
-                        if is_ours(task):
-                            task.cancel()
+                    for task in ours():
+                        task.cancel()
     assert run.usage == client.usage
     await assert_nothing_is_left(sim, client)
 
@@ -196,9 +187,8 @@ async def test_by_cancelling_all_tasks_while_handles_are_waited_for(sim, client)
 
     async with client.showcases(handles()) as run:
         assert (await anext(run)).handle == "a"
-        for task in asyncio.all_tasks():
-            if is_ours(task):
-                task.cancel()
+        for task in ours():
+            task.cancel()
         with pytest.raises(ClientStateError, match="cancelled from outside"):
             await anext(run)
     await assert_nothing_is_left(sim, client)
@@ -209,7 +199,7 @@ async def test_by_cancelling_all_tasks_of_a_run_that_nobody_reads(sim, client):
     async with client.showcases(sim.handles(100), concurrency=3) as run:
         seen = [await anext(run)]
         await asyncio.sleep(60)
-        tasks = [task for task in asyncio.all_tasks() if is_ours(task)]
+        tasks = ours()
         for task in tasks:
             task.cancel()
         ended, left = await asyncio.wait(tasks, timeout=60)
@@ -349,13 +339,6 @@ async def test_a_cancelled_call_is_counted_before_it_returns(sim):
         await assert_nothing_is_left(sim, client)
 
 
-EMPTY_PAGE = http(
-    200,
-    b'{"data":{"products":[],"page":{"nextCursor":null,"hasMore":false}},'
-    b'"meta":{"requestId":"r","creditsCharged":1}}',
-)
-
-
 @pytest.mark.parametrize("keeps", [False, True])
 async def test_answers_that_wait_for_their_turn_are_not_lost(tmp_path, keeps):
     """Of many answers that come at once those not read yet when all is cancelled are kept, too."""
@@ -368,7 +351,7 @@ async def test_answers_that_wait_for_their_turn_are_not_lost(tmp_path, keeps):
         if arrived == count:
             all_here.set()
         await all_here.wait()
-        writer.write(EMPTY_PAGE)
+        writer.write(EMPTY)
 
     def cancel_all():
         for call in calls:

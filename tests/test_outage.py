@@ -1,10 +1,8 @@
 """An API that cannot be reached: waited for, and given up in time."""
 
 import asyncio
-import socket
 import sys
 import threading
-from contextlib import ExitStack
 
 import aiohttp
 import pytest
@@ -20,24 +18,6 @@ from asyncsfk import (
 )
 from asyncsfk.simulator import Latency, Simulator
 from tests.support import KEY, ONCE, client_of, failure, run_through
-
-
-@pytest.fixture
-def port():
-    """Give a port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
-@pytest.fixture
-def deaf_port():
-    """Give a port at which no connection is ever accepted."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
-        for _ in range(4):  # the queue of those to be accepted is full after one or two
-            crowd = stack.enter_context(socket.socket())
-            crowd.setblocking(False)
-            crowd.connect_ex(deaf.getsockname())
-        yield deaf.getsockname()[1]
 
 
 def client_at(port, **options):

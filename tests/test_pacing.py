@@ -1,7 +1,6 @@
 """Pauses, widths and rates: what one refusal means for all requests of a client."""
 
 import asyncio
-import socket
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -23,7 +22,7 @@ from asyncsfk import (
     events,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import client_of, failure
+from tests.support import client_of, failure, http, told
 
 
 def starts(sim):
@@ -65,7 +64,7 @@ async def test_one_refusal_pauses_the_whole_run_and_none_stampedes_after_it(retr
 
 
 @pytest.mark.real_time
-async def test_requests_that_have_waited_for_their_archive_are_one_wave(tmp_path):
+async def test_requests_that_have_waited_for_their_archive_are_one_wave(path, port):
     """They fail one after the other, but were let through before the first of them had failed."""
     now = asyncio.get_running_loop().time
     pauses = []
@@ -74,11 +73,9 @@ async def test_requests_that_have_waited_for_their_archive_are_one_wave(tmp_path
         if isinstance(event, events.Paused):
             pauses.append((now(), event))
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     async with (
         Client("sfk_x", base_url=f"http://127.0.0.1:{port}", on_event=on_event) as client,
-        client.showcases(map("c{}".format, range(100)), archive=tmp_path / "a.sfk") as run,
+        client.showcases(map("c{}".format, range(100)), archive=path) as run,
     ):
         iterating = asyncio.create_task(anext(run))
         while len(pauses) < 3:  # noqa: ASYNC110 - of the client, which tells nobody
@@ -169,18 +166,18 @@ async def test_an_outage_is_met_with_fewer_and_fewer_requests():
 
 
 @pytest.mark.parametrize(("max_backoff", "most"), [(30, 30), (2.5, 2.5), (0.1, 0.1), (1e6, 30)])
-async def test_pauses_without_a_hint_grow_from_half_a_second_to_the_longest(max_backoff, most):
+async def test_pauses_without_a_hint_grow_from_half_a_second_to_the_longest(
+    port, max_backoff, most
+):
     """Each is from a half to all of what it can be, which doubles; however many there are.
 
     The longest is what the client was told, and half a minute at most: an outage is then still one.
     """
     count = 1_100
     paused = []
-    async with Simulator() as sim:
-        url = sim.url
     async with Client(
         "sfk_x",
-        base_url=url,
+        base_url=f"http://127.0.0.1:{port}",
         concurrency=8,
         retry=Retry(attempts=count, quota=count, outage=1e6, max_backoff=max_backoff),
         on_event=lambda event: isinstance(event, events.Paused) and paused.append(event),
@@ -252,11 +249,9 @@ async def test_what_began_before_a_refusal_narrows_no_further():
         assert run.progress.width == 8
 
 
-async def test_no_connection_slows_the_whole_client_too():
+async def test_no_connection_slows_the_whole_client_too(port):
     """When the API cannot be reached, a run probes instead of failing all creators at once."""
-    async with Simulator() as sim:
-        url = sim.url
-    paused = []
+    paused, url = [], f"http://127.0.0.1:{port}"
     async with Client("sfk_x", base_url=url, on_event=paused.append) as client:
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -380,31 +375,12 @@ async def test_no_retry_after_breaks_a_call(value):
 async def test_a_date_is_read_by_the_clock_of_the_server():
     """A Retry-After date means the time until it on the server's clock, however wrong that is."""
     wrong = datetime(2001, 1, 1, tzinfo=UTC)
-
-    async def answer(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        body = b'{"error": {"code": "temporarily_unavailable", "message": "-", "requestId": "r"}}'
-        head = [
-            "HTTP/1.1 503 Service Unavailable",
-            f"Date: {format_datetime(wrong, usegmt=True)}",
-            f"Retry-After: {format_datetime(wrong + timedelta(seconds=7), usegmt=True)}",
-            f"Content-Length: {len(body)}",
-            "Connection: close",
-        ]
-        writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    async with (
-        server,
-        Client("sfk_x", base_url=f"http://{host}:{port}", retry=Retry.none()) as client,
-    ):
-        with pytest.raises(UnavailableError) as caught:
-            await client.showcase_page("mrbeast")
-    assert caught.value.retry_after == 7
+    until = format_datetime(wrong + timedelta(seconds=7), usegmt=True)
+    date = format_datetime(wrong, usegmt=True)
+    answer = http(503, b"", f"Date: {date}", f"Retry-After: {until}")
+    async with told(answer) as (_, client):
+        error = await failure(client.showcase_page("mrbeast"), UnavailableError)
+    assert error.retry_after == 7
 
 
 async def test_a_free_route_over_its_limit_is_tried_again():

@@ -27,9 +27,8 @@ from asyncsfk import (
     Timeout,
 )
 from asyncsfk.simulator import Latency, Simulator
-from tests.support import KEY, client_of, failure, http, open_client, raw_server, told
+from tests.support import KEY, USER, client_of, failure, http, open_client, raw_server, told
 
-USER = http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')
 OTHER = USER.replace(b'"u"', b'"v"')
 CLOSING = USER.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
 

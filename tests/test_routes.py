@@ -20,13 +20,9 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Simulator
-from tests.support import KEY, client_of, enveloped, failure, http, told
+from tests.support import EMPTY, KEY, client_of, enveloped, failure, http, told
 
 ANY = http(200, b'{"data":null,"meta":{"creditsCharged":0}}')
-EMPTY = http(
-    200,
-    b'{"data":{"products":[],"reviews":[],"page":{"hasMore":false}},"meta":{"creditsCharged":1}}',
-)
 
 
 # The routes

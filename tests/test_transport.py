@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import traceback
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -38,6 +38,7 @@ from tests.support import (
     KEY,
     ONCE,
     SHOWCASE,
+    USER,
     chunked,
     client_of,
     enveloped,
@@ -133,11 +134,10 @@ async def test_a_lost_answer_is_fetched_again(loss):
 
 async def test_a_kept_connection_that_drops_is_one_hit(sending):
     """A request on a kept connection that the server drops is not silently sent on a new one."""
-    answers = [http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')]
 
     async def answer(head, writer):
         if b"whoami" in head:
-            writer.write(answers[0])
+            writer.write(USER)
             await writer.drain()
         else:
             writer.close()
@@ -154,12 +154,11 @@ async def test_a_kept_connection_that_drops_is_one_hit(sending):
 @pytest.mark.parametrize("slow", [False, True])
 async def test_connections_are_kept(sending, slow):
     """Calls in a row share one connection, also where answers come in pieces."""
-    body = http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')
 
     async def answer(_head, writer):
-        writer.write(body[:-20])
+        writer.write(USER[:-20])
         await asyncio.sleep(slow)
-        writer.write(body[-20:])
+        writer.write(USER[-20:])
 
     async with raw_server(answer, keep=True) as server:
         server.api_key = KEY
@@ -174,8 +173,7 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch
     """A server may be about to close it: a request on it could be lost, and paid."""
     # aiohttp's clock for this is not the event loop's.
     monkeypatch.setattr(aiohttp.connector, "monotonic", asyncio.get_running_loop().time)
-    body = http(200, b'{"data":{"user":{"id":"u"}},"meta":{"creditsCharged":0}}')
-    async with told(body, keep=True) as (server, client):
+    async with told(USER, keep=True) as (server, client):
         for idle, connections in ((0, 1), (14, 1), (16, 2)):
             await asyncio.sleep(idle)
             await client.whoami()
@@ -590,29 +588,24 @@ def test_without_an_event_loop_of_asyncio_a_client_cannot_be_opened():
 
 
 @pytest.mark.parametrize("way", ["cancelled", "stopped", "closed"])
-async def test_what_ends_while_it_connects_was_not_sent(way, tmp_path):
+async def test_what_ends_while_it_connects_was_not_sent(way, path, deaf_port):
     """It is no part of a ceiling, nor of the ledger, that it may have been charged."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        for _ in range(4):  # as above
-            crowd = stack.enter_context(socket.socket())
-            crowd.setblocking(False)
-            crowd.connect_ex(deaf.getsockname())
-        archive = Archive(tmp_path / "job.sfk")
-        async with Client(KEY, base_url=url, max_credits=3) as client, archive:
-            async with client.showcases(["a"], archive=archive) as run:
-                iterating = asyncio.create_task(anext(run))
-                await asyncio.sleep(1)
-                if way == "cancelled":
-                    iterating.cancel()
-                elif way == "stopped":
-                    run.stop(now=True)
-                else:
-                    await client.aclose()
-            await asyncio.gather(iterating, return_exceptions=True)
-            assert (client.budget.maybe, client.budget.reserved) == (0, 0)
-        usage = await asyncio.to_thread(archive.usage)
-        assert usage.maybe == 0
+    archive = Archive(path)
+    options = {"base_url": f"http://127.0.0.1:{deaf_port}", "max_credits": 3}
+    async with Client(KEY, **options) as client, archive:
+        async with client.showcases(["a"], archive=archive) as run:
+            iterating = asyncio.create_task(anext(run))
+            await asyncio.sleep(1)
+            if way == "cancelled":
+                iterating.cancel()
+            elif way == "stopped":
+                run.stop(now=True)
+            else:
+                await client.aclose()
+        await asyncio.gather(iterating, return_exceptions=True)
+        assert (client.budget.maybe, client.budget.reserved) == (0, 0)
+    usage = await asyncio.to_thread(archive.usage)
+    assert usage.maybe == 0
 
 
 PROXY_ANSWERS = {
@@ -1028,19 +1021,14 @@ async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
     ],
     ids=["connect", "total", "both", "not read"],
 )
-async def test_a_connection_that_is_never_accepted_is_free(sending, limits):
+async def test_a_connection_that_is_never_accepted_is_free(sending, limits, deaf_port):
     """Giving up on the connection itself costs nothing, for nothing was sent."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
-        sim = SimpleNamespace(url=f"http://127.0.0.1:{deaf.getsockname()[1]}", api_key=KEY)
-        for _ in range(4):  # the queue of those to be accepted is full after one or two
-            crowd = stack.enter_context(socket.socket())
-            crowd.setblocking(False)
-            crowd.connect_ex(deaf.getsockname())
-        async with open_client(sim, sending, timeout=limits) as client:
-            loop = asyncio.get_running_loop()
-            started = loop.time()
-            error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
-            assert 2 <= loop.time() - started < 4
+    sim = SimpleNamespace(url=f"http://127.0.0.1:{deaf_port}", api_key=KEY)
+    async with open_client(sim, sending, timeout=limits) as client:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
+        assert 2 <= loop.time() - started < 4
     assert (error.usage.charged, error.usage.maybe) == (0, 0)
 
 

@@ -8,14 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import asyncsfk
 from asyncsfk import Archive, ArchiveError, UndecodableError, Usage
-from tests.support import enveloped, http, js
+from tests.support import PACKAGE, enveloped, http, js
 
-ROOT = Path(asyncsfk.__file__).parent.parent
+ROOT = PACKAGE.parent
 
 #: Of the archive that the fixture `written` makes.
 HANDLES = ["a.45products", "b.5products", "empty_c"]
@@ -85,6 +83,17 @@ def beside(path):
 def all_bytes(path):
     """Give the bytes of an archive and of everything beside it."""
     return b"\n".join(found.read_bytes() for found in path.parent.iterdir() if found.is_file())
+
+
+def disk(monkeypatch, answer):
+    """Let the disk say of itself what a function of a path does: its size, and what is free."""
+    usage = type(shutil.disk_usage("/"))
+
+    def told(path):
+        total, free = answer(path)
+        return usage(total, total - free, free)
+
+    monkeypatch.setattr(shutil, "disk_usage", told)
 
 
 def copied(path, to):

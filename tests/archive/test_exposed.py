@@ -1,7 +1,6 @@
 """What is exposed, and what is in the air: the archive's books between two commits."""
 
 import asyncio
-import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -10,18 +9,12 @@ import pytest
 
 from asyncsfk import Archive, ArchiveError, ArchiveWriteError, Usage
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import copied, held
+from tests.archive.support import copied, disk, held
 from tests.support import client_of, failure
-
-
-def disk(monkeypatch, free):
-    """Let the disk say of itself how much room it has."""
-    usage = type(shutil.disk_usage("/"))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, (1 << 40) - free(), free()))
-
 
 #: Room for one request, and not for two.
 ONE = (1 << 20) + 150_000
+LARGE = 1 << 40
 
 
 async def test_closing_after_a_lull_waits_for_what_is_in_the_air(sim, client, path):
@@ -111,7 +104,7 @@ async def test_who_dies_has_lost_no_more_than_was_on_its_way(sim, client, path, 
 async def test_calls_that_wait_for_the_same_room(monkeypatch, path):
     """Of those who look at a full disk together one is sent, and the others wait for it."""
     free = 100_000
-    disk(monkeypatch, lambda: free)
+    disk(monkeypatch, lambda _: (LARGE, free))
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
         client_of(sim) as client,
@@ -129,7 +122,7 @@ async def test_who_waits_for_room_in_an_archive_that_breaks_sends_nothing(
     monkeypatch, path, tmp_path
 ):
     """What it would buy could not be kept."""
-    disk(monkeypatch, lambda: ONE)
+    disk(monkeypatch, lambda _: (LARGE, ONE))
     async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
         archive = Archive(path)
         await archive.open()
@@ -219,7 +212,7 @@ async def test_who_comes_and_goes_while_credits_are_put_on_file(path):
 
 async def test_who_waits_for_room_in_an_archive_that_is_closed_at_once(monkeypatch, path):
     """A closing that is cancelled waits for nothing; who waits for room hears of it."""
-    disk(monkeypatch, lambda: ONE)
+    disk(monkeypatch, lambda _: (LARGE, ONE))
     async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
         archive = Archive(path)
         await archive.open()
@@ -285,7 +278,7 @@ async def test_what_the_log_holds_has_its_room_taken(monkeypatch, path):
         least = min(least, left)
         return max(0, left)
 
-    disk(monkeypatch, free)
+    disk(monkeypatch, lambda _: (LARGE, free()))
     handles = [f"c{n}.300products" for n in range(200)]
     async with Simulator() as sim, client_of(sim, concurrency=20) as client:
         async with client.showcases(handles, archive=path) as run:

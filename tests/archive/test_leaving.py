@@ -16,7 +16,7 @@ import pytest
 from asyncsfk import Archive, ArchiveError, ClientStateError, Retry, Timeout
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import beside, copied, held, run_of
-from tests.support import client_of, failure, running, sql
+from tests.support import client_of, failure, ours, running, sql
 
 GRACE = 5
 
@@ -725,11 +725,6 @@ async def test_a_program_that_ends_itself_ends(tmp_path, when, ending):
         pass  # counts what was under way
     usage = await held(path, "usage")
     assert usage.charged <= int(stdout) <= usage.charged + usage.maybe
-
-
-def ours():
-    """Give the tasks of the client's that there are."""
-    return [task for task in asyncio.all_tasks() if "/asyncsfk/_" in repr(task)]
 
 
 @pytest.mark.parametrize("what", ["run", "client"])

@@ -14,7 +14,7 @@ import pytest
 
 from asyncsfk import Archive, ArchiveError, ArchiveWriteError
 from asyncsfk.simulator import Latency, Simulator
-from tests.archive.support import Script, beside, held, read_all, run_of
+from tests.archive.support import Script, beside, disk, held, read_all, run_of
 from tests.support import client_of, failure, sql
 
 # --- where nothing can be written
@@ -344,24 +344,13 @@ async def test_an_archive_that_can_have_no_thread_is_not_opened(path, monkeypatc
         assert archive.is_open
 
 
-def disk(monkeypatch, answer):
-    """Let the disk say of itself what a test says."""
-    usage = type(shutil.disk_usage("/"))
-
-    def told(_):
-        total, free = answer()
-        return usage(total, total - free, free)
-
-    monkeypatch.setattr(shutil, "disk_usage", told)
-
-
-def unknown():
+def unknown(_):
     raise OSError(errno.EPERM, "not permitted")
 
 
 @pytest.mark.parametrize(
     "answer",
-    [lambda: (1 << 30, 1_900_000), lambda: (0, 0), unknown],
+    [lambda _: (1 << 30, 1_900_000), lambda _: (0, 0), unknown],
     ids=["small", "none", "fails"],
 )
 async def test_a_small_disk_narrows_a_run_and_does_not_stop_it(path, monkeypatch, answer):
@@ -375,17 +364,12 @@ async def test_a_small_disk_narrows_a_run_and_does_not_stop_it(path, monkeypatch
         run, outcomes = await run_of(client, handles, archive=path)
         assert run.stopped is None
         assert {outcome.status for outcome in outcomes.values()} == {"complete"}
-        assert (sim.ledger.max_in_flight < 10) is (answer is not unknown and bool(answer()[0]))
+        assert (sim.ledger.max_in_flight < 10) is (answer is not unknown and bool(answer(path)[0]))
 
 
 async def test_the_room_of_the_disk_that_a_link_leads_to(tmp_path, monkeypatch):
     """It is the one that what is bought must fit on, wherever the link itself lies."""
-    usage = type(shutil.disk_usage("/"))
-    monkeypatch.setattr(
-        shutil,
-        "disk_usage",
-        lambda path: usage(1 << 30, 0, 0 if "full" in os.path.realpath(path) else 1 << 30),
-    )
+    disk(monkeypatch, lambda path: (1 << 30, 0 if "full" in os.path.realpath(path) else 1 << 30))
     for name in "full", "roomy":
         (tmp_path / name).mkdir()
     async with Simulator() as sim, client_of(sim) as client:
@@ -405,7 +389,7 @@ async def test_the_room_of_the_disk_that_a_link_leads_to(tmp_path, monkeypatch):
 async def test_a_small_disk_narrows_a_run_while_the_disk_is_looked_at(path, monkeypatch):
     """That takes a while, in another thread: until it is done what was known holds."""
 
-    def small():
+    def small(_):
         time.sleep(0.003)
         return 1 << 30, 1_900_000
 
@@ -422,7 +406,7 @@ async def test_a_small_disk_narrows_a_run_while_the_disk_is_looked_at(path, monk
 async def test_a_disk_that_is_nearly_full_buys_nothing_until_there_is_room(path, monkeypatch):
     """An archive that is open in a service is of use again when somebody has made room."""
     free = 100_000
-    disk(monkeypatch, lambda: (1 << 30, free))
+    disk(monkeypatch, lambda _: (1 << 30, free))
     async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
         for _ in range(2):
             error = await failure(
@@ -437,7 +421,7 @@ async def test_a_disk_that_is_nearly_full_buys_nothing_until_there_is_room(path,
 
 async def test_closing_an_archive_under_calls_that_wait_for_room(path, monkeypatch):
     """They are told that it is closed, and what is on its way lands."""
-    disk(monkeypatch, lambda: (1 << 30, 1_300_000))
+    disk(monkeypatch, lambda _: (1 << 30, 1_300_000))
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
         client_of(sim, concurrency=20) as client,

@@ -26,13 +26,6 @@ def by_handle(rows):
     return products
 
 
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def is_idle(simulator):
     before = simulator.ledger.requests
     time.sleep(0.3)

@@ -16,7 +16,8 @@ import pytest
 
 from asyncsfk.simulator import Fault, Latency
 from tests.cli.conftest import ASYNCSFK
-from tests.cli.support import by_handle, is_idle, lines, read, wait_for
+from tests.cli.support import by_handle, is_idle, lines, read
+from tests.support import wait_for
 
 NOTICE = b"Stopping: what has been asked for will land. Ctrl-C again leaves at once.\n"
 

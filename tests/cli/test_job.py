@@ -17,8 +17,8 @@ import pytest
 from asyncsfk import Archive
 from asyncsfk.simulator import Fault, Latency
 from tests.cli.conftest import ASYNCSFK
-from tests.cli.support import by_handle, lines, read, wait_for
-from tests.support import sql
+from tests.cli.support import by_handle, lines, read
+from tests.support import sql, wait_for
 
 HANDLES = ["a.45products", "b.3products", "c.100products", "empty_d", "no good"]
 PAGES = 3 + 1 + 5 + 1

@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -134,10 +133,9 @@ def test_progress_through_the_rest_of_stdin(simulate, spawn, tmp_path):
         assert simulator.ledger.requests == simulator.ledger.hits("b.3products") == 1
 
 
-def test_an_outage_is_told(spawn):
+def test_an_outage_is_told(spawn, port):
     """Whoever looks at a fetch that cannot connect sees why, though it is tried on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{port}"
     environment = {"SOCIALFETCH_BASE_URL": url, "SOCIALFETCH_API_KEY": "sfk_x"}
     process = spawn("fetch", "a", env=environment)
     told = process.stderr.readline().decode()

@@ -1,13 +1,13 @@
 """The ceiling of a job: all runs that write to an archive, one after the other or at once."""
 
 import asyncio
-import shutil
 from collections import Counter
 
 import pytest
 
 from asyncsfk import Archive, Budget, BudgetReachedError, Retry, ShowcasePage
 from asyncsfk.simulator import Fault, Latency, Simulator
+from tests.archive.support import disk
 from tests.money.accounts import (
     assert_one_each,
     assert_stopped_at_the_ceiling,
@@ -327,9 +327,8 @@ async def test_who_waits_for_a_place_is_bound_by_a_ceiling_that_comes_meanwhile(
 
 async def test_who_waits_for_the_disk_is_bound_by_a_ceiling_that_comes_meanwhile(path, monkeypatch):
     """A run's ceiling binds the calls into its archive that wait for room to be kept."""
-    usage = type(shutil.disk_usage("/"))
     free = 1_300_000
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 30, 0, free))
+    disk(monkeypatch, lambda _: (1 << 30, free))
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
         job(path) as archive,

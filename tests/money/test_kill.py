@@ -16,7 +16,7 @@ import asyncsfk
 from asyncsfk import Archive
 from asyncsfk.simulator import Latency
 from tests.money import buyer
-from tests.support import plain, running
+from tests.support import plain, running, wait_for
 
 pytestmark = pytest.mark.large
 
@@ -63,13 +63,6 @@ class Job:
     def is_whole(self):
         with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as connection:
             return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-def wait_for(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def lost(sim, on_file):
