@@ -359,7 +359,11 @@ async def test_refusals_with_successes_between_them_are_no_outage():
         assert max(waits) <= 2
 
 
-@given(value=st.text(alphabet=st.characters(codec="latin-1", exclude_categories=["Cc"])))
+@given(
+    value=st.text(alphabet=st.characters(codec="latin-1", exclude_categories=["Cc"]))
+    | st.integers(-10, 1_000).map(str)
+    | st.floats().map(str)
+)
 async def test_no_retry_after_breaks_a_call(value):
     """Whatever a server writes into Retry-After, the call ends well or in a typed error."""
     async with (
