@@ -13,10 +13,10 @@ import aiohttp
 import anyio
 import pytest
 
-from asyncsfk import Archive, ArchiveError, ClientStateError, Retry, Timeout
+from asyncsfk import Archive, ArchiveError, ClientStateError, Retry, Timeout, events
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import beside, copied, held, run_of
-from tests.support import client_of, failure, ours, running, sql
+from tests.support import client_of, failure, ours, running, sql, turns
 
 GRACE = 5
 
@@ -263,16 +263,31 @@ async def test_being_cancelled_twice_while_an_archive_is_opened(
 
 
 @pytest.mark.parametrize("grace", [0, 5])
-async def test_being_cancelled_at_any_moment(path, grace):
+@pytest.mark.parametrize(
+    ("since", "sent"), [((), 0), (events.RequestStarted, 10), (events.RequestFinished, 20)]
+)
+async def test_being_cancelled_at_any_moment(path, grace, since, sent):
     """Wherever a call is cancelled, the archive closes, and its ledger covers what was charged."""
-    async with Simulator() as sim, client_of(sim, timeout=Timeout(grace=grace)) as client:
-        for turns in range(45):
+    reached = asyncio.Event()
+
+    def on_event(event):
+        if isinstance(event, since):
+            reached.set()
+
+    async with (
+        Simulator() as sim,
+        client_of(sim, timeout=Timeout(grace=grace), on_event=on_event) as client,
+    ):
+        for number in range(20):
             async with asyncio.timeout(60), Archive(path) as archive:
-                call = asyncio.create_task(client.showcase_page(f"c{turns}", archive=archive))
-                for _ in range(turns * 2):
-                    await asyncio.sleep(0)
+                call = asyncio.create_task(client.showcase_page(f"c{number}", archive=archive))
+                if since:
+                    await reached.wait()
+                    reached.clear()
+                await turns(number)
                 call.cancel()
                 await asyncio.wait({call})
+        assert sim.ledger.requests >= sent
         usage = await held(path, "usage")
         assert usage.charged <= sim.ledger.charged <= usage.charged + usage.maybe
         assert usage.maybe == client.usage.maybe
