@@ -30,6 +30,8 @@ async def test_pages_are_full_but_the_last(ask):
     third = await ask.page("a.45products", cursor=second.data["page"]["nextCursor"])
     assert [len(page.data["products"]) for page in (first, second, third)] == [20, 20, 5]
     assert third.data["page"] == {"nextCursor": None, "hasMore": False}
+    # In UTF-8, and not escaped.
+    assert not first.body.isascii()
 
 
 async def test_the_page_size_can_be_set(simulate):
