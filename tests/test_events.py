@@ -364,7 +364,7 @@ async def test_a_missing_key_is_no_event():
     """A call that is refused before sending tells of no request."""
     events = []
     async with Simulator() as sim, client_of(sim, on_event=events.append) as client:
-        await failure(client.showcase_page(".."))
+        await failure(client.showcase_page(".."), InvalidArgumentError)
     assert events == []
 
 

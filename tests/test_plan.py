@@ -19,6 +19,7 @@ from asyncsfk import (
     PaginationError,
     Plan,
     UnauthorizedError,
+    UndecodableError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import held
@@ -687,6 +688,8 @@ async def test_a_page_apart_that_cannot_be_decoded_is_in_nobodys_way(sim, client
         first = await client.showcase_page("a.90products", archive=archive)
         sim.faults = [Fault.not_json(handles=["a.90products"])]
         again = {"cursor": first.next_cursor, "refresh": True}
-        await failure(client.showcase_page("a.90products", archive=archive, **again))
+        await failure(
+            client.showcase_page("a.90products", archive=archive, **again), UndecodableError
+        )
         plan = await client.plan(["a.90products"], archive=path)
     assert (plan.undecodable, plan.complete, plan.least) == (0, 1, 0)

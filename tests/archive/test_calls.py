@@ -16,6 +16,8 @@ from asyncsfk import (
     Client,
     ClientStateError,
     InvalidArgumentError,
+    LookupFailedError,
+    NotFoundError,
     Retry,
     UndecodableError,
     Usage,
@@ -248,8 +250,8 @@ async def test_retries_end_in_the_archive(path):
 async def test_errors_are_not_kept_for_answers(sim, client, archive):
     """A call that failed is made again; only answers are taken from the file."""
     sim.faults = [Fault.status(502, times=1), Fault.status(404, times=1)]
-    await failure(client.showcase_page("x.5products", archive=archive))
-    await failure(client.showcase_page("x.5products", archive=archive))
+    await failure(client.showcase_page("x.5products", archive=archive), LookupFailedError)
+    await failure(client.showcase_page("x.5products", archive=archive), NotFoundError)
     page = await client.showcase_page("x.5products", archive=archive)
     assert page.usage.charged == 1
     assert sim.ledger.requests == 3

@@ -12,6 +12,7 @@ from asyncsfk import (
     ArchiveError,
     ArchiveInfo,
     Client,
+    ConnectionFailedError,
     InstagramLookup,
     Outcome,
     Reply,
@@ -209,7 +210,7 @@ async def test_a_request_that_could_not_be_sent_is_free(path):
         Client("sfk_x", base_url="http://127.0.0.1:9", retry=ONCE) as client,
         Archive(path) as archive,
     ):
-        await failure(client.showcase_page("x", archive=archive))
+        await failure(client.showcase_page("x", archive=archive), ConnectionFailedError)
     (line,) = await held(path, "ledger")
     assert (line.error, line.charged, line.maybe) == ("ConnectionFailedError", 0, 0)
     assert await held(path, "usage") == Usage(requests=1)

@@ -27,6 +27,7 @@ from asyncsfk import (
     Client,
     ClientStateError,
     InvalidArgumentError,
+    UndecodableError,
 )
 from asyncsfk.simulator import Simulator
 from tests.archive.support import Script, beside, held, run_of
@@ -181,7 +182,7 @@ async def test_since_when_it_is_open_is_told_in_utc(path, monkeypatch):
 async def test_who_salvages_is_not_taken_for_who_had_it_open_before(path):
     """An archive that was closed long ago is written by nobody whom it could name."""
     async with told(http(200, b"no JSON")) as (_, client), Archive(path) as archive:
-        await failure(client.showcase_page("x", archive=archive))
+        await failure(client.showcase_page("x", archive=archive), UndecodableError)
     sql(path, "UPDATE page SET body = ?", enveloped({"products": [], "page": {"hasMore": False}}))
     refused = []
 

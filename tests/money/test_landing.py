@@ -13,6 +13,7 @@ from asyncsfk import (
     ClientStateError,
     Retry,
     Timeout,
+    UnavailableError,
     UnreachableError,
     Usage,
     events,
@@ -235,7 +236,7 @@ async def test_a_place_is_given_back_when_the_price_rose():
         Simulator(faults=faults, latency=Latency.fixed(1)) as sim,
         client_of(sim, max_credits=40, concurrency=40) as client,
     ):
-        await failure(client.showcase_page("x"))
+        await failure(client.showcase_page("x"), UnavailableError)
         calls = [client.showcase_page(f"c{n}.1products") for n in range(40)]
         await asyncio.gather(*calls, return_exceptions=True)
         assert "open, 0 requests in flight" in repr(client)

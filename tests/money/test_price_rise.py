@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from asyncsfk import Archive, Budget, BudgetReachedError, events
+from asyncsfk import Archive, Budget, BudgetReachedError, UnavailableError, events
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
 from tests.money.accounts import (
     Guard,
@@ -86,7 +86,7 @@ async def test_what_has_not_been_sent_yet_does_not_pass_it(tmp_path, archived):
         Archive(tmp_path / "a.sfk", durability="normal") as archive,
     ):
         watcher.budgets.append(client.budget)
-        await failure(client.showcase_page("x"))
+        await failure(client.showcase_page("x"), UnavailableError)
         async with client.showcases(
             creators(60, most=1), archive=archive if archived else None
         ) as run:

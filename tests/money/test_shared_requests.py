@@ -12,6 +12,7 @@ from asyncsfk import (
     Budget,
     BudgetReachedError,
     ClientStateError,
+    LookupFailedError,
     RequestFinished,
     Retry,
     RunStoppedError,
@@ -735,7 +736,9 @@ async def test_what_a_probe_cost_is_counted_once(sim, client, archives):
 
     async def ask():
         while client.usage.requests < 12:
-            await failure(client.showcase_page(handle, cursor=before.next_cursor))
+            await failure(
+                client.showcase_page(handle, cursor=before.next_cursor), LookupFailedError
+            )
 
     async with client.showcases([handle], archive=one, restart_stale=True) as run:
         outcome = asyncio.create_task(anext(run))
