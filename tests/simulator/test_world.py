@@ -190,6 +190,16 @@ async def test_reviews_are_numbered_pages(ask):
         assert past["reviews"] == []
 
 
+async def test_a_full_page_of_reviews_may_be_the_last(simulate):
+    """Where there are just as many as it holds, it leads no further."""
+    product = PRODUCTS[0]
+    count = Simulator().review_summary(product)["totalReviews"]
+    async with simulate(page_size=count) as ask:
+        data = (await ask.get("/v1/tiktok/products/reviews", productId=product)).data
+        assert len(data["reviews"]) == count > 0
+        assert data["page"] == {"currentPage": 1, "nextPage": None, "hasMore": False}
+
+
 async def test_reviews_by_address(ask):
     """A product's address does as well as its id, which wins."""
     one, two = [product["id"] for product in ask.sim.showcase("a.2products")]
