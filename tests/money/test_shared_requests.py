@@ -13,6 +13,7 @@ from asyncsfk import (
     BudgetReachedError,
     ClientStateError,
     LookupFailedError,
+    PageReceived,
     RequestFinished,
     Retry,
     RunStoppedError,
@@ -630,25 +631,30 @@ async def test_a_paid_answer_that_is_being_kept_for_another_is_handed_out(sim, a
     assert sim.ledger.charged == client.usage.charged == len(await held(archive, "answers")) == 1
 
 
-async def test_a_stopped_run_does_not_join_after_its_look_up(client, archives):
+@pytest.mark.parametrize("moment", range(3))
+async def test_a_stopped_run_does_not_join_after_its_look_up(sim, archives, moment):
     """A call that looks into its archive first, while another buys, is stopped as any other."""
     archive, _ = archives
-    await client.fetch_showcases(["long.45products"], archive=archive, max_pages=1)
-    page = await client.showcase_page("long.45products", archive=archive)
-    other = asyncio.create_task(
-        client.showcase_page("long.45products", cursor=page.next_cursor, archive=archive)
-    )
-    async with client.showcases(["long.45products"], archive=archive) as run:
-        first = asyncio.ensure_future(anext(run))
-        for _ in range(400):
-            await asyncio.sleep(0)
-            if first.done():
-                break
-        run.stop(now=True)
-        async with asyncio.timeout(0.5):
-            outcome = await first
-    assert outcome.status == "partial"
-    assert (await other).usage.charged == 1
+    handle = "long.45products"
+    found = asyncio.Event()
+
+    def on_event(event):
+        if isinstance(event, PageReceived) and event.archived:
+            found.set()
+
+    async with client_of(sim, on_event=on_event) as client:
+        page = await client.showcase_page(handle, archive=archive)
+        other = begin(client.showcase_page(handle, cursor=page.next_cursor, archive=archive))
+        await asyncio.sleep(0.1)
+        async with client.showcases([handle], archive=archive) as run:
+            outcomes = begin(outcomes_of(run))
+            await found.wait()
+            # From here on it looks for the page that is being bought.
+            await turns(moment)
+            run.stop(now=True)
+            ((outcome,),) = await soon(outcomes, seconds=0.5)
+        assert (outcome.status, outcome.usage.requests) == ("partial", 0)
+        assert (await other).usage.charged == 1
 
 
 async def test_the_archive_of_the_one_that_began_is_its_own_affair(sim, client, archives):
