@@ -11,7 +11,7 @@ from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 
 from asyncsfk import Archive, ArchiveError, UndecodableError, Usage
-from tests.support import PACKAGE, enveloped, http, js
+from tests.support import PACKAGE, enveloped, http, js, run_through
 
 ROOT = PACKAGE.parent
 
@@ -54,10 +54,10 @@ async def read_all(path):
 
 async def run_of(client, handles, **options):
     """Make a run to its end; give it and its outcomes by handle."""
-    async with client.showcases(handles, **options) as run:
-        outcomes = [outcome async for outcome in run]
-    assert len({outcome.handle for outcome in outcomes}) == len(outcomes)
-    return run, {outcome.handle: outcome for outcome in outcomes}
+    run, outcomes = await run_through(client, handles, **options)
+    found = {outcome.handle: outcome for outcome in outcomes}
+    assert len(found) == len(outcomes)
+    return run, found
 
 
 def known(usage):
