@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 
-from asyncsfk import LookupFailedError, Retry, events
+from asyncsfk import LookupFailedError, NotFoundError, Retry, events
 from asyncsfk.simulator import Fault, Simulator
 from tests.support import client_of, failure
 
@@ -54,3 +54,13 @@ async def test_a_call_may_be_tried_as_often_as_one_likes():
     )
     waits = await waits_of(retry, 1)
     assert len(waits) == attempts - 1
+
+
+async def test_what_is_not_tried_again_takes_nothing_of_the_quota():
+    """However many calls fail for good, those that may be tried again are."""
+    faults = [Fault.status(404, times=9), Fault.status(500, times=1)]
+    async with Simulator(faults=faults) as sim, client_of(sim, retry=Retry(quota=1)) as client:
+        for number in range(9):
+            await failure(client.showcase_page(f"c{number}"), NotFoundError)
+        page = await client.showcase_page("late.1products")
+        assert (page.usage.retries, page.usage.charged) == (1, 1)
