@@ -65,10 +65,14 @@ def client_of(
     retry: Retry = Retry(),  # noqa: B008 - frozen
 ) -> Client:
     """Return a client with its defaults, or with ``everything``: a rate limiter and events, too."""
-    if not everything:
-        return Client(KEY, base_url=url, concurrency=width, session=session, retry=retry)
     return Client(
-        KEY, base_url=url, concurrency=width, session=session, rate=RATE, on_event=lambda _: None
+        KEY,
+        base_url=url,
+        concurrency=width,
+        session=session,
+        retry=retry,
+        rate=RATE if everything else None,
+        on_event=(lambda _: None) if everything else None,
     )
 
 

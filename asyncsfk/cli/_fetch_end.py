@@ -87,13 +87,9 @@ def tell_breakage(error: BrokenFileError, options: FetchOptions, since: float | 
             1970, if that matters.
     """
     tell(f"Error: {error.format_message()}")
-    archive = options.archive_path
-    if options.quiet:
-        pass
-    elif archive is None:
-        tell(_NO_ARCHIVE)
-    else:
-        tell(f"{_once_mended(since)}: {_kept(archive)}.")
+    if not options.quiet:
+        archive = options.archive_path
+        tell(_NO_ARCHIVE if archive is None else f"{_once_mended(since)}: {_kept(archive)}.")
     return ExitCode.INCOMPLETE
 
 

@@ -144,10 +144,8 @@ def test_an_outage_is_told(spawn, port):
     process.kill()
 
 
-def test_an_outage_is_told_once(simulate, spawn):
+def test_an_outage_is_told_once(simulate, spawn, port):
     """Its pauses are for who says -v; nobody else gets a line of the log for each of them."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     environment = {
         "SOCIALFETCH_BASE_URL": f"http://127.0.0.1:{port}",
         "SOCIALFETCH_API_KEY": "sfk_simulated_0123456789",
