@@ -1,5 +1,6 @@
 """Faults: what goes wrong, and when."""
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -148,6 +149,7 @@ class Fault:
         cls, seconds: float = 3600.0, *, charged: bool = False, **when: Unpack[When]
     ) -> "Fault":
         """Say nothing for so long, then close: to a client with a timeout, never answer."""
+        check_seconds(seconds)
         return cls._make("hang", actions.Hang(seconds, charged), when)
 
     @classmethod
@@ -163,8 +165,8 @@ class Fault:
     @classmethod
     def drip(cls, chunk: int = 64, interval: float = 0.1, **when: Unpack[When]) -> "Fault":
         """Send the body `chunk` bytes every `interval` seconds, to its end."""
-        if chunk < 1 or interval < 0:
-            raise ValueError("a drip needs at least a byte and no negative time")
+        check_whole("a chunk", [chunk], 1)
+        check_seconds(interval)
         return cls._make("drip", actions.Drip(chunk, interval), when)
 
     @classmethod
@@ -338,6 +340,12 @@ def check_whole(name: str, numbers: Iterable[int], least: int) -> Iterable[int]:
         if type(number) is not int or number < least:
             raise ValueError(f"{name} is a whole number from {least} up, not {number!r}")
     return numbers
+
+
+def check_seconds(seconds: float) -> None:
+    """Refuse what nobody can wait for."""
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"a time is finite seconds from 0 up, not {seconds!r}")
 
 
 def check_retry_after(name: str, value: object) -> None:
