@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from asyncsfk.config import Config
     from asyncsfk.events import Emitter
     from asyncsfk.usage import Meter
+
+
+# So many losses, with no paid answer between them, are no chance: the next would be lost, too.
+_MANY: Final = 20
 
 
 class _Attempt(msgspec.Struct, frozen=True):
@@ -81,6 +85,8 @@ class Attempts:
         self._meter = meter
         self._clock = clock
         self._turns = TurnLimiter()
+        # Failures since the last paid answer, each of which may have been charged.
+        self._losses = 0
         self._outage = Outage(config.retry.outage, config.timeout.connect, clock)
 
     async def send(
@@ -205,10 +211,10 @@ class Attempts:
             line = self._settle(
                 this, result.usage, failure=type(result).__name__, answer=result, response=response
             )
-            self._heed(result, this.entered)
+            self._heed(result, this)
         else:
             line = self._settle(this, result.usage, answer=result.meta, response=response)
-            self._gate.succeeded()
+            self._went_well(is_paid=not request.is_free)
         return CallResult(result, response), line
 
     async def _wait_for_turn(self) -> None:
@@ -304,24 +310,36 @@ class Attempts:
             return CallResult(_wire.redacted(known, self._config.api_key), answer.response)
         return CallResult(result, answer.response, (cache.store,))
 
-    def _heed(self, error: SfkError, entered: float) -> None:
-        """Let the gate know of a failure that concerns all calls, or of its absence."""
-        failure = failure_of(error)
-        if failure is Failure.FINAL:
+    def _went_well(self, *, is_paid: bool) -> None:
+        """Let the gate know of an answer; in a row of losses, only of one that was paid for."""
+        if is_paid:
+            self._losses = 0
+        if self._losses < _MANY:
             self._gate.succeeded()
-        if failure is not Failure.FREE:
+
+    def _heed(self, error: SfkError, this: _Attempt) -> None:
+        """Let the gate know of a failure that concerns all calls, or of its absence."""
+        failure, asked, reason = failure_of(error), None, error.message
+        is_loss = error.usage.maybe > 0
+        self._losses += is_loss
+        if failure is Failure.FREE:
+            asked = error.retry_after
+            if asked is not None and asked > self._config.retry.max_retry_after:
+                # The call ends; the others slow down, but do not sleep for an hour.
+                asked = None
+        elif is_loss and self._losses >= _MANY:
+            reason = f"{self._losses} failures in a row, each perhaps charged: {reason}"
+        else:
+            if failure is Failure.FINAL:
+                self._went_well(is_paid=error.usage.charged > 0)
             return
-        asked = error.retry_after
-        if asked is not None and asked > self._config.retry.max_retry_after:
-            # The call ends; the others slow down, but do not sleep for an hour.
-            asked = None
-        if self._gate.push_back(asked, entered):
+        if self._gate.push_back(asked, this.entered):
             self._emit(
                 Paused(
                     seconds=self._gate.paused_for,
                     width=self._gate.width,
                     error=type(error).__name__,
-                    reason=error.message,
+                    reason=reason,
                 )
             )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from asyncsfk.errors import ConnectionFailedError, UnreachableError
+from asyncsfk.errors import RateLimitedError, UnavailableError
 from asyncsfk.outcomes import Status  # noqa: TC001 - a field's type, which msgspec may look up
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ class RequestRetried(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 
 class Paused(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
     """The client sends nothing for ``seconds``, and then at most ``width`` requests at once.
+
+    The API asked for it or refused (429, 503), no connection can be made, or there were 20 failures
+    in a row that may have been charged.
 
     Attributes:
         error: Name of the class of the error that made it pause.
@@ -149,18 +152,19 @@ _LEVELS: dict[type, int] = {
     Paused: logging.INFO,
     PriceRaised: logging.WARNING,
 }
-_NO_CONNECTION = frozenset({ConnectionFailedError.__name__, UnreachableError.__name__})
+# By these the API itself asks for a pause.
+_ASKED_FOR = frozenset({RateLimitedError.__name__, UnavailableError.__name__})
 
 
 def log_event(event: Event) -> None:
     """Write one line about an event to ``asyncsfk``.
 
-    Prices, and pauses where no connection can be made, are WARNING, other waits INFO, the rest
-    DEBUG.
+    Prices are WARNING, and so are pauses where no connection can be made or where nothing but
+    failures comes that may be charged. Other waits are INFO, the rest is DEBUG.
     """
     level = _LEVELS.get(type(event), logging.DEBUG)
-    if isinstance(event, Paused) and event.error in _NO_CONNECTION:
-        # A wrong origin or an unknown certificate, too: a run tries on for minutes.
+    if isinstance(event, Paused) and event.error not in _ASKED_FOR:
+        # A wrong origin or an unknown certificate, say: a run tries on for minutes.
         level = logging.WARNING
     if logger.isEnabledFor(level):
         logger.log(level, "%s", event)
@@ -174,7 +178,7 @@ class Emitter:
 
     def __init__(self, on_event: Callable[[Event], None] | None) -> None:
         self._on_event = on_event
-        self._tell = on_event or log_event
+        self._tell = log_event if on_event is None else on_event
 
     @property
     def wants_detail(self) -> bool:

@@ -293,6 +293,19 @@ async def test_info_logs_waits(caplog):
     assert [record.getMessage().split("(")[0] for record in records] == ["Paused", "RequestRetried"]
 
 
+async def test_a_callback_that_is_false_is_called():
+    """As an empty list with a ``__call__`` is."""
+
+    class Kept(list):
+        def __call__(self, event):
+            self.append(event)
+
+    kept = Kept()
+    async with Simulator() as sim, client_of(sim, on_event=kept) as client:
+        await client.showcase_page(HANDLE)
+    assert kinds(kept) == ["RequestStarted", "RequestFinished", "PageReceived"]
+
+
 async def test_no_connection_is_logged_as_a_warning(caplog):
     """Who set up no logging is told, too, why nothing comes for minutes."""
     caplog.set_level(logging.WARNING, logger="asyncsfk")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from asyncsfk._text import printable
 from asyncsfk.cli._format import counted
 from asyncsfk.cli._interrupt import NOTICE
-from asyncsfk.errors import ConnectionFailedError, RunStoppedError
+from asyncsfk.errors import RateLimitedError, RunStoppedError, UnavailableError
 from asyncsfk.events import Paused, PriceRaised, log_event
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_FRAMES = 0.1
 _BAR_WIDTH = 40
-_LONG = 10.0  # seconds: a pause of which one would like to hear
+_LONG = 10.0  # seconds: a pause of which one would like to hear, though the API asks for it
+_ASKED_FOR = {RateLimitedError.__name__, UnavailableError.__name__}
 
 
 class EventSummary:
@@ -34,8 +35,8 @@ class EventSummary:
     Attributes:
         pauses: How often the client paused.
         reason: Why it did last.
-        on_outage: Told why nothing comes, once: no connection can be made, or the API refuses all
-            for a while.
+        on_outage: Told why nothing comes, once: no connection can be made, nothing comes but
+            failures that may be charged, or the API refuses all for a while.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class EventSummary:
         if isinstance(event, Paused):
             self.pauses += 1
             self.reason = event.reason
-            is_out = event.error == ConnectionFailedError.__name__ or event.seconds >= _LONG
+            is_out = event.error not in _ASKED_FOR or event.seconds >= _LONG
             if self.on_outage is not None and is_out:
                 self.on_outage(event.reason)
                 self.on_outage = None

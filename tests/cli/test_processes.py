@@ -144,6 +144,21 @@ def test_an_outage_is_told(spawn, port):
     process.kill()
 
 
+def test_nothing_but_failures_is_told_once(simulate, spawn):
+    """Whoever looks at a fetch that may pay for nothing sees why it has become slow."""
+    with simulate(faults=[Fault.status(500)]):
+        handles = [f"a{number}" for number in range(30)]
+        process = spawn("fetch", *handles, "--concurrency", "30")
+        told = process.stderr.readline().decode()
+        assert re.fullmatch(
+            r"\d+ failures in a row, each perhaps charged: HTTP 500: .*; trying on\.\n", told
+        )
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read().decode()
+        assert "in a row" not in rest
+        assert process.wait(20) == 130
+
+
 def test_an_outage_is_told_once(simulate, spawn, port):
     """Its pauses are for who says -v; nobody else gets a line of the log for each of them."""
     environment = {

@@ -1,0 +1,200 @@
+"""An API that fails everything, and may charge for it: asked ever more rarely, never given up."""
+
+import asyncio
+import logging
+
+import anyio
+import pytest
+
+from asyncsfk import BadRequestError, Retry, ServerError, Timeout, UndecodableError, events
+from asyncsfk.simulator import Fault, Latency, Route, Simulator
+from tests.support import client_of, failure, run_through
+
+MANY = 20
+HOUR = 3600
+FAILING = Fault.status(500, handles={"failing"})
+
+
+def creators(count):
+    """Name so many creators of one page each."""
+    return (f"c{n}.5products" for n in range(count))
+
+
+class Pauses(list):
+    """An ``on_event`` that keeps the pauses."""
+
+    def __call__(self, event):
+        if isinstance(event, events.Paused):
+            self.append(event)
+
+
+async def fail(client, times):
+    """Have so many calls fail, one after the other."""
+    for _ in range(times):
+        await failure(client.showcase_page("failing"), ServerError)
+
+
+@pytest.mark.parametrize(
+    ("fault", "width"),
+    [
+        (Fault.status(500), 1),
+        (Fault.status(500), 100),
+        (Fault.status(502), 100),
+        (Fault.close(charged=True), 100),
+        (Fault.truncate(), 1),
+        (Fault.hang(), 1),
+        (Fault.redirect("/elsewhere"), 1),
+        (Fault.not_json(), 1),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+async def test_a_night_of_failures_costs_little(fault, width):
+    """Of 100,000 creators few are tried, one at a time, with half a minute between them."""
+    pauses = Pauses()
+    async with (
+        Simulator(latency=Latency.fixed(0.2), faults=[fault]) as sim,
+        client_of(
+            sim, on_event=pauses, concurrency=width, timeout=Timeout(read=1), retry=Retry()
+        ) as client,
+    ):
+        requests = []
+        async with client.showcases(creators(100_000)) as run:
+            for _ in range(2):
+                with anyio.move_on_after(HOUR):
+                    async for outcome in run:
+                        assert outcome.status == "failed"
+                assert run.stopped is None
+                requests.append(sim.ledger.requests)
+        assert requests[0] < 2 * width + 180
+        assert 140 <= requests[1] - requests[0] <= 175
+        assert [pause.width for pause in pauses][-50:] == [1] * 50
+        assert min(pause.seconds for pause in pauses[-50:]) >= 15
+    assert f"{MANY} failures in a row, each perhaps charged: " in pauses[0].reason
+
+
+async def test_a_run_outlasts_an_hour_of_failures():
+    """It goes on at full width once anything good comes, and few creators have failed."""
+    async with (
+        Simulator(latency=Latency.fixed(0.2), faults=[Fault.status(500)]) as sim,
+        client_of(sim, concurrency=50, retry=Retry()) as client,
+        client.showcases(creators(5_000)) as run,
+    ):
+        iterating = asyncio.create_task(collect(run))
+        await asyncio.sleep(HOUR)
+        sim.faults = ()
+        mended = asyncio.get_running_loop().time()
+        outcomes = await iterating
+        # 5,000 pages at 250 a second are 20 seconds; at worst it has just begun to pause.
+        assert asyncio.get_running_loop().time() - mended < 20 + 30 + 10
+        assert run.progress.width == 50
+    statuses = [outcome.status for outcome in outcomes]
+    assert len(statuses) == 5_000
+    assert 20 < statuses.count("failed") < 150
+    assert statuses.count("failed") + statuses.count("complete") == 5_000
+
+
+async def collect(run):
+    """Iterate a run to its end."""
+    return [outcome async for outcome in run]
+
+
+async def test_failures_among_successes_pause_nothing():
+    """A creator on whom the API fails is no reason to keep the others waiting."""
+    pauses = Pauses()
+    faults = [Fault.status(500, probability=0.3), Fault.close(charged=True, probability=0.4)]
+    async with (
+        Simulator(faults=faults) as sim,
+        client_of(sim, on_event=pauses) as client,
+    ):
+        _, outcomes = await run_through(client, creators(1_000))
+    assert {outcome.status for outcome in outcomes} == {"complete", "failed"}
+    assert pauses == []
+
+
+async def test_so_many_in_a_row_pause_and_one_less_does_not():
+    """One page that is answered begins the count anew."""
+    pauses = Pauses()
+    async with (
+        Simulator(faults=[FAILING]) as sim,
+        client_of(sim, on_event=pauses, concurrency=8) as client,
+    ):
+        for _ in range(2):
+            await fail(client, MANY - 1)
+            await client.showcase_page("mrbeast")
+        assert pauses == []
+        await fail(client, MANY)
+        assert [(pause.error, pause.width) for pause in pauses] == [("ServerError", 4)]
+        assert 0.25 <= pauses[0].seconds <= 0.5
+        assert pauses[0].reason.startswith(
+            f"{MANY} failures in a row, each perhaps charged: HTTP 500"
+        )
+        # The pauses grow, until something good comes.
+        await fail(client, 2)
+        assert [pause.width for pause in pauses] == [4, 2, 1]
+        assert pauses[2].seconds >= 1
+        await client.showcase_page("mrbeast")
+        await fail(client, MANY - 1)
+        assert len(pauses) == 3
+
+
+async def test_what_is_free_neither_counts_nor_ends_a_row():
+    """A service that asks for its balance now and then is protected all the same."""
+    pauses = Pauses()
+    free = Fault.status(500, routes={Route.WHOAMI})
+    refused = Fault.status(400, handles={"refused"})
+    async with (
+        Simulator(faults=[FAILING, free, refused]) as sim,
+        client_of(sim, on_event=pauses, concurrency=8) as client,
+    ):
+        for _ in range(MANY - 1):
+            await fail(client, 1)
+            await failure(client.whoami(), ServerError)
+            await client.balance()
+            await failure(client.showcase_page("refused"), BadRequestError)
+        assert pauses == []
+        for n in range(1, 5):
+            await fail(client, 1)
+            assert len(pauses) == n
+            await failure(client.whoami(), ServerError)
+            await client.balance()
+            await failure(client.showcase_page("refused"), BadRequestError)
+        assert len(pauses) == 4
+        assert [pause.width for pause in pauses] == [4, 2, 1, 1]
+        assert pauses[-1].seconds >= 2
+
+
+async def test_an_answer_that_was_charged_ends_a_row():
+    """Be it one that cannot be decoded: the API works, and an archive keeps it."""
+    pauses = Pauses()
+    broken = Fault.wrong_type(handles={"broken"})
+    async with (
+        Simulator(faults=[FAILING, broken]) as sim,
+        client_of(sim, on_event=pauses) as client,
+    ):
+        for _ in range(2):
+            await fail(client, MANY - 1)
+            error = await failure(client.showcase_page("broken"), UndecodableError)
+            assert error.usage.charged == 1
+    assert pauses == []
+
+
+async def test_its_pauses_are_no_longer_than_the_client_was_told():
+    """Who buys from creators on whom the API fails for good need not wait for them."""
+    async with (
+        Simulator(faults=[FAILING]) as sim,
+        client_of(sim, retry=Retry(attempts=1, max_backoff=0.1)) as client,
+    ):
+        began = asyncio.get_running_loop().time()
+        await fail(client, 60)
+        # After each of the last 40, with up to a second's spread.
+        assert asyncio.get_running_loop().time() - began < 40 * 1.1
+
+
+async def test_it_is_a_warning(caplog):
+    """Who set up no logging is told what may cost money for nothing."""
+    caplog.set_level(logging.WARNING, logger="asyncsfk")
+    async with Simulator(faults=[FAILING]) as sim, client_of(sim) as client:
+        await fail(client, MANY)
+    [record] = [record for record in caplog.records if record.name == "asyncsfk"]
+    assert record.levelname == "WARNING"
+    assert f"{MANY} failures in a row" in record.getMessage()
