@@ -23,6 +23,7 @@ from asyncsfk.cli._options import (
     concurrency_option,
     is_verbose,
     make_client,
+    max_backoff_option,
     max_body_bytes_option,
     max_pages_option,
     quiet_option,
@@ -130,6 +131,7 @@ def _only(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
 )
 @concurrency_option
 @rate_option
+@max_backoff_option
 @max_body_bytes_option
 @quiet_option
 @client_options

@@ -15,7 +15,7 @@ from asyncsfk._checks import region_code
 from asyncsfk.cli._exit import UnusableFileError, tell
 from asyncsfk.cli._files import utf16
 from asyncsfk.cli._threads import opened
-from asyncsfk.config import DEFAULT_CONCURRENCY, DEFAULT_MAX_BODY_BYTES, Timeout
+from asyncsfk.config import DEFAULT_CONCURRENCY, DEFAULT_MAX_BODY_BYTES, Retry, Timeout
 from asyncsfk.errors import ConfigurationError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LONGEST_KEY = 4096
+_MAX_BACKOFF = Retry().max_backoff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class ClientOptions:
     timeout: float | None
     concurrency: int = DEFAULT_CONCURRENCY
     rate: float | None = None
+    max_backoff: float = _MAX_BACKOFF
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
 
 
@@ -77,6 +79,14 @@ rate_option = click.option(
     metavar="N",
     help="Start N requests a second; after a lull a twentieth more, or one.  [default: as many as "
     "there are]",
+)
+max_backoff_option = click.option(
+    "--max-backoff",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_MAX_BACKOFF,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long at most after failures, but for what the API asks for.",
 )
 max_body_bytes_option = click.option(
     "--max-body-bytes",
@@ -155,6 +165,7 @@ async def make_client(
         concurrency=options.concurrency,
         rate=options.rate,
         timeout=Timeout() if options.timeout is None else options.timeout,
+        retry=Retry(max_backoff=options.max_backoff),
         max_body_bytes=options.max_body_bytes,
         on_event=on_event,
     )

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 
 import pytest
@@ -142,6 +143,7 @@ def test_an_empty_file(invoke, simulator, tmp_path):
         ["mrbeast", "--concurrency", "0"],
         ["mrbeast", "--max-pages", "0"],
         ["mrbeast", "--rate", "0"],
+        ["mrbeast", "--max-backoff", "0"],
         ["mrbeast", "-o", "same", "--errors", "same"],
         ["--from", "handles.txt", "-o", "../{}/handles.txt"],
     ],
@@ -301,6 +303,19 @@ def test_flags_reach_the_run(invoke, simulate):
         assert simulator.ledger.requests == 12
         assert {entry.region for entry in simulator.ledger} == {"GB"}
         assert simulator.ledger.max_in_flight <= 2
+
+
+def test_waits_are_no_longer_than_told(invoke, simulate):
+    """Those of a call, and those of all once 20 requests have failed in a row."""
+    with simulate(faults=[Fault.status(500)]):
+        handles = [f"a{number}" for number in range(7)]
+        result = invoke("fetch", *handles, "--max-backoff", "0.02", "-v")
+    assert result.exit_code == 1
+    pauses = re.findall(r"Paused\(seconds=([0-9.e-]+)", result.stderr)
+    waits = re.findall(r"RequestRetried\(.*wait=([0-9.e-]+)", result.stderr)
+    assert pauses
+    assert len(waits) == 14
+    assert 0.005 < max(map(float, pauses + waits)) <= 0.02
 
 
 def test_duplicates_are_paid_once(invoke, simulator):
