@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Sized
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from asyncsfk._checks import check_callback, check_flag
 from asyncsfk._creator import CreatorFetcher
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from asyncsfk._resources import RunResources
     from asyncsfk.budget import Budget
     from asyncsfk.events import Emitter
+
+
+_ELSEWHERE: Final = "the run was entered in another event loop"
 
 
 class ShowcaseRun:
@@ -78,6 +81,7 @@ class ShowcaseRun:
         self._is_stopping = False
         self._stream: FanOut[object, Outcome | ShowcasePage] | None = None
         self._by_page = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._entered_at: float | None = None
         self._left_at: float | None = None
         self._closing = Closing(self._close)
@@ -141,6 +145,7 @@ class ShowcaseRun:
         if self._entered_at is not None:
             raise ClientStateError("a run can be entered only once; make a new one")
         self._on_enter(self)
+        self._loop = asyncio.get_running_loop()
         self._entered_at = self._clock()
         try:
             self._fetcher.terms = await self._resources.open(
@@ -163,15 +168,19 @@ class ShowcaseRun:
         while another does so waits for the same end, and so does who is cancelled, once.
 
         Raises:
-            ClientStateError: The iterator of the run's handles cannot close it; `stop` is for that.
+            ClientStateError: It was entered in another event loop, or the iterator of its handles
+                would close it; `stop` is for that.
         """
         task = asyncio.current_task()
         if self._employs(task) or self._api.caller.employs(task):
             raise ClientStateError(
                 "a run cannot be closed by what it waits for; its handles can stop() it"
             )
-        if self._entered_at is None:
+        if self._loop is None:
             return
+        if self._loop is not asyncio.get_running_loop() and self._loop.is_running():
+            # One that has ended closes nothing any more: then any other may.
+            raise ClientStateError(_ELSEWHERE)
         if self._left_at is None:
             self._left_at = self._clock()
             if self._stream is not None:
@@ -249,6 +258,8 @@ class ShowcaseRun:
             raise ClientStateError("iterate a run inside of its `async with`")
         if self._left_at is not None:
             raise ClientStateError(ENDED)
+        if self._loop is not asyncio.get_running_loop():
+            raise ClientStateError(_ELSEWHERE)
         if self._stream is None:
             self._by_page = by_page
             self._stream = FanOut(

@@ -446,6 +446,43 @@ def test_another_event_loop_is_refused():
         loop.close()
 
 
+async def test_a_run_is_of_its_clients_event_loop():
+    """Neither iterated nor closed in that of another thread, which would disturb its own."""
+
+    async def use(run):
+        with pytest.raises(ClientStateError, match="another event loop"):
+            await anext(run)
+        with pytest.raises(ClientStateError, match="another event loop"):
+            aiter(run)
+        with pytest.raises(ClientStateError, match="another event loop"):
+            await run.aclose()
+
+    async with (
+        Simulator() as sim,
+        client_of(sim) as client,
+        client.showcases(sim.handles(5)) as run,
+    ):
+        await anext(run)
+        await asyncio.to_thread(lambda: asyncio.run(use(run)))
+        assert len([outcome async for outcome in run]) == 4
+
+
+def test_a_run_whose_event_loop_has_ended_is_closed_in_any():
+    """It does nothing any more."""
+
+    async def leave():
+        client = await Client("sfk_x", base_url="http://127.0.0.1:9").__aenter__()
+        return client, await client.showcases(["a"]).__aenter__()
+
+    async def close(client, run):
+        await run.aclose()
+        with pytest.raises(ClientStateError, match="has ended"):
+            await anext(run)
+        await client.aclose()
+
+    asyncio.run(close(*asyncio.run(leave())))
+
+
 def test_a_listing_is_of_its_clients_event_loop():
     """One that is taken elsewhere sends nothing, on connections that are not its own."""
 
