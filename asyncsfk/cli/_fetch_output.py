@@ -132,7 +132,7 @@ class FetchOutput:
         self._under_way.pop(outcome.handle, None)
         if outcome.account_status is not None:
             self._account_statuses[outcome.account_status] += 1
-        self._write_outcome(outcome)
+        self._write_outcomes(outcome)
         self.stale += isinstance(outcome.error, StaleCursorError)
         self.invalid += isinstance(outcome.error, InvalidArgumentError)
         self.undecodable += self._is_undecodable(outcome.error)
@@ -155,27 +155,33 @@ class FetchOutput:
             return error.usage.bytes <= self._max_body_bytes
         return isinstance(error, UndecodableError)
 
-    def _write_outcome(self, outcome: Outcome) -> None:
+    def _write_outcomes(self, *outcomes: Outcome) -> None:
+        # The errors first: an answer that no archive took is there alone, should the disk of the
+        # others be full.
+        if self._errors is not None:
+            self._errors.write_now(b"".join(outcome_line(end) for end in outcomes if end.error))
         if self._outcomes is not None:
-            self._outcomes.write_now(outcome_line(outcome))
-        if self._errors is not None and outcome.error is not None:
-            self._errors.write_now(outcome_line(outcome))
+            self._outcomes.write_now(b"".join(map(outcome_line, outcomes)))
 
     def interrupt(self) -> None:
         """Write where to go on with the creators that will not come to their end."""
-        for handle, creator in self._under_way.items():
-            if creator.next_cursor is not None:
-                known = Details(handle=handle, cursor=creator.next_cursor)
-                self._write_outcome(
-                    Outcome(
-                        handle=handle,
-                        status="partial",
-                        pages=creator.usage.pages,
-                        usage=creator.usage,
-                        next_cursor=creator.next_cursor,
-                        error=ClientStateError("interrupted before the next page", known),
-                    )
+        self._write_outcomes(
+            *(
+                Outcome(
+                    handle=handle,
+                    status="partial",
+                    pages=creator.usage.pages,
+                    usage=creator.usage,
+                    next_cursor=creator.next_cursor,
+                    error=ClientStateError(
+                        "interrupted before the next page",
+                        Details(handle=handle, cursor=creator.next_cursor),
+                    ),
                 )
+                for handle, creator in self._under_way.items()
+                if creator.next_cursor is not None
+            )
+        )
 
     def finish(self) -> None:
         """Empty the files that there was no line for."""

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import time
 from base64 import b64decode
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -318,7 +319,7 @@ def test_a_clock_that_is_set_back(invoke, simulator, out, monkeypatch):
     assert simulator.ledger.charged == 40
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a limit for files")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
 def test_a_full_disk_leaves_whole_lines(simulate, spawn, tmp_path, out):
     """What is appended later begins a line; what went wrong first is told."""
     errors = tmp_path / "errors.jsonl"
@@ -326,13 +327,30 @@ def test_a_full_disk_leaves_whole_lines(simulate, spawn, tmp_path, out):
     with simulate(latency=Latency.fixed(0.01)):
         process = spawn(
             *("fetch", *(f"a{number}.300products" for number in range(5)), "-o", out),
-            *("--no-archive", "--errors", errors),
+            *("--no-archive", "--errors", errors, "--outcomes", "/dev/full"),
             command=limited,
         )
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 1
         assert f"Error: cannot write {out}: File too large" in stderr.decode()
-    assert len(read(out)) > 10
+    written = Counter(row["handle"] for row in read(out))
+    assert written.total() > 10
+    # And where to go on with each creator of whom something was written.
+    told = read(errors)
+    assert {row["handle"]: row["usage"]["products"] for row in told} == written
+    assert all(row["nextCursor"] for row in told)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+def test_errors_are_written_though_outcomes_cannot_be(invoke, simulate, tmp_path):
+    """Where to go on is told on one disk, though another is full."""
+    errors = tmp_path / "errors.jsonl"
+    broken = "a.100products"
+    with simulate(faults=[Fault.status(400, pages=[2], handles=[broken])]):
+        result = invoke("fetch", broken, "--outcomes", "/dev/full", "--errors", errors)
+    assert result.exit_code == 1
+    assert "Error: cannot write /dev/full: " in result.stderr
+    assert [row["handle"] for row in read(errors)] == [broken]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
