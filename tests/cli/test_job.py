@@ -299,11 +299,12 @@ def test_an_archive_that_is_moved_alone(simulate, spawn, invoke, out):
         assert simulator.ledger.charged - 501 <= 5 < before
 
 
-def test_a_clock_that_is_set_back(invoke, simulator, out, monkeypatch):
+@pytest.mark.parametrize("seconds", [-60, 60], ids=["back", "forward"])
+def test_a_clock_that_is_set(invoke, simulator, out, monkeypatch, seconds):
     """What a refreshing fetch has bought is fresh for the line that goes on, whatever its date."""
 
     def time_told(now=time.time):
-        return now() - (60 if simulator.ledger.requests > 25 else 0)
+        return now() + (seconds if simulator.ledger.requests > 25 else 0)
 
     names = [f"a{number}.20products" for number in range(20)]
     assert invoke("fetch", *names, "-o", out).exit_code == 0
