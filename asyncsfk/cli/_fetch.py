@@ -200,7 +200,7 @@ async def _fetch_all(
     handles = source.handles(options.handles) if source else options.handles
     showcases = await _enter_run(stack, client, handles, options)
     output = await _open_files(stack, options, client_options.max_body_bytes)
-    if options.refresh and options.archive_path is not None and not options.quiet:
+    if options.refresh and not options.quiet:
         tell(f"If this is killed, go on with --max-age {moment(began)} in place of --refresh.")
     try:
         interrupted = await _gather(showcases, output, summary, options, source)

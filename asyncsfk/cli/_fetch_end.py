@@ -16,6 +16,7 @@ import click
 from asyncsfk._text import printable
 from asyncsfk.cli._age import moment
 from asyncsfk.cli._exit import ExitCode, exit_code, say_error, tell
+from asyncsfk.cli._files import is_descriptor
 from asyncsfk.cli._format import counted
 from asyncsfk.errors import ArchiveError, RunStoppedError, is_account_wide
 
@@ -173,10 +174,19 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | No
     if options.archive_path is None:
         tell(_NO_ARCHIVE)
     else:
-        # Else it would wait for the terminal, without a word.
-        given = " the same list on stdin" if options.source == "-" else ""
-        tell(f"Go on with{given}: {_line(since)}")
+        tell(f"Go on with{_given(options.source)}: {_line(since)}")
     return ExitCode.INTERRUPTED
+
+
+def _given(source: str | None) -> str:
+    """Return what the line to go on with is to be given, for want of a file's name in it."""
+    if source in ("-", "/dev/stdin"):
+        # Else it would wait for the terminal, without a word.
+        return " the same list on stdin"
+    if source is not None and is_descriptor(source):
+        # As the shell has it for `--from <(zcat list.gz)`, and has not for another command.
+        return f" the same list in place of {printable(source)}"
+    return ""
 
 
 def _other_line(since: float | None) -> str | None:

@@ -211,6 +211,22 @@ def test_interrupted_as_on_windows(simulate, spawn, tmp_path, out):
         assert simulator.ledger.paid_twice() == {}
 
 
+def test_interrupted_with_a_list_from_the_shell(simulator, spawn, tmp_path):
+    """`--from <(zcat list.gz)` names what the next command has not: that is told."""
+    reading, writing = os.pipe()
+    line = ["fetch", "--from", f"/dev/fd/{reading}", "--archive", str(tmp_path / "a.sfk")]
+    process = spawn(*line, pass_fds=[reading])
+    os.close(reading)
+    os.write(writing, b"a.1products\n")
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    os.close(writing)
+    told = process.stderr.read().decode().splitlines()[-1]
+    assert told == f"Go on with the same list in place of {line[2]}: asyncsfk {' '.join(line)}"
+    assert simulator.ledger.charged == 1
+
+
 def test_interrupted_while_stdin_is_silent(simulator, spawn, tmp_path):
     """A fetch that waits for handles ends at once on Ctrl-C, and says what it is to be given."""
     line = ["fetch", "--from", "-", "--archive", str(tmp_path / "a.sfk")]
