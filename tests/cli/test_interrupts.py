@@ -227,6 +227,21 @@ def test_interrupted_with_a_list_from_the_shell(simulator, spawn, tmp_path):
     assert simulator.ledger.charged == 1
 
 
+def test_interrupted_before_there_was_a_product(simulator, spawn, out, tmp_path):
+    """The products of an earlier fetch stay: all that was begun is complete, but not all is."""
+    out.write_text("{}\n")
+    outcomes = tmp_path / "outcomes.jsonl"
+    line = ("fetch", "--from", "-", "-o", out, "--outcomes", outcomes)
+    process = spawn(*line, stdin=subprocess.PIPE)
+    process.stdin.write(b"empty_a\n")
+    process.stdin.flush()
+    wait_for(lambda: outcomes.exists() and read(outcomes))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert read(out) == [{}]
+    assert simulator.ledger.charged == 1
+
+
 def test_interrupted_while_stdin_is_silent(simulator, spawn, tmp_path):
     """A fetch that waits for handles ends at once on Ctrl-C, and says what it is to be given."""
     line = ["fetch", "--from", "-", "--archive", str(tmp_path / "a.sfk")]
