@@ -121,7 +121,7 @@ def _tell_what_is_left(
             tell(f"All is there but for {output.invalid:,} that {what}.")
         return
     archive = options.archive_path
-    if archive is not None and isinstance(run.stopped, ArchiveError) and not Path(archive).exists():
+    if archive is not None and not Path(archive).exists():
         tell(
             f"Put {printable(archive)} back, or name where it is by --archive, before you go on: "
             "without it the same line begins anew."
@@ -132,7 +132,7 @@ def _tell_what_is_left(
             tell(_NO_ARCHIVE)
         else:
             tell(_how_to_go_on(run, archive, since))
-    if archive is not None and output.misled:
+    if output.misled:
         tell(
             f"{counted(output.misled, 'creator')} with pages that lead nowhere new: there is no "
             "more to buy."

@@ -333,6 +333,9 @@ def test_the_account_stops_it(invoke, simulate, out):
         assert result.exit_code == 3
         assert "status 402" in result.stderr.splitlines()[-1]
         assert len(read(out)) == 3 == simulator.ledger.charged
+        told = invoke("fetch", *handles, "-o", out).stderr.splitlines()[-1]
+        assert told.startswith("Once that is mended, the same line goes on from here: ")
+        assert simulator.ledger.charged == 3
 
 
 def test_a_full_disk(invoke, simulator):  # noqa: ARG001 - sets the environment

@@ -54,8 +54,13 @@ def test_the_same_line_costs_nothing_again(invoke, simulator, tmp_path, out):
 def test_without_an_archive_nothing_goes_on(invoke, simulate):
     """Where something is missing that is told, and where nothing is it is not."""
     none = "There is no archive to go on from: -o FILE keeps one beside the output"
-    with simulate(faults=[Fault.status(500, pages=[2], handles=["a.45products"])]):
-        for handle, told in ("a.45products", True), ("b.3products", False), ("no good", False):
+    faults = [
+        Fault.status(500, pages=[2], handles=["a.45products"]),
+        Fault.not_json(handles=["odd"]),
+    ]
+    missing = {"a.45products": True, "b.3products": False, "no good": False, "odd": False}
+    with simulate(faults=faults):
+        for handle, told in missing.items():
             result = invoke("fetch", handle)
             assert (none in result.stderr) == told
             assert none not in invoke("fetch", handle, "-q").stderr
@@ -196,7 +201,7 @@ def test_what_cannot_be_decoded_is_told_apart(invoke, simulate, out):
     with simulate(faults=[Fault.not_json(handles={"odd"})]) as simulator:
         assert invoke("fetch", "odd", "a.1products", "-o", out).exit_code == 1
         simulator.faults = []
-        result = invoke("fetch", "odd", "a.1products", "-o", out)
+        result = invoke("fetch", "odd", "a.1products", "no good", "-o", out)
         assert result.exit_code == 1
         assert "goes on from here" not in result.stderr
         assert "1 creator with answers that cannot be decoded" in result.stderr
@@ -247,6 +252,7 @@ def test_what_will_never_be_more_is_told_apart(invoke, simulate, out):
             assert "with --max-body-bytes what is too large" in result.stderr
         assert simulator.ledger.paid_twice() == {}
         assert "Nothing is left to buy" in invoke(*line, "--dry-run").stdout
+        assert "there is no more to buy" in invoke("fetch", "round.45products").stderr
     # What has not come whole is not kept.
     with simulate(faults=[Fault.oversized(1 << 21, handles={"large"})]) as simulator:
         result = invoke("fetch", "large", "-o", out, "--max-body-bytes", 1 << 20)
@@ -490,6 +496,9 @@ def test_a_stale_cursor(invoke, simulate, out):
             "--restart-stale starts those showcases over whose cursor is stale.\n"
         )
         assert len(read(out)) == 20 + 45
+        simulator.faults = [Fault.status(400, pages=[2], handles=["a.45products"], times=2)]
+        [quiet] = invoke(*args, "-q").stderr.splitlines()
+        assert quiet.startswith("a.45products: partial: the API no longer")
         simulator.faults = [Fault.status(400, pages=[2], handles=["a.45products"], times=1)]
         assert invoke(*args, "--restart-stale").exit_code == 0
         assert by_handle(read(out)) == {
@@ -660,11 +669,14 @@ def test_a_price_that_rose(invoke, simulate, out):
 def test_a_killed_fetch_goes_on(simulate, spawn, invoke, out):
     """After a SIGKILL the same line pays again for at most what was under way."""
     handles = [f"a{number}.300products" for number in range(10)]
+    outcomes = out.with_name("outcomes.jsonl")
+    outcomes.write_text("of an earlier fetch\n")
     with simulate() as simulator:
-        process = spawn("fetch", *handles, "-o", out, "--concurrency", "4")
+        process = spawn("fetch", *handles, "-o", out, "--concurrency", "4", "--outcomes", outcomes)
         wait_for(lambda: simulator.ledger.charged > 40)
         process.kill()
         process.wait(20)
+        assert "of an earlier fetch" not in outcomes.read_text()
         known = Archive(out.with_suffix(".sfk")).info()
         spent = known.usage.charged + known.unsettled
         assert known.usage.charged <= simulator.ledger.charged <= spent
