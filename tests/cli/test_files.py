@@ -270,6 +270,24 @@ def test_a_file_system_without_locks_is_written_to(invoke, simulator, out, monke
     assert simulator.ledger.charged == 1
 
 
+@pytest.mark.parametrize("case", ["may only grow", "breaks"])
+def test_a_file_that_cannot_be_emptied(invoke, simulator, out, monkeypatch, case):
+    """That is told: before anything is sent where the file may only grow, as with `chattr +a`."""
+    out.write_text("{}\n")
+    refused, code = {"may only grow": (3, 2), "breaks": (0, 1)}[case]
+
+    def fail(_, size):
+        if size == refused:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "truncate", fail)
+    result = invoke("fetch", "a.1products", "-o", out, "--no-archive")
+    assert result.exit_code == code
+    assert f"{out}: {os.strerror(errno.EPERM)}" in result.stderr
+    assert read(out) == [{}]
+    assert simulator.ledger.requests == (0 if code == 2 else 1)
+
+
 def test_devices_are_no_files(spawn, simulator):
     """What is nowhere can be stdin and an output at once."""
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - no file

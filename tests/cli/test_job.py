@@ -153,21 +153,21 @@ def test_beside_a_device_or_a_pipe_there_is_no_archive(invoke, simulator, tmp_pa
 
 
 def test_what_the_shell_has_opened_is_left_as_it_is(spawn, simulator, tmp_path):
-    """/dev/stdout and its like are added to, as they may be with >>, and have no archive."""
+    """Stdout, by whatever name, is added to, as it may be with >>, and has no archive."""
     out = tmp_path / "out.jsonl"
     out.write_bytes(b"precious\n")
     beside = Path("/dev/stdout.sfk")
     try:
-        for name in "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1":
+        for name in "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1":
             with out.open("ab") as file:
                 assert spawn("fetch", "a.1products", "-o", name, stdout=file).wait(20) == 0
         assert not beside.exists()
     finally:
         beside.unlink(missing_ok=True)
     assert out.read_bytes().startswith(b"precious\n")
-    assert len(out.read_bytes().splitlines()) == 4
+    assert len(out.read_bytes().splitlines()) == 5
     assert list(tmp_path.iterdir()) == [out]
-    assert simulator.ledger.charged == 3
+    assert simulator.ledger.charged == 4
 
 
 def test_each_dated_output_has_an_archive_of_its_own(invoke, simulator, tmp_path, monkeypatch):
