@@ -146,9 +146,13 @@ def test_beside_a_device_or_a_pipe_there_is_no_archive(invoke, simulator, tmp_pa
     assert invoke("fetch", "a.1products", "-o", pipe).exit_code == 0
     assert os.read(reader, 1 << 16).endswith(b"\n")
     os.close(reader)
-    assert invoke("fetch", "a.1products", "-o", "/dev/null").exit_code == 0
+    beside = Path("/dev/null.sfk")
+    try:
+        assert invoke("fetch", "a.1products", "-o", "/dev/null").exit_code == 0
+        assert not beside.exists()
+    finally:
+        beside.unlink(missing_ok=True)
     assert list(tmp_path.iterdir()) == [pipe]
-    assert not os.path.exists("/dev/null.sfk")  # noqa: PTH110 - a name, no path
     assert simulator.ledger.charged == 2
 
 
@@ -206,8 +210,10 @@ def test_what_cannot_be_decoded_is_told_apart(invoke, simulate, out):
         assert "goes on from here" not in result.stderr
         assert "1 creator with answers that cannot be decoded" in result.stderr
         assert "archive salvage" in result.stderr
-        plan = invoke("fetch", "odd", "a.1products", "-o", out, "--dry-run")
-        assert "Nothing is left to buy" in plan.stdout
+        assert dry_run(invoke, "odd", "a.1products", "-o", out) == [
+            "2 creators: 1 complete in the archive, 1 with an answer that cannot be decoded",
+            "Nothing is left to buy.",
+        ]
         assert invoke("fetch", "odd", "-o", out, "--refresh").exit_code == 0
         assert simulator.ledger.charged == 3
 
@@ -465,6 +471,12 @@ def test_max_age(invoke, simulator, out):
     assert invoke(*args, "--max-age", "0").exit_code == 0
     assert simulator.ledger.charged == 6
     assert len(read(out)) == 45
+    # 100,000 seconds: 27.8 hours.
+    sql(out.with_suffix(".sfk"), "UPDATE page SET received = received - 100000")
+    for age in "2d", "28h", "1700m":
+        assert "Nothing is left to buy." in dry_run(invoke, *args[1:], "--max-age", age), age
+    for age in "1d", "27h", "1600m", "99000":
+        assert "Nothing is left to buy." not in dry_run(invoke, *args[1:], "--max-age", age), age
 
 
 @pytest.mark.parametrize("age", ["", "soon", "-1", "1e3", "7w", "nan", "2999-01-01"])
@@ -728,6 +740,13 @@ def test_dry_run_of_what_is_there_in_part(invoke, simulator, out):
     assert time_ == "Some 0 s, with 100 requests at once"
     assert dry_run(invoke, *args, "--max-credits", "6")[-1] == (
         "--max-credits leaves 1 credit for it."
+    )
+    assert dry_run(invoke, *args, "--max-credits", "5")[-1] == (
+        "--max-credits leaves 0 credits for it."
+    )
+    simulator.balance = 3
+    assert dry_run(invoke, *args, "--max-pages", "3")[2] == (
+        "The balance of 3 credits likely covers it."
     )
     assert dry_run(invoke, *args, "--refresh")[0] == "4 creators: 4 to start"
     assert dry_run(invoke, *args, "--max-age", "0")[0] == "4 creators: 4 to start"
