@@ -194,7 +194,7 @@ def test_a_file_that_happens_to_be_named_like_a_creator(invoke, simulator, tmp_p
         assert invoke("fetch", "mr.3products", "-o", "mr.3products").exit_code == 0
     assert invoke("fetch", "@mr.txt", "-o", "mr.txt", "--no-archive").exit_code == 0
     assert invoke("fetch", "@mr.txt", "-o", "mr.txt", "--no-archive").exit_code == 0
-    for name in "mr.txt", "mr.txt.gz", "mr.xlsx", "mr.zip":
+    for name in "mr.txt", "mr.TXT", "mr.txt.gz", "mr.xlsx", "mr.zip":
         (tmp_path / name).touch()
         assert f"{name} is a file" in invoke("fetch", name).stderr
     assert invoke("fetch", "a" * 300 + ".txt", "b.1products").exit_code == 1

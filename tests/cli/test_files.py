@@ -90,6 +90,8 @@ def test_an_output_has_one_writer(invoke, simulator, out):
     [
         (["--api-key-file", "key", "-o", "key", "--no-archive"], "--api-key-file and -o name"),
         (["-o", "x.sfk-wal", "--archive", "x.sfk"], "-o and the archive's -wal name"),
+        (["-o", "x.sfk-shm", "--archive", "x.sfk"], "-o and the archive's -shm name"),
+        (["-o", "x.sfk-journal", "--archive", "x.sfk"], "-o and the archive's -journal name"),
         (["-o", "o", "--errors", "x.sfk-lock", "--archive", "x.sfk"], "--errors and the archive's"),
     ],
 )
