@@ -64,12 +64,7 @@ class Batches(Generic[T]):
             ArchiveError: There can be no thread.
         """
         # In whatever event loop: the one that it was made in may have ended.
-        loop = asyncio.get_running_loop()
-        try:
-            work = loop.run_in_executor(self._executor, function)
-        except RuntimeError as error:
-            raise ArchiveError(f"no thread can be had for the archive: {error}") from error
-        return await to_the_end(work)
+        return await to_the_end(self._hand_over(asyncio.get_running_loop(), function))
 
     async def flush(self) -> None:
         """Wait until all that was submitted is done; who is cancelled waits all the same, once."""
@@ -100,8 +95,24 @@ class Batches(Generic[T]):
             self._timer = None
         batch, self._waiting = self._waiting, []
         items = [item for item, _ in batch]
-        self._running = self._loop.run_in_executor(self._executor, self._work, items)
+        self._running = self._hand_over(self._loop, partial(self._work, items))
         self._running.add_done_callback(partial(self._finish, batch, items))
+
+    def _hand_over(
+        self, loop: asyncio.AbstractEventLoop, function: Callable[[], R]
+    ) -> asyncio.Future[R]:
+        """Let the thread call a function; where there can be no thread, the future says so."""
+        try:
+            return loop.run_in_executor(self._executor, function)
+        except RuntimeError as error:
+            # Or Python is ending: it takes no more work for threads once the main one has ended,
+            # though another's event loop may go on. Raised here, in a timer say, nobody who waits
+            # for the batch would ever hear of it.
+            refusal = ArchiveError(f"no thread can be had for the archive: {error}")
+            refusal.__cause__ = error
+            failed: asyncio.Future[R] = loop.create_future()
+            failed.set_exception(refusal)
+            return failed
 
     def _finish(
         self,

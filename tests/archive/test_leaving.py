@@ -749,6 +749,53 @@ async def test_a_program_that_ends_itself_ends(tmp_path, when, ending):
     assert usage.charged <= int(stdout) <= usage.charged + usage.maybe
 
 
+#: Calls on from another thread when the main one has ended; says what ended it, and what it cost.
+OUTLIVER = """
+import asyncio, sys, threading
+from asyncsfk import Archive, ArchiveError, Client
+from asyncsfk.simulator import Simulator
+
+begun = threading.Event()
+
+async def call_on(sim):
+    async with Client(sim.api_key, base_url=sim.url) as client, Archive(sys.argv[1]) as archive:
+        number = 0
+        while True:
+            await client.showcase_page(f"c{number}.1products", archive=archive)
+            begun.set()
+            number += 1
+
+async def main():
+    async with Simulator() as sim:
+        try:
+            await call_on(sim)
+        except ArchiveError as error:
+            print(sim.ledger.charged, error)
+
+threading.Thread(target=asyncio.run, args=[main()]).start()
+begun.wait()
+"""
+
+
+@pytest.mark.real_time
+async def test_a_thread_that_outlives_the_main_one_is_told(path):
+    """Python takes no work for threads then, and no call waits for ever for a page to be kept."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OUTLIVER, path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        stdout, _ = await asyncio.wait_for(process.communicate(), 20)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    charged, error = stdout.decode().split(" ", 1)
+    assert "no thread can be had" in error
+    async with Archive(path):
+        pass  # counts what was under way
+    usage = await held(path, "usage")
+    assert usage.charged <= int(charged) <= usage.charged + usage.maybe
+
+
 @pytest.mark.parametrize("what", ["run", "client"])
 async def test_a_cancelled_closing_goes_on_to_its_end(sim, client, path, what):
     """Who is cancelled while a run or a client closes leaves when that is closed, no sooner."""
