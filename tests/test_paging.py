@@ -10,7 +10,7 @@ from asyncsfk import (
     ServerError,
 )
 from asyncsfk.simulator import Fault, Simulator
-from tests.support import SHOWCASE, enveloped, failure, http, plain, told
+from tests.support import SHOWCASE, client_of, enveloped, failure, http, plain, told
 
 HANDLE = "long.95products"  # five pages
 
@@ -130,6 +130,8 @@ async def test_collect_gives_what_was_paid_for_in_the_error(sim, client):
     error = caught.value
     assert plain(error.partial) == sim.showcase(HANDLE)[:60]
     assert (error.usage.charged, error.usage.maybe) == (3, 1)
+    # The page's own error, told once.
+    assert error.__cause__ is None
     sim.faults = ()
     rest = await client.showcase(HANDLE, cursor=error.cursor).collect()
     assert plain((*error.partial, *rest)) == sim.showcase(HANDLE)
@@ -151,6 +153,14 @@ async def test_empty_pages_without_end_are_not_paid_without_end(sim, client):
         async for page in client.showcase(HANDLE).pages():
             pages.append(page)  # noqa: PERF401
     assert sim.ledger.charged == len(pages) == 11
+
+
+async def test_empty_pages_here_and_there_end_no_list():
+    """Only those in a row do, however many there are."""
+    every_other = Fault.empty_page_with_more(requests=range(2, 26, 2))
+    async with Simulator(page_size=1, faults=[every_other]) as sim, client_of(sim) as client:
+        pages = [page async for page in client.showcase("x.13products").pages()]
+        assert [len(page.products) for page in pages] == [1, 0] * 12 + [1]
 
 
 async def test_a_cursor_after_the_last_page_is_not_followed(sim, client):

@@ -658,13 +658,19 @@ async def test_one_that_goes_on_where_all_others_had_ended(client, path):
 @pytest.mark.parametrize("price", [3, 2])
 async def test_a_raised_price_is_planned_with(price, path):
     """What a page was charged last is likely, the most that it ever was is the most."""
-    async with Simulator(faults=[Fault.price(3)]) as sim, client_of(sim) as client:
+    faults, latency = [Fault.price(3)], Latency.fixed(1)
+    async with Simulator(faults=faults, latency=latency) as sim, client_of(sim) as client:
         await run_through(client, ["a.5products"], archive=path)
         sim.faults = [Fault.price(price)]
         await run_through(client, ["b.5products"], archive=path)
         plan = await client.plan(["c.5products"], archive=path, max_pages=1, verify_empty=True)
         # A look-up costs a credit.
         assert (plan.least, plan.likely, plan.most) == (1, price, 3 + 1)
+        # What is dear takes no longer than what is not.
+        plan = await client.plan(["c.5products"], archive=path, concurrency=1)
+        assert (plan.likely, plan.seconds) == (price, pytest.approx(1, rel=0.1))
+        async with client_of(sim, rate=0.5) as slow:
+            assert (await slow.plan(["c.5products"], archive=path)).seconds == pytest.approx(2)
         # A refusal is no price.
         sim.faults = [Fault.status(404, handles=["d.5products"])]
         await run_through(client, ["d.5products"], archive=path)
@@ -693,3 +699,45 @@ async def test_a_page_apart_that_cannot_be_decoded_is_in_nobodys_way(sim, client
         )
         plan = await client.plan(["a.90products"], archive=path)
     assert (plan.undecodable, plan.complete, plan.least) == (0, 1, 0)
+
+
+async def test_an_older_profile_does_for_a_showcase_bought_afresh(sim, client, path):
+    """Who an account is was looked up once, however often its showcase is bought."""
+    await run_through(client, ["empty_a"], archive=path, verify_empty=True)
+    await run_through(client, ["empty_a"], archive=path, refresh=True)
+    plan = await client.plan(["empty_a"], archive=path, verify_empty=True)
+    assert (plan.complete, plan.least) == (1, 0)
+    paid = sim.ledger.charged
+    await run_through(client, ["empty_a"], archive=path, verify_empty=True)
+    assert sim.ledger.charged == paid
+
+
+async def test_pages_of_an_older_showcase_are_bought_again(sim, client, path):
+    """After its first page was bought afresh, those that are there do not go on from it."""
+    await run_through(client, ["a.90products"], archive=path)
+    await run_through(client, ["a.90products"], archive=path, refresh=True, max_pages=1)
+    plan = await client.plan(["a.90products"], archive=path, max_pages=5)
+    assert (plan.to_continue, plan.undecodable, plan.least, plan.most) == (1, 0, 1, 4)
+    paid = sim.ledger.charged
+    await run_through(client, ["a.90products"], archive=path)
+    assert sim.ledger.charged - paid == plan.most
+
+
+async def test_a_page_bought_apart_while_its_showcase_begins_anew_is_not_of_it(sim, client, path):
+    """It was left out of the showcase that was there, and is none of the one that came next."""
+    handle = "a.90products"
+    async with Archive(path) as archive:
+        await run_through(client, [handle], archive=archive)
+        first = await client.showcase_page(handle, archive=archive)
+        sim.faults = [Fault.delay(Latency.fixed(5), pages=[1])]
+        fresh = {"archive": archive, "refresh": True}
+        run = asyncio.create_task(run_through(client, [handle], max_pages=1, **fresh))
+        await asyncio.sleep(1)
+        await client.showcase_page(handle, cursor=first.next_cursor, **fresh)
+        assert not run.done()
+        await run
+        plan = await client.plan([handle], archive=archive, max_pages=5)
+        assert (plan.to_continue, plan.undecodable, plan.least, plan.most) == (1, 0, 1, 4)
+        paid = sim.ledger.charged
+        await run_through(client, [handle], archive=archive)
+        assert sim.ledger.charged - paid == plan.most
