@@ -13,6 +13,7 @@ from asyncsfk import (
     Archive,
     ArchiveError,
     ArchiveFormatError,
+    BodyTooLargeError,
     Budget,
     Client,
     InvalidArgumentError,
@@ -741,3 +742,24 @@ async def test_a_page_bought_apart_while_its_showcase_begins_anew_is_not_of_it(s
         paid = sim.ledger.charged
         await run_through(client, [handle], archive=archive)
         assert sim.ledger.charged - paid == plan.most
+
+
+async def test_what_was_decoded_by_a_run_alone_is_planned_by_what_is_on_file(path):
+    """A run that shares the answer of a call in vain is complete; who may read less is told."""
+    handle = "short.200products"
+    async with Simulator(page_size=200, latency=Latency.fixed(1)) as sim, client_of(sim) as client:
+        async with Archive(path) as archive:
+            target = f"/v1/tiktok/profiles/{handle}/showcase-products"
+            call = asyncio.create_task(client.get(target, type=int, archive=archive))
+            await asyncio.sleep(0.5)
+            run, _ = await run_through(client, [handle], archive=archive)
+            await failure(call, UndecodableError)
+        assert (run.progress.complete, sim.ledger.charged) == (1, 1)
+        plan = await client.plan([handle], archive=path)
+        assert (plan.complete, plan.undecodable, plan.least) == (1, 0, 0)
+        async with client_of(sim, max_body_bytes=30_000) as small:
+            plan = await small.plan([handle], archive=path)
+            assert (plan.complete, plan.undecodable, plan.least) == (0, 1, 0)
+            _, (outcome,) = await run_through(small, [handle], archive=path)
+        assert isinstance(outcome.error, BodyTooLargeError)
+        assert sim.ledger.charged == 1
