@@ -745,7 +745,7 @@ async def test_a_page_bought_apart_while_its_showcase_begins_anew_is_not_of_it(s
 
 
 async def test_what_was_decoded_by_a_run_alone_is_planned_by_what_is_on_file(path):
-    """A run that shares the answer of a call in vain is complete; who may read less is told."""
+    """A call made nothing of the answer that a run shared; who may read less cannot, either."""
     handle = "short.200products"
     async with Simulator(page_size=200, latency=Latency.fixed(1)) as sim, client_of(sim) as client:
         async with Archive(path) as archive:

@@ -124,6 +124,26 @@ async def test_pages_are_committed_in_groups(client, path, monkeypatch):
     assert len(commits) < (600 + 200) / 20
 
 
+async def test_fifty_that_come_together_wait_for_nobody_else(path):
+    """So many are a commit, though there is a request under way that may bring another one."""
+    slow = Fault.delay(Latency.fixed(1), handles=["slow"])
+    async with (
+        Simulator(latency=Latency.fixed(0.1), faults=[slow]) as sim,
+        client_of(sim) as client,
+        Archive(path) as archive,
+    ):
+        other = asyncio.create_task(client.tiktok_profile("slow", archive=archive))
+        await asyncio.sleep(0.5)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await asyncio.gather(
+            *(client.tiktok_profile(f"creator{number}", archive=archive) for number in range(50))
+        )
+        assert loop.time() - started < 0.1 + 0.001
+        assert not other.done()
+        await other
+
+
 async def test_who_finds_all_on_file_hardly_waits_for_company(client, path):
     """No request is under way that might bring some: a run of one at once over 20 is soon over."""
     handles = [f"creator{number}.3products" for number in range(20)]
