@@ -108,10 +108,8 @@ class Batches(Generic[T]):
             # Or Python is ending: it takes no more work for threads once the main one has ended,
             # though another's event loop may go on. Raised here, in a timer say, nobody who waits
             # for the batch would ever hear of it.
-            refusal = ArchiveError(f"no thread can be had for the archive: {error}")
-            refusal.__cause__ = error
             failed: asyncio.Future[R] = loop.create_future()
-            failed.set_exception(refusal)
+            failed.set_exception(ArchiveError(f"no thread can be had for the archive: {error}"))
             return failed
 
     def _finish(
