@@ -46,8 +46,9 @@ async def test_a_handle_is_sent_as_the_api_wants_it(given_as, sent):
     """A handle in any of people's forms reaches the API bare and in lower case."""
     async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
         page = await client.showcase_page(given_as)
+        listed = [each async for each in client.showcase(given_as, max_pages=1).pages()]
         outcomes = await client.fetch_showcases([given_as])
-        assert page.handle == outcomes[0].handle == sent
+        assert page.handle == listed[0].handle == outcomes[0].handle == sent
         assert {entry.handle for entry in sim.ledger} == {sent}
         assert {entry.status for entry in sim.ledger} == {200}
 

@@ -153,11 +153,13 @@ async def test_reviews_by_id_and_by_url():
         await client.review_page(product_id="1729")
         await client.review_page(url=url, page=3)
         await client.review_page(product_id="1729", url=url, region="US")
+        await client.reviews(url=url, region="GB", page=2).collect()
     queries = [dict(parse_qsl(urlsplit(target).query)) for target in server.targets]
     assert queries == [
         {"productId": "1729"},
         {"url": url, "page": "3"},
         {"productId": "1729", "url": url, "region": "US"},
+        {"url": url, "region": "GB", "page": "2"},
     ]
 
 
