@@ -198,11 +198,12 @@ class SessionExchange(Exchange):
 
     async def read(self, limit: int) -> bytes:
         """Read the body, by the response where its length is told, so that traces hear of it."""
-        response = self._response
-        assert response is not None  # noqa: S101 - for the type checkers
-        if response.content_length is None or response.content_length > limit:
+        # No variable has the response: tracebacks would show its headers, as of `Head`.
+        assert self._response is not None  # noqa: S101 - for the type checkers
+        length = self._response.content_length
+        if length is None or length > limit:
             return await super().read(limit)
-        return await response.read()
+        return await self._response.read()
 
     def _reply(self) -> aiohttp.ClientResponse | None:
         """Return the response that aiohttp makes as it sends, with or without an answer in it."""

@@ -97,6 +97,21 @@ async def test_the_cap_is_exact(lines, packed):
 
 
 @pytest.mark.usefixtures("either_way")
+async def test_what_comes_after_the_cap_is_refused_however_late():
+    """What has come by then is good by itself, but it is not the whole answer."""
+
+    async def answer(_, writer):
+        good = js(GOOD)
+        writer.write(http(200, good, f"Content-Length: {len(good) + 1}", length=False))
+        await asyncio.sleep(1)
+        writer.write(b" ")
+
+    async with told(answer, max_body_bytes=len(js(GOOD))) as (server, client):
+        error = await failure(client.showcase_page(HANDLE), BodyTooLargeError)
+        assert server.hits == error.usage.maybe == 1
+
+
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("length", [b"", b"Content-Length: 131072000\r\n"], ids=["unknown", "told"])
 async def test_an_endless_body_is_cut_off(length):
     """A server that never stops sending is stopped at the cap, the connection closed."""

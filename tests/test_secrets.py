@@ -504,6 +504,22 @@ async def test_a_key_echoed_in_broken_http_does_not_show(body, lines, listener):
     listener.check()
 
 
+async def test_a_key_echoed_in_a_header_does_not_show_where_a_bug_is_not_ours():
+    """It reaches the caller as it is, with our frames between."""
+
+    class Buggy(aiohttp.ClientResponse):
+        async def read(self):
+            raise ZeroDivisionError
+
+    async with (
+        aiohttp.ClientSession(response_class=Buggy) as session,
+        told(http(200, b"{}", f"X-Seen: {KEY}"), session=session) as (_, client),
+    ):
+        with pytest.raises(ZeroDivisionError) as caught:
+            await client.showcase_page(HANDLE)
+    assert_untraced(caught.value)
+
+
 async def test_an_undecodable_body_is_kept_but_for_the_key():
     """The raw bytes of a body that echoes the key are all there, without the key."""
     body = b"before " + KEY.encode() + b" after"
