@@ -53,10 +53,9 @@ class Watchdog:
         self._deadlines.discard(deadline)
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more; nothing is added after that."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
 
     def _look(self) -> None:
         now = self._loop.time()
@@ -68,14 +67,15 @@ class Watchdog:
                 deadline.postpone(late)
         for deadline in tuple(self._deadlines):
             until = deadline.look(now + self._quiet)
-            if until <= now and deadline.is_late:
+            is_late = until <= now
+            if is_late and deadline.is_late:
                 self._deadlines.discard(deadline)
                 deadline.expire()
                 continue
             # An answer may have come in this very moment, or while the event loop was held up: it
             # is paid for, and is read before the next look.
-            deadline.is_late = until <= now
-            again = min(again, now + _MOMENT if deadline.is_late else until)
+            deadline.is_late = is_late
+            again = min(again, now + _MOMENT if is_late else until)
         self._timer = None
         if self._deadlines:
             self._set_timer(again)
@@ -100,7 +100,6 @@ class Deadline:
     """
 
     __slots__ = (
-        "_before",
         "_due",
         "_failure",
         "_progress",
@@ -123,7 +122,6 @@ class Deadline:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checkers
         self._task = task
-        self._before = task.cancelling()
         self._watchdog.add(self)
 
     def __exit__(
@@ -133,14 +131,12 @@ class Deadline:
         traceback: TracebackType | None,
     ) -> None:
         self._watchdog.discard(self)
-        failure, self._failure = self._failure, None
-        # Whoever cancelled the task besides has not been served yet.
-        if (
-            failure is not None
-            and self._task.uncancel() <= self._before
-            and kind is asyncio.CancelledError
-        ):
-            raise failure from error
+        if self._failure is None:
+            return
+        # Else whoever cancelled the task besides has not been served yet.
+        is_ours = self._task.uncancel() == 0
+        if is_ours and kind is asyncio.CancelledError:
+            raise self._failure from error
 
     def postpone(self, seconds: float) -> None:
         """Give it so much longer."""

@@ -183,6 +183,22 @@ async def test_silence_is_counted_anew_with_each_piece():
 
 
 @pytest.mark.usefixtures("either_way")
+async def test_silence_is_counted_anew_with_the_head():
+    """Of a body nothing has come with it."""
+
+    async def dawdle(_, writer):
+        body = js(GOOD)
+        await asyncio.sleep(3)
+        writer.write(http(200, b"", f"Content-Length: {len(body)}", length=False))
+        await asyncio.sleep(3)
+        writer.write(body)
+
+    async with told(dawdle, timeout=Timeout(total=100, read=4)) as (server, client):
+        assert len((await client.showcase_page(HANDLE)).products) == 1
+        assert server.hits == 1
+
+
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("moment", [0.1, 0.9, 3.1, 4.1])
 async def test_silence_is_noticed_an_eighth_late_at_most(moment):
     """Whenever the last piece came: `read` is from then on."""

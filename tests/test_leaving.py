@@ -9,7 +9,18 @@ import pytest
 
 from asyncsfk import Archive, Client, ClientStateError, Retry, Timeout, events
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import EMPTY, KEY, client_of, failure, ours, raw_server, running
+from tests.support import (
+    EMPTY,
+    KEY,
+    client_of,
+    enveloped,
+    failure,
+    http,
+    ours,
+    raw_server,
+    running,
+    told,
+)
 
 
 @pytest.fixture
@@ -90,15 +101,21 @@ async def test_by_a_timeout_inside_of_it(sim, client):
     await assert_nothing_is_left(sim, client)
 
 
-async def test_a_closed_client_leaves_no_timer(sim):
+async def test_an_idle_or_closed_client_leaves_no_timer():
     """What watched its requests does not keep an event loop awake, nor the client in memory."""
 
     def timers():
         return [x for x in gc.get_objects() if isinstance(x, asyncio.TimerHandle)]
 
+    async def call():
+        await asyncio.gather(*(client.get(f"/v1/x{number}") for number in range(5)))
+
     before = timers()
-    async with Client(sim.api_key, base_url=sim.url) as client:
-        await client.showcase_page("mrbeast")
+    async with told(http(200, enveloped({}), "Connection: close")) as (_, client):
+        await call()
+        await asyncio.sleep(100)
+        assert not [x for x in timers() if x not in before and not x.cancelled()]
+        await call()
     assert not [x for x in timers() if x not in before and not x.cancelled()]
 
 

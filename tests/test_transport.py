@@ -9,6 +9,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import aiohttp
@@ -28,6 +29,7 @@ from asyncsfk import (
     RequestStarted,
     RequestTimeoutError,
     Retry,
+    RunStoppedError,
     ServerError,
     Timeout,
     UnavailableError,
@@ -717,6 +719,24 @@ async def test_what_a_connector_of_another_library_raises_is_no_connection():
         assert (client.usage.maybe, client.usage.charged, sim.ledger.charged) == (0, 2, 2)
 
 
+async def test_a_bug_in_a_hook_that_hears_of_a_timeout_is_no_timeout():
+    """It reaches the caller as it is here, too."""
+    trace = aiohttp.TraceConfig()
+
+    async def buggy(*_):
+        raise ZeroDivisionError
+
+    trace.on_request_exception.append(buggy)
+    async with (
+        Simulator(faults=[Fault.hang()]) as sim,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        client_of(sim, session=session, timeout=Timeout(total=2)) as client,
+    ):
+        with pytest.raises(ZeroDivisionError):
+            await client.showcase_page(HANDLE)
+        assert client.usage.maybe == sim.ledger.requests == 1
+
+
 @pytest.mark.parametrize("hook", ["on_connection_create_start", "on_request_headers_sent"])
 async def test_a_bug_in_a_hook_of_a_borrowed_session_is_no_connection_that_failed(hook):
     """It reaches the caller as it is, wherever the hook is called."""
@@ -899,18 +919,22 @@ async def test_a_wide_run_widens_its_client():
 
 
 @pytest.mark.parametrize(
-    ("limits", "seconds"),
-    [(Timeout(total=4), 4), (Timeout(total=100, read=3), 3)],
+    ("limits", "seconds", "words"),
+    [
+        (Timeout(total=4), 4, "it took too long"),
+        (Timeout(total=100, read=3), 3, "nothing came for too long"),
+    ],
     ids=["total", "read"],
 )
-async def test_a_silent_server_times_out_on_time(limits, seconds):
+async def test_a_silent_server_times_out_on_time(limits, seconds, words):
     """A server that says nothing is given up after `total` or `read`, whichever is first."""
     async with Simulator(faults=[Fault.hang()]) as sim, client_of(sim, timeout=limits) as client:
         loop = asyncio.get_running_loop()
         started = loop.time()
         error = await failure(client.showcase_page(HANDLE), RequestTimeoutError)
-        assert seconds <= loop.time() - started < seconds + 1
+        assert seconds <= loop.time() - started < seconds + 0.1
         assert error.usage.maybe == 1
+        assert words in str(error)
 
 
 @pytest.mark.real_time
@@ -979,14 +1003,33 @@ async def test_an_answer_that_comes_just_in_time_is_taken(early, held_up, limits
         assert server.hits == client.usage.charged == 1
 
 
+@pytest.mark.usefixtures("either_way")
+async def test_pieces_that_each_come_just_in_time_are_waited_for():
+    """That the time was up once is forgotten when more has come."""
+
+    async def answer(_head, writer):
+        await asyncio.sleep(8)
+        writer.write(http(200, b"", "Content-Length: 39", length=False))
+        # A hundredth of a second later it was heard of.
+        await asyncio.sleep(8.01)
+        writer.write(b'{"data":{},"meta":')
+        await asyncio.sleep(7)
+        writer.write(b'{"creditsCharged":1}}')
+
+    async with told(answer, timeout=Timeout(total=100, read=8)) as (server, client):
+        await client.get("/v1/paid")
+        assert server.hits == client.usage.charged == 1
+
+
 @pytest.mark.parametrize("limits", [Timeout(read=8), Timeout(total=8)], ids=["read", "total"])
-async def test_who_was_held_up_waits_that_much_longer(limits):
+@pytest.mark.parametrize(("held_up", "later"), [(100, 5), (3, 6.5)])
+async def test_who_was_held_up_waits_that_much_longer(held_up, later, limits):
     """The server may have been held up as well, as by a machine that was stopped."""
     loop = asyncio.get_running_loop()
 
     async def answer(_head, writer):
-        loop.hold_up(100)
-        await asyncio.sleep(5)
+        loop.hold_up(held_up)
+        await asyncio.sleep(later)
         writer.write(http(200, b'{"data":{},"meta":{"creditsCharged":1}}'))
 
     async with told(answer, timeout=limits) as (server, client):
@@ -1009,6 +1052,23 @@ async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
         assert loop.time() < 1000 + 2 + 0.1
         assert client.usage.maybe == sim.ledger.requests == 1
         assert (await client.showcase_page(HANDLE)).products
+
+
+@pytest.mark.parametrize("stops_at", [2.007, 2.015], ids=["before", "after"])
+async def test_a_run_that_is_stopped_as_the_time_is_up(stops_at):
+    """Both in one turn of the event loop: what the user asked for counts."""
+    loop = asyncio.get_running_loop()
+    async with (
+        Simulator(faults=[Fault.hang()]) as sim,
+        client_of(sim, timeout=Timeout(total=2)) as client,
+        client.showcases([HANDLE]) as run,
+    ):
+        # The request is ended at 2.01, but nobody looks at the clock before 2.055.
+        loop.call_later(2.005, loop.hold_up, 0.05)
+        loop.call_later(stops_at, partial(run.stop, now=True))
+        outcome = await anext(run)
+        assert isinstance(outcome.error, RunStoppedError)
+        assert run.usage.maybe == sim.ledger.requests == 1
 
 
 @pytest.mark.parametrize(
