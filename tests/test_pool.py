@@ -412,6 +412,31 @@ asyncio.run(main())
 """
 
 
+NO_POLL_PROGRAM = """
+import asyncio, select, sys
+vars(select).pop("poll", None)
+from asyncsfk import Client
+
+async def main():
+    async with Client("sfk_x", base_url=sys.argv[1]) as client:
+        print([(await client.whoami()).user.id for _ in range(3)])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.real_time
+async def test_where_the_kernel_cannot_be_asked_connections_are_kept_all_the_same():
+    """As on Windows."""
+    async with raw_server(USER, keep=True) as server:
+        program = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-c", NO_POLL_PROGRAM, server.url], stdout=asyncio.subprocess.PIPE
+        )
+        told, _ = await asyncio.wait_for(program.communicate(), 60)
+        assert (program.returncode, told.split()) == (0, b"['u', 'u', 'u']".split())
+        assert (server.connections, server.hits) == (1, 3)
+
+
 def serve_and_close(server, context):
     """Answer one request on each connection, as if it were kept, and close it."""
     while True:
