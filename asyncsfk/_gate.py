@@ -120,11 +120,9 @@ class Gate:
         self._give_place()
 
     def succeeded(self) -> None:
-        """Take note of an answer that was no pushback: the width may grow."""
+        """Take note of an answer that was no pushback: the width may grow, for when it leaves."""
         self._strikes = 0
-        if self._width < self._ceiling:
-            self._width = min(float(self._ceiling), self._width + self._GROW)
-            self._admit()
+        self._width = min(float(self._ceiling), self._width + self._GROW)
 
     def push_back(self, seconds: float | None, entered: float) -> bool:
         """Pause all requests and narrow the width.
@@ -173,8 +171,7 @@ class Gate:
 
     def _give_place(self) -> None:
         self._active -= 1
-        if self._waiters:
-            self._admit()
+        self._admit()
 
     def _admit(self) -> None:
         while self._waiters and self._has_room:

@@ -1,6 +1,7 @@
 """Pauses, widths and rates: what one refusal means for all requests of a client."""
 
 import asyncio
+import gc
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -485,6 +486,43 @@ async def test_a_paused_call_can_be_cancelled():
         page = await waiting[2]
         assert page.usage.charged == 1
         assert client.usage.maybe == 0
+
+
+async def test_who_is_cancelled_while_waiting_for_a_place_gives_none_back():
+    """It had none; the width holds."""
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim, concurrency=2) as client,
+    ):
+        calls = [asyncio.create_task(client.tiktok_profile(f"c{number}")) for number in range(7)]
+        await asyncio.sleep(0.1)
+        for call in calls[2:]:
+            call.cancel()
+        await asyncio.gather(*(client.tiktok_profile(f"d{number}") for number in range(6)))
+        assert sim.ledger.requests == 2 + 6
+        assert sim.ledger.max_in_flight == 2
+
+
+async def test_nothing_is_left_of_who_was_cancelled_while_waiting_for_a_place():
+    """However many give up while the places stay taken."""
+
+    def futures():
+        gc.collect()
+        return sum(type(each) is asyncio.Future for each in gc.get_objects())
+
+    async with (
+        Simulator(latency=Latency.fixed(20)) as sim,
+        client_of(sim, concurrency=1) as client,
+    ):
+        having_it = asyncio.create_task(client.tiktok_profile("first"))
+        await asyncio.sleep(1)
+        before = futures()
+        for number in range(100):
+            with anyio.move_on_after(0.1):
+                await client.tiktok_profile(f"c{number}")
+        assert futures() < before + 10
+        await having_it
+        assert sim.ledger.requests == 1
 
 
 @pytest.mark.parametrize("is_given", [False, True])
