@@ -111,6 +111,15 @@ async def test_time_in_which_nobody_tries_is_no_outage(port):
     assert {outcome.status for outcome in outcomes} == {"complete"}
 
 
+@pytest.mark.parametrize(("waited", "kind"), [(85, UnreachableError), (95, ConnectionFailedError)])
+async def test_attempts_that_are_far_apart_are_two_outages(port, waited, kind):
+    """Not those that have only waited for as long as one may be told to."""
+    async with client_at(port, retry=Retry(attempts=1, outage=50)) as client:
+        await failure(client.showcase_page("x"), ConnectionFailedError)
+        await asyncio.sleep(waited)
+        assert type(await failure(client.showcase_page("x"))) is kind
+
+
 async def test_attempts_that_each_take_long_are_one_outage(deaf_port):
     """It lasts from the start of the first to the end of the last, however patient each is."""
     patient = {"timeout": Timeout(connect=100), "retry": Retry(outage=250, attempts=9)}
@@ -152,8 +161,9 @@ class SlowToFail(aiohttp.TCPConnector):
 
 
 @pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
-async def test_attempts_that_take_longer_than_they_are_told_to_are_one_outage(port):
-    """Of each there counts what it was told to try for; they add up."""
+@pytest.mark.parametrize("count", [1, 5])
+async def test_attempts_that_take_longer_than_they_are_told_to_are_one_outage(port, count):
+    """Of each there counts what it was told to try for; they add up, but for those at once."""
     async with (
         aiohttp.ClientSession(connector=SlowToFail()) as session,
         client_at(
@@ -163,8 +173,10 @@ async def test_attempts_that_take_longer_than_they_are_told_to_are_one_outage(po
             retry=Retry(attempts=30, outage=200),
         ) as client,
     ):
-        error = await failure(client.showcase_page("x"), UnreachableError)
-    assert 5 <= error.attempts <= 7
+        errors = await asyncio.gather(
+            *(failure(client.showcase_page(f"c{n}"), UnreachableError) for n in range(count))
+        )
+    assert max(error.attempts for error in errors) in (5, 6, 7)
 
 
 async def test_what_is_on_file_needs_no_api(port, tmp_path):
