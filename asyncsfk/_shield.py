@@ -35,19 +35,18 @@ async def wait_out(pending: Callable[[], asyncio.Future[Any] | None]) -> None:
 
 
 async def to_the_end(work: asyncio.Future[R]) -> R:
-    """Wait for work even when cancelled, and return its result; cancelled twice, it is left."""
+    """Wait for work even when cancelled, and return its result; cancelled twice, it is left.
+
+    Args:
+        work: A thread's, say, that nobody cancels.
+    """
     try:
         await wait_out(lambda: None if work.done() else work)
     except asyncio.CancelledError:
         # Being cancelled is what counts; asyncio would complain of an error that nobody took.
-        work.add_done_callback(_take)
+        work.add_done_callback(lambda done: done.exception())
         raise
     return work.result()
-
-
-def _take(work: asyncio.Future[Any]) -> None:
-    if not work.cancelled():
-        work.exception()
 
 
 class Closing:
