@@ -133,7 +133,7 @@ class CreatorFetcher:
         is_stopped = outcome.status == "skipped" or isinstance(outcome.error, RunStoppedError)
         if cache is None or is_stopped:
             return outcome, False
-        error = outcome.error and outcome.error.evolve(body=None, partial=())
+        error = outcome.error and outcome.error.evolve(body=None)
         told = msgspec.structs.replace(outcome, products=(), error=error).to_json()
         if (api_key := self._api.caller.api_key) is not None:
             # The API may echo it in what it says of an account.
