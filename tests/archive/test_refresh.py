@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from asyncsfk import Archive, ServerError, Timeout
-from asyncsfk.simulator import Latency, Simulator
+from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import held, ids, known, run_of
 from tests.support import client_of, sql, told
 
@@ -51,6 +51,36 @@ async def test_a_refresh_that_joins_a_request_keeps_what_it_brings(path):
         assert sim.ledger.requests == 4
     kept = [page.request_id for page in await held(path, "pages")]
     assert kept == list(outcome.request_ids)
+
+
+async def test_a_page_that_another_bought_afresh_meanwhile_is_not_bought_again(path):
+    """Though the refresh buys one before it only after that."""
+    handle = "a.50products"
+    async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
+        first = await client.showcase_page(handle, archive=archive)
+        second = await client.showcase_page(handle, archive=archive, cursor=first.next_cursor)
+        bought = []
+        async for page in client.showcase(handle, archive=archive, refresh=True).pages():
+            bought.append(page.usage.charged)
+            if len(bought) == 1:
+                await client.showcase_page(handle, archive=archive, cursor=second.next_cursor)
+        assert bought == [1, 1, 0]
+        assert sim.ledger.charged == 2 + 3
+
+
+async def test_of_a_creator_that_was_skipped_nothing_new_is_on_file(path):
+    """It is no less complete than before, and what was never tried has no outcome."""
+    handles = ["a.1products", "b.1products"]
+    async with Simulator() as sim, client_of(sim) as client:
+        await run_of(client, handles[1:], archive=path)
+        sim.add_fault(Fault.status(401))
+        _, outcomes = await run_of(
+            client, [*handles, "c"], archive=path, refresh=True, concurrency=1
+        )
+        assert [outcome.status for outcome in outcomes.values()] == ["failed", "skipped", "skipped"]
+    told = [(o.handle, o.status) for o in await held(path, "outcomes")]
+    assert sorted(told) == [(handles[0], "failed"), (handles[1], "complete")]
+    assert [o.handle for o in await held(path, "errors")] == handles[:1]
 
 
 async def test_refresh_buys_everything_afresh(server, client, editions, path):
