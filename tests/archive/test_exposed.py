@@ -156,6 +156,35 @@ async def test_a_call_into_an_archive_that_broke_sends_nothing(client, sim, path
     await archive.aclose()
 
 
+async def test_what_no_commit_could_take_stays_at_risk(sim, client, path, monkeypatch):
+    """Whatever the error was, though it is none of SQLite's, and though others are kept after it."""
+    connect, failing = sqlite3.connect, False
+
+    def connected(where, *, factory=sqlite3.Connection, **settings):
+        class Connection(factory):
+            def execute(self, statement, *args):
+                if failing and statement == "COMMIT":
+                    raise RuntimeError("on purpose")
+                return super().execute(statement, *args)
+
+        return connect(where, factory=Connection, **settings)
+
+    monkeypatch.setattr(sqlite3, "connect", connected)
+    async with Archive(path) as archive:
+        await client.showcase_page("a", archive=archive)
+        call = asyncio.create_task(client.showcase_page("b", archive=archive))
+        await asyncio.sleep(0.05)
+        failing = True
+        await failure(call, RuntimeError)
+        failing = False
+        await client.showcase_page("c", archive=archive)
+        await asyncio.sleep(2)
+    async with Archive(path):
+        pass  # counts what was under way
+    usage = await held(path, "usage")
+    assert (usage.charged, usage.maybe, sim.ledger.charged) == (2, 1, 3)
+
+
 @pytest.mark.parametrize("lull", [0, 2])
 async def test_who_leaves_before_anything_is_sent_leaves_nothing_at_risk(sim, client, path, lull):
     """A call that is cancelled while its credit is put on file is charged nothing for certain."""

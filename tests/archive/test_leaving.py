@@ -812,6 +812,31 @@ async def test_a_cancelled_closing_goes_on_to_its_end(sim, client, path, what):
     await assert_all_landed(sim, path)
 
 
+@pytest.mark.parametrize("what", ["run", "client"])
+async def test_who_is_cancelled_twice_leaves_a_closing_to_itself(sim, client, path, what):
+    """Who cannot wait for that either goes at once, and it is closed all the same."""
+    sim.faults = [Fault.hang()]
+    run = await client.showcases(["x"], archive=path).__aenter__()
+    pulling = asyncio.create_task(anext(run))
+    await asyncio.sleep(0.5)
+    closing = asyncio.create_task((run if what == "run" else client).aclose())
+    with clock() as took:
+        for _ in range(2):
+            await asyncio.sleep(1)
+            closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+    assert took.seconds == pytest.approx(2, abs=0.1)
+    assert sim.ledger.in_flight == 1
+    with clock() as took:
+        while ours():  # noqa: ASYNC110 - they tell nobody
+            await asyncio.sleep(0.1)
+    assert took.seconds == pytest.approx(GRACE - 2, abs=0.5)
+    await failure(pulling, ClientStateError)
+    assert sim.ledger.in_flight == 0
+    assert beside(path) == []
+
+
 @pytest.mark.parametrize("turns", range(1, 8))
 async def test_a_closing_whose_tasks_are_all_cancelled_goes_on_to_its_end(path, turns):
     """Those that nobody waits for any more, and that had no turn to begin in, begin again."""
