@@ -100,12 +100,11 @@ class Flight(Generic[T]):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody waits for it who has not been stopped, and it goes on."""
+        """Whether somebody waits for it who has not been stopped."""
         # Asked several times a request, and `any` needs a generator.
-        if self.ended is None:
-            for waiter in self.waiters:
-                if waiter.verdict is None:
-                    return True
+        for waiter in self.waiters:
+            if waiter.verdict is None:
+                return True
         return False
 
     @property
@@ -252,7 +251,7 @@ class SingleFlight(Generic[T]):
 
     def _end_unpaid(self, flight: Flight[T]) -> None:
         """End a flight for which nobody who wants it has the budgets: they begin anew."""
-        if flight.is_wanted and not flight.in_air and not flight.is_paid_for:
+        if flight.verdict is None and not flight.in_air and not flight.is_paid_for:
             flight.ended = RunStoppedError("whoever asked for it first has left")
             if flight.has_begun:
                 flight.task.cancel()
@@ -277,9 +276,8 @@ class SingleFlight(Generic[T]):
     async def aclose(self, verdict: SfkError) -> None:
         """End all work, and wait until it has landed; for a task of its own."""
         for flight in self._all:
-            for waiter in flight.waiters:
-                waiter.verdict = verdict
-            if flight.has_begun and not flight.in_air:
+            flight.ended = verdict
+            if not flight.in_air:
                 flight.task.cancel()
         await self._wait({flight.task for flight in self._all if flight.may_land}, self._grace)
         tasks = {flight.task for flight in self._all}

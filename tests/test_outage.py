@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+from functools import partial
 
 import aiohttp
 import pytest
@@ -12,12 +13,13 @@ from asyncsfk import (
     Client,
     ConnectionFailedError,
     Retry,
+    RunStoppedError,
     Timeout,
     UnreachableError,
     events,
 )
 from asyncsfk.simulator import Latency, Simulator
-from tests.support import KEY, ONCE, client_of, failure, run_through
+from tests.support import KEY, ONCE, client_of, failure, outcomes_of, run_through, turns
 
 
 def client_at(port, **options):
@@ -252,3 +254,23 @@ async def test_a_host_that_no_thread_can_look_up_is_tried_again(monkeypatch, sen
         async with Client(KEY, base_url=url, retry=Retry(attempts=2), **options) as client:
             page = await client.showcase_page("x.5products")
     assert (refusals, page.usage.requests, page.usage.charged, page.usage.maybe) == (1, 2, 1, 0)
+
+
+@pytest.mark.parametrize("now", [False, True])
+async def test_a_run_that_is_stopped_as_an_api_is_given_up_stops_nobody_else(port, now):
+    """Calls that it shares, and that are being ended for the outage, are told of the outage."""
+    loop = asyncio.get_running_loop()
+
+    def on_event(event):
+        if isinstance(event, events.RequestFinished) and event.error == "UnreachableError":
+            loop.call_soon(partial(run.stop, now=now))
+
+    async with client_at(port, on_event=on_event) as client:
+        calls = [asyncio.create_task(client.showcase_page(handle)) for handle in creators(10)]
+        await turns(1)
+        async with client.showcases(creators(10)) as run:
+            outcomes = await outcomes_of(run)
+        for call in calls:
+            await failure(call, UnreachableError)
+    assert len(outcomes) == 10
+    assert isinstance(run.stopped, RunStoppedError | UnreachableError)

@@ -157,7 +157,7 @@ async def test_a_call_into_an_archive_that_broke_sends_nothing(client, sim, path
 
 
 async def test_what_no_commit_could_take_stays_at_risk(sim, client, path, monkeypatch):
-    """Whatever the error was, though it is none of SQLite's, and though others are kept after it."""
+    """Though the error is none that SQLite knows, and others are kept after it."""
     connect, failing = sqlite3.connect, False
 
     def connected(where, *, factory=sqlite3.Connection, **settings):

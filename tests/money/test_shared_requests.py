@@ -465,6 +465,19 @@ async def test_a_call_in_the_very_moment_of_a_stop(sim, client, now, when, befor
         assert outcome.error is None or isinstance(outcome.error, RunStoppedError)
 
 
+async def test_a_call_that_joins_what_a_run_with_a_ceiling_is_about_to_begin(sim, client):
+    """When that run is stopped before the request has begun, the call makes it for itself."""
+    for count in range(12):
+        async with client.showcases([f"c{count}.5products"], max_credits=3) as run:
+            outcomes = begin(outcomes_of(run))
+            await turns(count)
+            call = begin(client.showcase_page(f"c{count}.5products"))
+            asyncio.get_running_loop().call_soon(run.stop)
+            assert len((await call).products) == 5
+            await outcomes
+    assert sim.ledger.charged == client.usage.charged == 12
+
+
 @NOW
 async def test_two_stopped_runs(sim, client, now):
     """When all who share a request are stopped, it is not tried again."""
@@ -555,6 +568,30 @@ async def test_closing_the_client_tells_all(sim):
     assert all(isinstance(result, SfkError) for result in results)
     assert (client.budget.maybe, client.budget.reserved) == (1, 0)
     assert sum(result.usage.maybe for result in results) == 1
+
+
+@pytest.mark.parametrize("count", range(6))
+async def test_closing_the_client_as_who_could_pay_leaves(sim, client, count):
+    """Who joined it, and has credits of its own, is told of the closing all the same."""
+    sim.add_fault(Fault.status(503, retry_after="100", times=1))
+    workers = []
+
+    def handles():
+        workers.append(asyncio.current_task())
+        yield HANDLE
+
+    async with client.showcases(handles(), max_credits=3, concurrency=1) as run:
+        outcomes = begin(outcomes_of(run))
+        await asyncio.sleep(0.1)
+        call = begin(client.showcase_page(HANDLE))
+        await asyncio.sleep(20)
+        closing = begin(client.aclose())
+        await turns(count)
+        workers[0].cancel()
+        assert "closed" in str(await failure(call, ClientStateError))
+        await closing
+        await failure(outcomes, ClientStateError)
+    assert sim.ledger.requests == 1
 
 
 async def test_a_page_that_is_being_kept_for_another_is_not_bought_again(sim, client, archives):
