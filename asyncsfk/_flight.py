@@ -64,7 +64,7 @@ class Flight(Generic[T]):
             nobody waits for it.
         ended: Why it was told to end, if it was; whoever comes for it still begins anew.
         waiters: Who waits for it.
-        abandoned: How often everybody has left it in the air.
+        abandoned: How often everybody has left it.
         task: Does it.
         on_unbegun_end: Called when that ends without having begun.
     """
@@ -116,8 +116,8 @@ class Flight(Generic[T]):
 
     @property
     def is_paid_for(self) -> bool:
-        """Whether somebody still wants it in whose budgets a further request could be reserved."""
-        return any(self._pays(waiter) for waiter in self.waiters if waiter.verdict is None)
+        """Whether somebody waits for it in whose budgets a further request could be reserved."""
+        return any(map(self._pays, self.waiters))
 
     @property
     def may_land(self) -> bool:
@@ -135,7 +135,7 @@ class Flight(Generic[T]):
             self.leave(waiter)
             # Unless it was cancelled in this very moment.
             if not waiter.done.done():
-                is_last = self._pays(waiter) and not any(map(self._pays, self.waiters))
+                is_last = self._pays(waiter) and not self.is_paid_for
                 usage = self._charge(waiter.payer) if is_last else Usage()
                 waiter.done.set_exception(waiter.verdict.evolve(usage=usage, attempts=attempts))
 
@@ -303,24 +303,21 @@ class SingleFlight(Generic[T]):
         return flight
 
     async def _abandon(self, key: Hashable, flight: Flight[T]) -> None:
+        flight.abandoned += 1
+        mine = flight.abandoned
         with anyio.CancelScope(shield=True):
-            if flight.may_land and self._grace:
-                flight.abandoned += 1
-                mine = flight.abandoned
-                try:
+            try:
+                if flight.may_land:
                     await self._wait({flight.task}, self._grace)
-                finally:
-                    # Somebody may have come for it meanwhile, and left again even: its grace then
-                    # begins anew.
-                    is_over = not flight.waiters and flight.abandoned == mine
-                    if is_over:
-                        self._forget(key, flight)
-                        flight.task.cancel()
-                if not is_over:
-                    return
-            self._forget(key, flight)
-            flight.task.cancel()
-            await self._wait({flight.task}, None)
+            finally:
+                # Somebody may have come for it meanwhile, and left again even: its grace then
+                # begins anew.
+                is_over = not flight.waiters and flight.abandoned == mine
+                if is_over:
+                    self._forget(key, flight)
+                    flight.task.cancel()
+            if is_over:
+                await self._wait({flight.task}, None)
 
     async def _wait(self, tasks: set[asyncio.Task[Any]], seconds: float | None) -> None:
         if tasks:

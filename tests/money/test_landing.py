@@ -58,15 +58,17 @@ async def test_what_was_not_sent_is_sent_for_nobody(sim, archive, waits):
 
 async def test_a_client_that_is_closed_sends_nothing_that_waits(sim, archive):
     """While what was sent lands, what waits for a place is not sent any more."""
-    async with client_of(sim, concurrency=1) as client:
+    # One lands before the other, and gives its place back.
+    sim.faults = [Fault.delay(Latency.fixed(2), handles=["c0.5products"])]
+    async with client_of(sim, concurrency=2) as client:
         calls = [
             asyncio.create_task(client.showcase_page(f"c{n}.5products", archive=archive))
-            for n in range(3)
+            for n in range(4)
         ]
         await asyncio.sleep(0.5)
-    _, *others = await asyncio.gather(*calls, return_exceptions=True)
+    _, _, *others = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(other) for other in others} == {ClientStateError}
-    assert sim.ledger.requests == (await held(archive, "usage")).charged == 1
+    assert sim.ledger.requests == (await held(archive, "usage")).charged == 2
 
 
 async def test_a_stop_at_once_leaves_others_what_lands(sim, client, archive):

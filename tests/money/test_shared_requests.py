@@ -594,6 +594,26 @@ async def test_closing_the_client_as_who_could_pay_leaves(sim, client, count):
     assert sim.ledger.requests == 1
 
 
+@pytest.mark.parametrize("count", range(8))
+async def test_a_page_that_is_asked_for_as_the_client_is_closed(sim, count):
+    """At whatever moment of the closing, be it before its request has begun, it is told why."""
+    closing = []
+
+    def on_event(event):
+        if isinstance(event, RequestFinished):
+            closing.append(begin(client.aclose()))
+
+    async with client_of(sim, on_event=on_event) as client:
+        pages = client.showcase("x.45products").pages()
+        await anext(pages)
+        await turns(count)
+        async with asyncio.timeout(1):
+            assert "closed" in str(await failure(anext(pages), ClientStateError))
+        await asyncio.wait(closing)
+    # In the very turn of the first answer it may still be sent.
+    assert sim.ledger.requests == (1 if count else 2)
+
+
 async def test_a_page_that_is_being_kept_for_another_is_not_bought_again(sim, client, archives):
     """Until the archive of one who joined has the page, whoever comes for it joins as well."""
     archive, _ = archives
