@@ -24,7 +24,7 @@ from asyncsfk import (
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import held, known
 from tests.money.accounts import Guard, spent_in, stepping
-from tests.support import client_of, failure, outcomes_of, plain, run_through, turns
+from tests.support import client_of, failure, ours, outcomes_of, plain, run_through, turns
 
 HANDLE = "mrbeast.5products"
 NOW = pytest.mark.parametrize("now", [False, True])
@@ -612,6 +612,23 @@ async def test_a_page_that_is_asked_for_as_the_client_is_closed(sim, count):
         await asyncio.wait(closing)
     # In the very turn of the first answer it may still be sent.
     assert sim.ledger.requests == (1 if count else 2)
+
+
+async def test_who_cancels_every_task_but_its_own_is_told_the_cost_once(sim, client):
+    """Calls whose shared work an application cancelled end, and one of them answers for it."""
+    sim.add_fault(Fault.status(502, charge=1, times=1))
+
+    async def call():
+        await client.showcase_page(HANDLE)
+
+    calls = [begin(call()) for _ in range(3)]
+    await asyncio.sleep(1.5)
+    for task in ours():
+        task.cancel()
+    errors = [await failure(call, ClientStateError) for call in calls]
+    usages = [error.usage for error in errors]
+    assert usages == [client.usage, Usage(), Usage()]
+    assert client.usage.maybe == sim.ledger.requests > 0
 
 
 async def test_a_page_that_is_being_kept_for_another_is_not_bought_again(sim, client, archives):
