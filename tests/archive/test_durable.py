@@ -106,8 +106,9 @@ async def test_only_who_does_not_come_alone_waits_for_company(path):
         await second
 
 
-async def test_pages_are_committed_in_groups(client, path, monkeypatch):
-    """A commit takes nearly as much as a request; those of many pages and outcomes share one."""
+@pytest.fixture
+def commits(monkeypatch):
+    """Give a list that grows with each commit to a database."""
     connect, commits = sqlite3.connect, []
 
     def traced(*args, **settings):
@@ -116,12 +117,35 @@ async def test_pages_are_committed_in_groups(client, path, monkeypatch):
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", traced)
+    return commits
+
+
+async def test_pages_are_committed_in_groups(client, path, commits):
+    """A commit takes nearly as much as a request; those of many pages and outcomes share one."""
     handles = [f"creator{number}.45products" for number in range(200)]
     async with client.showcases(handles, archive=path, concurrency=50) as run:
         async for _ in run:
             pass
     assert run.usage.charged == 600
     assert len(commits) < (600 + 200) / 20
+
+
+async def test_who_comes_while_others_wait_for_company_is_in_their_commit(path, commits):
+    """There is one for all of them, as the last one comes, and none when their time would be up."""
+    faults = [Fault.delay(Latency.fixed(n * 0.003), handles=[f"c{n}"]) for n in (1, 2)]
+    async with (
+        Simulator(latency=Latency.fixed(0.1), faults=faults) as sim,
+        client_of(sim) as client,
+        Archive(path) as archive,
+    ):
+        calls = [
+            asyncio.create_task(client.tiktok_profile(f"c{n}", archive=archive)) for n in range(3)
+        ]
+        await asyncio.sleep(0.05)
+        commits.clear()
+        await asyncio.gather(*calls)
+        await asyncio.sleep(0.5)
+        assert len(commits) == 1
 
 
 async def test_fifty_that_come_together_wait_for_nobody_else(path):
