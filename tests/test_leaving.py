@@ -4,10 +4,11 @@ import asyncio
 import gc
 import warnings
 
+import aiohttp
 import anyio
 import pytest
 
-from asyncsfk import Archive, Client, ClientStateError, Retry, Timeout, events
+from asyncsfk import Archive, Client, ClientStateError, Retry, Timeout, Usage, events
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.support import (
     EMPTY,
@@ -418,6 +419,28 @@ async def test_a_plain_listing_left_early_costs_no_more_than_it_gave(sim, client
         if page.number == 3:
             break
     assert sim.ledger.requests == 4
+
+
+async def test_closing_a_client_waits_for_what_a_session_takes_to_give_up(sim):
+    """A borrowed session may have a connector that ends a request only after a while."""
+
+    class Connector(aiohttp.TCPConnector):
+        async def connect(self, *_, **__):
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(5)
+
+    loop = asyncio.get_running_loop()
+    async with aiohttp.ClientSession(connector=Connector()) as session:
+        async with client_of(sim, session=session) as client:
+            call = asyncio.create_task(client.showcase_page("x"))
+            await asyncio.sleep(1)
+            began = loop.time()
+        assert loop.time() - began == pytest.approx(5, abs=0.1)
+        assert not ours()
+        await failure(call, ClientStateError)
+    assert client.usage == Usage(requests=1)
 
 
 async def test_states_are_told_clearly(sim):

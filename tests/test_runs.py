@@ -404,6 +404,22 @@ async def test_a_refusal_is_told_to_those_that_wait_in_line():
         assert sim.ledger.requests == 2
 
 
+async def test_a_refusal_of_a_run_takes_no_request_from_who_waits_for_it_too():
+    """A call that has joined the run's is sent: it is for the API to say what comes of it."""
+    async with (
+        Simulator(latency=Latency.fixed(1), faults=[Fault.status(401, times=1)]) as sim,
+        client_of(sim, rate=0.1, burst=1) as client,
+        client.showcases(["a.5products", "b.5products"], ordered=True) as run,
+    ):
+        ending = asyncio.create_task(outcomes_of(run))
+        await asyncio.sleep(0.5)
+        call = asyncio.create_task(client.showcase_page("b.5products"))
+        refused, _ = await ending
+        assert isinstance(refused.error, UnauthorizedError)
+        assert len((await call).products) == 5
+    assert sim.ledger.requests == 2
+
+
 async def test_credits_that_run_out_say_where_to_buy_more():
     """A balance that is used up in the middle of a run loses nothing that was bought."""
     async with (
