@@ -23,7 +23,7 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
-from tests.support import client_of, outcomes_of, plain
+from tests.support import client_of, outcomes_of, plain, run_through
 
 
 @pytest.fixture
@@ -672,6 +672,26 @@ async def test_a_failed_look_up_keeps_the_place_to_go_on():
         assert isinstance(outcome.error, LookupFailedError)
         rest = await client.showcase("x.30products", cursor=outcome.next_cursor).collect()
         assert len(rest) == 30
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_progress_counts_each_creator_once(path, is_kept):
+    """By what became of it, with an archive or without; what comes again is counted apart."""
+    faults = [
+        Fault.status(400, handles=["partial.45products"], pages={2}),
+        Fault.status(403, handles=["failed"]),
+    ]
+    handles = ["a.5products", "no handle", "partial.45products"]
+    handles = [*handles, *handles, "failed", "skipped", "skipped", "A.5Products"]
+    async with Simulator(faults=faults) as sim, client_of(sim) as client:
+        options = {"archive": path} if is_kept else {}
+        run, outcomes = await run_through(client, handles, concurrency=1, **options)
+    progress = run.progress
+    counts = Counter(outcome.status for outcome in outcomes)
+    assert counts == {"complete": 1, "partial": 1, "failed": 2, "skipped": 1}
+    assert counts == {status: getattr(progress, status) for status in counts}
+    assert (progress.started, progress.done, progress.duplicates) == (5, 5, 5)
+    assert (progress.total, progress.usage) == (10, run.usage)
 
 
 async def test_progress_can_be_read_from_another_thread():
