@@ -179,6 +179,16 @@ async def test_who_finds_all_on_file_hardly_waits_for_company(client, path):
     assert loop.time() - started < 20 * 0.008
 
 
+async def test_what_cannot_be_on_file_is_not_looked_for(client, path):
+    """A new creator's pages are bought without a look at each: with one each waited 2 ms longer."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async with client.showcases(["x.90products"], archive=path) as run:
+        await anext(run)
+        # What became of it waits for company, once.
+        assert loop.time() - started < 5 * 0.1 + 0.01 + 0.005
+
+
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_an_outcome_is_on_file_when_it_is_handed_out(sim, client, path, ordered):
     """At the very moment a run gives an outcome, others see it and all its pages in the file."""

@@ -1,5 +1,6 @@
 """What an archive holds of each page, each creator and each request."""
 
+import asyncio
 import gzip
 import json
 import random
@@ -27,7 +28,18 @@ from asyncsfk import (
 )
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import all_bytes, held, known, run_of
-from tests.support import KEY, ONCE, SHOWCASE, client_of, enveloped, failure, http, sql, told
+from tests.support import (
+    KEY,
+    ONCE,
+    SHOWCASE,
+    client_of,
+    enveloped,
+    failure,
+    http,
+    outcomes_of,
+    sql,
+    told,
+)
 
 REVIEWS = "/v1/tiktok/products/reviews"
 PRODUCT = "1729384756102938475"
@@ -292,6 +304,20 @@ async def test_a_skipped_creator_is_not_on_file(path):
         if outcome.status != "skipped"
     }
     assert sum(outcome.status == "skipped" for outcome in outcomes.values()) == 3
+
+
+@pytest.mark.parametrize(("now", "under_way"), [(False, 1), (True, 0)])
+async def test_a_creator_that_a_stop_cut_short_is_under_way(sim, client, path, now, under_way):
+    """That a run was told to stop says nothing of the creator, least of all without a page."""
+    async with client.showcases(["x.45products"], archive=path) as run:
+        outcomes = asyncio.create_task(outcomes_of(run))
+        await asyncio.sleep(0.05)
+        assert sim.ledger.in_flight == 1
+        run.stop(now=now)
+        (outcome,) = await outcomes
+    assert outcome.status == ("failed" if now else "partial")
+    info = await held(path, "info")
+    assert (info.under_way, info.partial, info.failed) == (under_way, 0, 0)
 
 
 async def test_what_is_under_way_is_partial(client, path):
