@@ -102,7 +102,7 @@ class Flight(Generic[T]):
     def is_wanted(self) -> bool:
         """Whether somebody waits for it who has not been stopped."""
         # Asked several times a request, and `any` needs a generator.
-        for waiter in self.waiters:
+        for waiter in self.waiters:  # noqa: SIM110 - see above
             if waiter.verdict is None:
                 return True
         return False
