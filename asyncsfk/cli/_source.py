@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
@@ -118,7 +119,11 @@ class HandleFile:
             raise BrokenFileError("read", self._name, error) from error
 
     def _read_now(self) -> bytes:
-        return self._file.read(_CHUNK) or b""
+        while (chunk := self._file.read(_CHUNK)) is None:
+            # Whoever has the other end, or shares this one, has set it not to wait: that nothing
+            # has come yet is no end of the list.
+            select.select([self._file.fileno()], [], [])
+        return chunk
 
 
 def _objection(chunk: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import subprocess
 
@@ -55,10 +56,25 @@ def test_handles_from_stdin(invoke, simulator, out):  # noqa: ARG001 - sets the 
     assert by_handle(read(out)).keys() == {"a.1products", "b.2products"}
 
 
+def test_a_stdin_that_does_not_wait(simulator, spawn):
+    """What comes late is read, though another process has set the pipe to wait for nobody."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    process = spawn("fetch", "--from", "-", stdin=reading)
+    os.close(reading)
+    for handle in "a.1products", "b.1products":
+        os.write(writing, f"{handle}\n".encode())
+        assert json.loads(process.stdout.readline())["handle"] == handle
+    os.close(writing)
+    assert process.wait(20) == 0
+    assert simulator.ledger.charged == 2
+
+
 def test_a_handle_cut_by_a_chunk(invoke, simulator, tmp_path):
     """Handles that fall on the edge of what is read at once stay whole."""
     source = tmp_path / "handles.txt"
-    source.write_text("#" * 65_530 + "\nempty_one_that_is_cut\nempty_two\n", "utf-8")
+    link = f"https://www.tiktok.com/@empty_two?source={'x' * 200}"
+    source.write_text(f"{'#' * 65_530}\nempty_one_that_is_cut\n{'#' * 65_400}\n{link}\n", "utf-8")
     assert invoke("fetch", "--from", source).exit_code == 0
     assert {entry.handle for entry in simulator.ledger} == {"empty_one_that_is_cut", "empty_two"}
 
@@ -101,23 +117,32 @@ def test_a_pipe_that_brings_no_list(simulator, spawn):
     process = spawn("fetch", "--from", "-", stdin=subprocess.PIPE)
     _, stderr = process.communicate("\ufeffmrbeast\n".encode("utf-16-le"), timeout=20)
     assert process.returncode == 1
-    assert b"UTF-16" in stderr
+    assert stderr.startswith(b"No creators.\n")
+    assert b"Error: cannot read stdin: it is in UTF-16" in stderr
     assert simulator.ledger.requests == 0
 
 
 def test_lines_that_end_by_a_carriage_return(invoke, simulator, tmp_path):
     """A list from an old Macintosh, or some spreadsheets, has its lines as well."""
     source = tmp_path / "handles.txt"
-    source.write_bytes(b"empty_one\rempty_two\r")
+    source.write_bytes(b"empty_one\r# two, and no more\rempty_two\r")
     assert invoke("fetch", "--from", source).exit_code == 0
     assert {entry.handle for entry in simulator.ledger} == {"empty_one", "empty_two"}
+
+
+def test_a_handle_in_another_encoding(invoke, simulator, tmp_path):
+    """Letters that cannot be read are not left out: what remained might be another creator."""
+    source = tmp_path / "handles.txt"
+    source.write_bytes(b"mr\xe9beast\n")
+    assert invoke("fetch", "--from", source).exit_code == 1
+    assert simulator.ledger.requests == 0
 
 
 def test_a_file_that_breaks_off(invoke, simulator):
     """A file that can be opened but not read is told in one line."""
     result = invoke("fetch", "--from", "/proc/self/mem", "-q")
     assert result.exit_code == 1
-    assert result.stderr.endswith("Input/output error\n")
+    assert result.stderr == "Error: cannot read /proc/self/mem: Input/output error\n"
     assert simulator.ledger.requests == 0
 
 
