@@ -127,6 +127,8 @@ def test_what_an_archive_prints_replaces_what_was_there(invoke, out):
     for _ in range(2):
         assert invoke("archive", "products", out.with_suffix(".sfk"), "-o", out).exit_code == 0
         assert len(read(out)) == 20
+    assert invoke("archive", "errors", out.with_suffix(".sfk"), "-o", out).exit_code == 0
+    assert read(out) == []
 
 
 def test_what_cannot_be_printed_is_not_salvaged(invoke, simulate, tmp_path, out):
@@ -230,9 +232,10 @@ def test_urls_may_have_commas(invoke, simulator, tmp_path):
 @pytest.mark.parametrize("flag", ["-o", "--errors", "--outcomes"])
 def test_no_output_says_that_it_is_packed(invoke, simulator, tmp_path, flag):
     """JSON lines are written plainly; a name that says otherwise is refused."""
-    result = invoke("fetch", "a", flag, tmp_path / "x.jsonl.gz")
-    assert (result.exit_code, simulator.ledger.requests) == (2, 0)
-    assert "plain JSON lines" in result.stderr
+    for name in "x.jsonl.gz", "X.ZIP":
+        result = invoke("fetch", "a", flag, tmp_path / name)
+        assert (result.exit_code, simulator.ledger.requests) == (2, 0)
+        assert "plain JSON lines" in result.stderr
 
 
 def test_a_larger_answer_may_be_allowed(invoke, simulate, out):
@@ -290,6 +293,21 @@ def test_a_file_that_cannot_be_emptied(invoke, simulator, out, monkeypatch, case
     assert simulator.ledger.requests == (0 if code == 2 else 1)
 
 
+@pytest.mark.parametrize("limit", ["", "ulimit -f 40; "], ids=["room", "none"])
+def test_what_others_have_in_stdout_stays(spawn, simulator, out, limit):
+    """A file that the shell has opened is not ours to cut, even where it takes no more."""
+    out.write_text("x" * 50_000)
+    line = ["/bin/sh", "-c", f'{limit}exec "$@" 1<>{out}', "sh", ASYNCSFK]
+    process = spawn("fetch", "a.60products", command=line)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == (1 if limit else 0), stderr
+    assert simulator.ledger.charged == 3
+    kept = out.read_text()
+    assert kept.startswith('{"handle":"a.60products"')
+    assert kept.endswith("x" * 1_000)
+    assert out.stat().st_size == 50_000
+
+
 def test_devices_are_no_files(spawn, simulator):
     """What is nowhere can be stdin and an output at once."""
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - no file
@@ -301,12 +319,12 @@ def test_devices_are_no_files(spawn, simulator):
 def test_what_was_salvaged_before_stays(invoke, simulate, tmp_path, out):
     """What is printed once is added to what was."""
     with simulate():
-        invoke("fetch", "a.1products", "-o", out)
+        invoke("fetch", "a.1products", "b.1products", "-o", out)
     kept, salvaged = out.with_suffix(".sfk"), tmp_path / "salvaged.jsonl"
     undecoded(kept)
     for _ in range(2):
         assert invoke("archive", "salvage", kept, "-o", salvaged).exit_code == 0
-        assert len(read(salvaged)) == 1
+        assert len(read(salvaged)) == 2
 
 
 def test_what_others_say_is_told_as_they_said_it(invoke, simulate):

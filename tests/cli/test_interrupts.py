@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM during `asyncsfk fetch`: an orderly end, a quick one, and going on."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,7 +8,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import termios
 import time
+from array import array
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -227,6 +230,18 @@ def test_interrupted_with_a_list_from_the_shell(simulator, spawn, tmp_path):
     assert simulator.ledger.charged == 1
 
 
+@pytest.mark.parametrize("name", ["INT", "HUP"])
+def test_a_signal_that_the_shell_has_ignored(simulate, spawn, out, name):
+    """What runs in the background, or under `nohup`, is not stopped by what it is to outlive."""
+    line = ["/bin/sh", "-c", f'trap "" {name}; exec "$@"', "sh", ASYNCSFK]
+    with simulate(latency=Latency.fixed(0.1)) as simulator:
+        process = spawn("fetch", "a.90products", "-o", out, command=line)
+        wait_for(lambda: simulator.ledger.charged == 1)
+        process.send_signal(signal.Signals[f"SIG{name}"])
+        assert process.wait(20) == 0
+    assert len(read(out)) == 90
+
+
 def test_interrupted_before_there_was_a_product(simulator, spawn, out, tmp_path):
     """The products of an earlier fetch stay: all that was begun is complete, but not all is."""
     out.write_text("{}\n")
@@ -319,6 +334,48 @@ def test_a_second_signal_leaves_at_once(simulate, spawn, tmp_path, out):
         lost = {(row["handle"], row["nextCursor"]) for row in rows}
         twice = simulator.ledger.paid_twice()
         assert {(page.handle, page.cursor) for page in twice} == lost
+
+
+def test_a_reader_that_goes_away_from_who_was_interrupted(simulate, spawn, invoke, tmp_path):
+    """What a reader that waits has not taken, and then never does, is not told as written."""
+    errors = tmp_path / "errors.jsonl"
+    reading, writing = os.pipe()
+    with simulate() as simulator:
+        line = ("fetch", *handles(5, 900), "--errors", errors)
+        process = spawn(*line, command=AS_ON_WINDOWS, stdout=writing)
+        os.close(writing)
+        wait_for(lambda: is_idle(simulator))
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None
+        (taken,) = array("i", fcntl.ioctl(reading, termios.FIONREAD, bytes(4)))
+        os.close(reading)
+        assert process.wait(20) == 141
+        told = {row["handle"]: row["usage"]["products"] for row in read(errors)}
+        sent = invoke("fetch", *told, "--max-pages", 10, "-q").stdout_bytes.splitlines(
+            keepends=True
+        )
+        rows = [(json.loads(line), len(line)) for line in sent]
+        size = sum(size for row, size in rows if row["position"] <= told[row["handle"]])
+        assert 0 < size <= taken
+
+
+def test_two_signals_once_a_file_is_broken(simulate, spawn, tmp_path):
+    """What ended a fetch is told as that, though who waits for its last answers grows impatient."""
+    # Until it has landed, the fetch has not ended.
+    last = Fault.delay(Latency.fixed(2), handles=["b"])
+    with simulate(faults=[last]) as simulator:
+        line = ("fetch", "b", "a.1products", "-o", "/dev/full", "--archive", tmp_path / "a.sfk")
+        process = spawn(*line)
+        wait_for(lambda: is_idle(simulator))
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == NOTICE
+        time.sleep(0.35)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert b"Error: cannot write /dev/full: " in stderr
+        assert b"2 credits charged\n" in stderr
 
 
 @pytest.mark.parametrize("more", [1, 3])

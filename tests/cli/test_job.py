@@ -311,6 +311,21 @@ def test_an_archive_that_is_moved_alone(simulate, spawn, invoke, out):
         assert simulator.ledger.charged - 501 <= 5 < before
 
 
+def test_an_archive_that_is_moved_at_the_end(simulate, spawn, out):
+    """That it is gone is told whatever else is missing."""
+    kept = out.with_suffix(".sfk")
+    with simulate(faults=[Fault.status(400, handles=["a"])]):
+        process = spawn("fetch", "--from", "-", "-o", out, "-vv", stdin=subprocess.PIPE)
+        process.stdin.write(b"a\n")
+        process.stdin.flush()
+        while b"HandleFinished(" not in process.stderr.readline():
+            pass
+        kept.rename(out.with_name("away.sfk"))
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert stderr.decode().splitlines()[-1].startswith(f"Put {kept} back, or name where it is")
+
+
 @pytest.mark.parametrize("seconds", [-60, 60], ids=["back", "forward"])
 def test_a_clock_that_is_set(invoke, simulator, out, monkeypatch, seconds):
     """What a refreshing fetch has bought is fresh for the line that goes on, whatever its date."""

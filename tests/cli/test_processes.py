@@ -133,6 +133,19 @@ def test_progress_through_the_rest_of_stdin(simulate, spawn, tmp_path):
         assert simulator.ledger.requests == simulator.ledger.hits("b.3products") == 1
 
 
+def test_progress_through_a_pipe(simulate, spawn, tmp_path):
+    """How many handles a pipe will bring nobody knows: the progress does not say."""
+    reading, writing = os.pipe()
+    os.write(writing, b"a.3products\nb.3products\n")
+    os.close(writing)
+    with simulate(latency=Latency.fixed(0.2)), open(reading, "rb") as stdin:  # noqa: PTH123 - no file
+        args = ["fetch", "--from", "-", "-o", tmp_path / "out"]
+        code, _, stderr = on_terminal(spawn, *args, stdin=stdin, env=TERMINAL)
+    assert code == 0
+    assert "2 complete" in stderr
+    assert " of 2 creators" not in stderr
+
+
 def test_an_outage_is_told(spawn, port):
     """Whoever looks at a fetch that cannot connect sees why, though it is tried on."""
     url = f"http://127.0.0.1:{port}"
