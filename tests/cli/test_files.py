@@ -210,9 +210,18 @@ def test_no_stdout_at_all(spawn, simulator):
     [
         *("id,handle\n1,a\n", '"mrbeast"\n', "name\thandle\n", "a;b\n"),
         *('# list\n\n{"handle": "a"}\n', '{"handle": "a", "url": "https://x.test/a?b"}\n'),
-        "mrbeast,https://www.tiktok.com/@mrbeast?lang=en,1\n",
+        *("mrbeast,https://www.tiktok.com/@mrbeast?lang=en,1\n", "# list\rid,handle\r1,a\r"),
     ],
-    ids=["csv", "quoted", "tabs", "semicolons", "json", "json with a URL", "csv with a URL"],
+    ids=[
+        "csv",
+        "quoted",
+        "tabs",
+        "semicolons",
+        "json",
+        "json with a URL",
+        "csv with a URL",
+        "returns",
+    ],
 )
 def test_a_table_is_no_list(invoke, simulator, tmp_path, text):
     """What has several columns is refused as a whole, and says what is wanted."""

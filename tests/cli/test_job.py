@@ -162,7 +162,7 @@ def test_what_the_shell_has_opened_is_left_as_it_is(spawn, simulator, tmp_path):
     out.write_bytes(b"precious\n")
     beside = Path("/dev/stdout.sfk")
     try:
-        for name in "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1":
+        for name in "-", "/dev/stdout", "/dev//fd/1", "/proc/self/fd/1":
             with out.open("ab") as file:
                 assert spawn("fetch", "a.1products", "-o", name, stdout=file).wait(20) == 0
         assert not beside.exists()
