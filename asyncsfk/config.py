@@ -103,7 +103,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
     Refusals (400, 401, 402, 403, 404) and answers that cannot be decoded are never tried again.
     Waits have full jitter: a random part of ``backoff * 2 ** n``. The whole client pauses when it
-    is refused (429, 503), cannot connect, or has had 20 failures in a row that may be charged.
+    is refused (429, 503), cannot connect, or has had 20 failures in a row that may have been
+    charged.
 
     Attributes:
         attempts: Requests for one call at most, the first included. Failures that are free
