@@ -35,44 +35,42 @@ async def fail(client, times):
 
 
 @pytest.mark.parametrize(
-    ("fault", "width"),
+    ("fault", "width", "seconds"),
     [
-        (Fault.status(500), 1),
-        (Fault.status(500), 100),
-        (Fault.status(502), 100),
-        (Fault.close(charged=True), 100),
-        (Fault.truncate(), 1),
-        (Fault.hang(), 1),
-        (Fault.redirect("/elsewhere"), 1),
-        (Fault.not_json(), 1),
+        (Fault.status(500), 100, HOUR),
+        (Fault.status(502), 1, HOUR / 3),
+        (Fault.close(charged=True), 100, HOUR / 3),
+        (Fault.truncate(), 1, HOUR / 3),
+        (Fault.hang(), 1, HOUR / 3),
+        (Fault.redirect("/elsewhere"), 1, HOUR / 3),
+        (Fault.not_json(), 1, HOUR / 3),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-async def test_a_night_of_failures_costs_little(fault, width):
+async def test_a_night_of_failures_costs_little(fault, width, seconds):
     """Of 100,000 creators few are tried, one at a time, with half a minute between them."""
-    pauses = Pauses()
+    pauses, requests = Pauses(), []
     async with (
         Simulator(latency=Latency.fixed(0.2), faults=[fault]) as sim,
         client_of(
             sim, on_event=pauses, concurrency=width, timeout=Timeout(read=1), retry=Retry()
         ) as client,
     ):
-        requests = []
         async with client.showcases(creators(100_000)) as run:
             for _ in range(2):
-                with anyio.move_on_after(HOUR):
+                with anyio.move_on_after(seconds):
                     async for outcome in run:
                         assert outcome.status == "failed"
                 assert run.stopped is None
                 requests.append(sim.ledger.requests)
-        assert requests[0] < 2 * width + 180
-        assert 140 <= requests[1] - requests[0] <= 175
-        assert [pause.width for pause in pauses][-50:] == [1] * 50
-        assert min(pause.seconds for pause in pauses[-50:]) >= 15
+        assert requests[0] < 2 * width + MANY + seconds / 20
+        assert seconds / 30 < requests[1] - requests[0] < seconds / 20
+        assert [pause.width for pause in pauses][-30:] == [1] * 30
+        assert min(pause.seconds for pause in pauses[-30:]) >= 15
     assert f"{MANY} failures in a row, each perhaps charged: " in pauses[0].reason
 
 
-async def test_a_run_outlasts_an_hour_of_failures():
+async def test_a_run_outlasts_twenty_minutes_of_failures():
     """It goes on at full width once anything good comes, and few creators have failed."""
     async with (
         Simulator(latency=Latency.fixed(0.2), faults=[Fault.status(500)]) as sim,
@@ -80,7 +78,7 @@ async def test_a_run_outlasts_an_hour_of_failures():
         client.showcases(creators(5_000)) as run,
     ):
         iterating = asyncio.create_task(collect(run))
-        await asyncio.sleep(HOUR)
+        await asyncio.sleep(HOUR / 3)
         sim.faults = ()
         mended = asyncio.get_running_loop().time()
         outcomes = await iterating
@@ -89,7 +87,7 @@ async def test_a_run_outlasts_an_hour_of_failures():
         assert run.progress.width == 50
     statuses = [outcome.status for outcome in outcomes]
     assert len(statuses) == 5_000
-    assert 20 < statuses.count("failed") < 150
+    assert 10 < statuses.count("failed") < 100
     assert statuses.count("failed") + statuses.count("complete") == 5_000
 
 
