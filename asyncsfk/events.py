@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -152,8 +152,8 @@ _LEVELS: dict[type, int] = {
     Paused: logging.INFO,
     PriceRaised: logging.WARNING,
 }
-# By these the API itself asks for a pause.
-_ASKED_FOR = frozenset({RateLimitedError.__name__, UnavailableError.__name__})
+ASKED_FOR: Final = frozenset({RateLimitedError.__name__, UnavailableError.__name__})
+"""What `Paused.error` is where the API itself asks for a pause."""
 
 
 def log_event(event: Event) -> None:
@@ -163,7 +163,7 @@ def log_event(event: Event) -> None:
     failures comes that may be charged. Other waits are INFO, the rest is DEBUG.
     """
     level = _LEVELS.get(type(event), logging.DEBUG)
-    if isinstance(event, Paused) and event.error not in _ASKED_FOR:
+    if isinstance(event, Paused) and event.error not in ASKED_FOR:
         # A wrong origin or an unknown certificate, say: a run tries on for minutes.
         level = logging.WARNING
     if logger.isEnabledFor(level):

@@ -719,24 +719,6 @@ async def test_what_a_connector_of_another_library_raises_is_no_connection():
         assert (client.usage.maybe, client.usage.charged, sim.ledger.charged) == (0, 2, 2)
 
 
-async def test_a_bug_in_a_hook_that_hears_of_a_timeout_is_no_timeout():
-    """It reaches the caller as it is here, too."""
-    trace = aiohttp.TraceConfig()
-
-    async def buggy(*_):
-        raise ZeroDivisionError
-
-    trace.on_request_exception.append(buggy)
-    async with (
-        Simulator(faults=[Fault.hang()]) as sim,
-        aiohttp.ClientSession(trace_configs=[trace]) as session,
-        client_of(sim, session=session, timeout=Timeout(total=2)) as client,
-    ):
-        with pytest.raises(ZeroDivisionError):
-            await client.showcase_page(HANDLE)
-        assert client.usage.maybe == sim.ledger.requests == 1
-
-
 @pytest.mark.parametrize("hook", ["on_connection_create_start", "on_request_headers_sent"])
 async def test_a_bug_in_a_hook_of_a_borrowed_session_is_no_connection_that_failed(hook):
     """It reaches the caller as it is, wherever the hook is called."""
@@ -1173,18 +1155,23 @@ async def test_a_hook_that_raises_before_anything_is_sent():
         assert sim.ledger.requests == 0
 
 
-async def test_what_a_hook_of_a_borrowed_session_raises_is_counted():
+@pytest.mark.parametrize(
+    ("hears", "faults"),
+    [("on_response_chunk_received", []), ("on_request_exception", [Fault.hang(charged=True)])],
+    ids=["answer", "timeout"],
+)
+async def test_what_a_hook_of_a_borrowed_session_raises_is_counted(hears, faults):
     """An exception that is not the client's own arrives as itself, its request as maybe charged."""
     trace = aiohttp.TraceConfig()
 
     async def hook(*_):
         raise ZeroDivisionError
 
-    trace.on_response_chunk_received.append(hook)
+    getattr(trace, hears).append(hook)
     async with (
-        Simulator() as sim,
+        Simulator(faults=faults) as sim,
         aiohttp.ClientSession(trace_configs=[trace]) as session,
-        Client(sim.api_key, base_url=sim.url, session=session) as client,
+        client_of(sim, session=session, timeout=Timeout(total=2), retry=Retry()) as client,
     ):
         with pytest.raises(ZeroDivisionError):
             await client.showcase_page("x")

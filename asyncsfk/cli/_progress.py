@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from asyncsfk._text import printable
 from asyncsfk.cli._format import counted
 from asyncsfk.cli._interrupt import NOTICE
-from asyncsfk.errors import RateLimitedError, RunStoppedError, UnavailableError
-from asyncsfk.events import Paused, PriceRaised, log_event
+from asyncsfk.errors import RunStoppedError
+from asyncsfk.events import ASKED_FOR, Paused, PriceRaised, log_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_FRAMES = 0.1
 _BAR_WIDTH = 40
 _LONG = 10.0  # seconds: a pause of which one would like to hear, though the API asks for it
-_ASKED_FOR = {RateLimitedError.__name__, UnavailableError.__name__}
 
 
 class EventSummary:
@@ -62,7 +61,7 @@ class EventSummary:
         if isinstance(event, Paused):
             self.pauses += 1
             self.reason = event.reason
-            is_out = event.error not in _ASKED_FOR or event.seconds >= _LONG
+            is_out = event.error not in ASKED_FOR or event.seconds >= _LONG
             if self.on_outage is not None and is_out:
                 self.on_outage(event.reason)
                 self.on_outage = None

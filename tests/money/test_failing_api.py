@@ -8,7 +8,7 @@ import pytest
 
 from asyncsfk import BadRequestError, Retry, ServerError, Timeout, UndecodableError, events
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
-from tests.support import client_of, failure, run_through
+from tests.support import client_of, failure, outcomes_of, run_through
 
 MANY = 20
 HOUR = 3600
@@ -77,7 +77,7 @@ async def test_a_run_outlasts_twenty_minutes_of_failures():
         client_of(sim, concurrency=50, retry=Retry()) as client,
         client.showcases(creators(5_000)) as run,
     ):
-        iterating = asyncio.create_task(collect(run))
+        iterating = asyncio.create_task(outcomes_of(run))
         await asyncio.sleep(HOUR / 3)
         sim.faults = ()
         mended = asyncio.get_running_loop().time()
@@ -89,11 +89,6 @@ async def test_a_run_outlasts_twenty_minutes_of_failures():
     assert len(statuses) == 5_000
     assert 10 < statuses.count("failed") < 100
     assert statuses.count("failed") + statuses.count("complete") == 5_000
-
-
-async def collect(run):
-    """Iterate a run to its end."""
-    return [outcome async for outcome in run]
 
 
 async def test_failures_among_successes_pause_nothing():
