@@ -121,11 +121,7 @@ def _tell_what_is_left(
             tell(f"All is there but for {output.invalid:,} that {what}.")
         return
     archive = options.archive_path
-    if archive is not None and not Path(archive).exists():
-        tell(
-            f"Put {printable(archive)} back, or name where it is by --archive, before you go on: "
-            "without it the same line begins anew."
-        )
+    if archive is not None and _is_told_gone(archive):
         return
     if missing > output.invalid + output.undecodable + output.misled + output.stale:
         if archive is None:
@@ -144,6 +140,17 @@ def _tell_what_is_left(
             "tries once more, with --max-body-bytes what is too large; --refresh buys all creators "
             "that are named afresh."
         )
+
+
+def _is_told_gone(archive: str) -> bool:
+    """Tell what to do first where the archive is not where it was; return whether it is not."""
+    is_gone = not Path(archive).exists()
+    if is_gone:
+        tell(
+            f"Put {printable(archive)} back, or name where it is by --archive, before you go on: "
+            "without it the same line begins anew."
+        )
+    return is_gone
 
 
 def _how_to_go_on(run: ShowcaseRun, archive: str, since: float | None) -> str:
@@ -174,6 +181,7 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | No
     if options.archive_path is None:
         tell(_NO_ARCHIVE)
     else:
+        _is_told_gone(options.archive_path)
         tell(f"Go on with{_given(options.source)}: {_line(since)}")
     return ExitCode.INTERRUPTED
 

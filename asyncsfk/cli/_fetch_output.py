@@ -194,10 +194,12 @@ class FetchOutput:
         if self._untold:
             tell(f"... and {self._untold:,} more; --errors FILE keeps them all")
         if not quiet:
-            for line in self._summary(progress, summary):
+            for line in self._summary(progress):
                 tell(printable(line))
+        if (rise := summary.rise) is not None:
+            tell(rise)
 
-    def _summary(self, progress: Progress, summary: EventSummary) -> list[str]:
+    def _summary(self, progress: Progress) -> list[str]:
         usage = progress.usage
         counts = {
             "complete": progress.complete,
@@ -215,6 +217,4 @@ class FetchOutput:
                 self._account_statuses.items(), key=lambda item: (-item[1], item[0])
             )
             lines.append(f"Accounts of empty showcases: {listed(dict(most_first))}")
-        if (rise := summary.rise) is not None:
-            lines.append(rise)
         return lines

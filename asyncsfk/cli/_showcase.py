@@ -74,9 +74,11 @@ async def _showcase(
         else:
             cursor = page.next_cursor if page is not None and page.has_more else None
     if not quiet:
-        for told in (_whereto(cursor, page, cut), cost(client.usage), summary.rise):
+        for told in (_whereto(cursor, page, cut), cost(client.usage)):
             if told:
                 tell(told)
+    if (rise := summary.rise) is not None:
+        tell(rise)
     return code
 
 

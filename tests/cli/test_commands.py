@@ -340,6 +340,8 @@ def test_showcase_at_a_higher_price(invoke, simulate):
             "3 pages, 45 products, 6 credits charged",
             "Prices rose: /v1/tiktok/profiles/{handle}/showcase-products costs 2 credits, not 1",
         ]
+        quiet = invoke("showcase", "some.45products", "--quiet")
+        assert quiet.stderr.splitlines() == result.stderr.splitlines()[1:]
 
 
 def test_no_credits_left(invoke, simulate):

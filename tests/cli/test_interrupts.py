@@ -489,6 +489,26 @@ def test_interrupted_after_the_account_stopped_it(simulate, spawn, out):
         )
 
 
+def test_interrupted_after_its_archive_was_moved(simulate, spawn, out):
+    """Where the archive is gone, the line to go on with would buy all again: that is told first."""
+    kept = out.with_suffix(".sfk")
+    with simulate(faults=[Fault.hang(60, handles=["b"])]):
+        process = spawn("fetch", "b", "a", "-o", out, "-vv")
+        while b"HandleFinished(handle='a'" not in process.stderr.readline():
+            pass
+        kept.rename(out.with_name("away.sfk"))
+        process.send_signal(signal.SIGINT)
+        while process.stderr.readline() != NOTICE:
+            pass
+        time.sleep(0.4)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        gone, told = stderr.decode().splitlines()[-2:]
+        assert gone.startswith(f"Put {kept} back, or name where it is by --archive, before you go")
+        assert told == f"Go on with: asyncsfk fetch b a -o {out} -vv"
+
+
 def test_interrupted_without_an_archive(simulate, spawn):
     """Where nothing is kept, that is told instead of a line to go on with."""
     with simulate(latency=Latency.fixed(0.05)):

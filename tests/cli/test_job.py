@@ -683,7 +683,7 @@ def test_an_output_may_be_called_as_it_likes_where_it_has_no_archive(invoke, sim
 
 
 def test_a_price_that_rose(invoke, simulate, out):
-    """A higher price is one line of the summary, and no line of a log."""
+    """A higher price is one line, which `--quiet` does not hide, and no line of a log."""
     with simulate(faults=[Fault.price(3, pages=[2])]):
         result = invoke("fetch", "a.45products", "-o", out)
         assert result.exit_code == 0
@@ -691,6 +691,8 @@ def test_a_price_that_rose(invoke, simulate, out):
             "3 pages, 45 products, 5 credits charged",
             "Prices rose: /v1/tiktok/profiles/{handle}/showcase-products costs 3 credits, not 1",
         ]
+        quiet = invoke("fetch", "a.45products", "-o", out, "--quiet", "--no-archive")
+        assert quiet.stderr.splitlines() == result.stderr.splitlines()[2:]
 
 
 def test_a_killed_fetch_goes_on(simulate, spawn, invoke, out):
