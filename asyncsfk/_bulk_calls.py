@@ -10,13 +10,13 @@ import anyio.to_thread
 import msgspec
 
 from asyncsfk._checks import check_limit, region_code
-from asyncsfk._handles import tiktok_handle
 from asyncsfk._options import RunOptions
 from asyncsfk._run import invalid_handle
 from asyncsfk._single_calls import SingleCalls
 from asyncsfk._text import described
 from asyncsfk.budget import Budget
 from asyncsfk.errors import InvalidArgumentError
+from asyncsfk.handles import tiktok_handle
 
 if TYPE_CHECKING:
     import os

@@ -12,8 +12,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from asyncsfk import _replay, _routes
-from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
 from asyncsfk._page_cache import find, key_of
+from asyncsfk._seen import SeenHandles, fingerprint
 from asyncsfk._store import _sums
 from asyncsfk._store._reads import FindShowcase
 from asyncsfk._store._schema import reading
@@ -21,6 +21,7 @@ from asyncsfk._store._sqlite import is_begun
 from asyncsfk._store._sums import Past
 from asyncsfk.budget import Budget
 from asyncsfk.errors import InvalidArgumentError, PaginationError
+from asyncsfk.handles import tiktok_handle
 from asyncsfk.plan import Plan
 
 if TYPE_CHECKING:

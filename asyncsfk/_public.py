@@ -62,6 +62,10 @@ from asyncsfk.events import (
     RequestStarted,
     log_event,
 )
+from asyncsfk.handles import (
+    instagram_handle,
+    tiktok_handle,
+)
 from asyncsfk.models import (
     Answer,
     AvatarUrls,
@@ -211,7 +215,9 @@ __all__ = [
     "User",
     "Whoami",
     "__version__",
+    "instagram_handle",
     "log_event",
+    "tiktok_handle",
 ]
 
 

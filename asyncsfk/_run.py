@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from asyncsfk._checks import check_callback, check_flag
 from asyncsfk._creator import CreatorFetcher
 from asyncsfk._fanout import ENDED, FanOut
-from asyncsfk._handles import SeenHandles, fingerprint, tiktok_handle
+from asyncsfk._seen import SeenHandles, fingerprint
 from asyncsfk._shield import Closing
 from asyncsfk._showcase_cache import ShowcaseCache
 from asyncsfk.errors import (
@@ -22,6 +22,7 @@ from asyncsfk.errors import (
     SfkError,
 )
 from asyncsfk.events import HandleFinished
+from asyncsfk.handles import tiktok_handle
 from asyncsfk.models import ShowcasePage
 from asyncsfk.outcomes import Outcome, Progress
 from asyncsfk.usage import Meter, Usage

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from asyncsfk import _routes
 from asyncsfk._checks import check_token, region_code
-from asyncsfk._handles import instagram_handle, tiktok_handle
+from asyncsfk.handles import instagram_handle, tiktok_handle
 from asyncsfk.models import Balance, InstagramLookup, TikTokLookup, Whoami
 
 if TYPE_CHECKING:

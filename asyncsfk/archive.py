@@ -12,7 +12,6 @@ import msgspec
 
 from asyncsfk import _replay
 from asyncsfk._checks import check_callback, check_count, check_seconds, is_path, region_code
-from asyncsfk._handles import tiktok_handle
 from asyncsfk._opening import Opening
 from asyncsfk._origin import ORIGIN
 from asyncsfk._store import _scans, _sums
@@ -24,6 +23,7 @@ from asyncsfk._store._writes import Decoded
 from asyncsfk._text import described
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
 from asyncsfk.errors import InvalidArgumentError
+from asyncsfk.handles import tiktok_handle
 from asyncsfk.records import (
     ArchivedAnswer,
     ArchiveInfo,

@@ -17,8 +17,8 @@ from asyncsfk import Client, Config, Listing, Progress, Retry, ShowcaseRun, Time
 
 #: The public modules: every name in their `__all__` is exported from the top.
 PUBLIC = [
-    *("archive", "budget", "client", "config", "errors", "events", "models", "outcomes", "plan"),
-    *("records", "usage"),
+    *("archive", "budget", "client", "config", "errors", "events", "handles", "models"),
+    *("outcomes", "plan", "records", "usage"),
 ]
 
 

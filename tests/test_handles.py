@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asyncsfk import Client, InvalidArgumentError
+from asyncsfk import Client, InvalidArgumentError, instagram_handle, tiktok_handle
 from asyncsfk.simulator import Simulator
 from tests.support import EMPTY, failure, plain, told
 
@@ -49,6 +49,7 @@ async def test_a_handle_is_sent_as_the_api_wants_it(given_as, sent):
         listed = [each async for each in client.showcase(given_as, max_pages=1).pages()]
         outcomes = await client.fetch_showcases([given_as])
         assert page.handle == listed[0].handle == outcomes[0].handle == sent
+        assert tiktok_handle(given_as) == tiktok_handle(sent) == sent
         assert {entry.handle for entry in sim.ledger} == {sent}
         assert {entry.status for entry in sim.ledger} == {200}
 
@@ -57,6 +58,8 @@ async def test_a_handle_is_sent_as_the_api_wants_it(given_as, sent):
 async def test_a_bad_handle_is_refused_before_anything_is_sent(given_as):
     """What cannot be a handle is a typed error alone and a failed outcome among many."""
     async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
+        with pytest.raises(InvalidArgumentError):
+            tiktok_handle(given_as)
         with pytest.raises(InvalidArgumentError):
             await client.showcase_page(given_as)
         with pytest.raises(InvalidArgumentError):
@@ -95,6 +98,7 @@ async def test_an_instagram_handle_is_sent_bare(given_as, sent):
         lookup = await client.instagram_profile(given_as)
         assert lookup.usage.charged == 1
         assert [entry.handle for entry in sim.ledger] == [sent]
+        assert instagram_handle(given_as) == instagram_handle(sent) == sent
 
 
 @pytest.mark.parametrize(
@@ -104,6 +108,8 @@ async def test_an_instagram_handle_is_sent_bare(given_as, sent):
 )
 async def test_a_bad_instagram_handle_is_refused(given_as):
     """What cannot be an Instagram handle is refused before anything is sent."""
+    with pytest.raises(InvalidArgumentError):
+        instagram_handle(given_as)
     async with told(b"") as (server, client):
         await failure(client.instagram_profile(given_as), InvalidArgumentError)
         assert server.connections == 0

@@ -95,6 +95,8 @@ from asyncsfk import (
     Usage,
     User,
     Whoami,
+    instagram_handle,
+    tiktok_handle,
 )
 from asyncsfk.simulator import CURABLE, FATAL, Entry, Fault, Latency, Ledger, Route, Simulator
 
@@ -361,6 +363,10 @@ def products(product: Product) -> None:
     assert_type(Product.from_json(b"{}"), Product)
     assert_type(ShowcasePage.from_json("{}"), ShowcasePage)
     assert_type(Outcome.from_json("{}"), Outcome)
+
+
+assert_type(tiktok_handle("@MrBeast"), str)
+assert_type(instagram_handle("@MrBeast"), str)
 
 
 async def handles() -> AsyncIterator[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from hashlib import blake2b
 
 from asyncsfk._text import cut, described, printable
 from asyncsfk.errors import Details, InvalidArgumentError
+
+__all__ = ["instagram_handle", "tiktok_handle"]
 
 _MAX_LENGTH = 64
 # A whitelist: nothing that passes can change the path that it is put into.
@@ -36,6 +37,12 @@ def tiktok_handle(value: object) -> str:
     """Return the normalised TikTok handle in ``mrbeast``, ``@MrBeast`` or a profile's URL.
 
     TikTok names are case-insensitive, so the result is in lower case. Space around it is ignored.
+    It is what `Outcome.handle` and `ShowcasePage.handle` say, and what tells creators apart::
+
+        mine = {tiktok_handle(row.url): row for row in rows}
+
+    Args:
+        value: What a list has; anything but a string is refused.
 
     Raises:
         InvalidArgumentError: There is no handle of 1 to 64 letters, digits, ``_`` and ``.`` in it.
@@ -46,6 +53,9 @@ def tiktok_handle(value: object) -> str:
 def instagram_handle(value: object) -> str:
     """Return the normalised Instagram handle in a handle, ``@handle`` or a profile's URL.
 
+    Args:
+        value: What a list has; anything but a string is refused.
+
     Raises:
         InvalidArgumentError: There is no handle of 1 to 64 letters, digits, ``_`` and ``.`` in it.
     """
@@ -53,20 +63,14 @@ def instagram_handle(value: object) -> str:
     if handle in _INSTAGRAM_PAGES and "/" in str(value):
         raise InvalidArgumentError(
             f"{described(value)} is not the URL of an Instagram profile",
-            Details(handle=shown(value)),
+            Details(handle=_shown(value)),
         )
     return handle
 
 
-def shown(value: object) -> str:
+def _shown(value: object) -> str:
     """Return an invalid handle in printable form, cut to a sane length."""
     return cut(printable(value)) if isinstance(value, str) else described(value)
-
-
-def fingerprint(given: object) -> str:
-    """Return what tells an invalid handle from others, in few characters, and from valid ones."""
-    text = given if isinstance(given, str) else shown(given)
-    return "!" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _handle(value: object, url: re.Pattern[str], network: str) -> str:
@@ -81,30 +85,5 @@ def _handle(value: object, url: re.Pattern[str], network: str) -> str:
     raise InvalidArgumentError(
         f"{described(value)} is no {network} handle: 1 to {_MAX_LENGTH} letters, digits, '_' and "
         "'.' (not dots alone), or the URL of a profile",
-        Details(handle=shown(value)),
+        Details(handle=_shown(value)),
     )
-
-
-class SeenHandles:
-    """Remembers every handle exactly, in some 25 bytes each; a set of strings takes over 100.
-
-    The handles are kept as lines of a few thousand byte strings, each short enough to search at
-    once.
-    """
-
-    _BUCKETS = 1 << 13
-
-    def __init__(self) -> None:
-        self._lines: dict[int, bytes] = {}
-
-    def add(self, handle: str) -> bool:
-        """Remember a handle (of one line) and tell whether it is new."""
-        if handle in self:
-            return False
-        bucket = hash(handle) % self._BUCKETS
-        self._lines[bucket] = b"%b%b\n" % (self._lines.get(bucket, b"\n"), handle.encode())
-        return True
-
-    def __contains__(self, handle: str) -> bool:
-        line = b"\n%b\n" % handle.encode()
-        return line in self._lines.get(hash(handle) % self._BUCKETS, b"\n")
