@@ -159,15 +159,19 @@ class Attempts:
                 if cache is not None:
                     await cache.store.room()
                 if reserved.credits == price >= least() and reserved.covers(payer.budgets):
+                    if cache is None:
+                        return reserved, None, entered
                     # Last of all: the archive may have broken, or be closed, while it waited.
-                    exposed = None if cache is None else await cache.store.expose(price)
-                    return reserved, exposed, entered
+                    exposed = await cache.store.expose(price)
+                    if not self._gate.paused_for:
+                        return reserved, exposed, entered
+                    cache.store.withdraw(exposed)
             except BaseException:
                 self._gate.leave()
                 reserved.release()
                 raise
-            # While it waited for its place, or for room on the disk, the price rose, or a run with
-            # a ceiling entered the archive: it need not pass that.
+            # While it waited for its place, or for the archive, the price rose, a pause began, or a
+            # run with a ceiling entered the archive: it need not pass that.
             self._gate.leave()
             reserved.release()
 

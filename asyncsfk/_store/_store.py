@@ -234,7 +234,7 @@ class Store:
         """Put on file, before a request is sent, that it may be charged, should we die.
 
         What is on file covers some more requests than there are, so that few have to wait. Once
-        this has returned, what is kept of the request must follow, or `leave`.
+        this has returned, what is kept of the request must follow, or `leave`, or `withdraw`.
 
         Raises:
             ArchiveError: It could not be put on file: nothing must be sent.
@@ -252,11 +252,14 @@ class Store:
                 await self._writer.submit(Exposure(self._file.session, cover))
                 self._covered = cover
         except BaseException:
-            # It is not going to be sent.
-            self._exposed -= credits
-            self.leave(exposed)
+            self.withdraw(exposed)
             raise
         return exposed
+
+    def withdraw(self, exposed: Exposed) -> None:
+        """Take back what was exposed for a request that is not going to be sent."""
+        self._exposed -= exposed.credits
+        self.leave(exposed)
 
     def _has_room(self) -> bool:
         return self._file.room >= _ROOM_BESIDES + _ROOM_FOR_ONE * (len(self._in_air) + 1)

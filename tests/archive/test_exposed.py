@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from asyncsfk import Archive, ArchiveError, ArchiveWriteError, Usage
-from asyncsfk.simulator import Latency, Simulator
+from asyncsfk import Archive, ArchiveError, ArchiveWriteError, Retry, Usage
+from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import copied, disk, held
 from tests.support import client_of, failure
 
@@ -116,6 +116,48 @@ async def test_calls_that_wait_for_the_same_room(monkeypatch, path):
         pages = await asyncio.gather(*calls)
         assert sum(page.usage.charged for page in pages) == sim.ledger.charged == 4
         assert sim.ledger.max_in_flight == 1
+
+
+async def test_who_waits_for_room_waits_for_a_pause_that_begins_meanwhile(monkeypatch, path):
+    """It had its place before the pause, and has not sent anything yet."""
+    disk(monkeypatch, lambda _: (LARGE, ONE))
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after="10", requests={1})]) as sim,
+        client_of(sim, retry=Retry()) as client,
+        Archive(path) as archive,
+    ):
+        calls = (client.showcase_page(f"c{n}", archive=archive) for n in range(3))
+        pages = await asyncio.gather(*calls)
+        assert sum(page.usage.charged for page in pages) == sim.ledger.charged == 3
+        first, *others = sim.ledger
+        assert min(entry.started for entry in others) >= first.finished + 10
+
+
+async def test_who_waits_for_a_commit_waits_for_a_pause_that_begins_meanwhile(path):
+    """What was exposed for it is taken back until then."""
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after="10", requests={2})]) as sim,
+        client_of(sim, retry=Retry()) as client,
+        Archive(path) as archive,
+    ):
+        await client.showcase_page("x", archive=archive)
+        await asyncio.sleep(2)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            # Who writes waits for it.
+            other.execute("BEGIN IMMEDIATE")
+            waits = asyncio.create_task(client.showcase_page("a", archive=archive))
+            await asyncio.sleep(0.05)
+            refused = asyncio.create_task(client.showcase_page("b"))
+            await asyncio.sleep(1)
+            assert sim.ledger.requests == 2
+            other.execute("ROLLBACK")
+        await asyncio.sleep(5)
+        assert (await held(path, "info")).unsettled == 0
+        await asyncio.gather(waits, refused)
+        _, first, *others = sim.ledger
+        assert (first.handle, len(others)) == ("b", 2)
+        assert min(entry.started for entry in others) >= first.finished + 10
+        assert (await held(path, "usage")).charged == 2
 
 
 async def test_who_waits_for_room_in_an_archive_that_breaks_sends_nothing(
