@@ -76,42 +76,43 @@ class BulkCalls(SingleCalls):
                 async for outcome in run:
                     print(outcome.handle, outcome.status, len(outcome.products))
 
-        Handles are pulled as they are needed, so they may be any number; memory is that of some
-        ``concurrency`` pages. One creator's failure does not disturb the others. What would meet
-        every further request stops the run: 401, 402, 403, a ceiling of credits that is reached,
-        an archive that cannot be written, an API that is out of reach for `Retry.outage` seconds,
-        a borrowed session that is closed. Creators under way are then partial, the rest skipped.
+        Handles are pulled as they are needed, so there may be any number of them; some
+        ``concurrency`` pages are in memory at a time. One creator's failure does not disturb the
+        others. The run stops at what every further request would meet, too: 401, 402, 403, a
+        ceiling of credits that is reached, an archive that cannot be written, an API that is out
+        of reach for `Retry.outage` seconds, a borrowed session that is closed. Creators under way
+        are then partial, the rest skipped.
 
-        With an archive, the same run again goes on where the last one ended, however that was:
-        pages on file are handed out at no cost, and only what is missing is bought.
+        With an archive, the same call goes on where the last run ended, however it ended: pages on
+        file are handed out at no cost, and only what is missing is bought.
 
         Args:
             handles: The creators, each as ``mrbeast``, ``@MrBeast`` or a profile's URL.
             region: A country code of two letters, e.g. ``US``, for all of them.
-            concurrency: How many creators to work on at once; the client's own without it.
-            max_pages: Pages of a creator to fetch at most; each costs a credit that is not on file,
-                and a retry can cost another. ``max_credits`` is what bounds the credits.
+            concurrency: How many creators to work on at once; if not given, the client's own.
+            max_pages: The most pages to fetch of a creator. Each that is not on file costs a
+                credit, and a retry can cost another: ``max_credits`` is what bounds the credits.
             verify_empty: Where a showcase is empty, spend one more credit on the creator's
                 profile and put found, private or not_found in `Outcome.account_status`.
-            ordered: Hand outcomes out in the order of the handles. Keeps workers waiting behind a
-                long showcase, so it is slower.
-            dedupe: Pass over handles that came before; remembers each in some 25 bytes, or in the
-                archive.
-            max_credits: The ceiling of what the run may spend; with an archive, of what all runs
-                of that archive may. Or a `Budget` that it shares with others.
-            archive: Where each page is kept before it is handed out: an open `Archive`, or one
-                that is not or a path, which are open while the run lasts.
+            ordered: Hand outcomes out in the order of the handles. Workers then wait behind a long
+                showcase, so this is slower.
+            dedupe: Pass over handles that came before; each is remembered in some 25 bytes, or in
+                the archive.
+            max_credits: The most that the run may spend; with an archive, that all runs of that
+                archive together may spend. Or a `Budget` that it shares with others.
+            archive: Where each page is kept before it is handed out: an `Archive`, or its path. One
+                that is not open yet is opened, and closed when the run ends.
             max_age: Seconds: a showcase on file whose first page is older is bought afresh.
             refresh: Buy every showcase afresh.
-            restart_stale: Where the API no longer takes the cursor of a showcase that is on file
-                in part, start it over; else it stays partial, with a `StaleCursorError`.
+            restart_stale: Start a showcase over that is on file in part if the API no longer takes
+                its cursor; otherwise it stays partial, with a `StaleCursorError`.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent. An invalid handle
                 among many is a failed outcome instead.
             ConfigurationError: There is no API key.
-            ClientStateError: The client is not open; raised by the loop where it is closed
-                meanwhile, and on entering where another event loop has the archive in use.
+            ClientStateError: The client is not open. The loop raises it if the client is closed
+                meanwhile, and entering the run if another event loop has the archive in use.
             ArchiveError: The archive cannot be used; raised on entering, before anything is sent.
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
@@ -163,15 +164,15 @@ class BulkCalls(SingleCalls):
             restart_stale: Same as in `showcases`.
 
         Returns:
-            One outcome for each handle, in the order of the handles; the very same for
-            duplicates of valid ones, whose cost is thus to be counted once.
+            One outcome for each handle, in the order of the handles. Duplicates of a valid handle
+            share one object, whose cost is to be counted once.
 
         Raises:
             InvalidArgumentError: As `showcases`.
             ConfigurationError: As `showcases`.
             ArchiveError: The archive cannot be used; nothing was sent.
-            ClientStateError: The client is not open, or was closed meanwhile: then what had come
-                is in the archive alone.
+            ClientStateError: The client is not open, or was closed meanwhile; only an archive then
+                has what had come.
         """
         _check_handles(handles)
         if isinstance(handles, AsyncIterable):
@@ -211,7 +212,7 @@ class BulkCalls(SingleCalls):
         refresh: bool = False,
         restart_stale: bool = False,
     ) -> Plan:
-        """Tell what `showcases` would do and cost; asks for the balance alone, which is free.
+        """Tell what `showcases` would do and cost; only asks for the balance, which is free.
 
         ::
 
@@ -228,16 +229,16 @@ class BulkCalls(SingleCalls):
             max_pages: Same as in `showcases`.
             verify_empty: Same as in `showcases`.
             max_credits: Same as in `showcases`; what it leaves is `Plan.left`.
-            archive: Same as in `showcases`; it is only read, and may be open or not, or not be yet.
+            archive: Same as in `showcases`; it is only read, and need neither be open nor exist.
             max_age: Same as in `showcases`.
             refresh: Same as in `showcases`.
-            restart_stale: Same as in `showcases`; what is stale is seen only by asking, so in
-                `Plan.most` all that is begun is started over.
+            restart_stale: Same as in `showcases`; only the API knows which cursors are stale, so
+                `Plan.most` takes all showcases on file in part to be started over.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
             ArchiveError: The archive cannot be read, or holds answers of another origin.
-            SfkError: The balance could not be had.
+            SfkError: The balance could not be fetched.
         """
         from asyncsfk._forecast import left_of, make_plan  # noqa: PLC0415 - see `_as_opening`
 

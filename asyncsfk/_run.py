@@ -165,12 +165,12 @@ class ShowcaseRun:
     async def aclose(self) -> None:
         """End all work of the run; what was received is counted in `usage`.
 
-        With an archive, requests under way get `Timeout.grace` seconds to land in it. Who closes it
-        while another does so waits for the same end, and so does who is cancelled, once.
+        With an archive, requests under way get `Timeout.grace` seconds to land in it. A second
+        caller waits for the same end. A caller that is cancelled still waits, once.
 
         Raises:
-            ClientStateError: It was entered in another event loop, or the iterator of its handles
-                would close it; `stop` is for that.
+            ClientStateError: It was entered in another event loop, or it is the iterator of its
+                handles that would close it; `stop` is for that.
         """
         task = asyncio.current_task()
         if self._employs(task) or self._api.caller.employs(task):

@@ -26,7 +26,7 @@ T = TypeVar("T")
 class SingleCalls(ABC):
     """What can be asked of the API through an open client."""
 
-    # No property: who looks at an object, to mock it, say, asks for them all.
+    # Not a property: who inspects an object, to mock it say, reads all of those.
     @abstractmethod
     def _api(self) -> Api:
         """Return the routes; raises a `ClientStateError` where the client is not open."""
@@ -53,14 +53,15 @@ class SingleCalls(ABC):
             handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
             region: A country code of two letters, e.g. ``US``, to see prices and products as there.
             cursor: `ShowcasePage.next_cursor` of the page before; ``None`` is the first page.
-            archive: An open `Archive`: an answer that it holds is taken from there, at no cost, and
-                one that is bought is committed to it before the call returns.
-            max_age: Seconds; an archived answer that is older, at this call, is bought afresh.
-            refresh: Buy afresh what the archive holds at this call.
+            archive: An open `Archive`. An answer that it holds is taken from it, at no cost; one
+                that is bought is committed to it before the call returns.
+            max_age: Seconds: an archived answer that is older at the time of the call is bought
+                afresh.
+            refresh: Buy the page afresh if the archive holds it at the time of the call.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent.
-            SfkError: The page could not be had; see `asyncsfk.errors`.
+            SfkError: The page could not be fetched; see `asyncsfk.errors`.
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
@@ -80,7 +81,7 @@ class SingleCalls(ABC):
         max_age: float | None = None,
         refresh: bool = False,
     ) -> Listing[ShowcasePage, Product, str]:
-        """Return a creator's showcase to be iterated: one credit a page.
+        """Return a creator's showcase, to be iterated: one credit a page.
 
         ``async for product in client.showcase("mrbeast")`` fetches pages as they are needed;
         ``.pages()`` iterates the pages, ``await .collect()`` returns a list. Each iteration
@@ -90,8 +91,8 @@ class SingleCalls(ABC):
             handle: ``mrbeast``, ``@MrBeast`` or the profile's URL.
             region: Same as in `showcase_page`.
             cursor: Where to begin: the ``cursor`` of an error, the ``next_cursor`` of a page.
-            max_pages: Pages to fetch at most; each costs a credit, and a retry can cost another.
-            max_items: Products to hand out at most.
+            max_pages: The most pages to fetch; each costs a credit, and a retry can cost another.
+            max_items: The most products to hand out.
             archive: Same as in `showcase_page`; an iteration goes on where an earlier one
                 ended.
             max_age: Same as in `showcase_page`.
@@ -212,15 +213,15 @@ class SingleCalls(ABC):
         max_age: float | None = None,
         refresh: bool = False,
     ) -> Listing[ReviewPage, Review, int]:
-        """Return a product's reviews to be iterated, as `showcase`: one credit a page.
+        """Return a product's reviews, to be iterated as a `showcase`: one credit a page.
 
         Args:
             product_id: `Product.id`; this or ``url`` must be given.
             url: The product's URL, at most 4096 characters.
             region: A country code of two letters, e.g. ``US``.
             page: The number of the page to begin with.
-            max_pages: Pages to fetch at most; each costs a credit, and a retry can cost another.
-            max_items: Reviews to hand out at most.
+            max_pages: The most pages to fetch; each costs a credit, and a retry can cost another.
+            max_items: The most reviews to hand out.
             archive: Same as in `showcase_page`.
             max_age: Same as in `showcase_page`.
             refresh: Same as in `showcase_page`.
@@ -329,9 +330,10 @@ class SingleCalls(ABC):
             path: The route's path, ``/v1/...``, percent-encoded, without a query.
             params: The query's parameters, not encoded; ``None`` values are left out.
             type: What to decode the answer's ``data`` into: a msgspec struct or any type that
-                msgspec knows; plain JSON data without it.
-            price: What the route charges at most, in credits; so much is reserved of a ceiling, and
-                at 0 such a call is sent at the ceiling, too, unless the route was seen to charge.
+                msgspec knows; if not given, plain JSON data.
+            price: The most that the route charges, in credits, which is reserved under a ceiling.
+                At 0 the call is sent even when a ceiling is reached, unless the route was seen to
+                charge.
             archive: Same as in `showcase_page`.
             max_age: Same as in `showcase_page`.
             refresh: Same as in `showcase_page`.

@@ -60,20 +60,21 @@ class Archive:
         for handle, product in Archive("brands.sfk").products():   # needs no client
             ...
 
-    Open it with ``async with`` to let calls write to it. A run opens one that is not open, or a
-    path, and the last run closes it. The reading methods open the file for themselves, at any time,
-    also while another process is writing it, and from any thread. They block, as files do. What
-    writes to it belongs to one event loop: a run in another one, which another thread runs, is
-    refused while it is open.
+    Open it with ``async with`` to let calls write to it. A run that is given one that is not open,
+    or a path, opens it, and the last such run closes it. While it is open it belongs to one event
+    loop: a run in the event loop of another thread is refused.
+
+    The reading methods open the file for themselves. They can be called at any time and from any
+    thread, also while another process is writing the file. They block, as files do.
 
     The file is an SQLite database. While it is open there are ``-wal``, ``-shm`` and ``-lock``
     beside it; once it is closed it is a single file. It must lie on a local disk.
 
     Args:
         path: Where the file is, or will be made; by custom it ends in ``.sfk``.
-        durability: ``full``: what was handed out outlives a power failure. ``normal`` is faster;
-            what was handed out outlives a killed process, but a power failure can take the last
-            moments with it.
+        durability: ``full``: what was handed out survives a power failure. ``normal`` is faster:
+            what was handed out survives the death of the process, but a power failure can take the
+            last moments with it.
         wait: Seconds to wait for another process that has it open, before an
             `ArchiveLockedError`.
 
@@ -140,7 +141,7 @@ class Archive:
     async def aclose(self) -> None:
         """Write what is left, and close the file.
 
-        Closing twice is fine: who closes it while another does so waits for the same end.
+        Closing twice is fine: a second caller waits for the same end.
 
         Raises:
             ArchiveError: The end could not be written; what was committed is there.
@@ -151,10 +152,10 @@ class Archive:
     # --- reading, with neither client nor network
 
     def usage(self) -> Usage:
-        """Return what the ledger adds up to; it counts no products, and answers of all routes.
+        """Return the sum of the ledger: answers of all routes as pages, and no products.
 
-        What a process that died had on its way is in it from the next opening on, and in
-        `ArchiveInfo.unsettled` until then.
+        What a process had on its way when it died is in it once the file has been opened again,
+        and in `ArchiveInfo.unsettled` until then.
 
         Raises:
             ArchiveError: The file cannot be read.
@@ -188,13 +189,13 @@ class Archive:
     def outcomes(
         self, handle: str | None = None, *, region: str | None = None
     ) -> Iterator[Outcome]:
-        """Iterate what became of each creator, with its products, in the order of their coming.
+        """Iterate the outcome of each creator, with its products, in the order in which they came.
 
         A showcase that was under way when the file was last written is ``partial``.
 
         Args:
-            handle: Of this creator alone.
-            region: Of what this region was asked for alone; else of all that is there.
+            handle: Only this creator.
+            region: Only what was asked for this region; if not given, all that is there.
 
         Raises:
             InvalidArgumentError: An argument is unusable.
@@ -203,7 +204,7 @@ class Archive:
         return self._replayed(handle, region, _replay.outcomes)
 
     def errors(self, handle: str | None = None, *, region: str | None = None) -> Iterator[Outcome]:
-        """Iterate what became of each creator that is not complete, without products.
+        """Iterate the outcome of each creator that is not complete, without products.
 
         Args:
             handle: Same as in `outcomes`.
@@ -222,7 +223,7 @@ class Archive:
 
         Args:
             handle: Same as in `outcomes`.
-            region: Same as in `outcomes`; `pages` tells of which region a product is.
+            region: Same as in `outcomes`; `pages` tells which region a product is of.
 
         Raises:
             InvalidArgumentError: An argument is unusable.
@@ -263,7 +264,7 @@ class Archive:
         return each()
 
     def answers(self) -> Iterator[ArchivedAnswer]:
-        """Iterate every answer that was ever kept, of whatever route, in the order of coming.
+        """Iterate every answer that was ever kept, of any route, in the order in which they came.
 
         Those that were bought afresh later are among them.
 
@@ -288,17 +289,18 @@ class Archive:
         *,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     ) -> int:
-        """Decode what an earlier version could not, or was not allowed to; costs nothing.
+        """Decode the answers that could not be decoded when they came; costs nothing.
 
-        The next run goes on from there without asking for them again.
+        An older version may not have been able to, or ``max_body_bytes`` was in the way. The next
+        run goes on from them without buying them again.
 
         Args:
-            on_answer: Called with each that can be decoded now. One that it raises at comes
+            on_answer: Called with each answer that can be decoded now. One at which it raises comes
                 again the next time.
             max_body_bytes: The largest body, once unpacked.
 
         Returns:
-            How many those are.
+            How many can be decoded now.
 
         Raises:
             InvalidArgumentError: ``on_answer`` cannot be called, or would have to be awaited; or

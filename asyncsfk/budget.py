@@ -20,7 +20,7 @@ __all__ = ["Budget", "Reservation"]
 
 
 class Budget:
-    """Credits that may be spent; shared by whatever runs, clients and threads are given it.
+    """Credits that may be spent, shared by all runs, clients and threads that are given it.
 
     ::
 
@@ -29,18 +29,18 @@ class Budget:
             ...
 
     At every instant ``charged + maybe + reserved <= max_credits``: a request is sent only after
-    the most that it can cost was reserved. Only a price that the API raises without notice can
-    pass the ceiling, by the requests then under way; from the first such answer on, the new price
-    is what is reserved.
+    the most that it can cost has been reserved. Only a price that the API raises without notice
+    can pass the ceiling, by the requests then under way; from the first such answer on, the new
+    price is what is reserved.
 
     Args:
-        max_credits: The ceiling; ``None`` counts without one.
-        charged: Credits that count as charged before, such as ``archive.usage().charged``.
-        maybe: Credits that count as maybe charged before.
+        max_credits: The ceiling; ``None`` only counts.
+        charged: Credits that count as charged from the start, such as ``archive.usage().charged``.
+        maybe: Credits that count as maybe charged from the start.
 
     Raises:
-        InvalidArgumentError: A number is negative, too large or no whole number, or the ceiling is
-            below 1.
+        InvalidArgumentError: A number is negative, too large or not a whole number, or the ceiling
+            is below 1.
     """
 
     def __init__(self, max_credits: int | None = None, *, charged: int = 0, maybe: int = 0) -> None:
@@ -111,24 +111,24 @@ class Budget:
         """Set credits aside for one request, at once.
 
         Args:
-            credits: The most that the request should cost; what its route was ever seen to cost
-                counts where that is more.
-            route: What is priced alike; without it no price is learned.
+            credits: The most that the request should cost; if its route was ever seen to cost
+                more, that counts.
+            route: Requests of one route are priced alike; without it no price is learned.
 
         Returns:
-            The reservation, or ``None`` where other reservations are in the way, some of which
-            may be released.
+            The reservation, or ``None`` if other reservations are in the way, which may yet be
+            released.
 
         Raises:
-            BudgetReachedError: What is spent leaves no room, whatever becomes of those.
-            InvalidArgumentError: ``credits`` is negative, too large or no whole number, or
-                ``route`` is no string.
+            BudgetReachedError: What has been spent leaves no room, whatever becomes of those.
+            InvalidArgumentError: ``credits`` is negative, too large or not a whole number, or
+                ``route`` is not a string.
         """
         _check_price(credits, route)
         return self._reserve(credits, route)
 
     async def room(self, credits: int, *, route: str = "") -> None:
-        """Wait until a reservation of so many credits would be had, or refused for good.
+        """Wait until so many credits could be reserved, or would be refused for good.
 
         Args:
             credits: Same as in `reserve`.
@@ -259,7 +259,7 @@ class Reservation:
             maybe: Credits that may have been charged.
 
         Raises:
-            InvalidArgumentError: A number is negative, too large or no whole number.
+            InvalidArgumentError: A number is negative, too large or not a whole number.
         """
         check_count("charged", charged, least=0)
         check_count("maybe", maybe, least=0)

@@ -80,17 +80,17 @@ class Client(BulkCalls):
     for the same page that are under way together share one request.
 
     Args:
-        api_key: The key, ``sfk_...``; without it, ``SOCIALFETCH_API_KEY`` of the environment. It
+        api_key: The key, ``sfk_...``; if not given, ``SOCIALFETCH_API_KEY`` of the environment. It
             is sent to the API's origin and shown nowhere.
-        base_url: The API's origin; without it, ``SOCIALFETCH_BASE_URL`` of the environment, then
+        base_url: The API's origin; if not given, ``SOCIALFETCH_BASE_URL`` of the environment, else
             the public API.
-        concurrency: How many requests are on their way at once, but for a run that asks for more:
-            it widens this while it lasts. The provider recommends to stay under 500 a key.
-        rate: How many requests may start a second; unlimited without it.
-        burst: How many may start at once after a lull; a twentieth of ``rate`` without it. In any
-            one second no more start than ``rate`` and this together.
-        max_credits: The ceiling of what the client may spend in its life, or a `Budget` that it
-            shares with others. See `budget`.
+        concurrency: How many requests may be on their way at once. A run that asks for more widens
+            this while it lasts. The provider recommends staying under 500 a key.
+        rate: How many requests may start a second; if not given, there is no limit.
+        burst: How many may start at once after a lull; if not given, a twentieth of ``rate``. No
+            more than ``rate`` and this together start in any one second.
+        max_credits: The most that the client may spend in its life, or a `Budget` that it shares
+            with others. See `budget`.
         timeout: How long requests may take; a number is seconds in all, silence included.
         retry: Which failures are tried again.
         session: An aiohttp session to borrow, for its proxies, tracing or connections. It is
@@ -100,8 +100,8 @@ class Client(BulkCalls):
         trust_env: Take proxies from the environment (``HTTPS_PROXY``) and ``.netrc``.
         proxy: URL of an HTTP proxy.
         user_agent: The ``User-Agent`` header.
-        on_event: Called with each `asyncsfk.events` value; without it they are logged to the
-            logger ``asyncsfk``.
+        on_event: Called with each event, see `asyncsfk.events`; if not given, events are logged to
+            the logger ``asyncsfk``.
         allow_insecure_http: Let the key go over plain HTTP to hosts other than this one.
 
     Raises:
@@ -192,7 +192,7 @@ class Client(BulkCalls):
         """Return a client made from the `config` of another, which may come from a pickle.
 
         Args:
-            config: What the client is told.
+            config: The settings.
             max_credits: Same as in `Client`.
             session: Same as in `Client`.
             on_event: Same as in `Client`.
@@ -228,7 +228,7 @@ class Client(BulkCalls):
         """Make the client ready for calls; `aclose` must follow. ``async with`` does both.
 
         Raises:
-            ClientStateError: It was opened before, or there is no event loop of asyncio's.
+            ClientStateError: It was opened before, or no event loop of asyncio is running.
         """
         if self._open is not None or self._closed:
             raise ClientStateError("a client can be opened only once; make a new one")
@@ -262,8 +262,8 @@ class Client(BulkCalls):
     async def aclose(self) -> None:
         """Close the client: end its runs and calls, close the connections that it owns.
 
-        Calls under way in other tasks end with a `ClientStateError`. Closing twice is fine: who
-        closes it while another does so waits for the same end, and so does who is cancelled, once.
+        Calls under way in other tasks end with a `ClientStateError`. Closing twice is fine: a
+        second caller waits for the same end. A caller that is cancelled still waits, once.
 
         Raises:
             ClientStateError: It was opened in another event loop, or what it waits for would close

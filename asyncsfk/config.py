@@ -75,12 +75,12 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         total: From the start of the connection to the end of the body.
-        connect: For the connection alone; giving up there is free. With a borrowed session neither
-            the look-up of the host counts, nor what a proxy takes to answer.
-        read: Until the answer's head, and between two pieces of its body; noticed up to an eighth
-            later.
-        grace: With an archive: how long requests that were sent may take to land in it when
-            whoever asked has left, 0 for not at all.
+        connect: For the connection alone; giving up there is free. With a borrowed session it
+            covers neither the look-up of the host nor the time that a proxy takes to answer.
+        read: The longest silence, before the answer's head and between two pieces of its body;
+            noticed up to an eighth later.
+        grace: With an archive: how long requests that were sent may take to land in it after
+            everybody who asked for them has left; 0 for no time at all.
 
     Raises:
         ConfigurationError: A number is unusable.
@@ -107,21 +107,21 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     charged.
 
     Attributes:
-        attempts: Requests for one call at most, the first included. Failures that are free
+        attempts: The most requests for one call, the first included. Failures that are free
             (no connection, 429, 503) are tried again up to this.
         server_errors: How often at most a call is tried again after 500, 502 and the like, each
             of which may have been charged.
         lost: How often at most a call is tried again when its answer was lost (timeout, broken
-            connection), each of which may have been charged. 0 never risks to pay twice.
-        backoff: Seconds of the first wait at most; doubles with each attempt.
-        max_backoff: Seconds of any wait at most, but for what the API asks for; pauses of the whole
-            client are of 30 at most.
+            connection), each of which may have been charged. 0 never risks paying twice.
+        backoff: The longest first wait, in seconds; doubles with each attempt.
+        max_backoff: The longest wait, in seconds, unless the API asks for more; pauses of the whole
+            client take 30 at most.
         max_retry_after: Longest ``Retry-After``, in seconds, that is waited for. A longer one
             ends the call with the time in the error's ``retry_after``.
-        quota: Retries that the whole client can do in a row without success. Each success earns
+        quota: Retries that the whole client can make in a row without success. Each success earns
             half a retry back.
         outage: Seconds without any connection after which all calls end with an
-            `UnreachableError`, which stops runs. A call alone ends sooner, after its attempts.
+            `UnreachableError`, which stops runs. A single call ends sooner, after its attempts.
 
     Raises:
         ConfigurationError: A number is unusable.
@@ -236,7 +236,7 @@ def url_from_environment() -> str:
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a client was told; see `asyncsfk.Client` for what each means.
+    """All settings of a client; see `asyncsfk.Client` for what each means.
 
     As there, key and origin are those of the environment unless they are given. Pickles without
     the key, which is read from the environment where it is unpickled.

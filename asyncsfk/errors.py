@@ -4,7 +4,7 @@
 
     SfkError
     ├── ConfigurationError          a client's setting or key is unusable; nothing was sent
-    ├── InvalidArgumentError        an argument of all else is unusable; nothing was sent
+    ├── InvalidArgumentError        an argument of anything else is unusable; nothing was sent
     ├── ClientStateError            the client is not open, or was closed under the call
     ├── TransportError              no whole answer arrived
     │   ├── ConnectionFailedError   no connection, nothing was sent: free
@@ -94,13 +94,13 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
         request_id: The API's id of the last answer, for their support.
         attempts: How many requests were made for this call.
         retry_after: Seconds that the API asked to wait.
-        usage: What the call cost: ``usage.charged`` for certain, ``usage.maybe`` at most more.
+        usage: What the call cost: ``usage.charged`` for certain, at most ``usage.maybe`` more.
         cursor: Pass it as ``cursor=`` to go on from the page that failed; ``None`` is the start.
         page: Pass it as ``page=`` to go on from the review page that failed.
         gave_up: Why no further attempt was made, where one could have been.
         checkout_url: Where the user can buy credits.
         location: Where a refused redirect pointed.
-        body: The raw bytes of an answer that cannot be decoded, or not be kept in an archive.
+        body: The raw bytes of an answer that cannot be decoded, or could not be archived.
         partial: What ``collect()`` had received, and paid for, before the failure.
     """
 
@@ -242,16 +242,16 @@ class SfkError(Exception):
 
 
 class ConfigurationError(SfkError, ValueError):
-    """What a client is told is unusable, or its key is missing; nothing was sent.
+    """A setting of a client is unusable, or its key is missing; nothing was sent.
 
-    That is what `Client`, `Config`, `Timeout` and `Retry` take, and the environment.
+    Settings are what `Client`, `Config`, `Timeout` and `Retry` take, and the environment.
     """
 
 
 class InvalidArgumentError(SfkError, ValueError):
     """An argument of anything else is unusable; nothing was sent and nothing is charged.
 
-    That is what calls, runs, `Budget` and `Archive` take, and may come from who asks for a creator.
+    Those of calls, runs, `Budget` and `Archive`, of which some may come from a user, as handles do.
     """
 
 
@@ -304,7 +304,7 @@ class UndecodableError(AnswerError):
 class PaginationError(SfkError):
     """The API says that there is more, but gives no new cursor to it.
 
-    The pages received until then are good. Going on would pay for pages that were had before.
+    The pages received until then are good. Going on would pay for them again.
     """
 
 
@@ -315,7 +315,7 @@ class BudgetReachedError(SfkError):
 class RunStoppedError(SfkError):
     """The run was told to stop, so that nothing more is sent.
 
-    ``usage`` tells what may have been charged for what had been sent, and was not waited for.
+    ``usage`` tells what may have been charged for requests that were sent and not waited for.
     """
 
 

@@ -159,8 +159,8 @@ ASKED_FOR: Final = frozenset({RateLimitedError.__name__, UnavailableError.__name
 def log_event(event: Event) -> None:
     """Write one line about an event to ``asyncsfk``.
 
-    Prices are WARNING, and so are pauses where no connection can be made or where nothing but
-    failures comes that may be charged. Other waits are INFO, the rest is DEBUG.
+    Prices that rose are WARNING, and so are pauses because no connection can be made, or because
+    nothing comes but failures that may be charged. Other waits are INFO, the rest is DEBUG.
     """
     level = _LEVELS.get(type(event), logging.DEBUG)
     if isinstance(event, Paused) and event.error not in ASKED_FOR:

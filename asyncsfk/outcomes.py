@@ -25,7 +25,7 @@ class Outcome(Model, frozen=True, kw_only=True):
             why not all. ``failed``: nothing is here, `error` says why. ``skipped``: not tried,
             because `error` had stopped the run.
         region: The region that was asked for, in capitals.
-        products: The products received; always empty beside ``run.pages()``, which hands them out.
+        products: The products received; always empty with ``run.pages()``, which hands them out.
         pages: How many pages were received.
         usage: What this creator cost.
         next_cursor: Where to go on: ``client.showcase(handle, cursor=outcome.next_cursor)``.
@@ -67,12 +67,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     Attributes:
         total: How many handles were given, if that is known beforehand (duplicates included).
         started: Handles begun, the finished ones included; invalid and skipped ones, too.
-        complete: Outcomes with that status, as are `partial`, `failed` and `skipped`.
+        complete: Outcomes with that status; `partial`, `failed` and `skipped` likewise.
         duplicates: Handles passed over because they came before.
         in_flight: Requests on their way in the whole client.
         width: How many requests the client now allows itself at once.
-        paused_for: Seconds until the client sends again: after the API asked to wait, or where no
-            connection can be made.
+        paused_for: Seconds until the client sends again; `Paused` has the reasons for a pause.
         elapsed: Seconds since the run began.
         usage: What the run has cost.
     """

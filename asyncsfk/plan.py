@@ -12,30 +12,30 @@ __all__ = ["Plan"]
 class Plan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a run over some handles would do and cost; made by `asyncsfk.Client.plan`.
 
-    Credits count good answers: a retry after a lost answer can cost more. ``max_credits`` is what
-    bounds a run for certain.
+    Its credits are those of good answers: a retry after a lost answer can cost more. What bounds a
+    run for certain is ``max_credits``.
 
     Attributes:
         given: How many handles were given.
         duplicates: How many of them came before.
         invalid: How many distinct ones are no handles.
-        complete: Creators of whose showcase nothing is left to buy: all that is wanted is in the
+        complete: Creators with nothing left to buy: all that is wanted of the showcase is in the
             archive, or its pages lead nowhere new. Free, but for profiles with ``verify_empty``.
         to_continue: Creators whose showcase is there in part.
         to_start: Creators with nothing usable in the archive.
-        undecodable: Creators with a page that is there but cannot be decoded by this client, and is
-            not bought again: free.
+        undecodable: Creators with a page in the archive that this client cannot decode; it is not
+            bought again, so they are free.
         least: Credits that it costs at least, unless the API refuses what is asked for.
         likely: Credits that it likely costs, going by the showcases in the archive and what a page
-            cost last; ``None`` where there are none, or too many were cut to tell.
-        most: Credits that it costs at most, at the highest price in the archive, and should all
-            be stale that ``restart_stale`` starts over; ``None`` without ``max_pages``, unless
-            nothing is left to buy.
+            cost last; ``None`` if there are none, or too many were cut short to tell.
+        most: Credits that it costs at most, at the highest price in the archive, and with
+            ``restart_stale`` if every cursor should be stale; ``None`` without ``max_pages``,
+            unless nothing is left to buy.
         balance: Credits that the account has.
-        left: Credits that the ceilings leave for it, the client's and ``max_credits``; ``None``
-            without one.
+        left: Credits that the client's ceiling and ``max_credits`` leave for it; ``None`` if there
+            is neither.
         concurrency: How many requests at once the forecast is for.
-        seconds: How long it likely takes, going by the requests in the archive; ``None`` where they
+        seconds: How long it likely takes, going by the requests in the archive; ``None`` if those
             do not tell.
     """
 

@@ -30,8 +30,8 @@ class ArchivedAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         handle: The creator, product or other subject.
         region: The region that was asked for, of a showcase.
         cursor: What led to it: a cursor, or the number of a page of reviews.
-        query: The parameters that it was asked for with, percent-encoded; ``None`` of a showcase's
-            page, of which region and cursor tell, and of what an older version kept.
+        query: The parameters that it was asked for with, percent-encoded; ``None`` for a showcase's
+            page, which has region and cursor, and for what an older version kept.
         request_id: The API's id of the answer.
         charged: Credits charged for it.
         maybe: Credits maybe charged for it, where it did not say.
@@ -139,10 +139,10 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     Attributes:
         path: Where it is.
         size: Its size in bytes.
-        origin: Whose answers it holds.
-        complete: How many showcases are, as runs have told, as with `partial` and `failed`.
-        under_way: How many no run has told the end of.
-        answers: How many it holds, of whatever route.
+        origin: The API's origin whose answers it holds.
+        complete: How many showcases runs have left complete; `partial` and `failed` likewise.
+        under_way: How many showcases no run has come to the end of.
+        answers: How many answers it holds, of all routes.
         undecodable: How many of them could not be decoded; see `Archive.salvage`.
         usage: What all of it has cost; counts no products.
         unsettled: Credits that may be charged on top: at most so many for requests that are under

@@ -19,8 +19,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         requests: HTTP attempts made, failed ones included.
         retries: How many of those attempts followed a failed one.
         charged: Credits that the API said it charged (``meta.creditsCharged``).
-        maybe: Credits that may have been charged by attempts of which that is unknown: timeouts
-            after sending, lost connections, answers that cannot be read, redirects, 5xx but for
+        maybe: Credits that may have been charged for attempts of which nobody can know: timeouts
+            after sending, lost connections, answers that cannot be read, redirects, 5xx other than
             503, statuses that the API does not use, requests that were cancelled.
         bytes: Body bytes received, as they came over the wire.
         pages: Pages received, or taken from an archive.

@@ -97,7 +97,7 @@ max_body_bytes_option = click.option(
     help="The largest answer to accept, as it comes and once unpacked.",
 )
 quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, help="Neither progress nor a summary, but errors."
+    "-q", "--quiet", is_flag=True, help="Tell only of errors, and of prices that rose."
 )
 
 
