@@ -13,7 +13,7 @@ from pathlib import Path
 
 from asyncsfk._store._forks import Identity, identify
 from asyncsfk._store._schema import reading
-from asyncsfk._store._sqlite import check_not_inherited, shown
+from asyncsfk._store._sqlite import check_journal, check_not_inherited, shown
 from asyncsfk.errors import ArchiveError, ArchiveWriteError
 
 
@@ -50,6 +50,7 @@ class FileLock:
                     "link; remove that, or put a copy in the place of one of them"
                 )
         self._path = real.with_name(f"{real.name}-lock")
+        check_journal(self._path)
         while True:
             before = self._identity()
             connection = self._begin()

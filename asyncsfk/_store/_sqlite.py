@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Mode = Literal["ro", "rwc"]
 
 _PATIENCE: Final = 10.0  # seconds, with whoever is writing
+# How a journal ends that names a further one, that of a transaction of several files.
+_NAMES_ANOTHER: Final = bytes.fromhex("d9d505f920a163d7")
 
 #: What SQLite raises; of memory it has none left where Python may still have some.
 SQLITE_ERRORS: Final = (sqlite3.Error, MemoryError)
@@ -74,6 +76,28 @@ def check_not_inherited(path: Path) -> None:
         )
 
 
+def check_journal(path: Path) -> None:
+    """Refuse a database whose journal names another file, which SQLite would remove.
+
+    None of ours does, since no transaction of ours is of several files; but one that came with an
+    archive from somebody else can name any file there is.
+
+    Raises:
+        ArchiveFormatError: It does.
+    """
+    journal = beside(path, "journal")
+    # What cannot be read is for SQLite to say, and a pipe would be waited for.
+    with suppress(OSError):
+        if journal.is_file():
+            with journal.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - len(_NAMES_ANOTHER)))
+                if file.read() == _NAMES_ANOTHER:
+                    raise ArchiveFormatError(
+                        f"{shown(journal)} is no journal of an archive: it names another file, "
+                        "which would be removed"
+                    )
+
+
 def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
     """Open an archive's database, to be used by one thread at a time; transactions are explicit.
 
@@ -81,6 +105,7 @@ def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Conne
         ArchiveError: This process cannot use it.
     """
     check_not_inherited(path)
+    check_journal(path)
     flag = "&immutable=1" if immutable else ""
     uri = f"{path.as_uri()}?mode={mode}{flag}"
     connection = _forks.connect(uri, path, _PATIENCE)
