@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import string
-import sys
-import unicodedata
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +11,7 @@ from asyncsfk._text import printable
 from asyncsfk.cli._age import moment
 from asyncsfk.cli._exit import ExitCode, exit_code, say_error, tell
 from asyncsfk.cli._files import is_descriptor
-from asyncsfk.cli._format import counted
+from asyncsfk.cli._format import counted, quoted
 from asyncsfk.errors import ArchiveError, RunStoppedError, is_account_wide
 
 if TYPE_CHECKING:
@@ -28,7 +22,6 @@ if TYPE_CHECKING:
     from asyncsfk.cli._fetch_options import FetchOptions
     from asyncsfk.cli._fetch_output import FetchOutput
 
-_PLAIN: Final = (string.ascii_letters + string.digits + " _./-").encode()
 _ARGUMENTS: Final = "asyncsfk.cli.arguments"
 _NO_ARCHIVE: Final = (
     "There is no archive to go on from: -o FILE keeps one beside the output, --archive FILE "
@@ -136,7 +129,7 @@ def _tell_what_is_left(
     if archive is not None and output.undecodable:
         tell(
             f"{counted(output.undecodable, 'creator')} with answers that cannot be decoded: "
-            f"they are kept, and not bought again. asyncsfk archive salvage {_quoted(archive)} "
+            f"they are kept, and not bought again. asyncsfk archive salvage {quoted(archive)} "
             "tries once more, with --max-body-bytes what is too large; --refresh buys all creators "
             "that are named afresh."
         )
@@ -211,22 +204,7 @@ def _line(since: float | None) -> str:
     arguments: Sequence[str] = click.get_current_context().meta[_ARGUMENTS]
     if since is not None:
         arguments = ["--max-age", moment(since), *_without_age(arguments)]
-    return " ".join(["asyncsfk", "fetch", *map(_quoted, arguments)])
-
-
-def _quoted(argument: str) -> str:
-    """Return an argument as a shell takes it, whatever a file's name has in it."""
-    # Spaces of other kinds are no danger to a terminal.
-    shown = all(char.isprintable() or unicodedata.category(char) == "Zs" for char in argument)
-    with suppress(UnicodeEncodeError):
-        argument.encode(getattr(sys.stderr, "encoding", None) or "ascii")
-        if shown:
-            return shlex.quote(argument)
-    # As bash and zsh have it, byte by byte.
-    escaped = "".join(
-        chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in os.fsencode(argument)
-    )
-    return f"$'{escaped}'"
+    return " ".join(["asyncsfk", "fetch", *map(quoted, arguments)])
 
 
 def _without_age(arguments: Sequence[str]) -> list[str]:

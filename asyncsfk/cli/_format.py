@@ -1,8 +1,14 @@
-"""What is printed: lines of JSON, and numbers in words."""
+"""What is printed: lines of JSON, numbers in words, and arguments for a shell."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import shlex
+import string
+import sys
+import unicodedata
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -10,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from asyncsfk import Outcome, Product, ShowcasePage, Usage
+
+_PLAIN: Final = (string.ascii_letters + string.digits + " _./-").encode()
 
 _encode = msgspec.json.encode
 
@@ -79,3 +87,21 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 def listed(counts: Mapping[str, int]) -> str:
     """Return how many there are of what there is, in words."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+
+
+def quoted(argument: str) -> str:
+    """Return an argument as a shell takes it, whatever a file's name or a cursor has in it."""
+    # Spaces of other kinds are no danger to a terminal.
+    shown = all(char.isprintable() or unicodedata.category(char) == "Zs" for char in argument)
+    with suppress(UnicodeEncodeError):
+        argument.encode(getattr(sys.stderr, "encoding", None) or "ascii")
+        if shown:
+            return shlex.quote(argument)
+    try:
+        told = os.fsencode(argument)
+    except UnicodeEncodeError:
+        # The API's, on a machine that knows other letters only.
+        told = argument.encode()
+    # As bash and zsh have it, byte by byte.
+    escaped = "".join(chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in told)
+    return f"$'{escaped}'"

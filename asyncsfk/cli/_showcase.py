@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from asyncsfk.cli._exit import ExitCode, exit_code, run, say_error, tell
-from asyncsfk.cli._format import cost, counted
+from asyncsfk.cli._format import cost, counted, quoted
 from asyncsfk.cli._lines import LineWriter
 from asyncsfk.cli._options import (
     ClientOptions,
@@ -123,8 +122,6 @@ def _whereto(cursor: str | None, last: ShowcasePage | None, cut: int) -> str:
         cut: How many of its products were not printed: behind them they would be left out.
     """
     if cut and last is not None:
-        begins = (
-            "" if last.cursor is None else f"; it begins at --cursor {shlex.quote(last.cursor)}"
-        )
+        begins = "" if last.cursor is None else f"; it begins at --cursor {quoted(last.cursor)}"
         return f"{counted(cut, 'product')} of the last page not printed{begins}"
-    return f"There is more: --cursor {shlex.quote(cursor)}" if cursor else ""
+    return f"There is more: --cursor {quoted(cursor)}" if cursor else ""

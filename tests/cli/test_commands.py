@@ -280,6 +280,21 @@ def test_showcase_limits_and_cursor(invoke, simulator):
     assert "10 products of the last page not printed\n" in fewer.stderr
 
 
+@pytest.mark.usefixtures("simulator")
+@pytest.mark.parametrize("flag", ["--max-pages", "--max-items"])
+@pytest.mark.parametrize(
+    "odd", ["\x1b]0;owned\x07", "\r\nError: none", "\x9b2J", "\u202e", "'\x7f"]
+)
+def test_a_cursor_that_would_steer_the_terminal(invoke, odd, flag):
+    """It is told as bash takes it, every letter that cannot be seen spelt out."""
+    begun = invoke("showcase", "some.45products", "--cursor", odd, flag, "1")
+    assert begun.exit_code == 1  # the simulator never made it
+    told = re.search(r"^There is more: --cursor (\$'.*')$", begun.stderr, re.MULTILINE)[1]
+    assert told.isprintable()
+    assert begun.stderr.replace("\n", "").isprintable()
+    assert eval("b" + told[1:]).decode() == odd  # noqa: S307 - Python writes bytes so, too
+
+
 @pytest.mark.parametrize("cursor", [None, ""], ids=["null", "empty"])
 def test_showcase_that_leads_nowhere(invoke, simulate, cursor):
     """Where the API says that there is more, but not where, no cursor is told to go on from."""
