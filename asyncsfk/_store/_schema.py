@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Final
+from functools import cache
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from asyncsfk._store._sqlite import beside, connect, is_there, made_sense_of, shown, translated
 from asyncsfk.errors import ArchiveError, ArchiveFormatError
@@ -100,6 +101,11 @@ _STEPS: Final = (
 VERSION: Final = len(_STEPS)
 
 
+_TRIGGERS: Final = "SELECT name FROM main.sqlite_master WHERE type = 'trigger'"
+_TABLES: Final = ("meta", "session", "attempt", "page", "showcase")
+Column: TypeAlias = tuple[str, str, str, int, int, int]
+
+
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make a new file an archive, or check that it is one and bring it up to date.
 
@@ -136,7 +142,43 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
             f"{shown(path)} is of version {version}; this asyncsfk knows versions up to {VERSION}: "
             "upgrade it to use this archive"
         )
+    _check_tables(connection, path, version)
     return version
+
+
+def _check_tables(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    """Refuse what only looks like our tables, as somebody else can make it to do harm.
+
+    A view or a trigger can have SQLite busy for ever, where nothing interrupts it, and a column
+    that is computed fills the memory. Indices and further tables and columns do nothing to ours.
+
+    Raises:
+        ArchiveFormatError: It is not what we made.
+    """
+    odd = [name for (name,) in connection.execute(_TRIGGERS)]
+    odd += sorted({column[0] for column in _columns(version) - _columns_of(connection)})
+    if odd:
+        raise ArchiveFormatError(
+            f"{shown(path)} is no archive, or one that was tampered with: {odd[0]!r} is not ours"
+        )
+
+
+@cache
+def _columns(version: int) -> frozenset[Column]:
+    """Return the columns of the tables of a version."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for step in _STEPS[:version]:
+            connection.executescript(step)
+        return _columns_of(connection)
+
+
+def _columns_of(connection: sqlite3.Connection) -> frozenset[Column]:
+    found: set[Column] = set()
+    for table in _TABLES:
+        # Of each: name, type, whether it may be null, its place in the key, whether it is computed.
+        rows = connection.execute(f"PRAGMA main.table_xinfo({table})")
+        found |= {(table, *row[1:4], *row[5:]) for row in rows}
+    return frozenset(found)
 
 
 @contextmanager

@@ -49,3 +49,66 @@ async def test_a_journal_that_names_another_file(path, tmp_path, of):
     await failure(Archive(path).open(), ArchiveFormatError)
     assert victim.read_text() == "of great value"
     assert journal.exists()
+
+
+#: Three rows, where a file that is to do harm has rows without end, and SQLite is busy for ever.
+ROWS = "(WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r LIMIT 3) SELECT n FROM r)"
+TAMPERED = {
+    "view": [
+        "DROP TABLE meta",
+        f"CREATE VIEW meta AS SELECT n AS name, 'x' AS value FROM {ROWS}",
+    ],
+    "virtual table": [
+        "DROP TABLE meta",
+        f"CREATE VIEW odd AS SELECT n AS rowid, n AS name, 'x' AS value FROM {ROWS}",
+        "CREATE VIRTUAL TABLE meta USING fts5 (name, value, content='odd')",
+    ],
+    "trigger": [
+        "CREATE TRIGGER odd AFTER INSERT ON session BEGIN DELETE FROM meta; END",
+    ],
+    "computed": [
+        "ALTER TABLE page DROP COLUMN body",
+        "ALTER TABLE page ADD COLUMN body BLOB AS (zeroblob(9))",
+    ],
+    "no key": [
+        "ALTER TABLE page RENAME TO old",
+        "CREATE TABLE page AS SELECT * FROM old",
+        "UPDATE page SET id = 'x' || id",
+    ],
+    "missing": ["ALTER TABLE attempt DROP COLUMN seconds"],
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+@pytest.mark.usefixtures("written")
+async def test_what_only_looks_like_our_tables(path, how):
+    """It is refused before anything is read from it, and nothing is sent or written."""
+    for statement in TAMPERED[how]:
+        sql(path, statement)
+    before = path.read_bytes()
+    for what in (*READS, "salvage"):
+        await failure(held(path, what), ArchiveFormatError)
+    async with Simulator() as sim, client_of(sim) as client:
+        await failure(client.plan(["x"], archive=path), ArchiveFormatError)
+        await failure(client.fetch_showcases(["x"], archive=path), ArchiveFormatError)
+        assert sim.ledger.requests == 0
+    assert path.read_bytes() == before
+
+
+@pytest.mark.usefixtures("written")
+async def test_what_its_owner_has_added_is_left_alone(path):
+    """A view, a table, an index and a column of one's own are no harm, and stay."""
+    before = await held(path, "outcomes")
+    for statement in (
+        "CREATE VIEW mine AS SELECT handle, count(*) FROM page GROUP BY handle",
+        "CREATE TABLE notes (text)",
+        "CREATE INDEX by_time ON page (received)",
+        "ALTER TABLE showcase ADD COLUMN note TEXT",
+        "ANALYZE",
+    ):
+        sql(path, statement)
+    assert await held(path, "outcomes") == before
+    async with Simulator() as sim, client_of(sim) as client:
+        (outcome,) = await client.fetch_showcases(["x"], archive=path)
+    assert outcome.status == "complete"
+    assert sql(path, "SELECT handle FROM mine WHERE handle = 'x'") == [("x",)]
