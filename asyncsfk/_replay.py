@@ -72,7 +72,11 @@ def decode(
         _routes.decoder_of(route), encoding, raw, max_body_bytes=max_body_bytes
     )
     if isinstance(received, SfkError):
-        where = {"page": int(cursor)} if route == _routes.REVIEWS and cursor else {"cursor": cursor}
+        where: dict[str, object] = {"cursor": cursor}
+        if route == _routes.REVIEWS and cursor:
+            # It is a number, unless the file was tampered with.
+            with suppress(ValueError):
+                where = {"page": int(cursor)}
         raise received.evolve(handle=handle, route=route, **where)
     if route == _routes.SHOWCASE:
         return _showcase_page(received, handle=handle or "", region=region, cursor=cursor, number=1)

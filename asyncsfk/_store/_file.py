@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asyncsfk._store._forks import Identity, identify
 from asyncsfk._store._lock import FileLock, holder
-from asyncsfk._store._reads import Read, read_all
+from asyncsfk._store._reads import Read, read_all, typed
 from asyncsfk._store._schema import prepare, size_of
 from asyncsfk._store._sqlite import (
     SQLITE_ERRORS,
@@ -129,7 +129,8 @@ class File:
             self._places = {place: identify(place) for place in (self._path, self._log)}
             self.session = session or 0
             self.notes = notes(connection)
-            self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
+            last = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()
+            (self.last_page,) = typed(tuple[int], last)
             last = connection.execute("SELECT max(id) FROM showcase").fetchone()
             self.was_empty = last[0] is None
             sums = spent(connection)
@@ -299,11 +300,17 @@ def writing(path: Path) -> Generator[sqlite3.Connection]:
 
 
 def _end_dead_sessions(connection: sqlite3.Connection, now: float) -> None:
-    """End the sessions of processes that died; what they had under way may have been charged."""
+    """End the sessions of processes that died; what they had under way may have been charged.
+
+    Raises:
+        ValueError: What they had is no number of credits; see `made_sense_of`.
+    """
     tables = Tables(connection)
     for session, exposed in connection.execute(
         "SELECT id, exposed FROM session WHERE ended IS NULL"
     ).fetchall():
+        if exposed < 0:
+            raise ValueError(f"{exposed!r} credits exposed")
         if exposed:
             LedgerLine(
                 at=now,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import sqlite3
+
+# No showcase has so many, and they would be counted one by one.
+_MOST_PAGES: Final = 1 << 20
 
 
 class Lengths:
@@ -34,7 +37,11 @@ class Lengths:
 
     @classmethod
     def read(cls, connection: sqlite3.Connection, most: int) -> Lengths:
-        """Count the showcases of which a run has told what it came to."""
+        """Count the showcases of which a run has told what it came to.
+
+        Raises:
+            ValueError: Of one it says what cannot be; see `made_sense_of`.
+        """
         ended: Counter[int] = Counter()
         cut: Counter[int] = Counter()
         # Counted here: for groups SQLite would hold all of these outcomes in memory.
@@ -43,6 +50,8 @@ class Lengths:
             "json_extract(CAST(outcome AS TEXT), '$.nextCursor') IS NULL FROM showcase "
             "WHERE pages > 0"
         ):
+            if not isinstance(pages, int) or pages > _MOST_PAGES:
+                raise ValueError(f"{pages!r} pages of a showcase")
             (ended if is_over else cut)[pages] += 1
         return cls(ended, cut, most)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+
+import msgspec
 
 from asyncsfk._store._lengths import Lengths
 from asyncsfk._store._reads import typed
@@ -13,6 +15,9 @@ from asyncsfk.usage import Usage
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
+
+# Of credits that were given back nobody knows: they would raise the ceiling of whoever goes on.
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 def notes(connection: sqlite3.Connection) -> dict[str, str]:
@@ -28,7 +33,9 @@ def usage(connection: sqlite3.Connection) -> Usage:
         "(SELECT count(*) FROM page) FROM attempt"
     ).fetchone()
     # What is no number adds up to one all the same, but to no whole one.
-    requests, retries, charged, maybe, size, pages = typed(tuple[int, int, int, int, int, int], row)
+    requests, retries, charged, maybe, size, pages = typed(
+        tuple[_Count, _Count, _Count, _Count, _Count, _Count], row
+    )
     return Usage(
         requests=requests,
         retries=retries,
@@ -42,9 +49,9 @@ def usage(connection: sqlite3.Connection) -> Usage:
 class Spent(NamedTuple):
     """What the ledger adds up to in credits, and the most that a request was charged."""
 
-    charged: int
-    maybe: int
-    highest: int
+    charged: _Count
+    maybe: _Count
+    highest: _Count
 
 
 def spent(connection: sqlite3.Connection) -> Spent:
@@ -72,7 +79,7 @@ def exposed(connection: sqlite3.Connection) -> int:
     row = connection.execute(
         "SELECT ifnull(sum(exposed), 0) FROM session WHERE ended IS NULL"
     ).fetchone()
-    (credits,) = typed(tuple[int], row)
+    (credits,) = typed(tuple[_Count], row)
     return credits
 
 

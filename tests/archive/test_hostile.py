@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from asyncsfk import Archive, ArchiveFormatError
+from asyncsfk import Archive, ArchiveFormatError, UndecodableError
 from asyncsfk.simulator import Simulator
 from tests.archive.support import READS, held
 from tests.support import client_of, failure, sql
@@ -56,11 +56,11 @@ ROWS = "(WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r LIMIT 3)
 TAMPERED = {
     "view": [
         "DROP TABLE meta",
-        f"CREATE VIEW meta AS SELECT n AS name, 'x' AS value FROM {ROWS}",
+        f"CREATE VIEW meta AS SELECT n AS name, 'x' AS value FROM {ROWS}",  # noqa: S608 - of ours
     ],
     "virtual table": [
         "DROP TABLE meta",
-        f"CREATE VIEW odd AS SELECT n AS rowid, n AS name, 'x' AS value FROM {ROWS}",
+        f"CREATE VIEW odd AS SELECT n AS rowid, n AS name, 'x' AS value FROM {ROWS}",  # noqa: S608 - of ours
         "CREATE VIRTUAL TABLE meta USING fts5 (name, value, content='odd')",
     ],
     "trigger": [
@@ -112,3 +112,56 @@ async def test_what_its_owner_has_added_is_left_alone(path):
         (outcome,) = await client.fetch_showcases(["x"], archive=path)
     assert outcome.status == "complete"
     assert sql(path, "SELECT handle FROM mine WHERE handle = 'x'") == [("x",)]
+
+
+@pytest.mark.parametrize(
+    "negative",
+    [
+        "UPDATE attempt SET charged = -1000",
+        "UPDATE attempt SET maybe = -1000",
+        "UPDATE session SET ended = NULL, exposed = -1000",
+    ],
+)
+@pytest.mark.usefixtures("written")
+async def test_credits_that_were_given_back(path, negative):
+    """They would raise the ceiling of whoever goes on: they are told as damage, and not taken."""
+    sql(path, negative)
+    async with Simulator() as sim, client_of(sim) as client:
+        for ask in (client.plan, client.fetch_showcases):
+            error = await failure(ask(["x"], archive=path, max_credits=9), ArchiveFormatError)
+            assert f"{path} is damaged: " in str(error)
+        assert sim.ledger.charged == 0
+    await failure(held(path, "info"), ArchiveFormatError)
+
+
+@pytest.mark.usefixtures("written")
+async def test_a_showcase_of_more_pages_than_there_can_be(path):
+    """A plan says that the file is damaged, and does not count to a number without end."""
+    outcome = b'{"handle":"x","status":"complete","pages":%d}'
+    sql(path, "UPDATE showcase SET outcome = ?", outcome % 10**7)
+    async with Simulator() as sim, client_of(sim) as client:
+        error = await failure(client.plan(["new"], archive=path), ArchiveFormatError)
+    assert "10000000 pages" in str(error)
+
+
+@pytest.mark.parametrize("cursor", ["x", "9" * 5000, "1.5"])
+@pytest.mark.usefixtures("written")
+async def test_a_page_of_reviews_whose_number_is_none(path, cursor):
+    """What cannot be decoded is told as such, and keeps nothing else from being salvaged."""
+    sql(path, "UPDATE page SET decoded = 0")
+    (whole, broken, *_) = await held(path, "answers")
+    sql(
+        path,
+        "UPDATE page SET route = '/v1/tiktok/products/reviews', cursor = ?, body = x'00', "
+        "encoding = '' WHERE request_id = ?",
+        cursor,
+        whole.request_id,
+    )
+    answers = await held(path, "answers")
+    with pytest.raises(UndecodableError) as caught:
+        answers[0].decode()
+    assert (caught.value.page, caught.value.cursor) == (None, cursor)
+    salvaged = []
+    await held(path, "salvage", salvaged.append)
+    assert len(salvaged) == len(answers) - 1
+    assert broken.request_id in {answer.request_id for answer in salvaged}
