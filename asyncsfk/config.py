@@ -6,8 +6,9 @@ import ipaddress
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -313,22 +314,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return list((msgspec.structs.asdict(self) | {"proxy": proxy}).items())
 
 
-def _is_proxy(url: str) -> bool:
-    try:
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a URL, if it is one."""
+    with suppress(ValueError):
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:
+        return parts
+    return None
+
+
+def _is_proxy(url: str) -> bool:
+    if (parts := _split(url)) is None:
         return False
     host = parts.netloc.rpartition("@")[2]
     return bool(parts.scheme in {"http", "https"} and _HOST.fullmatch(host) and url.isprintable())
 
 
 def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"base_url is no URL: {error}") from error
+    if (parts := _split(url)) is None:
+        # Not shown, nor what Python says of it: it can hold a password.
+        _refuse("base_url is no URL: its host or its port is none")
     if parts.username is not None or parts.password is not None:
         _refuse("base_url must not hold a user or password")
     if parts.scheme not in {"http", "https"} or not parts.hostname:

@@ -208,6 +208,19 @@ def test_a_url_of_a_wrong_type_is_not_shown(name, kind):
     assert "hunter2" not in repr(raised.value)
 
 
+@pytest.mark.parametrize("name", ["proxy", "base_url"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://user:hunter2@ex\u2100mple", "https://user:hunter2/@host", "https://user:hunter2@[x"],
+)
+def test_a_url_that_is_none_is_not_shown(name, url):
+    """Nor what Python says of it, which quotes the password, or what was taken for a port."""
+    with pytest.raises(ConfigurationError, match=name) as raised:
+        Client(KEY, **{name: url})
+    error = raised.value
+    assert "hunter2" not in repr((error, error.__cause__, error.__context__))
+
+
 def test_an_async_callback_is_told_what_is_wrong_with_it():
     """A coroutine function would never be awaited: the refusal says so, not only that it is one."""
 
