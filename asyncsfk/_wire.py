@@ -93,7 +93,7 @@ def read(
     if response.status == OK:
         result = _read_success(decoder, response, price, max_body_bytes)
     elif response.status in _REDIRECTS:
-        result = _read_redirect(response, price)
+        result = _read_redirect(response, price, api_key)
     else:
         result = _read_failure(response, price, api_key)
     return _without_key(result, api_key)
@@ -196,11 +196,11 @@ def _bare(error: BaseException) -> BaseException:
     return error
 
 
-def _read_redirect(response: Response, price: int) -> RedirectError:
+def _read_redirect(response: Response, price: int, api_key: ApiKey | None) -> RedirectError:
     location = response.headers.get("Location")
     if location is not None:
         # Headers may hold any bytes, which aiohttp gives as lone surrogates.
-        location = writable(location[:_LONGEST])
+        location = writable(_struck(location, api_key)[:_LONGEST])
     return RedirectError(
         f"the API answered with a redirect to {location!r}, which is never followed",
         Details(
@@ -219,9 +219,8 @@ def _read_failure(response: Response, price: int, api_key: ApiKey | None) -> API
     except CANNOT_UNPACK:
         body = b""
     if api_key is not None:
-        # Before anything is cut: half a key could not be found any more.
         body = api_key.redact_bytes(body)
-    told = _read_error_body(body)
+    told = _read_error_body(body, api_key)
     code, message = told.get("code"), told.get("message")
     return _BY_STATUS.get(status, fallback)(
         f"HTTP {status}: {message or 'no explanation'}",
@@ -242,17 +241,26 @@ def _read_failure(response: Response, price: int, api_key: ApiKey | None) -> API
     )
 
 
-def _read_error_body(body: bytes) -> dict[str, str]:
+def _struck(text: str, api_key: ApiKey | None) -> str:
+    """Return a text with the key struck out, before it is cut: half a key could not be found."""
+    return text if api_key is None else api_key.redact(text)
+
+
+def _read_error_body(body: bytes, api_key: ApiKey | None) -> dict[str, str]:
     """Return the texts of an error envelope, of a problem+json, or an excerpt of anything else."""
     with suppress(*NOT_JSON):
         told = decode(_object_decoder, body)
         # RFC 9457: what a proxy may answer as application/problem+json.
         problem = {"message": told.get("detail") or told.get("title")}
         fields = msgspec.convert(told.get("error", problem), dict[str, Any])
+        # Once more: JSON can spell each letter in two ways.
+        texts = {
+            name: _struck(text, api_key) for name, text in fields.items() if isinstance(text, str)
+        }
         texts = {
             name: _excerpt(text) if name == "message" else text[:_LONGEST]
-            for name, text in fields.items()
-            if isinstance(text, str) and text
+            for name, text in texts.items()
+            if text
         }
         if texts:
             return texts

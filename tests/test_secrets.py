@@ -484,6 +484,30 @@ async def test_an_excerpt_cuts_no_key_in_half(before):
     assert not shows_key(str(error))
 
 
+#: The key as JSON may spell it, too.
+ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+
+
+@pytest.mark.parametrize("before", range(170, 201, 3))
+async def test_a_message_cuts_no_key_in_half(before):
+    """Nor where the API's own message is cut, however JSON spells what is in it."""
+    message = '{"error":{"code":"forbidden","message":"' + "." * before + ESCAPED + '"}}'
+    async with told(http(403, message.encode())) as (_, client):
+        error = await failure(client.showcase_page(HANDLE), ForbiddenError)
+    assert_error_hidden(error)
+
+
+@pytest.mark.parametrize("before", range(1970, 2001, 5))
+async def test_a_code_and_an_address_cut_no_key_in_half(before):
+    """Those are cut, too, though only far behind what they are for."""
+    code = '{"error":{"code":"' + "." * before + ESCAPED + '"}}'
+    long = f"Location: /{'.' * before}{KEY}"
+    for answer in (http(403, code.encode()), http(302, b"", long)):
+        async with told(lambda _, answer=answer: answer) as (_, client):
+            error = await failure(client.showcase_page(HANDLE))
+        assert_error_hidden(error)
+
+
 @pytest.mark.parametrize(
     ("body", "lines"),
     [
