@@ -134,6 +134,8 @@ def _exiting() -> Generator[None]:
         say_error(error)
         raise Exit(exit_code(error)) from error
     except click.ClickException as error:
+        # Arguments can be anybody's, such as the names of files, or by xargs the lines of one.
+        vars(error)["message"] = printable(error.message)
         # As click does, whose exit code would be another one if nobody can be told.
         with suppress(OSError):
             error.show()

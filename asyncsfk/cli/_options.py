@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from asyncsfk._checks import region_code
+from asyncsfk._text import printable
 from asyncsfk.cli._exit import UnusableFileError, tell
 from asyncsfk.cli._files import utf16
+from asyncsfk.cli._format import quoted
 from asyncsfk.cli._threads import opened
 from asyncsfk.config import DEFAULT_CONCURRENCY, DEFAULT_MAX_BODY_BYTES, Retry, Timeout
 from asyncsfk.errors import ConfigurationError, InvalidArgumentError
@@ -198,7 +200,7 @@ def _read_key(path: str) -> str:
     if data.startswith(b"SOCIALFETCH_API_KEY="):
         raise UnusableFileError(path, "it must hold the key alone, without the variable's name")
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-        tell(f"Warning: others can read {path}: chmod 600 {path}")
+        tell(f"Warning: others can read {printable(path)}: chmod 600 {quoted(path)}")
     # Not a word of it goes into an error; the client checks it.
     return data.decode("utf-8-sig", "replace").strip()
 

@@ -280,6 +280,36 @@ def test_showcase_limits_and_cursor(invoke, simulator):
     assert "10 products of the last page not printed\n" in fewer.stderr
 
 
+STEERING = "\x1b[31m\x1b]0;owned\x07\r\x9b2J\u202e"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["whoami", STEERING],
+        ["whoami", f"--{STEERING}"],
+        ["archive", STEERING],
+        ["fetch", "x", "--region", STEERING],
+        ["fetch", "x", "-o", f"{STEERING}.gz"],
+        ["fetch", f"{STEERING}.txt"],
+        ["whoami", "--api-key-file", "key" + STEERING],
+    ],
+    ids=lambda args: ascii(" ".join(args)),
+)
+@pytest.mark.usefixtures("simulator")
+def test_arguments_that_would_steer_the_terminal(invoke, tmp_path, monkeypatch, args):
+    """Arguments can be anybody's, as names of files are: none is told as it is."""
+    monkeypatch.chdir(tmp_path)
+    for name in (f"{STEERING}.txt", f"key{STEERING}"):
+        path = tmp_path / name
+        path.write_text("sfk_of_nobody")
+        path.chmod(0o644)
+    result = invoke(*args, color=True)
+    assert result.exit_code != 0
+    assert "\\x1b" in result.stderr
+    assert result.output.replace("\n", "").isprintable()
+
+
 @pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize("flag", ["--max-pages", "--max-items"])
 @pytest.mark.parametrize(
