@@ -50,6 +50,11 @@ class FileLock:
                     "link; remove that, or put a copy in the place of one of them"
                 )
         self._path = real.with_name(f"{real.name}-lock")
+        if self._path.is_symlink():
+            # Somebody may have put it there to have a file made, or locked, wherever it leads.
+            raise ArchiveWriteError(
+                f"{shown(self._beside)} cannot be used: its lock, {shown(self._path)}, is a link"
+            )
         check_journal(self._path)
         while True:
             before = self._identity()
@@ -127,7 +132,7 @@ class FileLock:
         # There may be no file yet, and on Windows there are no owners.
         with suppress(OSError, AttributeError):
             of_file = file.stat()
-            # Not through a link, which somebody may have put there for root to give away a file.
+            # Nor through a link that has come since, for root to give away a file.
             lock = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 os.fchmod(lock, stat.S_IMODE(of_file.st_mode))

@@ -77,25 +77,27 @@ def check_not_inherited(path: Path) -> None:
 
 
 def check_journal(path: Path) -> None:
-    """Refuse a database whose journal names another file, which SQLite would remove.
+    """Refuse a database whose journal would do harm.
 
-    None of ours does, since no transaction of ours is of several files; but one that came with an
-    archive from somebody else can name any file there is.
+    SQLite removes the file that a journal of several files names. None of ours is, but one that
+    came with somebody else's archive can name any file there is.
 
     Raises:
-        ArchiveFormatError: It does.
+        ArchiveFormatError: It would.
     """
     journal = beside(path, "journal")
-    # What cannot be read is for SQLite to say, and a pipe would be waited for.
+    harm = None
+    # What cannot be read is for SQLite to say.
     with suppress(OSError):
-        if journal.is_file():
+        if journal.is_fifo():
+            harm = "it is a pipe, which would be waited for"
+        elif journal.is_file():
             with journal.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - len(_NAMES_ANOTHER)))
                 if file.read() == _NAMES_ANOTHER:
-                    raise ArchiveFormatError(
-                        f"{shown(journal)} is no journal of an archive: it names another file, "
-                        "which would be removed"
-                    )
+                    harm = "it names another file, which would be removed"
+    if harm is not None:
+        raise ArchiveFormatError(f"{shown(journal)} is no journal of an archive: {harm}")
 
 
 def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:

@@ -1,10 +1,12 @@
 """An archive that somebody else has made, to do harm: it is refused, and nothing comes of it."""
 
+import os
 import struct
+import sys
 
 import pytest
 
-from asyncsfk import Archive, ArchiveFormatError, UndecodableError
+from asyncsfk import Archive, ArchiveFormatError, ArchiveWriteError, UndecodableError
 from asyncsfk.simulator import Simulator
 from tests.archive.support import READS, held
 from tests.support import client_of, failure, sql
@@ -49,6 +51,32 @@ async def test_a_journal_that_names_another_file(path, tmp_path, of):
     await failure(Archive(path).open(), ArchiveFormatError)
     assert victim.read_text() == "of great value"
     assert journal.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+@pytest.mark.parametrize("of", ["", "-lock"])
+@pytest.mark.usefixtures("written")
+async def test_a_journal_that_is_a_pipe(path, of):
+    """SQLite would wait for its other end, and no signal end that."""
+    if of:
+        path.with_name(f"{path.name}{of}").write_bytes(path.read_bytes())
+    os.mkfifo(path.with_name(f"{path.name}{of}-journal"))
+    error = await failure(Archive(path).open(), ArchiveFormatError)
+    assert "is a pipe" in str(error)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows makes links for few")
+@pytest.mark.usefixtures("written")
+async def test_a_lock_that_leads_elsewhere(path, tmp_path):
+    """A link that somebody has put in its place has no file made where it leads."""
+    made = tmp_path / "made"
+    lock = path.with_name(f"{path.name}-lock")
+    lock.symlink_to(made)
+    for use in (Archive(path).open(), held(path, "salvage")):
+        error = await failure(use, ArchiveWriteError)
+        assert f"{lock}, is a link" in str(error)
+    assert not made.exists()
+    assert lock.is_symlink()
 
 
 #: Three rows, where a file that is to do harm has rows without end, and SQLite is busy for ever.

@@ -333,19 +333,6 @@ async def test_another_user_does_not_write_beside_us(shared, tmp_path, mode):
     assert [line.split()[0] for line in lines] == ["ArchiveLockedError", expected]
 
 
-@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links are followed here")
-async def test_a_link_for_a_lock_gives_no_file_away(path):
-    """What it leads to keeps its mode, though it was not there before."""
-    async with Archive(path):
-        pass
-    await asyncio.to_thread(path.chmod, 0o666)
-    target = path.with_name("elsewhere")
-    path.with_name(f"{path.name}-lock").symlink_to(target)
-    async with Archive(path):
-        found = await asyncio.to_thread(target.stat)
-        assert found.st_mode & 0o777 != 0o666
-
-
 async def test_runs_that_share_an_archive_that_is_not_open(sim, client, path):
     """The first of them opens it, the last one closes it, in whatever order they come and go."""
     archive = Archive(path)
