@@ -16,6 +16,7 @@ import click
 from click.exceptions import Exit
 
 from asyncsfk._text import printable
+from asyncsfk.cli._format import harmless
 from asyncsfk.errors import (
     ArchiveError,
     BudgetReachedError,
@@ -238,6 +239,8 @@ def say(text: str | bytes) -> None:
     if stdout is None:
         # click would say nothing, and all would seem well.
         raise no_stream("stdout")
+    if isinstance(text, bytes) and stdout.isatty():
+        text = harmless(text)
     try:
         click.echo(text)
     except BrokenPipeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import string
 import sys
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from asyncsfk import Outcome, Product, ShowcasePage, Usage
 
 _PLAIN: Final = (string.ascii_letters + string.digits + " _./-").encode()
+
+# What moves a terminal's cursor, sets its title, or turns text around: JSON spells out some of it.
+_STEERING: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _encode = msgspec.json.encode
 
@@ -77,6 +81,12 @@ def cost(usage: Usage) -> str:
         f"{counted(usage.pages, 'page')}{archived}, {counted(usage.products, 'product')}, "
         f"{counted(usage.charged, 'credit')} charged{maybe}"
     )
+
+
+def harmless(json: bytes) -> bytes:
+    """Return JSON for a terminal: what would steer it is spelt out, so that it says the same."""
+    text = json.decode()
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def counted(number: int, thing: str, things: str | None = None) -> str:

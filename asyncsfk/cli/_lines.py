@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
 from asyncsfk.cli._files import is_descriptor, is_pipe, is_regular, lock, standard_stream
+from asyncsfk.cli._format import harmless
 from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
@@ -167,6 +168,8 @@ class LineWriter:
 
     def write_now(self, lines: bytes | memoryview) -> None:
         """Write lines; waits here until they are out of our hands."""
+        if self._may_block and self.is_terminal:
+            lines = harmless(bytes(lines))
         left = memoryview(lines)
         try:
             if left:

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from asyncsfk.simulator import Fault, Latency
+from tests.support import sql
 
 STYLE = re.compile(r"\x1b\[([0-9;]*)m")
 COLOURS = re.compile(r"(^|;)(3[0-8]|4[0-8]|9[0-7])(;|$)")
@@ -66,13 +67,16 @@ def test_simulate_on_a_port_in_use(simulator, spawn):
     assert b"cannot listen" in stderr
 
 
-def on_terminal(spawn, *args, watch=None, **settings):
+def on_terminal(spawn, *args, watch=None, both=False, **settings):
     """Run a command with its stderr on a terminal; give its exit code, stdout and stderr.
+
+    With `both` stdout is there, too, and is in what is given for stderr.
 
     `watch` is called with the process and what was seen on the terminal, whenever that is more.
     """
     ours, theirs = pty.openpty()
-    process = spawn(*args, stderr=theirs, stdout=subprocess.PIPE, **settings)
+    stdout = theirs if both else subprocess.PIPE
+    process = spawn(*args, stderr=theirs, stdout=stdout, **settings)
     os.close(theirs)
     seen = b""
     while True:
@@ -89,7 +93,7 @@ def on_terminal(spawn, *args, watch=None, **settings):
             watch(process, STYLE.sub("", seen.decode("utf-8", "replace")))
     os.close(ours)
     stdout, _ = process.communicate(timeout=20)
-    return process.returncode, stdout.decode(), seen.decode()
+    return process.returncode, (stdout or b"").decode(), seen.decode()
 
 
 TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "100", "NO_COLOR": ""}
@@ -107,6 +111,31 @@ def test_progress_on_a_terminal(simulate, spawn, tmp_path):
         assert told in plain
     assert plain.endswith("1 creator: 1 complete\r\n3 pages, 45 products, 3 credits charged\r\n")
     assert COLOURS.search(" ".join(STYLE.findall(stderr)).replace(" ", ";"))
+
+
+STEERING = "\x7f\x9b2J\x9d0;owned\x9c\u202e\u2066\u2028"
+HARMLESS = STEERING + "caf\u00e9 \u6f22\u3000\U0001f600"
+
+
+def test_json_on_a_terminal_does_not_steer_it(invoke, simulate, spawn, out):
+    """Titles are anybody's: there JSON spells out what cannot be seen, and says the same."""
+    with simulate():
+        assert invoke("fetch", "a.1products", "-o", out).exit_code == 0
+        archive = out.with_suffix(".sfk")
+        product = {"id": "1", "title": HARMLESS, "details": {"any": HARMLESS}}
+        body = json.dumps({"data": {"products": [product], "page": {}}}, ensure_ascii=False)
+        sql(archive, "UPDATE page SET encoding = '', body = ?", body.encode())
+        sql(archive, "UPDATE meta SET value = ?", HARMLESS)
+        for command, names in (("products", ("title", "details")), ("info", ("origin",))):
+            plain = json.loads(invoke("archive", command, archive).stdout)
+            code, _, seen = on_terminal(spawn, "archive", command, archive, both=True, env=TERMINAL)
+            assert code == 0
+            assert not set(seen) & set(STEERING) - set("2J0;owned")
+            assert json.loads(seen) == plain
+            assert HARMLESS in json.dumps([plain[name] for name in names], ensure_ascii=False)
+            assert "caf\u00e9 \u6f22\u3000\U0001f600" in seen
+        invoke("archive", "products", archive, "-o", out)
+        assert HARMLESS in out.read_text("utf-8")
 
 
 def test_progress_through_a_list(simulate, spawn, tmp_path):
