@@ -23,7 +23,7 @@ from asyncsfk import (
     UndecodableError,
     Usage,
 )
-from asyncsfk._text import printable
+from asyncsfk._text import cut, printable
 from asyncsfk.cli._exit import in_flags, tell
 from asyncsfk.cli._format import cost, counted, listed, outcome_line, page_lines
 from asyncsfk.errors import stops_a_run
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from asyncsfk.cli._progress import EventSummary
 
 _TOLD: Final = 5
+_MOST_STATUSES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class FetchOutput:
         """Write what became of a creator whose pages have all come."""
         self._under_way.pop(outcome.handle, None)
         if outcome.account_status is not None:
-            self._account_statuses[outcome.account_status] += 1
+            self._count_status(cut(outcome.account_status))
         self._write_outcomes(outcome)
         self.stale += isinstance(outcome.error, StaleCursorError)
         self.invalid += isinstance(outcome.error, InvalidArgumentError)
@@ -182,6 +183,12 @@ class FetchOutput:
                 if creator.next_cursor is not None
             )
         )
+
+    def _count_status(self, status: str) -> None:
+        # The API's words, of which it has three today: one for each creator would fill the memory.
+        if status not in self._account_statuses and len(self._account_statuses) >= _MOST_STATUSES:
+            status = "of other kinds"
+        self._account_statuses[status] += 1
 
     def finish(self) -> None:
         """Empty the files that there was no line for."""

@@ -7,10 +7,12 @@ import re
 import subprocess
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from asyncsfk import Outcome
 from asyncsfk.simulator import Fault
 from tests.cli.support import by_handle, lines, read
+from tests.support import enveloped, http, raw_server
 
 
 def test_products_of_many_creators(invoke, simulator, out):
@@ -317,6 +319,27 @@ def test_outcomes_and_verify_empty(invoke, simulator, tmp_path):
     assert simulator.ledger.charged == 7
     summary = invoke("fetch", *handles, "--verify-empty").stderr.splitlines()
     assert summary[-1] == "Accounts of empty showcases: 1 found, 1 not_found, 1 private"
+
+
+def test_account_statuses_without_end(invoke, monkeypatch):
+    """Words of the API's are counted as far as they are few, and told as far as they are short."""
+
+    def answer(head):
+        handle = re.search(rb"/profiles/(\w+)", head)[1].decode()
+        empty = {"products": [], "page": {}}
+        status = {"lookupStatus": f"{handle}{'x' * 10_000}"}
+        return http(200, enveloped(empty if b"/showcase-products" in head else status))
+
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(raw_server(answer, keep=True)) as server,
+    ):
+        monkeypatch.setenv("SOCIALFETCH_BASE_URL", server.url)
+        monkeypatch.setenv("SOCIALFETCH_API_KEY", "sfk_of_nobody")
+        result = invoke("fetch", *(f"c{n}" for n in range(30)), "--verify-empty")
+    told = result.stderr.splitlines()[-1]
+    assert told.startswith("Accounts of empty showcases: 22 of other kinds, 1 c")
+    assert len(told) < 1000
 
 
 def test_flags_reach_the_run(invoke, simulate):
