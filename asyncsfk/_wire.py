@@ -52,6 +52,8 @@ OK: Final = 200
 """The one status of a good, and charged, answer."""
 _REDIRECTS: Final = range(300, 400)
 _SERVER_ERRORS: Final = range(500, 600)
+_NO_PRICE: Final = 10**100
+"""Far below what Python refuses to write down, as then some sum of prices would be."""
 _EXCERPT: Final = 200
 _LONGEST: Final = 2000  # of codes, ids and addresses, which are kept as they are
 ERROR_BYTES: Final = 64 * 1024
@@ -279,7 +281,7 @@ def _read_meta(raw: bytes | msgspec.Raw) -> Meta:
         meta = _meta_decoder.decode(raw)
     except NOT_JSON:
         meta = _read_odd_meta(raw)
-    return meta if (meta.credits_charged or 0) >= 0 else Meta(meta.request_id)
+    return meta if 0 <= (meta.credits_charged or 0) < _NO_PRICE else Meta(meta.request_id)
 
 
 def _read_odd_meta(raw: bytes | msgspec.Raw) -> Meta:

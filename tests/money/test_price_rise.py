@@ -14,7 +14,7 @@ from tests.money.accounts import (
     assert_true,
     creators,
 )
-from tests.support import SHOWCASE, client_of, failure, outcomes_of, run_through
+from tests.support import SHOWCASE, client_of, failure, http, outcomes_of, run_through, told
 
 #: More requests than any test of this file sends.
 FOREVER = range(1, 10_000)
@@ -173,6 +173,17 @@ async def test_an_absurd_price_does_not_harm_the_rest(tmp_path, price):
             statuses = {outcome.handle: outcome.status for outcome in outcomes}
             assert {statuses[handle] for handle in handles[5:]} == {"complete"}
         assert await asyncio.to_thread(lambda: archive.info().answers) >= 10
+
+
+@pytest.mark.parametrize("digits", [101, 4300, 4301])
+async def test_a_price_that_is_none(tmp_path, digits):
+    """What it cost is then unknown: not a sum that Python refuses to write down."""
+    body = b'{"data":{"products":[],"page":{}},"meta":{"creditsCharged":%b}}' % (b"9" * digits)
+    async with told(http(200, body), keep=True) as (_, client):
+        _, outcomes = await run_through(client, ["a", "b"], archive=tmp_path / "a.sfk")
+        assert {outcome.status for outcome in outcomes} == {"complete"}
+        assert (client.usage.charged, client.usage.maybe) == (0, 2)
+        assert repr(client.usage)
 
 
 async def test_a_call_that_told_its_price_is_no_news():
