@@ -149,7 +149,7 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
 def _check_tables(connection: sqlite3.Connection, path: Path, version: int) -> None:
     """Refuse what only looks like our tables, as somebody else can make it to do harm.
 
-    A view or a trigger can have SQLite busy for ever, where nothing interrupts it, and a column
+    A view or a trigger can have SQLite busy for ever, where no Ctrl-C reaches it, and a column
     that is computed fills the memory. Indices and further tables and columns do nothing to ours.
 
     Raises:

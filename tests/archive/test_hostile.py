@@ -57,7 +57,7 @@ async def test_a_journal_that_names_another_file(path, tmp_path, of):
 @pytest.mark.parametrize("of", ["", "-lock"])
 @pytest.mark.usefixtures("written")
 async def test_a_journal_that_is_a_pipe(path, of):
-    """SQLite would wait for its other end, and no signal end that."""
+    """SQLite would wait for its other end, and no Ctrl-C end that."""
     if of:
         path.with_name(f"{path.name}{of}").write_bytes(path.read_bytes())
     os.mkfifo(path.with_name(f"{path.name}{of}-journal"))
