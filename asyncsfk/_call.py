@@ -1,4 +1,4 @@
-"""The life of a call: join one in flight, or look for it in an archive, send, try again, end."""
+"""The life of a call: join one in flight, or look in an archive, send, try again, end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class _Looking:
-    """A call that looks into its archive and has joined no flight yet; ``verdict``: why to end."""
+    """A call that looks into its archive before it joins a flight; ``verdict``: why to end it."""
 
     def __init__(self, payer: Payer) -> None:
         self.payer = payer
@@ -72,7 +72,7 @@ class Caller:
 
     @property
     def api_key(self) -> ApiKey | None:
-        """What must be seen nowhere."""
+        """The key, which must not show anywhere."""
         return self._config.api_key
 
     def require_key(self, route: str) -> None:
@@ -92,8 +92,8 @@ class Caller:
     ) -> Received:
         """Return the answer to a request.
 
-        Calls for the same path and query that are under way share one request: one of them
-        answers for its cost, and the others' answers say a cost of nothing.
+        Concurrent calls for the same path and query share one request: one of them answers for
+        its cost, and the answers of the others say that they cost nothing.
 
         Args:
             request: What to ask for.
@@ -106,7 +106,7 @@ class Caller:
             SfkError: The call failed for good.
         """
         if asyncio.get_running_loop() is not self._loop:
-            # A listing can be taken anywhere.
+            # A listing can be iterated in any event loop.
             raise placed(ClientStateError("the client was opened in another event loop"), request)
         if request.needs_key:
             self.require_key(request.route)
@@ -123,7 +123,7 @@ class Caller:
                 try:
                     await self._cache_too(request, answer, result, cache)
                 except ArchiveError as error:
-                    # Whoever answers for its cost gets it, though not from the archive.
+                    # It was paid for: the error brings the body, since the archive cannot.
                     result = _wire.redacted(error.evolve(body=result.body), self._config.api_key)
             result = shared(request, result, cost, self._config.api_key)
         if isinstance(result, SfkError):
@@ -135,13 +135,13 @@ class Caller:
     ) -> tuple[Landing[CallResult], Usage]:
         """Return an answer that will do, by joining a call under way or beginning one.
 
-        And the cost of earlier ones that this call answers for, and could not use.
+        Also return the cost of answers before it that this call pays for but could not use.
         """
         inherited = Usage()
         while True:
             if cache is not None and request.target in self._flights:
-                # Those under way may have been told to buy afresh what will do for this one; and
-                # all others may leave before this one has looked.
+                # The call under way may be buying afresh what will do for this one as it is on
+                # file. Hold it until that is known: all its callers may leave meanwhile.
                 self._flights.hold(request.target, cache)
                 answer = await self._look_up_first(request, payer, cache)
                 if answer is not None:
@@ -159,7 +159,7 @@ class Caller:
                 raise placed(error, request).evolve(usage=cost) from None
             if landing.began or landing.was_stopped or landing.result.serves(cache):
                 return landing, inherited
-            # It ended for a reason of its beginner's alone, or came from another's archive.
+            # It ended for a reason of its beginner's alone, or came from an archive not ours.
             if landing.answers:
                 inherited += landing.result.result.usage
 
@@ -171,7 +171,7 @@ class Caller:
                 looking.verdict = error
 
     def refuse(self, payer: Payer, error: SfkError) -> None:
-        """End with an error what a payer's calls are still to send."""
+        """End with an error those of a payer's calls that still wait to send."""
         self._flights.end_others(None, error, payer)
 
     def employs(self, task: asyncio.Task[Any] | None) -> bool:
@@ -212,7 +212,7 @@ class Caller:
     async def _find(
         self, request: Request, cache: PageCache | None, flight: Flight[CallResult]
     ) -> CallResult | None:
-        """Return an answer for which nothing need, or must, be sent."""
+        """Return an answer for which nothing has to be sent, or the error why nothing may be."""
         if flight.verdict is not None:
             return CallResult(flight.verdict)
         if cache is None:
@@ -223,7 +223,7 @@ class Caller:
     async def _look_up_first(
         self, request: Request, payer: Payer, cache: PageCache
     ) -> CallResult | None:
-        """Return the answer that is kept, or the error of a payer that is stopped meanwhile."""
+        """Return the kept answer; if there is none, the error of a payer that has been stopped."""
         looking = _Looking(payer)
         self._looking.add(looking)
         try:
@@ -238,12 +238,12 @@ class Caller:
         return answer
 
     async def _look_up(self, request: Request, cache: PageCache) -> CallResult | None:
-        """Return the answer that is kept, if there is one that will do."""
+        """Return the kept answer, if there is one that will do."""
         row = await cache.find(request)
         if row is None:
             return None
-        # Decoded anew: what an older version could not read, this one may. What was accepted once
-        # is not too large now.
+        # Decoded anew: this version may read what an older one could not. What was accepted once
+        # is not refused as too large now.
         limit = ACCEPTED if row.decoded else self._config.max_body_bytes
         result = _wire.read_kept(request.decoder, row.encoding, row.body, max_body_bytes=limit)
         if isinstance(result, Received) and not row.decoded:
@@ -258,14 +258,14 @@ class Caller:
         failures: list[Failure],
         flight: Flight[CallResult],
     ) -> CallResult:
-        """Send a request until it is answered, or until trying again would not do."""
+        """Send a request until it is answered, or until it must not be tried again."""
         failed: SfkError | None = None
         flight.is_buying = True
         while True:
             try:
                 answer = await self._attempts.send(request, len(failures) + 1, payer, cache, flight)
             except BudgetReachedError as error:
-                # What went wrong before is why there had to be another attempt.
+                # The failure before this attempt is why it was needed at all.
                 raise error from failed
             result = answer.result
             if isinstance(result, Received):
@@ -273,7 +273,7 @@ class Caller:
                 return answer
             failures.append(failure_of(result))
             if isinstance(result, UnreachableError):
-                # The others wait in line for the same.
+                # The other calls would wait in line only to find the same.
                 self._flights.end_others(flight, result.evolve(usage=Usage()))
             verdict = decide(self._config.retry, result, failures, random.random)
             if not isinstance(verdict, Stop):
@@ -302,24 +302,24 @@ class Caller:
     async def _keep_for_others(
         self, request: Request, answer: CallResult, flight: Flight[CallResult]
     ) -> CallResult:
-        """Keep an answer in the archives of those who joined, before any of them has it.
+        """Keep an answer in the archives of those who joined, before any of them gets it.
 
-        Until then whoever comes for it joins, too, in place of buying it again.
+        Until it is kept, a caller that asks for it joins, too, instead of buying it again.
         """
         if answer.paid is None:
             return answer
-        # It is paid for: nobody ends it now, and whoever tries gets it.
+        # It is paid for: nobody should cancel this now, and if somebody does, it is returned.
         flight.in_air = True
         with suppress(asyncio.CancelledError):
-            # There may come more meanwhile.
             result = self._for_others(request, answer)
             own = answer.stores
             kept: set[tuple[Store, int, float]] = set()
+            # The list may grow meanwhile.
             for cache in flight.caches:
-                # Of two of one archive the one may have a page that will not do for the other.
+                # Callers with the same archive may differ in which of its pages will do.
                 terms = (cache.store, cache.floor, cache.since)
                 if cache.store not in own and terms not in kept:
-                    # Who keeps it there tries again, and is told.
+                    # The caller with this archive tries again, in `fetch`, and is told then.
                     with suppress(ArchiveError):
                         await self._cache_too(request, answer, result, cache)
                         kept.add(terms)
@@ -329,14 +329,14 @@ class Caller:
         return answer
 
     def _for_others(self, request: Request, answer: CallResult) -> Received | SfkError:
-        """Return what a call came to for those whose archive was not in its way."""
+        """Return a call's result for the others, without an error of its beginner's archive."""
         response = answer.paid
         if response is None or not isinstance(answer.result, ArchiveError):
             return answer.result
         return _wire.read(
             request.decoder,
             response,
-            # Who answers for it tells what it cost.
+            # The caller that answers for it tells what it cost.
             price=0,
             max_body_bytes=self._config.max_body_bytes,
             api_key=self._config.api_key,
@@ -345,7 +345,7 @@ class Caller:
     async def _cache_too(
         self, request: Request, answer: CallResult, result: Received | SfkError, cache: PageCache
     ) -> None:
-        """Keep an answer in an archive that another caller paid for."""
+        """Keep in an archive an answer that another caller paid for."""
         response = answer.paid
         if response is not None:
             await cache.put(
@@ -366,12 +366,12 @@ class Caller:
 
 
 def _told_to_end(flight: Flight[CallResult], failed: SfkError) -> SfkError | None:
-    """Return why a call is to end that would try again, if it is."""
+    """Return why a call must end instead of trying again, if it must."""
     if flight.verdict is not None:
         stopped = flight.verdict.evolve()
         stopped.__cause__ = failed
         return stopped
     if flight.is_wanted and not flight.is_paid_for:
-        # Who still waits begins anew, in budgets of its own.
+        # Those who still wait begin anew, in budgets of their own.
         return RunStoppedError("whoever asked for it first has left")
     return None

@@ -44,7 +44,7 @@ class CreatorFetcher:
         run_id: Tells this run from others in the archive.
 
     Attributes:
-        terms: Those given, until the run has opened its archive.
+        terms: As given; replaced once the run has opened its archive.
         stopped: Why nothing more must be bought, once that is so.
     """
 
@@ -61,7 +61,7 @@ class CreatorFetcher:
         cached: ShowcaseCache | None,
         on_page: Callable[[ShowcasePage], Awaitable[None]] | None,
     ) -> Outcome:
-        """Fetch a creator's pages as far as it goes, and return what became of it.
+        """Fetch as many of a creator's pages as can be had, and return what became of it.
 
         Args:
             handle: The (normalised) creator.
@@ -87,10 +87,10 @@ class CreatorFetcher:
                 else:
                     products += page.products
             if page is not None and page.has_more:
-                # An empty one leads nowhere.
+                # An empty cursor leads nowhere.
                 next_cursor = page.next_cursor or None
         except SfkError as caught:
-            # Its traceback has frames that hold it, and whole pages.
+            # The frames of its traceback would keep it, and whole pages, in memory.
             error, next_cursor = caught.with_traceback(None), caught.cursor
             usage += caught.usage
         if self._options.verify_empty and error is None and not usage.products:
@@ -100,7 +100,7 @@ class CreatorFetcher:
                 account_status = lookup.lookup_status
                 request_ids.append(lookup.request_id)
             except SfkError as caught:
-                # The showcase itself is whole, and next_cursor stays as it is.
+                # Only the look-up failed: the showcase is whole, and next_cursor stays as it is.
                 error = caught.with_traceback(None)
                 usage += caught.usage
         if error is not None and stops_a_run(error):
@@ -126,17 +126,17 @@ class CreatorFetcher:
             known: What was on file of it before.
 
         Returns:
-            The outcome, or what it is without that; and whether it is on file.
+            The outcome, changed if it could not be put on file; and whether it is on file.
         """
         cache = self.terms.cache
-        # Of a creator that was not tried nothing is known that was not before.
+        # If a creator was skipped or stopped, nothing is known of it but its pages on file.
         is_stopped = outcome.status == "skipped" or isinstance(outcome.error, RunStoppedError)
         if cache is None or is_stopped:
             return outcome, False
         error = outcome.error and outcome.error.evolve(body=None)
         told = msgspec.structs.replace(outcome, products=(), error=error).to_json()
         if (api_key := self._api.caller.api_key) is not None:
-            # The API may echo it in what it says of an account.
+            # The API may have echoed the key in what it says of an account.
             told = api_key.redact_bytes(told)
         try:
             await cache.store.finish(
@@ -167,7 +167,7 @@ class CreatorFetcher:
                 handle=None, cursor=None, usage=Usage(), attempts=0, body=None
             )
             if is_account_wide(error):
-                # Those that wait in line, for minutes perhaps, would be told the same one by one.
+                # Calls that wait in line, for minutes perhaps, would fail one by one all the same.
                 self._api.caller.refuse(self.terms.payer, self.stopped)
 
     def _listing(
@@ -196,7 +196,7 @@ class CreatorFetcher:
     ) -> tuple[SfkError | None, Usage]:
         """Buy the page after those on file; return why it cannot be had, and what it cost.
 
-        So a stale cursor shows before any of those pages is handed out.
+        That way, a stale cursor shows before any page on file is handed out.
         """
         if self.stopped is not None:
             return None, Usage()
@@ -224,7 +224,7 @@ def _status(error: SfkError | None, usage: Usage, stopped: SfkError | None) -> S
 
 
 def _is_known(outcome: Outcome, known: Showcase | None) -> bool:
-    """Tell whether an outcome came out of the file, which says as much or more of it already."""
+    """Tell whether an outcome came out of the file, and the file already says as much or more."""
     if known is None or known.outcome is None or known.status != outcome.status:
         return False
     if outcome.usage.requests or outcome.error:

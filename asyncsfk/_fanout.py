@@ -40,21 +40,21 @@ _YIELD_EVERY: Final = 64  # items
 
 
 class FanOut(Generic[In, Out]):
-    """Works on many items at once and streams what comes of them, as it comes.
+    """Works on many items at once and streams their results as they come.
 
     Items are pulled one by one, when a worker is free; results wait in a queue of ``width``
     places, so that a slow consumer slows the workers. Nothing runs before the first result is
     asked for.
 
-    The workers live in a task of their own, apart from the consumer's cancel scopes: leaving is
-    up to `aclose` alone, which leaves no task behind.
+    The workers live in a task of their own, outside the consumer's cancel scopes: only `cancel`
+    and `aclose` cut them short, and `aclose` leaves no task behind.
 
     Args:
-        items: Where the items come from. What they raise is raised after the results of the items
-            before.
+        items: Where the items come from. An error of the iterator is raised after the results of
+            the items before it.
         work: Works on an item and puts its results.
         width: How many items to work on at once.
-        ordered: Put them in the order of the items; a worker that is done early waits for its turn.
+        ordered: Put the results in the order of the items; a worker that is early waits its turn.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class FanOut(Generic[In, Out]):
         if self._supervisor is None:
             self._supervisor = asyncio.create_task(self._supervise())
         if self._is_over and self._results.empty():
-            # There was no room for it.
+            # The supervisor found no room for it.
             self._results.put_nowait(_END)
         result = await self._results.get()
         if isinstance(result, _End):
-            # For whoever asks again.
+            # Put back, so that the next call ends, too.
             self._results.put_nowait(result)
             if self._error is not None:
                 raise self._error
@@ -110,17 +110,17 @@ class FanOut(Generic[In, Out]):
         """Begin to stop all work; `aclose` must follow."""
         if self._supervisor is not None and not self._is_closing:
             self._supervisor.cancel()
-            # Again and again, if the iterator keeps cancellations to itself.
+            # This cancels again and again, in case the iterator swallows the first cancellation.
             self._items.stop()
         self._is_closing = True
 
     async def aclose(self) -> None:
-        """Stop all work at once and wait for its end; for a task of its own."""
+        """Stop all work at once and wait for its end; to be run in a task of its own."""
         self.cancel()
-        # Of an event loop that has ended it is done, and cannot be waited for.
+        # One from an event loop that has ended is done, and cannot be awaited in this one.
         if self._supervisor is not None and not self._supervisor.done():
             await asyncio.wait({self._supervisor})
-        # Who still waits for a result, or asks for another, is told.
+        # Tell a consumer that still waits for a result, or asks for another.
         while not self._results.empty():
             self._results.get_nowait()
         self._error = self._error or ClientStateError(ENDED)
@@ -136,20 +136,20 @@ class FanOut(Generic[In, Out]):
         except asyncio.CancelledError as error:
             if self._is_closing:
                 raise
-            # By somebody who cancels all tasks but the consumer's, which is to hear of it.
+            # Somebody cancelled this task, but perhaps not the consumer's, which must be told.
             self._error = _cut_short(error)
         except BaseException as error:  # noqa: BLE001 - it has ended the event loop already
-            # A callback ends the program. Raised here as well, it would keep asyncio from letting
-            # the other tasks come to their ends.
+            # `SystemExit` from a callback, say. Raised here as well, it would keep asyncio from
+            # letting the other tasks finish.
             self._error = error
-        # Without waiting for room: nobody may ever make any.
+        # Without waiting for room: the consumer may never make any.
         self._is_over = True
         if not self._results.full():
             self._results.put_nowait(_END)
 
     def _hire(self, workers: asyncio.TaskGroup) -> None:
         if self._hired < self._width:
-            # First: where tasks begin eagerly the new one hires the next at once.
+            # Counted first: a worker that begins eagerly hires the next one at once.
             self._hired += 1
             self._workers.add(workers.create_task(self._run_worker(workers)))
 
@@ -159,9 +159,9 @@ class FanOut(Generic[In, Out]):
             if isinstance(item, _End):
                 self._exhausted = True
                 return
-            # Before the next worker, which may begin at once, takes the turn after it.
+            # Before `_hire`: a worker that begins eagerly takes the turn after this one at once.
             turn = self._take_turn() if self._ordered else None
-            # Where there is one item there may be more; few items need few workers.
+            # One more worker for each item that turns up: few items need few workers.
             self._hire(workers)
             try:
                 if turn is not None:
@@ -170,15 +170,15 @@ class FanOut(Generic[In, Out]):
                     await self._work(item, self._results.put)
             except asyncio.CancelledError as error:
                 if not self._is_closing:
-                    # Work that was cut short like that must not be missing without a word.
+                    # Cancelled from outside: the stream must not silently lack this item.
                     self._exhausted, self._error = True, _cut_short(error)
                 raise
 
     async def _pull(self) -> In | _End:
-        """Return the next item, or the end, which an error of the iterator is, too."""
+        """Return the next item; an error of the iterator is noted, and counts as the end."""
         self._pulled += 1
         if self._pulled % _YIELD_EVERY == 0:
-            # Items that need no waiting at all must not keep the event loop to themselves.
+            # An iterator that never has to wait must not starve the event loop.
             await asyncio.sleep(0)
         item: In | _End = _END
         try:
@@ -187,18 +187,18 @@ class FanOut(Generic[In, Out]):
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Not us but something that the iterator awaits was cancelled.
+            # Something that the iterator awaits was cancelled, not this worker.
             self._error = error
         except BaseException as error:  # noqa: BLE001 - the consumer's own, raised to it later
-            # What ends the program, too: raised in a worker it would end the event loop at once.
+            # Even `SystemExit`: raised in a worker, it would end the event loop at once.
             self._error = error
         if self._is_closing:
-            # The iterator kept our cancellation to itself, as `wait_for` can until 3.12.
+            # The iterator swallowed our cancellation, as `wait_for` can before Python 3.12.
             raise asyncio.CancelledError
         return item
 
     def _take_turn(self) -> tuple[asyncio.Future[None] | None, asyncio.Future[None]]:
-        """Return what ends the turn before, and what is to end this one."""
+        """Return the future that ends the turn before, if any, and the one to end this turn."""
         before, mine = self._last_turn, asyncio.get_running_loop().create_future()
         self._last_turn = mine
         return before, mine
@@ -235,7 +235,7 @@ def _puller(items: Iterable[In] | AsyncIterable[In]) -> _Puller[In] | _AsyncPull
 
 @coroutine
 def _awaited_in(context: Context, awaitable: Awaitable[In]) -> Generator[Any, None, In]:
-    """Await something in a context of its own, whichever task does."""
+    """Await something in the given context, whichever task it is that awaits."""
     steps = awaitable.__await__()
     step: Callable[[], Any] = partial(next, steps)
     while True:
@@ -253,9 +253,9 @@ def _awaited_in(context: Context, awaitable: Awaitable[In]) -> Generator[Any, No
 
 
 class _Puller(Generic[In]):
-    """Gives the items of an iterator one by one, to many who ask.
+    """Gives the items of an iterator one by one to many workers.
 
-    In one context, a copy of that in which the first result was asked for: a generator may set and
+    The iterator always runs in one context, a copy of the consumer's: a generator may set and
     reset context variables around its ``yield``.
     """
 
@@ -272,7 +272,7 @@ class _Puller(Generic[In]):
 
 
 class _AsyncPuller(Generic[In]):
-    """The same of an async iterator, which may take its time, and does not bear two at once."""
+    """The same for an async iterator, which may take its time, and bears only one call at once."""
 
     def __init__(self, iterator: AsyncIterator[In]) -> None:
         self._iterator = iterator

@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 class Landing(msgspec.Struct, Generic[T], frozen=True):
-    """What a caller gets of a flight.
+    """What a caller gets from a flight.
 
     Attributes:
         result: What the work returned.
         answers: Whether this caller answers for its cost.
-        began: Whether this caller began it, or needed none.
-        was_stopped: Whether this caller has been stopped, and waited only for what was in the air.
+        began: Whether this caller began the flight, or needed none.
+        was_stopped: Whether this caller was stopped, and waited only for what was in the air.
     """
 
     result: T
@@ -38,7 +38,7 @@ class Landing(msgspec.Struct, Generic[T], frozen=True):
 
 
 class _Waiter(Generic[T]):
-    """One caller; a ``verdict`` says why it waits only for what is in the air."""
+    """One caller; a ``verdict`` is why it was stopped: it waits only for what is in the air."""
 
     __slots__ = ("began", "done", "payer", "verdict")
 
@@ -50,23 +50,23 @@ class _Waiter(Generic[T]):
 
 
 class Flight(Generic[T]):
-    """One piece of work, as those see it who do it.
+    """One piece of work, as seen by the code that does it.
 
     Attributes:
-        payer: In whose budgets the cost is reserved; of several callers with these, the last
-            to answer for it.
+        payer: In whose budgets the cost is reserved. A caller with the same budgets that leaves
+            takes this place, so that the last to leave answers for the cost.
         cost: What it has cost so far.
-        has_begun: Whether it runs; until then it can be told to end, but not be cancelled.
-        is_buying: Whether it is, or is to be, paid for: nothing else would do.
-        in_air: Whether it is being paid for just now.
-        at_stake: Credits that it may cost on top while nothing has come.
-        caches: Where those who came for it keep what it brings: with any it is worth landing when
-            nobody waits for it.
-        ended: Why it was told to end, if it was; whoever comes for it still begins anew.
-        waiters: Who waits for it.
-        abandoned: How often everybody has left it.
-        task: Does it.
-        on_unbegun_end: Called when that ends without having begun.
+        has_begun: Whether it runs. Until then ``ended`` is enough to end it, while a task that is
+            cancelled would run no code at all.
+        is_buying: Whether it has to be paid for: no answer on file will do.
+        in_air: Whether it is being paid for just now: a request or its answer could be lost.
+        at_stake: Credits that the request on its way may cost on top, until that is known.
+        caches: Where its callers keep what it brings; with any, it may land when nobody waits.
+        ended: Why it was told to end, if it was; a caller that joins it even then begins anew.
+        waiters: The callers that wait for it.
+        abandoned: How many times all callers have left it.
+        task: The task that does it.
+        on_unbegun_end: Called if that task ends before its first step.
     """
 
     __slots__ = (
@@ -101,7 +101,7 @@ class Flight(Generic[T]):
     @property
     def is_wanted(self) -> bool:
         """Whether somebody waits for it who has not been stopped."""
-        # Asked several times a request, and `any` needs a generator.
+        # Asked several times a request, and `any` would make a generator each time.
         for waiter in self.waiters:  # noqa: SIM110 - see above
             if waiter.verdict is None:
                 return True
@@ -109,23 +109,23 @@ class Flight(Generic[T]):
 
     @property
     def verdict(self) -> SfkError | None:
-        """Why it is to end, if it is, or all who wait for it have been stopped."""
+        """Why it is to end, if it was told to, or if all its callers have been stopped."""
         if self.ended is None and self.waiters and not self.is_wanted:
             return self.waiters[0].verdict
         return self.ended
 
     @property
     def is_paid_for(self) -> bool:
-        """Whether somebody waits for it in whose budgets a further request could be reserved."""
+        """Whether a caller waits for it in whose budgets a further request could be reserved."""
         return any(map(self._pays, self.waiters))
 
     @property
     def may_land(self) -> bool:
-        """Whether it is given time to land though nobody waits for it."""
+        """Whether it is given time to land when nobody waits for it."""
         return self.in_air and bool(self.caches)
 
     def dismiss(self) -> None:
-        """Let those go who have been stopped, while others still want it."""
+        """Let the callers go that have been stopped, if others still want it."""
         if not self.is_wanted:
             return
         attempts = self.cost.usage.requests + (self.at_stake is not None)
@@ -133,28 +133,28 @@ class Flight(Generic[T]):
             if waiter.verdict is None:
                 continue
             self.leave(waiter)
-            # Unless it was cancelled in this very moment.
+            # It may have been cancelled in this very moment.
             if not waiter.done.done():
                 is_last = self._pays(waiter) and not self.is_paid_for
                 usage = self._charge(waiter.payer) if is_last else Usage()
                 waiter.done.set_exception(waiter.verdict.evolve(usage=usage, attempts=attempts))
 
     def leave(self, waiter: _Waiter[T]) -> None:
-        """Let one go; who leaves last answers for the cost."""
+        """Let a caller go; the last one to leave answers for the cost."""
         self.waiters.remove(waiter)
         if waiter.payer.budgets == self.payer.budgets:
             self.payer = waiter.payer
 
     def heir(self, waiters: list[_Waiter[T]]) -> _Waiter[T] | None:
-        """Return who of those who wait answers for the cost."""
+        """Return the first of these callers that can answer for the cost, if one can."""
         return next(filter(self._pays, waiters), None)
 
     def _pays(self, waiter: _Waiter[T]) -> bool:
-        # Who began it first: other budgets may be the caller's by now than those reserved in.
+        # Whoever began it does in any case: its budgets may have changed since the reservation.
         return waiter.began or waiter.payer.budgets == self.payer.budgets
 
     def _charge(self, payer: Payer) -> Usage:
-        """Let one who goes answer for the cost as far as it is known; return it."""
+        """Make a caller that leaves answer for the cost so far, and return that cost."""
         cost = self.cost.usage
         if self.at_stake is not None:
             cost += Usage(requests=1, maybe=self.at_stake)
@@ -165,14 +165,14 @@ class Flight(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """Runs each piece of work in a task of its own, once for all who ask for it meanwhile.
+    """Runs each piece of work once, in a task of its own, for all who ask for it meanwhile.
 
-    A caller that is cancelled leaves the others their work; when the last one has left, the work
-    is cancelled too, and that caller does not return before it has ended. At any time it is the
-    oldest caller still there who answers for the cost, of those in whose budgets it was reserved.
+    A caller that is cancelled does not take the work from the others. When the last one leaves,
+    the work is cancelled too, and that caller returns only once it has ended. Of the callers in
+    whose budgets the cost was reserved, the oldest one still there answers for it.
 
     Args:
-        grace: Seconds that work is given to land when everybody has left it in the air.
+        grace: Seconds that work in the air is given to land when everybody has left it.
     """
 
     def __init__(self, grace: float) -> None:
@@ -185,11 +185,11 @@ class SingleFlight(Generic[T]):
         return any(flight.task is task for flight in self._all)
 
     def __contains__(self, key: Hashable) -> bool:
-        """Tell whether some work is under way that others can join."""
+        """Tell whether work is under way that a caller can join."""
         return key in self._flights
 
     def hold(self, key: Hashable, cache: PageCache) -> None:
-        """Let the work that is under way land for one who may come for it."""
+        """Let the work under way land, for a caller that may yet join it."""
         self._flights[key].caches.append(cache)
 
     async def do(
@@ -203,7 +203,8 @@ class SingleFlight(Generic[T]):
 
         Args:
             key: What the work is for.
-            work: Does it, counts its cost in the flight's, and tells when it is in the air.
+            work: Does it, adds its cost to the flight's, and tells the flight when it is in the
+                air.
             payer: Its meter gets that cost if this caller answers for it, even when cancelled.
             cache: Where this caller keeps what comes of it.
 
@@ -230,10 +231,9 @@ class SingleFlight(Generic[T]):
             raise
 
     def stop(self, payer: Payer, verdict: SfkError, *, now: bool) -> None:
-        """Let a payer's callers wait only for what is in the air, or ``now`` not even for that.
+        """Let a payer's callers wait only for what is in the air or, ``now``, not even for that.
 
-        Those that are left with nothing to wait for get the verdict; so does the work that nobody
-        else wants.
+        Callers with nothing left to wait for get the verdict; so does work that nobody else wants.
         """
         for flight in tuple(self._all):
             mine = [waiter for waiter in flight.waiters if waiter.payer.meter is payer.meter]
@@ -250,7 +250,7 @@ class SingleFlight(Generic[T]):
                 flight.task.cancel()
 
     def _end_unpaid(self, flight: Flight[T]) -> None:
-        """End a flight for which nobody who wants it has the budgets: they begin anew."""
+        """End a flight if none of its callers has the budgets to pay for it: they begin anew."""
         if flight.verdict is None and not flight.in_air and not flight.is_paid_for:
             flight.ended = RunStoppedError("whoever asked for it first has left")
             if flight.has_begun:
@@ -259,12 +259,12 @@ class SingleFlight(Generic[T]):
     def end_others(
         self, flight: Flight[T] | None, verdict: SfkError, payer: Payer | None = None
     ) -> None:
-        """End all work but one piece with a verdict, where it waits to be paid for.
+        """End with a verdict all other work that still waits to be paid for.
 
         Args:
-            flight: That one, if there is one.
-            verdict: Why.
-            payer: Only what nobody but this one's callers wait for.
+            flight: The work to spare, if any.
+            verdict: Why the rest ends.
+            payer: End only work that this payer's callers alone wait for.
         """
         for other in tuple(self._all):
             if other is flight or other.in_air or not other.is_buying:
@@ -274,7 +274,7 @@ class SingleFlight(Generic[T]):
                 other.task.cancel()
 
     async def aclose(self, verdict: SfkError) -> None:
-        """End all work, and wait until it has landed; for a task of its own."""
+        """End all work, and wait until it has landed; to be run in a task of its own."""
         for flight in self._all:
             flight.ended = verdict
             if not flight.in_air:
@@ -295,7 +295,7 @@ class SingleFlight(Generic[T]):
         self._all.add(flight)
         flight.waiters.append(waiter)
         flight.task = asyncio.create_task(self._fly(key, flight, work))
-        # Unless tasks begin eagerly.
+        # It has, where tasks begin eagerly.
         if not flight.has_begun:
             # A task that is cancelled before its first step runs no code at all.
             flight.on_unbegun_end = lambda _: self._fall(key, flight, None)
@@ -310,8 +310,8 @@ class SingleFlight(Generic[T]):
                 if flight.may_land:
                     await self._wait({flight.task}, self._grace)
             finally:
-                # Somebody may have come for it meanwhile, and left again even: its grace then
-                # begins anew.
+                # A caller may have joined meanwhile and, if it has left again, begun the grace
+                # anew.
                 is_over = not flight.waiters and flight.abandoned == mine
                 if is_over:
                     self._forget(key, flight)
@@ -336,15 +336,15 @@ class SingleFlight(Generic[T]):
     ) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checkers
-        # Where tasks begin eagerly whoever made it has not got it yet.
+        # A task that begins eagerly runs before `create_task` has returned it to `_begin`.
         flight.task, flight.has_begun = task, True
         if flight.on_unbegun_end is not None:
             task.remove_done_callback(flight.on_unbegun_end)
-            # It holds the flight: neither would go before the garbage collector comes.
+            # It and the flight hold each other: only the garbage collector would free them.
             flight.on_unbegun_end = None
         try:
             result = await work(flight)
-        except Exception as error:  # noqa: BLE001 - raised by all who wait for it
+        except Exception as error:  # noqa: BLE001 - raised to all who wait for it
             self._fall(key, flight, error)
             return
         except BaseException:
@@ -365,10 +365,10 @@ class SingleFlight(Generic[T]):
             waiter.done.set_exception(error or closed)
 
     def _land(self, key: Hashable, flight: Flight[T]) -> tuple[list[_Waiter[T]], _Waiter[T] | None]:
-        """End a flight and have its cost counted; return who waits, and who answers for it."""
+        """End a flight and count its cost; return its callers, and which of them answers for it."""
         self._all.discard(flight)
         self._forget(key, flight)
-        # Those cancelled in this very moment are still among them.
+        # Callers that were cancelled in this very moment are still in the list.
         waiters = [waiter for waiter in flight.waiters if not waiter.done.done()]
         heir = flight.heir(waiters)
         meter = (heir.payer if heir is not None else flight.payer).meter

@@ -75,7 +75,7 @@ class ShowcaseRun:
         self._under_way: set[str] = set()
         self._meter = Meter()
         self._counts: Counter[str] = Counter()
-        # By which it knows its own outcomes in an archive.
+        # Tells its own outcomes in an archive from those of other runs.
         self._run_id = secrets.randbits(62)
         terms = resources.terms(self._meter)
         self._fetcher = CreatorFetcher(api, options, terms, self._run_id)
@@ -154,7 +154,7 @@ class ShowcaseRun:
             )
         except BaseException:
             await self.aclose()
-            # Should it have been left before there was anything to close.
+            # Again, since the run may have been closed before these were opened.
             await self._resources.close()
             raise
         return self
@@ -180,12 +180,12 @@ class ShowcaseRun:
         if self._loop is None:
             return
         if self._loop is not asyncio.get_running_loop() and self._loop.is_running():
-            # One that has ended closes nothing any more: then any other may.
+            # A loop that has ended cannot close it any more: then any other may.
             raise ClientStateError(_ELSEWHERE)
         if self._left_at is None:
             self._left_at = self._clock()
             if self._stream is not None:
-                # At once: what a turn of the event loop more would bring is handed to nobody.
+                # Before the next turn of the event loop, whose results would reach nobody.
                 self._stream.cancel()
         await self._closing()
 
@@ -227,7 +227,7 @@ class ShowcaseRun:
         return self
 
     async def __anext__(self) -> Outcome:
-        # Beside pages() the stream has pages in it; here it has outcomes alone.
+        # Only by way of pages() does the stream have pages in it; here it has outcomes alone.
         return cast("Outcome", await anext(self._open_stream(by_page=False)))
 
     def pages(
@@ -289,10 +289,10 @@ class ShowcaseRun:
             await self._finish(await self._fetcher.fetch(handle, None, on_page), put)
 
     async def _work_kept(self, handle: str, put: Put[Outcome | ShowcasePage]) -> None:
-        """Work on a creator of whom there may be pages, or an outcome of this very run, on file."""
+        """Work on a creator who may have pages, or an outcome of this very run, on file."""
         cache = self._fetcher.terms.cache
         assert cache is not None  # noqa: S101 - for the type checkers: it was asked for
-        # The archive remembers those that are finished, but for those that it could not take.
+        # The archive remembers finished creators, except those that it could not take.
         seen = self._seen
         if seen is not None and (handle in self._under_way or handle in seen):
             self._counts["duplicates"] += 1
@@ -310,7 +310,7 @@ class ShowcaseRun:
     async def _fetch_kept(
         self, handle: str, cached: ShowcaseCache, put: Put[Outcome | ShowcasePage]
     ) -> Outcome | None:
-        """Return what became of a creator; nothing if this run had finished it before."""
+        """Return what became of a creator; ``None`` if this run had finished it before."""
         try:
             known = await cached.open()
         except ArchiveError as error:
@@ -324,7 +324,7 @@ class ShowcaseRun:
             return None
         self._counts["started"] += 1
         on_page = put if self._by_page else None
-        # On file before it is handed out, and before its handle can come again.
+        # On file before it is handed out, and before its handle could be taken for a new one.
         outcome = await self._fetcher.fetch(handle, cached, on_page)
         outcome, is_on_file = await self._fetcher.keep(outcome, known)
         if self._seen is not None and not is_on_file:
@@ -332,7 +332,7 @@ class ShowcaseRun:
         return outcome
 
     def _is_new(self, identity: str) -> bool:
-        """Count a handle as begun, or as one that came before."""
+        """Count a handle as started or as a duplicate, and tell whether it is new."""
         new = self._seen is None or self._seen.add(identity)
         self._counts["started" if new else "duplicates"] += 1
         return new
@@ -353,7 +353,7 @@ class ShowcaseRun:
 
 
 def invalid_handle(error: InvalidArgumentError, region: str | None) -> Outcome:
-    """Return what becomes of an invalid handle."""
+    """Return the outcome of an invalid handle."""
     return Outcome(handle=error.handle or "", status="failed", region=region, error=error)
 
 
