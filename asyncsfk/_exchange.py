@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import aiohttp
 
 HEADER_BYTES: Final = 64 * 1024
-"""The longest header of an answer: proxies may add some that aiohttp alone would refuse."""
+"""The longest header that is accepted: proxies may add some over aiohttp's own limit."""
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What comes of an answer before its body.
+    """The part of an answer that comes before its body.
 
     Attributes:
         status: Its status.
@@ -30,7 +30,7 @@ class Head(msgspec.Struct, frozen=True):
     content: aiohttp.StreamReader
 
     def __repr__(self) -> str:
-        # It is in frames that tracebacks show, and the API may have echoed the key.
+        # Tracebacks can show it, and the API may have echoed the key in a header.
         return f"<Head {self.status}>"
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
@@ -62,7 +62,7 @@ class Exchange(ABC):
         """Give the connection back if all of the answer was read, and close it if not."""
 
     async def read(self, limit: int) -> bytes:
-        """Read the body; of one that is longer than the limit only a little more than that."""
+        """Read the body; if it is longer than the limit, only a little more than that."""
         assert self.head is not None  # noqa: S101 - for the type checkers
         content, size = self.head.content, 0
         pieces: list[bytes] = []
@@ -73,7 +73,7 @@ class Exchange(ABC):
         return b"".join(pieces)
 
     def progress(self) -> int | None:
-        """Return a number that grows from 0 as an answer comes; ``None`` until it can come."""
+        """Return a number that grows from 0 as an answer comes; ``None`` until one can come."""
         if self.head is not None:
             return 1 + self.head.content.total_bytes
         return 0 if self.is_sent() else None

@@ -1,7 +1,7 @@
-"""Requests on the connections of aiohttp's pool, without its session between.
+"""Requests on the connections of aiohttp's pool, without its session in between.
 
-Most of what a session does for a request none of ours may have: redirects, cookies, passwords from
-``.netrc``, another try. See docs/design.md.
+Most of what a session does must not happen to a request of ours: redirects, cookies, passwords from
+``.netrc``, a second try. See docs/design.md.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING_PROTOCOLS: Final = 101
-# Not on Windows.
+# Windows has none.
 _CAN_POLL: Final = hasattr(select, "poll")
 
 
 def can_do_without(session: aiohttp.ClientSession) -> bool:
-    """Tell whether aiohttp's version was tried, and nobody else looks at what the session sends."""
+    """Tell whether aiohttp's version was tried, and nothing else sees what the session sends."""
     return is_tried() and not session.trace_configs and is_as_it_came(session)
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's, but for connections that have been used and cannot be used again.
+    """aiohttp's connector, except that it gives out no used connection that is spent.
 
-    They are not given out, and end at once. For versions that it was tried with.
+    Those are cut off at once. Only for versions of aiohttp that it was tried with.
     """
 
     async def connect(
@@ -47,7 +47,7 @@ class Connector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - as aiohttp has it
     ) -> Connection:
-        """Return a connection that is free, or was made."""
+        """Return a free connection, or a new one."""
         while True:
             connection = await super().connect(req, traces, timeout)
             if not _is_spent(connection.protocol, connection.transport):
@@ -59,7 +59,7 @@ class Connector(aiohttp.TCPConnector):
     ) -> None:
         should_close = should_close or protocol.should_close
         if should_close:
-            # Else TLS waits for the server to say farewell, long after the client is closed.
+            # Otherwise TLS waits for the server's farewell, long after the client is closed.
             protocol.abort()
         super()._release(key, protocol, should_close=should_close)
 
@@ -73,7 +73,7 @@ class PoolSender:
         connector: Has the connections.
         base: The origin, and the path before all targets.
         headers: What to send with each request.
-        timeout: Of connecting.
+        timeout: For connecting.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class PoolSender:
     ) -> None:
         self._connector = connector
         self._timeout = timeout
-        # Never sent; it tells the connector where to.
+        # Never sent; it tells the connector where to connect to.
         self._origin = aiohttp.ClientRequest("GET", base)
-        # RFC 9112, section 3: what is before a target on the wire, and what is after it.
+        # RFC 9112, section 3: what comes before a target on the wire, and what comes after it.
         self._start = f"GET {base.raw_path.rstrip('/')}".encode()
         lines = {"Host": self._origin.headers["Host"], **headers}.items()
         self._end = "\r\n".join(
@@ -99,7 +99,7 @@ class PoolSender:
         return PooledExchange(self, self._start + target.encode() + self._end)
 
     async def connect(self) -> Connection:
-        """Return a connection that is free, or was made."""
+        """Return a free connection, or a new one."""
         try:
             return await self._connector.connect(self._origin, traces=[], timeout=self._timeout)
         except TimeoutError as error:
@@ -107,32 +107,32 @@ class PoolSender:
 
 
 def _is_spent(protocol: ResponseHandler | None, transport: asyncio.Transport | None) -> bool:
-    """Tell whether a connection that has been used cannot be used again."""
-    # For the type checkers: one that is closed is not given out.
+    """Tell whether a connection has been used and must not be used again."""
+    # For the type checkers: a closed connection is not given out.
     assert protocol is not None  # noqa: S101
     parser: Any = protocol._parser  # noqa: SLF001 - a version that was tried
-    # One that was just made is taken as it is: the next would be no better.
+    # A connection that was just made is taken as it is: the next would be no better.
     if parser is None:
         return False
-    # What nobody has asked for the next request would take for its own answer.
+    # The next request would take an answer that nobody asked for as its own.
     return len(protocol) > 0 or _has_begun(parser) or _has_unread(transport)
 
 
 def _has_begun(parser: Any) -> bool:  # noqa: ANN401 - one of two classes of aiohttp
-    """Tell whether the beginning of an answer has come that nobody has asked for."""
+    """Tell whether an answer that nobody asked for has begun to come."""
     try:
         if parser.feed_eof() is not None:
             return True
     except Exception:  # noqa: BLE001 - it cannot make sense of what has come
         return True
-    # As aiohttp's parser in Python has it, where there is none in C.
+    # Where aiohttp's parser in pure Python keeps it; that one is used if there is none in C.
     return bool(getattr(parser, "_tail", b"") or getattr(parser, "_lines", ()))
 
 
 def _has_unread(transport: asyncio.Transport | None) -> bool:
-    """Tell whether something has come that the event loop has not come to hear of.
+    """Tell whether something has come that the event loop has not noticed yet.
 
-    Where no request is under way that is the server's farewell, or what nobody has asked for.
+    While no request is under way, that is the server's farewell or an answer nobody asked for.
     """
     if transport is None or not _CAN_POLL:
         return False

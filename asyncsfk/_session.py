@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
 
-# What is called of aiohttp, and no document promises, has been the same for years: a version that
-# it was not tried with is left to itself.
+# The undocumented parts of aiohttp that we use have been the same for years. In a version that they
+# were not tried with they are left alone.
 _TRIED: Final = ("3.14.",)
 
 
 class DisconnectedError(Exception):
-    """The connection dropped. Raised through aiohttp in place of what makes it send again.
+    """The connection dropped. Raised through aiohttp in place of errors that make it send again.
 
     Args:
         cause: What aiohttp said.
@@ -38,14 +38,14 @@ class DisconnectedError(Exception):
 
 
 def is_tried() -> bool:
-    """Tell whether what no document promises was tried with aiohttp's version."""
+    """Tell whether the undocumented parts were tried with this version of aiohttp."""
     return aiohttp.__version__.startswith(_TRIED)
 
 
 def is_as_it_came(session: aiohttp.ClientSession) -> bool:
-    """Tell whether nothing stands in for the method that sends, as mocks and tracers do."""
+    """Tell whether the method that sends is aiohttp's own, not that of a mock or a tracer."""
     method: object = getattr(session, "_request", None)
-    # By its code: a stand-in bears the name of what it stands for, and says to be of its class.
+    # Told by its code: a stand-in may have the name of what it replaces, and claim its class.
     code = getattr(method.__func__, "__code__", None) if type(method) is MethodType else None
     return code is not None and code.co_filename == aiohttp.client.__file__
 
@@ -59,9 +59,9 @@ class SessionSender:
         session: Sends them.
         base: The origin, and the path before all targets.
         headers: What to send with each request.
-        timeout: Of connecting.
+        timeout: For connecting.
         proxy: The proxy's URL, if there is one.
-        may_use_proxies: Whether a proxy may see what is sent; else the session's own is passed by.
+        may_use_proxies: Whether a proxy may see what is sent; if not, the session's is bypassed.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class SessionSender:
     def begin(self, target: str) -> Exchange:
         """Return a request that is about to be sent."""
         path, _, query = target.partition("?")
-        # Of its parts: to take a URL apart takes twice as long.
+        # Built from parts: parsing a whole URL takes twice as long.
         url = URL.build(
             scheme=self._scheme,
             authority=self._authority,
@@ -98,11 +98,11 @@ class SessionSender:
 
 
 class SessionExchange(Exchange):
-    """A request by a session; the client middleware that lets one call be one request.
+    """A request by a session; also the client middleware that makes one call send one request.
 
-    aiohttp silently repeats a GET whose connection drops. A middleware runs for each attempt,
-    inside of that repetition, which knows only aiohttp's own errors. A borrowed session's cookies
-    stay at home, too.
+    aiohttp silently repeats a GET whose connection drops, but only upon its own errors. A
+    middleware runs for each attempt, inside that repetition, so it can raise another error instead.
+    It also keeps a borrowed session's cookies from being sent.
 
     Args:
         sender: Whose session.
@@ -127,14 +127,14 @@ class SessionExchange(Exchange):
         self._check_first()
         self._request = request
         request.headers.popall(hdrs.COOKIE, None)
-        # Here, since the session would take them one by one, twice, and tell its traces.
+        # Here, since the session would copy them one by one, twice, and tell its traces.
         request.headers.update(self._sender.headers)
         if not self._sender.may_use_proxies:
             request.proxy = request.proxy_auth = None
         send = request.send
 
         async def send_on(connection: Connection) -> aiohttp.ClientResponse:
-            # aiohttp lets go of it when it is cut short, and over TLS then waits for a farewell.
+            # For `close`: when cut short, aiohttp lets go of it, and over TLS awaits a farewell.
             self._transport = connection.transport
             return await send(connection)
 
@@ -143,7 +143,7 @@ class SessionExchange(Exchange):
         try:
             response = await handler(request)
         except aiohttp.ClientConnectorError:
-            # One of those below, but nothing was sent.
+            # A subclass of one below, but nothing was sent.
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             raise DisconnectedError(error) from None
@@ -151,19 +151,19 @@ class SessionExchange(Exchange):
             raise
         except Exception as error:
             if self._reply() is not None or self._sender.session.trace_configs:
-                # Of a hook, perhaps, which is to be heard of.
+                # Perhaps a hook's own error, which must reach the user.
                 raise
-            # Of a connector that is not aiohttp's, as there are for SOCKS, or of a resolver.
+            # The error of a connector that is not aiohttp's, for SOCKS say, or of a resolver.
             raise DisconnectedError(error) from None
         finally:
-            # A cycle: what is read would live until it is collected.
+            # It makes a cycle, which would keep what is read until the garbage collector runs.
             vars(request).pop("send", None)
-        # From now on it may be free at any time, and another's.
+        # From now on the connection may be released at any time, and serve another request.
         self._transport = None
         return response
 
     def _check_first(self) -> None:
-        """Keep a session of somebody's own make from trying again by itself: its first counts."""
+        """Keep a custom session from trying again by itself: only its first attempt counts."""
         if (first := self._reply()) is not None:
             status: int | None = getattr(first, "status", None)
             if status is not None:
@@ -187,7 +187,7 @@ class SessionExchange(Exchange):
                 timeout=sender.timeout,
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            # Whoever was to send it.
+            # Nothing was sent, not even by a stand-in.
             self._has_begun = False
             raise
         self._response = response
@@ -197,8 +197,8 @@ class SessionExchange(Exchange):
         return self.head
 
     async def read(self, limit: int) -> bytes:
-        """Read the body, by the response where its length is told, so that traces hear of it."""
-        # No variable has the response: tracebacks would show its headers, as of `Head`.
+        """Read the body; by the response, if its length is known, so that traces hear of it."""
+        # No variable holds the response: tracebacks would show its headers; see `Head`.
         assert self._response is not None  # noqa: S101 - for the type checkers
         length = self._response.content_length
         if length is None or length > limit:
@@ -206,21 +206,21 @@ class SessionExchange(Exchange):
         return await self._response.read()
 
     def _reply(self) -> aiohttp.ClientResponse | None:
-        """Return the response that aiohttp makes as it sends, with or without an answer in it."""
+        """Return the response that aiohttp makes as it sends, whether an answer has come or not."""
         return None if self._request is None else self._request.response
 
     def is_sent(self) -> bool:
         """Tell whether it is on its way."""
         if self._request is not None:
             return self._reply() is not None
-        # What stands in for the session may have sent it without a word to us.
+        # A stand-in for the session may have sent it without calling the middleware.
         return self._has_begun and not is_as_it_came(self._sender.session)
 
     def close(self) -> None:
-        """Close the connection, unless all was read: then it is free already."""
+        """Close the connection, unless all was read: then it was released already."""
         response, transport = self._response, self._transport
         if transport is not None and (response is None or not response.content.is_eof()):
-            # As in the pool.
+            # Otherwise TLS would wait for the server's farewell.
             transport.abort()
         if response is not None:
             response.close()

@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from asyncsfk._exchange import Exchange
     from asyncsfk.config import Config
 
-# An API that moves to another address is found again in a part of `Retry.outage`.
+# So that an API that moves to another address is found again well within `Retry.outage`.
 _DNS_SECONDS: Final = 60
-# At most aiohttp's default, the shortest that common servers close idle connections after.
+# At most aiohttp's default: common servers keep idle connections open at least so long.
 _KEEPALIVE_SECONDS: Final = 15.0
 
-# Before the "@" of a proxy's URL, which may have come without its "http://".
+# What comes before the "@" of a proxy's URL, which may lack its "http://".
 _PASSWORD: Final = re.compile(r"[^\s/'\"@]+@")
 _LONGEST_REASON: Final = 500
 _CLOSED: Final = "the borrowed aiohttp session is closed"
-# In place of the words of errors that quote what came, in which the key may be, or a part of it, or
-# a proxy's password.
+# Said in place of the words of errors that quote what came: the key, a part of it, or a proxy's
+# password may be in there.
 _WORDS: Final[dict[type[Exception], str]] = {
     aiohttp.ClientHttpProxyError: "the proxy answered HTTP {0.status}",
     aiohttp.ServerDisconnectedError: "the server closed it",
@@ -58,7 +58,7 @@ _WORDS: Final[dict[type[Exception], str]] = {
 
 
 class Transport:
-    """Sends requests by a session of aiohttp that it borrows, or on connections of its own.
+    """Sends requests by a borrowed aiohttp session, or on connections of its own.
 
     Must be made and used inside one running event loop.
     """
@@ -68,7 +68,7 @@ class Transport:
         self._session = session or _make_session(config)
         self._max_body_bytes = config.max_body_bytes
         self._watchdog = Watchdog(total=config.timeout.total, quiet=config.timeout.read)
-        # By whether to send the key.
+        # Keyed by whether to send the API key.
         self._senders = {key: self._make_sender(config, with_key=key) for key in (False, True)}
 
     @property
@@ -109,11 +109,11 @@ class Transport:
             if exchange.head is None or exchange.head.status == OK:
                 failure = _failure(error, is_sent=exchange.is_sent())
                 raise failure from failure.__cause__
-            # The status says it all; its explanation was lost.
+            # The status says enough; only the explanation in the body was lost.
             head, body = exchange.head, b""
         except (ValueError, RuntimeError) as error:
-            # A host that is no name, a proxy of the environment that is no URL, no thread left to
-            # look a host up in; what else the hooks of a borrowed session raise is theirs.
+            # An invalid host name, a proxy of the environment that is no URL, no thread left for a
+            # DNS look-up. With a borrowed session, it may be an error of a hook, which is not ours.
             if not self._owns_session or exchange.is_sent():
                 raise
             failure = _failure(error, is_sent=False)
@@ -127,7 +127,7 @@ class Transport:
         return Response(status=head.status, headers=head.headers, body=body)
 
     def _was_cut_short(self) -> bool:
-        """Tell whether a cancellation is aiohttp's, which ends a look-up with its session."""
+        """Tell whether aiohttp cancelled this: closing its session ends a DNS look-up like that."""
         task = asyncio.current_task()
         return self._session.closed and task is not None and not task.cancelling()
 
@@ -140,13 +140,13 @@ class Transport:
     def _make_sender(self, config: Config, *, with_key: bool) -> SessionSender | PoolSender:
         base = URL(config.base_url, encoded=True)
         headers = _headers(config, with_key=with_key)
-        # aiohttp keeps the time only of connections, which are few. In a borrowed pool others may
-        # have all the places: to wait for one is no sign of an API out of reach.
+        # aiohttp times only the making of connections, which are few. In a borrowed pool others may
+        # have all the places: waiting for one does not mean that the API is out of reach.
         seconds = config.timeout.connect
         timeout = aiohttp.ClientTimeout(
             total=None, connect=seconds if self._owns_session else None, sock_connect=seconds
         )
-        # Even where it is done without, a session is made: what traces a program adds to each.
+        # A session is made even where it is not used, to see if a program adds traces to each one.
         session, connector = self._session, self._session.connector
         needs_session = not self._owns_session or config.trust_env or config.proxy is not None
         if connector is None or needs_session or not can_do_without(session):
@@ -173,10 +173,10 @@ class Transport:
 
 
 def check_session(session: object) -> None:
-    """Refuse to borrow what is no aiohttp session.
+    """Refuse to borrow anything but an aiohttp session.
 
     Raises:
-        ConfigurationError: It is not.
+        ConfigurationError: It is something else.
     """
     if session is not None and not isinstance(session, aiohttp.ClientSession):
         raise ConfigurationError(
@@ -185,10 +185,10 @@ def check_session(session: object) -> None:
 
 
 def running_loop(session: aiohttp.ClientSession | None) -> asyncio.AbstractEventLoop:
-    """Return the event loop that runs, in which a session that is borrowed must have been made.
+    """Return the running event loop, in which a borrowed session must have been made.
 
     Raises:
-        ClientStateError: There is none, or it was not.
+        ClientStateError: No event loop is running, or the session was made in another.
     """
     try:
         loop = asyncio.get_running_loop()
@@ -204,7 +204,7 @@ def _make_session(config: Config) -> aiohttp.ClientSession:
     make_connector = Connector if is_tried() else aiohttp.TCPConnector
     return aiohttp.ClientSession(
         connector=make_connector(
-            # The gate is the limit; a pool that waits would do so inside the timeouts.
+            # The gate is the limit: waiting in the pool as well would count towards the timeouts.
             limit=0,
             keepalive_timeout=_KEEPALIVE_SECONDS,
             # Pinned: installing aiodns would silently switch to another resolver.
@@ -217,7 +217,7 @@ def _make_session(config: Config) -> aiohttp.ClientSession:
 
 
 def _may_use_proxies(config: Config) -> bool:
-    """Tell whether a proxy may have the requests: over plain http it would see the key."""
+    """Tell whether requests may go by a proxy: over plain http it would see the key."""
     return config.is_encrypted or config.allow_insecure_http
 
 
@@ -239,13 +239,13 @@ def _failure(error: Exception, *, is_sent: bool) -> TransportError:
     words = next((words for kind, words in _WORDS.items() if isinstance(error, kind)), "")
     words = words.format(error)
     if not words:
-        # "ssl:default" says nothing, and stands there for http as well.
+        # "ssl:default" says nothing, and is there for plain http as well.
         reason = str(error).replace(" ssl:default", "") or type(error).__name__
         if isinstance(error, aiohttp.InvalidURL):
-            # As a proxy's of the environment, which is all that is said.
+            # That of a proxy of the environment, say; aiohttp's message is the URL alone.
             reason = f"not a usable URL: {reason}"
         elif isinstance(error, aiohttp.ClientConnectorError):
-            # As of a handshake that was cut short, or of several addresses.
+            # aiohttp says "None" if a handshake was cut short, or if several addresses failed.
             told = str(error.os_error) or type(error.os_error).__name__
             reason = reason.replace("[None]", f"[{told}]")
         words = _PASSWORD.sub("***@", reason[:_LONGEST_REASON])
@@ -256,7 +256,7 @@ def _failure(error: Exception, *, is_sent: bool) -> TransportError:
     else:
         failure = ConnectionLostError(f"the connection was lost: {words}")
     shown = f"{error}{error!r}"
-    # A proxy's password is in a URL, or beside it.
+    # The cause may show a proxy's password, in a URL or as "BasicAuth".
     if not isinstance(error, tuple(_WORDS)) and "@" not in shown and "BasicAuth" not in shown:
         failure.__cause__ = error
     return failure

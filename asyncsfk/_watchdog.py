@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _LOOKS: Final = 8
-"""How often at least the watchdog looks within the shorter of its times."""
+"""How many times at least it looks within the shorter of its two times."""
 _MOMENT: Final = 0.01
-"""Seconds after which it looks once more at a request that is over its time."""
+"""Seconds until it looks again at a request whose time is up, and only then ends it."""
 
 
 class Watchdog:
@@ -25,7 +25,7 @@ class Watchdog:
 
     Args:
         total: Seconds that a request may take.
-        quiet: Seconds without anything received; noticed up to an eighth later.
+        quiet: Seconds that a request may receive nothing; noticed up to an eighth later.
     """
 
     def __init__(self, *, total: float, quiet: float) -> None:
@@ -38,22 +38,22 @@ class Watchdog:
         self._looks_at = 0.0
 
     def deadlines(self) -> tuple[float, float]:
-        """Return when a request must be over that begins now, and when it must have received."""
+        """Return until when a request that begins now may take, and until when it may be silent."""
         now = self._loop.time()
         return now + self._total, now + self._quiet
 
     def add(self, deadline: Deadline) -> None:
-        """Begin to look after a request."""
+        """Begin to watch a request."""
         self._deadlines.add(deadline)
         if self._timer is None:
             self._set_timer(self._loop.time() + self._interval)
 
     def discard(self, deadline: Deadline) -> None:
-        """Look after it no more."""
+        """Watch it no longer."""
         self._deadlines.discard(deadline)
 
     def close(self) -> None:
-        """Look no more; nothing is added after that."""
+        """Watch no longer; nothing is added after that."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -62,7 +62,7 @@ class Watchdog:
         again = now + self._interval
         late = now - self._looks_at
         if late > self._interval:
-            # The event loop was held up; what has come meanwhile is still to be read.
+            # The event loop was held up; what has come meanwhile has yet to be read.
             for deadline in self._deadlines:
                 deadline.postpone(late)
         for deadline in tuple(self._deadlines):
@@ -72,8 +72,8 @@ class Watchdog:
                 self._deadlines.discard(deadline)
                 deadline.expire()
                 continue
-            # An answer may have come in this very moment, or while the event loop was held up: it
-            # is paid for, and is read before the next look.
+            # Not ended at once: an answer may have just come, or while the event loop was held up.
+            # It is paid for, and will be read before the next look.
             deadline.is_late = is_late
             again = min(again, now + _MOMENT if is_late else until)
         self._timer = None
@@ -86,14 +86,14 @@ class Watchdog:
 
 
 class Deadline:
-    """One request's deadlines, from now on; it runs in a ``with``.
+    """One request's deadlines, counted from now; the request runs in its ``with``.
 
-    That ends with a `TimeoutError` if a deadline passes meanwhile.
+    The ``with`` ends with a `TimeoutError` if a deadline passes meanwhile.
 
     Args:
         watchdog: Watches it.
         progress: Returns a number that grows from 0 with what is received; ``None`` while nothing
-            can be: the connection has a timeout of its own.
+            can come yet, since connecting has a timeout of its own.
 
     Attributes:
         is_late: Whether its time was up at the last look.
@@ -133,7 +133,7 @@ class Deadline:
         self._watchdog.discard(self)
         if self._failure is None:
             return
-        # Else whoever cancelled the task besides has not been served yet.
+        # If not, somebody else has cancelled the task as well, and that still has to take effect.
         is_ours = self._task.uncancel() == 0
         if is_ours and kind is asyncio.CancelledError:
             raise self._failure from error
@@ -144,10 +144,10 @@ class Deadline:
         self._quiet_until += seconds
 
     def look(self, quiet_until: float) -> float:
-        """Return when time is up if nothing more is received.
+        """Return when its time is up if nothing more is received.
 
         Args:
-            quiet_until: When it is if something has been received just now.
+            quiet_until: Until when it may be silent if something has come since the last look.
         """
         seen = self._progress()
         if seen is None or seen != self._seen:
