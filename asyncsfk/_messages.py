@@ -1,4 +1,4 @@
-"""What is asked of the API and what comes back, as parts of the client hand it on."""
+"""Requests and answers, in the forms in which the parts of the client hand them on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Decoder: TypeAlias = msgspec.json.Decoder[Any]
-"""What makes data of a whole body."""
+"""Turns a whole body into data."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +30,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         handle: What it is about.
         cursor: The cursor in it.
         page: The page number in it.
-        region: The region in it, where it is for a showcase.
-        is_showcase: Whether it is for a page of one.
+        region: The region in it, if it is for a showcase.
+        is_showcase: Whether it is for a page of a showcase.
     """
 
     route: str
@@ -48,7 +48,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def showcase(self) -> tuple[str, str] | None:
-        """Handle and region of the showcase that it is for a page of, if it is."""
+        """Handle and region of the showcase, if it is for a page of one."""
         return (self.handle or "", self.region or "") if self.is_showcase else None
 
 
@@ -60,7 +60,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
     def __repr__(self) -> str:
-        # It is in frames that tracebacks show, and the API may have echoed the key.
+        # Tracebacks can show it, and the API may have echoed the key in it.
         return f"<Response {self.status}>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
@@ -76,7 +76,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class Envelope(msgspec.Struct, Generic[T]):
-    """A successful answer. Its meta is decoded apart, lest a fault there cost good data."""
+    """A successful answer. Its meta is decoded apart, so that no fault in it costs good data."""
 
     data: T
     meta: msgspec.Raw = msgspec.Raw(b"{}")
@@ -90,7 +90,7 @@ class Received(msgspec.Struct, frozen=True):
         meta: What the answer says of itself.
         usage: What it cost.
         body: The plain body, for callers who want it decoded otherwise.
-        decoder: What made ``data`` of ``body``.
+        decoder: What turned ``body`` into ``data``.
         kept: Whether it came out of an archive.
     """
 
@@ -102,7 +102,7 @@ class Received(msgspec.Struct, frozen=True):
     kept: bool = False
 
     def __repr__(self) -> str:
-        # As that of a response.
+        # As short as that of a `Response`, for the same reason.
         return "<Received>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asyncsfk.usage import Usage
 
 
-_SEARCHED: Final = 4  # times the largest body: so far the key is looked for in what is refused
+_SEARCHED: Final = 4  # times the largest body: how far a refused body is searched for the key
 
 
 class PageCache(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,15 +36,15 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
         store: The archive's file.
         offline: Why nothing must be sent: what is not kept fails with this.
         floor: Kept pages with lower ids will not do.
-        since: Nor will those received before, in seconds since 1970.
-        look: Whether there may be any that will.
-        alone: Whether this is a call for one page: one that it buys afresh joins the showcase that
-            is there only if it is a first page, which starts it over.
+        since: Nor will those received before this, in seconds since 1970.
+        look: Whether to look at all: there may be pages that will do.
+        alone: Whether this is a call for a single page. A page that it buys afresh, and that the
+            showcase on file has, stays apart; but a first page starts the showcase over.
         opens: Whether a showcase's page may be the first of its showcase in the file.
         watch: Sees what others keep of the showcase.
-        anew: With this page a showcase begins anew: those below this id are of an older one.
-        take_over: Called with the id of a page with which others began it anew since; without it
-            such a page will not do.
+        anew: If given, a showcase begins anew: its pages below this id are of an older one.
+        take_over: Called with the id of a page with which others have begun the showcase anew;
+            without it, such a page will not do.
     """
 
     store: Store
@@ -88,14 +88,14 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
         max_body_bytes: int,
         once: bool = False,
     ) -> Awaitable[None]:
-        """Keep an answer that was paid for, decoded or not; it is on file once that was awaited.
+        """Keep an answer that was paid for, decoded or not; it is on file once this was awaited.
 
         Args:
             request: What was asked for.
             response: What came.
             result: What was made of it.
-            line: The ledger's, on the attempt that got it.
-            api_key: Struck out of the body, should it have been echoed.
+            line: The ledger's line on the attempt that got it.
+            api_key: Struck out of the body, in case it was echoed.
             max_body_bytes: The largest body, once unpacked.
             once: Keep it only if there is none yet that will do.
 
@@ -136,7 +136,7 @@ def find(request: Request, *, floor: int, since: float = 0.0, alone: bool = True
 
 
 def key_of(request: Request) -> bytes:
-    """Return what a request asks for, shortened."""
+    """Return what a request asks for, shortened to a key."""
     return blake2b(request.target.encode(), digest_size=16).digest()
 
 
@@ -169,7 +169,7 @@ def line_of(
 
 
 def _query_of(request: Request, api_key: ApiKey | None) -> str | None:
-    """Return what a request asks with, unless its region and cursor tell, or the key is in it."""
+    """Return a request's query, unless region and cursor tell it, or the API key is in it."""
     if request.is_showcase:
         return None
     query = request.target.partition("?")[2]
@@ -180,7 +180,7 @@ def _query_of(request: Request, api_key: ApiKey | None) -> str | None:
 def _without_key(
     response: Response, result: Received | SfkError, api_key: ApiKey | None, max_body_bytes: int
 ) -> tuple[str, bytes]:
-    """Return how a body is packed and the body: as it came, unless the key is in it."""
+    """Return how a body is packed, and the body itself: as it came, unless the key is in it."""
     encoding = encoding_of(response.headers)
     if api_key is None:
         return encoding, response.body

@@ -1,4 +1,4 @@
-"""What comes of a call, and how it is handed to each of those who asked for it. Pure."""
+"""What comes of a call, and how each caller that asked for it gets it. Pure."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class CallResult(msgspec.Struct, frozen=True):
     Attributes:
         result: The answer, or the error.
         response: What came over the wire, where something did.
-        stores: The archives' files that hold it.
-        row: How it was kept in the one of them before the call, if it was.
+        stores: The files of the archives that hold it.
+        row: Where it was read from, if it was on file already.
     """
 
     result: Received | SfkError
@@ -42,7 +42,7 @@ class CallResult(msgspec.Struct, frozen=True):
     row: PageRow | None = None
 
     def __repr__(self) -> str:
-        # It is in frames that tracebacks show, and the API may have echoed the key.
+        # Tracebacks can show it, and the API may have echoed the key in it.
         return f"<CallResult {type(self.result).__name__}>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
@@ -50,20 +50,20 @@ class CallResult(msgspec.Struct, frozen=True):
 
     @property
     def paid(self) -> Response | None:
-        """What came over the wire, where that is a good answer: it was charged, decoded or not."""
+        """What came over the wire, if that is a 200: it was charged, decodable or not."""
         response = self.response
         return response if response is not None and response.status == OK else None
 
     def serves(self, cache: PageCache | None) -> bool:
-        """Tell whether this will do for somebody who only joined the call.
+        """Tell whether this will do for a caller that only joined the call.
 
-        Not if it ended for a reason of the beginner's alone, nor if it comes out of an archive
-        that is not the joiner's, or is too old.
+        It will not if the call ended for a reason of its beginner's alone, or if it comes out of an
+        archive that is not the joiner's, or is too old for the joiner.
         """
         if self.row is not None:
             return cache is not None and cache.store in self.stores and cache.takes(self.row)
         if isinstance(self.result, ArchiveError):
-            # Of the beginner's archive, but there may be what it could not keep.
+            # Only the beginner's archive failed: an answer that it could not keep is good for all.
             return self.paid is not None
         return not isinstance(self.result, BudgetReachedError | RunStoppedError)
 
@@ -85,7 +85,7 @@ def priced(result: Received | SfkError, usage: Usage) -> Received | SfkError:
 def shared(
     request: Request, result: Received | SfkError, usage: Usage, api_key: ApiKey | None
 ) -> Received | SfkError:
-    """Return another call's result as this call's, which answers for such a cost.
+    """Return another call's result as this call's, with the cost that this one answers for.
 
     Args:
         request: What this call asks for.
@@ -93,7 +93,7 @@ def shared(
         usage: What this one answers for.
         api_key: Struck out of what is decoded anew.
     """
-    # The same path may be decoded into another type, even where the other's was wrong.
+    # This call may want another type, which may fit even if that of the other call did not.
     if isinstance(result, Received):
         if result.decoder is not request.decoder:
             kept, result = result.kept, _wire.reread(request.decoder, result.body, api_key)

@@ -16,8 +16,8 @@ class Payer(NamedTuple):
     """A run, or a client for a call alone.
 
     Attributes:
-        own: Budgets that its calls are reserved in.
-        meter: Where the cost is counted; of a run alone, for a client counts every attempt itself.
+        own: Its budgets, in which its calls are reserved.
+        meter: Where a run's cost is counted; a client has none here, and counts every attempt.
         job: Budgets of the archive that is written to, which come and go with its runs.
     """
 
@@ -27,7 +27,7 @@ class Payer(NamedTuple):
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
-        """Where the next request is reserved before it is sent."""
+        """The budgets in which the next request is reserved before it is sent."""
         return distinct(*self.own, *self.job) if self.job else self.own
 
 
@@ -39,5 +39,5 @@ class Terms(NamedTuple):
 
 
 def distinct(*budgets: Budget) -> tuple[Budget, ...]:
-    """Return budgets without doubles: one that is given to several is reserved in once."""
+    """Return budgets without duplicates, so that nothing is reserved in one of them twice."""
     return tuple(dict.fromkeys(budgets))

@@ -57,7 +57,7 @@ _NO_PRICE: Final = 10**100
 _EXCERPT: Final = 200
 _LONGEST: Final = 2000  # of codes, ids and addresses, which are kept as they are
 ERROR_BYTES: Final = 64 * 1024
-"""An error's body is read only as far as an explanation needs."""
+"""How much of an error's body is read: enough for an explanation."""
 _PAGE_TEXT: Final = 4 * 1024
 
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
@@ -88,7 +88,7 @@ def read(
     Args:
         decoder: Decodes the whole body.
         response: What came.
-        price: Credits that it cost at most, as far as is known.
+        price: The most credits that it can have cost, as far as is known.
         max_body_bytes: The largest body, once unpacked.
         api_key: Struck out of errors.
     """
@@ -109,7 +109,7 @@ def reread(decoder: Decoder, body: bytes, api_key: ApiKey | None) -> Received | 
 def read_kept(
     decoder: Decoder, encoding: str, body: bytes, *, max_body_bytes: int
 ) -> Received | SfkError:
-    """Return what an answer holds that was kept, or the error that it stands for; free."""
+    """Return what a kept answer holds, or the error that it stands for; at no cost."""
     try:
         plain = unpack(encoding, body, max_body_bytes)
         # The key was struck out before it was kept.
@@ -122,7 +122,7 @@ def read_kept(
 
 
 def _without_key(result: Received | SfkError, api_key: ApiKey | None) -> Received | SfkError:
-    """Return a result with the key struck out of its error, or out of what it says of itself."""
+    """Return a result with the key struck out of its error, or of its request id."""
     if isinstance(result, SfkError):
         return redacted(result, api_key)
     request_id = result.meta.request_id
@@ -145,7 +145,7 @@ def _read_success(
         body = unpack(encoding_of(response.headers), response.body, max_body_bytes)
     except CANNOT_UNPACK as error:
         if not isinstance(error, TooLargeError):
-            # It may be no gzip at all, or one that lacks its end: the price is near it.
+            # It may be no gzip at all, or lack only its end: then the price can still be read.
             plain = unpack_some(response.body, max_body_bytes, members=1) or response.body
             unknown = _salvaged(unknown, plain, price, is_whole=False)
         return not_unpacked(error, unknown, max_body_bytes)
@@ -271,7 +271,7 @@ def _read_error_body(body: bytes, api_key: ApiKey | None) -> dict[str, str]:
 
 
 def _excerpt(text: str) -> str:
-    """Return a text of somebody else's in a form fit for a log: one short, printable line."""
+    """Return somebody else's text in a form fit for a log: one short, printable line."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _EXCERPT else f"{line[:_EXCERPT]}..."
 
@@ -285,7 +285,7 @@ def _read_meta(raw: bytes | msgspec.Raw) -> Meta:
 
 
 def _read_odd_meta(raw: bytes | msgspec.Raw) -> Meta:
-    """Return what can be used of a meta some of whose fields are of a wrong type."""
+    """Return what can be used of a meta in which some fields have the wrong type."""
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Any])
     except NOT_JSON:
@@ -299,7 +299,7 @@ def _read_odd_meta(raw: bytes | msgspec.Raw) -> Meta:
 
 
 def _is_object(body: bytes) -> bool:
-    """Tell whether a body is proper JSON, though not that of its route."""
+    """Tell whether a body is a valid JSON object, though not that of its route."""
     try:
         decode(_object_decoder, body)
     except NOT_JSON:
@@ -308,19 +308,19 @@ def _is_object(body: bytes) -> bool:
 
 
 def _salvaged(known: Details, plain: bytes, price: int, *, is_whole: bool) -> Details:
-    """Return what is known of a body, with what it says of itself all the same."""
+    """Return what is known of an undecodable body, with what can be read of its meta."""
     meta = _salvage_meta(plain)
     usage = _cost(price, meta, known.usage.bytes)
     if usage.charged < price and not is_whole:
-        # What is damaged is believed where it says more, and not where it says less.
+        # A damaged body is believed if it says that it cost more, not if it says less.
         usage = msgspec.structs.replace(usage, maybe=price - usage.charged)
     return msgspec.structs.replace(known, request_id=meta.request_id, usage=usage)
 
 
 def _salvage_meta(body: bytes) -> Meta:
-    """Return the meta of a body that is no proper JSON, as far as a laxer parser can see it."""
+    """Return the meta of a body that is no valid JSON, as far as a laxer parser can find it."""
     try:
-        # The standard library's parser takes NaN and the like; and there may be more behind it.
+        # The standard library's parser takes NaN and the like, and ignores what follows the JSON.
         text = body.decode("utf-8-sig", "replace").lstrip()
         value, _ = json.JSONDecoder().raw_decode(text)
         return _read_meta(json.dumps(value["meta"]).encode())
@@ -335,7 +335,7 @@ def _cost(price: int, meta: Meta, size: int) -> Usage:
 
 
 def _server_time(response: Response) -> datetime:
-    """Return the time by the server's clock, which a date in ``Retry-After`` is written by."""
+    """Return the time by the server's clock, to which a date in ``Retry-After`` refers."""
     try:
         date = parsedate_to_datetime(response.headers.get("Date", ""))
     except (ValueError, OverflowError):
@@ -346,7 +346,7 @@ def _server_time(response: Response) -> datetime:
 def redacted(error: SfkError, api_key: ApiKey | None) -> SfkError:
     """Return an error with the key struck out wherever the API, or a proxy, may have echoed it.
 
-    What caused it comes without its traceback.
+    Its cause loses its traceback.
     """
     cause = error.__cause__
     if cause is not None:
@@ -363,13 +363,13 @@ def redacted(error: SfkError, api_key: ApiKey | None) -> SfkError:
     clean = type(error)(
         api_key.redact(error.message), msgspec.structs.replace(known, body=body, **texts)
     )
-    # aiohttp quotes what it cannot read of an answer; then the cause cannot be shown.
+    # aiohttp quotes what it cannot parse of an answer: a cause that quotes the key must not show.
     clean.__cause__ = None if _tells(cause, api_key) else cause
     return clean
 
 
 def _tells(cause: BaseException | None, api_key: ApiKey) -> bool:
-    """Tell whether an error has the key in its words, as far as these can be had."""
+    """Tell whether the key is in an error's words; taken for granted if these cannot be had."""
     try:
         words = f"{cause!r}{cause}"
     except Exception:  # noqa: BLE001 - of a class of the caller's
