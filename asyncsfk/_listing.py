@@ -25,12 +25,12 @@ class Listing(Generic[P, I, C]):
     as they are needed, and anew for each iteration.
 
     Args:
-        fetch: Fetches the page at a cursor; told the page's number in the row as well, from 1.
+        fetch: Fetches the page at a cursor; is also told its number in this iteration, from 1.
         subject: What the list is about, for errors.
         route: Where it comes from, for errors.
         start: The cursor of the first page.
-        max_pages: How many pages to fetch at most.
-        max_items: How many items to hand out at most.
+        max_pages: The most pages to fetch.
+        max_items: The most items to hand out.
         items_of: The items on a page.
         next_of: The cursor that a page leads to.
     """
@@ -67,9 +67,9 @@ class Listing(Generic[P, I, C]):
         ``max_items`` ends this with the page on which that many items are reached.
 
         Raises:
-            SfkError: A page could not be had; ``cursor`` (or ``page``) leads back to it.
+            SfkError: A page could not be fetched; ``cursor`` (or ``page``) leads back to it.
             PaginationError: The API says that there is more, but leads nowhere new. Every page
-                before was handed out.
+                before that was handed out.
         """
         chain = Chain(self._start, self._max_pages)
         left = self._max_items

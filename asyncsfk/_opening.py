@@ -1,4 +1,4 @@
-"""An archive from its opening to its end: by whoever opens it, or by the runs that need it."""
+"""Opens an archive for writing and closes it: for its user, or for the runs that need it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Opening:
         path: Where the file is.
         durability: As it was given.
         wait: As it was given.
-        budgets: The ceilings of the runs that write to it, for all who write to it.
+        budgets: The ceilings of the runs that write to it, which bind everything that does so.
     """
 
     def __init__(self, path: Path, durability: Durability, wait: float) -> None:
@@ -46,10 +46,10 @@ class Opening:
         self.wait = wait
         self._opened: Store | None = None
         self._leaving: Store | None = None
-        # In which event loop it was opened last, or is being opened by so many.
+        # The event loop that opened it last or is opening it, and how many there are opening it.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pending = 0
-        # Threads may come for it in the same moment.
+        # Event loops of several threads may want it at the same moment.
         self._guard = Lock()
         self._entering = anyio.Lock()
         self._runs = 0
@@ -82,12 +82,12 @@ class Opening:
         """
         if (store := self._opened or self._leaving) is None:
             return
-        # One that has ended closes nothing any more: then any other may.
+        # A loop that has ended closes nothing any more: then any other may.
         if store.loop is not asyncio.get_running_loop() and store.loop.is_running():
             raise ClientStateError("the archive was opened in another event loop")
         self._leaving, self._opened = store, None
         self._is_opened_by_runs = False
-        # Given up, it goes on: who comes next waits for it.
+        # If this wait is cancelled, the closing goes on, and the next caller waits for it.
         await store.aclose()
         if self._leaving is store:
             self._leaving = None
@@ -113,15 +113,15 @@ class Opening:
             await self.aclose()
 
     def cache(self, base_url: str, *, max_age: float | None, refresh: bool) -> PageCache:
-        """Return on what terms calls use this archive, which holds one origin's answers alone.
+        """Return the archive as a cache for calls; it only holds the answers of one origin.
 
         Args:
             base_url: Whose answers are to be kept.
             max_age: Seconds; older answers will not do.
-            refresh: None that is there will do.
+            refresh: Whether no answer that is on file by now will do.
 
         Raises:
-            ArchiveError: It holds another's.
+            ArchiveError: It holds those of another origin.
             ClientStateError: It is not open.
         """
         store = self._opened

@@ -1,4 +1,4 @@
-"""Whose answers an archive holds: of one origin, lest a simulator's be taken for the API's."""
+"""Whose answers an archive holds: one origin's, so that a simulator's do not pass for the API's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ORIGIN: Final = "origin"
-"""The name of what a file notes of it."""
+"""The name under which a file notes it."""
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -31,10 +31,10 @@ def check_file_origin(path: Path, base_url: str) -> None:
 
 
 def check_origin(path: Path, known: str | None, base_url: str) -> None:
-    """Refuse a file whose answers are of another origin than those to come.
+    """Refuse a file whose answers come from another origin than those to be added.
 
     Raises:
-        ArchiveError: They are.
+        ArchiveError: They do.
     """
     origin = origin_of(base_url)
     if known not in (None, origin):
@@ -44,11 +44,11 @@ def check_origin(path: Path, known: str | None, base_url: str) -> None:
 
 
 def origin_of(base_url: str) -> str:
-    """Return the origin of a URL (RFC 6454); all of this machine is one."""
+    """Return the origin of a URL (RFC 6454); all of this machine counts as one."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
     if is_loopback(host):
-        # A simulator has another port at each start.
+        # A simulator gets another port at each start.
         return "this machine"
     port = "" if parts.port in {None, _PORTS.get(parts.scheme)} else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}"

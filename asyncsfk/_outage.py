@@ -1,4 +1,4 @@
-"""An API that cannot be reached at all, told from a connection that failed."""
+"""Tells an API that cannot be reached at all from a single connection that failed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Outage:
 
     Args:
         patience: Seconds after which the API is taken for unreachable.
-        longest: Seconds for which an attempt tries to connect at most.
+        longest: The most seconds that an attempt tries to connect for.
         clock: The event loop's clock, in seconds.
     """
 
@@ -37,15 +37,15 @@ class Outage:
         self._since = None
 
     def judge(self, error: ConnectionFailedError, started: float) -> ConnectionFailedError:
-        """Return a failure to connect as what it is.
+        """Return a failure to connect; as an `UnreachableError` once patience has run out.
 
         Args:
             error: How it failed.
             started: When the attempt began.
         """
         now = self._clock()
-        # What took longer was not all trying: the process was stopped, or others had all the places
-        # of a borrowed pool.
+        # If it took longer than that, not all of it was trying: the process was stopped, or others
+        # had all the places of a borrowed pool.
         latest = max(started, now - self._longest)
         if self._since is None or started - self._last > _LULL:
             self._since = latest

@@ -16,7 +16,7 @@ class Chain(Generic[C]):
 
     Args:
         start: The cursor (or page number) of the first page; ``None`` is the beginning.
-        max_pages: How many pages to take at most.
+        max_pages: The most pages to take.
     """
 
     def __init__(self, start: C | None, max_pages: int | None) -> None:

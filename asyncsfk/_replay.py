@@ -104,10 +104,10 @@ def pages(
     Args:
         connection: To the file.
         showcase: Whose.
-        retried: The largest body of pages that could not be decoded when they came; without it
-            they are left to a run, or to `salvage`.
+        retried: If given, pages that could not be decoded when they came are tried again if their
+            bodies are no larger than this; otherwise they are left to a run, or to `salvage`.
     """
-    # Where they lead nowhere, the outcome says so.
+    # If the last page leads nowhere new, it is for the outcome to say so.
     with suppress(PaginationError):
         yield from _followed(connection, showcase, retried=retried)
 
@@ -144,10 +144,10 @@ def _followed(
 
 
 def told(showcase: Showcase) -> Outcome | None:
-    """Return the outcome that a run has told of a showcase, without products, if one has.
+    """Return the outcome that a run has put on file, without products, if one has.
 
     Raises:
-        ValueError: It is none; see `made_sense_of`.
+        ValueError: What is on file is no outcome; see `made_sense_of`.
     """
     if showcase.outcome is None:
         return None
@@ -167,7 +167,7 @@ def outcome(
 
 
 def so_far(connection: sqlite3.Connection, showcase: Showcase, *, retried: int) -> Outcome:
-    """Return what its pages alone say of a creator, without products; see `pages`."""
+    """Return what became of a creator by its pages alone, without products; see `pages`."""
     kept = _gathered(connection, showcase, products=False, retried=retried)
     return _under_way(showcase, kept)
 
@@ -209,7 +209,7 @@ def _gathered(
 def _with_pages(ended: Outcome, kept: _Kept) -> Outcome:
     """Return an outcome with the products that are on file, perhaps more than it had.
 
-    Others may have gone on from there since, and have come to its end.
+    Others may have gone on from there since, even to the end of the showcase.
     """
     pages, last = kept.usage.pages, kept.last
     usage = msgspec.structs.replace(ended.usage, pages=pages, products=kept.usage.products)
@@ -227,7 +227,7 @@ def _with_pages(ended: Outcome, kept: _Kept) -> Outcome:
 
 
 def _under_way(showcase: Showcase, kept: _Kept) -> Outcome:
-    """Return what became of a creator of whom no run has told the end."""
+    """Return what became of a creator for whom no run has put an outcome on file."""
     last = kept.last
     status: Status = "complete"
     cursor: str | None = None
@@ -263,6 +263,6 @@ def errors(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Outco
     if showcase.status == "complete":
         return
     found = outcome(connection, showcase, products=False)
-    # One of which no run has told can be complete all the same.
+    # One for which no outcome is on file can be complete all the same.
     if found.status != "complete":
         yield found

@@ -51,11 +51,11 @@ class ShowcaseCache:
             ArchiveError: The archive cannot be read.
         """
         first = key_of(_routes.showcase(self._handle, cursor=None, region=self._region))
-        # What others buy while we look is no older than what we would buy.
+        # Before we look: pages that others buy meanwhile are as fresh as ours would be.
         following = self._cache.store.last_page + 1
         found = await self._cache.store.find_showcase(self._handle, self._region or "", first)
         self._is_fresh = True
-        # What the archive has never heard of need not be looked for page by page.
+        # A showcase that the archive has never heard of need not be looked up page by page.
         self._look = found is not None
         self._floor, self._anew = self._cache.floor, None
         self._bought_from = None
@@ -65,7 +65,7 @@ class ShowcaseCache:
         if cache.floor <= (found.page or 0) and cache.since <= (found.received or 0.0):
             self._floor = max(showcase.floor, cache.floor)
         else:
-            # Later pages that there are, however new, are of another first page.
+            # Later pages on file, however new, belong to a first page that will not do.
             self._begin_at(following)
         return showcase
 
@@ -75,11 +75,11 @@ class ShowcaseCache:
         self.rewind()
 
     async def page(self, number: int, *, offline: SfkError | None) -> PageCache:
-        """Return where a page is kept or looked for.
+        """Return the cache in which a page is looked up and kept.
 
         Args:
-            number: Which it is in a row, from 1.
-            offline: Why it must not be bought, if so.
+            number: The page's number in the showcase, from 1.
+            offline: Why it must not be bought, if it must not.
 
         Raises:
             ArchiveError: The archive cannot be read.
@@ -98,19 +98,19 @@ class ShowcaseCache:
             opens=number == 1,
             anew=self._anew,
             watch=self._watch,
-            # What others began anew while we looked is no older than what we would buy.
+            # A showcase that others have begun anew since we looked is as fresh as ours would be.
             take_over=self._take_over if number == 1 and self._anew is not None else None,
         )
 
     def passed(self, *, kept: bool) -> None:
-        """Take note of a page that was had, out of the archive or not."""
+        """Take note of a page that was received, out of the archive or not."""
         if not kept and self._bought_from is None:
             self._bought_from = self._number
-        # One that a probe has just bought is no older than if it were bought only now.
+        # A page on file that our own probe has just bought counts as bought now.
         is_old = self._bought_from is None or self._number < self._bought_from
         self._was_kept = kept and is_old
         if self._number == 1 and self._anew is not None and not kept:
-            # Perhaps it is that of a call that we joined, which began it anew later than we.
+            # It may come from a call that we joined, which began the showcase anew after we did.
             self._floor = self._cache.store.last_page
 
     @property
@@ -119,7 +119,7 @@ class ShowcaseCache:
         return self._look or self._watch is None or not self._watch.is_alone
 
     def _take_over(self, first: int) -> None:
-        """Go on with the showcase that others began anew with this page: the rest is of it, too."""
+        """Go on with the showcase that others began anew with this page, and its further pages."""
         self._floor = first
 
     def _begin_at(self, page: int) -> None:
@@ -134,10 +134,10 @@ class ShowcaseCache:
         self._is_fresh = True
 
     def judge(self, error: BadRequestError) -> BadRequestError:
-        """Return the refusal of a page as what it is: stale, where the archive led to it."""
+        """Return the refusal of a page: as a stale cursor, if the archive led to that page."""
         if not self._was_kept:
             return error
-        # What has no watch is a listing, which knows no other way.
+        # Without a watch this is a listing, which has no option but `refresh`.
         option = "refresh" if self._watch is None else "restart_stale"
         return StaleCursorError(
             f"the API no longer takes the cursor that the archive leads to; {option}=True starts "

@@ -1,4 +1,4 @@
-"""A few in each turn of the event loop, so that what comes in a bunch does not stay one."""
+"""A few in each turn of the event loop, so that what comes in a bunch does not stay together."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections import deque
 class TurnLimiter:
     """Lets a few pass in each turn of the event loop, the others in the turns after it, in order.
 
-    Where hundreds come at once, all would go through the same stages at the same time ever after:
-    all answers are decoded before the first of the next requests is sent, and those are sent, and
-    answered, together again. Who comes last waits for all the work of that, each time; and each
-    wave of what one stage makes and another drops sets the garbage collector to work.
+    Otherwise hundreds that come at once would go through all stages together for ever after: all
+    answers are decoded before the first of the next requests is sent, so that those are sent, and
+    answered, together again. The last of them waits for the work of all others, each time; and the
+    objects that one stage makes in a wave, and the next drops, set off the garbage collector.
 
     Must be made and used inside one running event loop.
     """
 
-    # Fewer take more CPU at a width of 50, more of them at 500.
+    # A lower number takes more CPU at a width of 50, a higher one at 500.
     _MOST = 8
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class TurnLimiter:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def take(self) -> bool:
-        """Pass in this turn, if that is possible; if not, `wait`."""
+        """Take a place in this turn and tell whether there was one; if not, `wait`."""
         # While anybody waits, all of this turn's places are taken.
         if self._passed >= self._MOST:
             return False
@@ -48,7 +48,7 @@ class TurnLimiter:
         self._passed = 0
         while self._waiting and self._passed < self._MOST:
             place = self._waiting.popleft()
-            # Who was cancelled meanwhile is still in the queue.
+            # One that was cancelled meanwhile is still in the queue.
             if not place.done():
                 self._count()
                 place.set_result(None)
