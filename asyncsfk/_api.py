@@ -76,14 +76,14 @@ class Api:
 
         Args:
             handle: Whose.
-            terms: Those of each page; where they have a cache, its pages of a showcase belong
-                together, but not from a cursor on: such pages stand alone, each of its own age.
+            terms: Those of each page. Pages in their cache belong together as one showcase, except
+                with a ``cursor``: then each stands alone, and only its own age counts.
             region: A country code.
             cursor: Where to begin.
-            max_pages: How many pages to fetch at most.
-            max_items: How many products to hand out at most.
-            cached: Where the caller has opened it before.
-            admit: Asked before each page: why nothing must be sent any more, if so.
+            max_pages: The most pages to fetch.
+            max_items: The most products to hand out.
+            cached: The showcase's cache, if the caller has opened it already.
+            admit: Asked before each page; returns why nothing more must be sent, if that is so.
         """
         if cached is None and terms.cache is not None and cursor is None:
             cached = ShowcaseCache(terms.cache, handle, region)
@@ -124,7 +124,7 @@ class Api:
         """Buy the page after those that an archive holds of a showcase, and hand out nothing.
 
         Returns:
-            What it cost; it is in the archive then.
+            What it cost; the page is in the archive by then.
 
         Raises:
             StaleCursorError: The API no longer takes the cursor that leads to it.
@@ -165,7 +165,7 @@ class Api:
         max_items: int | None,
     ) -> Listing[ReviewPage, Review, int]:
         """Return a product's reviews, to be iterated."""
-        # Built once already here, so that bad arguments are refused before the iteration.
+        # Built here as well, so that bad arguments are refused before the iteration.
         _routes.reviews(product_id=product_id, url=url, region=region, page=page)
 
         async def fetch(page: int | None, number: int) -> ReviewPage:
@@ -184,7 +184,7 @@ class Api:
         )
 
     async def answer(self, request: Request, model: type[A], terms: Terms) -> A:
-        """Fetch an answer whose fields are those of its data."""
+        """Fetch an answer as a model that has the fields of its data."""
         return _reading.answer(await self.caller.fetch(request, *terms), model)
 
     async def reply(self, request: Request, terms: Terms) -> Reply[Any]:
@@ -205,7 +205,7 @@ class Api:
         *,
         offline: SfkError | None = None,
     ) -> Received:
-        """Fetch a page of a showcase by way of what an archive holds of it."""
+        """Fetch a page of a showcase, out of its archive or by going on from there."""
         cache = await cached.page(number, offline=offline)
         try:
             received = await self.caller.fetch(request, payer, cache)
@@ -217,7 +217,7 @@ class Api:
     def _take_page(
         self, request: Request, received: Received, payer: Payer, number: int
     ) -> ShowcasePage:
-        """Return a page of a showcase that is handed out: counted, and told of."""
+        """Return a page of a showcase to hand out, having counted it and emitted its event."""
         usage = self._count_page(received, len(received.data.products or ()), payer)
         page = self._read_page(request, received, usage, number)
         self._tell(request, received, number, len(page.products), has_more=page.has_more)
@@ -262,6 +262,6 @@ class Api:
 
 
 def _next_page(page: ReviewPage) -> int | None:
-    """Return the number that a page leads to, if it leads forward, and to one that there may be."""
+    """Return the page number that a page leads to, if that is a later one and not absurdly high."""
     following = page.next_page
     return following if following and (page.page or 1) < following <= sys.maxsize else None

@@ -18,10 +18,10 @@ _COUNTRY: Final = re.compile(r"[A-Za-z]{2}")
 def check_count(
     name: str, value: object, *, least: int = 1, error: type[SfkError] = InvalidArgumentError
 ) -> None:
-    """Refuse what is no whole number of at least so many, or too large for all that counts.
+    """Refuse what is no whole number from ``least`` up to `sys.maxsize`.
 
     Raises:
-        SfkError: It is not; of the type ``error``.
+        SfkError: It is none; raised as an ``error``.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise error(f"{name} must be a whole number of {least} or more, not {described(value)}")
@@ -30,10 +30,10 @@ def check_count(
 
 
 def check_flag(name: str, value: object, *, error: type[SfkError] = InvalidArgumentError) -> None:
-    """Refuse what is neither true nor false: a word of a settings file, ``"false"`` say, is true.
+    """Refuse what is no bool: a word from a settings file, ``"false"`` say, would count as true.
 
     Raises:
-        SfkError: It is not; of the type ``error``.
+        SfkError: It is none; raised as an ``error``.
     """
     if not isinstance(value, bool):
         raise error(f"{name} must be True or False, not {described(value)}")
@@ -42,10 +42,10 @@ def check_flag(name: str, value: object, *, error: type[SfkError] = InvalidArgum
 def check_callback(
     name: str, value: object, *, error: type[SfkError] = InvalidArgumentError
 ) -> None:
-    """Refuse what is neither ``None`` nor a function that can be called back, not awaited.
+    """Refuse what is neither ``None`` nor a function that can be called without being awaited.
 
     Raises:
-        SfkError: It is not; of the type ``error``.
+        SfkError: It is neither; raised as an ``error``.
     """
     if value is not None and not _is_plain_function(value):
         raise error(
@@ -57,17 +57,17 @@ def check_limit(name: str, value: object) -> None:
     """Refuse a limit that is neither ``None`` nor a whole number of 1 or more.
 
     Raises:
-        InvalidArgumentError: It is not.
+        InvalidArgumentError: It is neither.
     """
     if value is not None:
         check_count(name, value)
 
 
 def check_seconds(name: str, value: object) -> None:
-    """Refuse what is no finite number of seconds, from 0 on.
+    """Refuse what is no finite number of seconds of 0 or more.
 
     Raises:
-        InvalidArgumentError: It is not.
+        InvalidArgumentError: It is none.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidArgumentError(f"{name} must be a number of seconds, not {described(value)}")
@@ -81,14 +81,14 @@ def check_mapping(name: str, value: object) -> None:
     """Refuse what is neither ``None`` nor a mapping.
 
     Raises:
-        InvalidArgumentError: It is not.
+        InvalidArgumentError: It is neither.
     """
     if not isinstance(value, Mapping | None):
         raise InvalidArgumentError(f"{name} must be a mapping of names, not {described(value)}")
 
 
 def check_token(name: str, value: object) -> None:
-    """Refuse a cursor or the like, if there is one, that could not be sent as it is.
+    """Refuse a cursor or the like that is not ``None`` and could not be sent as it is.
 
     Raises:
         InvalidArgumentError: It is empty, no string, or no Unicode text.
@@ -114,16 +114,16 @@ def check_text(name: str, value: object) -> None:
 
 
 def region_code(value: object) -> str | None:
-    """Return a country code in capitals: the one form that it is sent, and archived, in.
+    """Return a country code in capitals, the one form in which it is sent and archived.
 
-    Anything else would be refused for each creator of a list by itself, or worse, be charged.
+    Anything else the API would refuse for each creator of a list or, worse, charge for.
 
     Raises:
-        InvalidArgumentError: It is none, of two letters.
+        InvalidArgumentError: It is no code of two letters.
     """
     if value is None:
         return None
-    # Not as capitals: those of some other letters are two of these.
+    # Checked before `upper`, which makes two of these letters out of some others.
     if isinstance(value, str) and _COUNTRY.fullmatch(value):
         return value.upper()
     raise InvalidArgumentError(

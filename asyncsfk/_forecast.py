@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 N = TypeVar("N", int, float)
 
 _CHUNK: Final = 500
-_UNKNOWN: Final = 0.1  # so many showcases may be longer than any was followed
+_UNKNOWN: Final = 0.1  # the part of showcases that may be longer than any was followed
 _PRICED: Final = (_routes.SHOWCASE, _routes.TIKTOK_PROFILE)
 
 
@@ -54,14 +54,14 @@ async def make_plan(
 
     Args:
         options: What the run would be told.
-        path: The archive's file, if there were one.
+        path: The file of the archive that the run would use, if any.
         config: That of the run's client.
         handles: Whose showcases.
         ask_balance: Asks for the credits that are left.
 
     Raises:
         ArchiveError: The archive cannot be read.
-        SfkError: The balance could not be had.
+        SfkError: The balance could not be fetched.
     """
     forecast = _Forecast(options, path, config)
     seen = SeenHandles()
@@ -98,8 +98,8 @@ def left_of(max_credits: int | Budget | None, path: Path | None) -> int | None:
     """Return the credits that the ceiling of a run would leave it; blocks.
 
     Args:
-        max_credits: The ceiling, if there were one; a number counts all that the archive has cost.
-        path: The archive's file, if there were one.
+        max_credits: The ceiling, if any; one that is a number counts all that the archive has cost.
+        path: The file of the archive that the run would use, if any.
 
     Raises:
         ArchiveError: The archive cannot be read.
@@ -109,7 +109,7 @@ def left_of(max_credits: int | Budget | None, path: Path | None) -> int | None:
     if max_credits is None or path is None or not is_begun(path):
         return max_credits
     with reading(path) as connection:
-        # All of one moment: what is exposed now may be charged the next.
+        # In one snapshot: what is exposed at one moment may be charged at the next.
         connection.execute("BEGIN")
         spent = _sums.spent(connection)
         maybe = spent.maybe + _sums.exposed(connection)
@@ -123,7 +123,7 @@ async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncGenerat
     else:
         for number, item in enumerate(items, 1):
             if number % _CHUNK == 0:
-                # Others want to run as well.
+                # Let other tasks run as well.
                 await anyio.lowlevel.checkpoint()
             yield item
 
@@ -140,7 +140,7 @@ class _Forecast:
         self._complete = 0
         self._to_verify = 0
         self._undecodable = 0
-        # How many are to be bought, by how many pages of them are there.
+        # How many showcases are to be bought, by how many of their pages are on file.
         self._to_buy: Counter[int] = Counter()
 
     def add(self, handles: Sequence[str]) -> None:
@@ -210,14 +210,14 @@ class _Forecast:
         return likely, seconds
 
     def _most(self, past: Past | None) -> int | None:
-        """Return the most that it costs, if that can be told."""
+        """Return the most that it can cost, if that can be told."""
         max_pages = self._options.max_pages
         if max_pages is None:
             return None
-        # What is begun may be stale, and is then bought as a whole.
+        # A showcase on file in part may be stale, and is then bought as a whole.
         kept = not self._options.restart_stale
         pages = sum(count * (max_pages - had * kept) for had, count in self._to_buy.items())
-        # All of its pages can be empty, and then its profile is looked up.
+        # All pages of a showcase can be empty, and then its profile is looked up.
         look_ups = self._to_buy.total() * self._options.verify_empty + self._to_verify
         return _cost(pages, look_ups, {} if past is None else past.highest)
 
@@ -231,25 +231,25 @@ class _Forecast:
         told = self._told(begun, connection)
         most = self._options.max_pages
         is_enough = most is not None and told.pages >= most
-        # A cursor that led nowhere does so again, for nothing, out of the pages there.
+        # A cursor that led nowhere does so again, out of the pages on file, at no cost.
         is_misled = not is_enough and isinstance(told.error, PaginationError)
-        # Where all pages are there, what went wrong then, if anything, was the look-up.
+        # If all pages are on file, the only thing that can have gone wrong is the look-up.
         is_whole = told.pages > 0 and told.next_cursor is None
-        # One that broke off is complete where no more of it is wanted than is there.
+        # A showcase that broke off is complete if no more pages are wanted than are on file.
         if not (is_enough or is_whole or is_misled):
-            # What is there all the same still cannot be decoded.
+            # If the next page is on file all the same, it still cannot be decoded.
             if not told.pages or self._goes_on(showcase, told, connection):
                 self._undecodable += 1
             else:
                 self._to_buy[told.pages] += 1
             return
         self._complete += 1
-        # Of an empty one the profile was perhaps never looked up, or is too old by now.
+        # The profile of an empty one may never have been looked up, or be too old by now.
         if is_misled or not self._options.verify_empty:
             return
         has_products = told.usage.products > 0
         if is_enough and has_products:
-            # Perhaps on pages after those that are wanted.
+            # They may all be on pages after those that are wanted.
             kept = _replay.pages(connection, showcase, retried=self._max_body_bytes)
             wanted = islice(kept, most)
             has_products = any(page.products for page in wanted)
@@ -258,9 +258,9 @@ class _Forecast:
             self._to_verify += profile.read(connection) is None
 
     def _told(self, begun: Begun, connection: sqlite3.Connection) -> Outcome:
-        """Return what became of a showcase, by its pages where they may say more.
+        """Return what became of a showcase; by its pages, where they may say more.
 
-        Calls may have bought some since, or a run's limit hidden that the last leads nowhere new.
+        Calls may have bought some since, or a run's limit may hide that the last leads nowhere new.
         """
         showcase, told = begun.showcase, _replay.told(begun.showcase)
         if (
@@ -274,7 +274,7 @@ class _Forecast:
         return told
 
     def _goes_on(self, showcase: Showcase, told: Outcome, connection: sqlite3.Connection) -> bool:
-        """Tell whether the page is there that an outcome says to come next."""
+        """Tell whether the page that an outcome names as the next is on file."""
         if told.next_cursor is None:
             return False
         following = _routes.showcase(

@@ -1,4 +1,4 @@
-"""How bodies are packed on the wire and in an archive: plainly, or by gzip. Pure."""
+"""How bodies are packed on the wire and in an archive: not at all, or by gzip. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 try:
-    # The extra ``fast``: reads and writes the same formats, sooner.
+    # The extra ``fast``: reads and writes the same formats, but faster.
     from isal import isal_zlib
 
     _quick: Any = isal_zlib
@@ -20,15 +20,15 @@ except ImportError:
     _quick = zlib
 
 GZIP: Final = "gzip"
-"""The one encoding that is asked for and undone; pinned, whatever else is installed."""
+"""The one encoding that is asked for and unpacked; pinned, whatever else is installed."""
 
 _WINDOW: Final = 31  # zlib's number for "gzip, largest window"
 _MAGIC: Final = b"\x1f\x8b"  # what a member begins with
 _CODINGS: Final = {"": "", "identity": "", GZIP: GZIP, "x-gzip": GZIP}
 _CODING: Final = re.compile(r"[a-z-]{1,10}(?:, ?[a-z-]{1,10})*", re.ASCII)
 ACCEPTED: Final = 1 << 30
-"""The most bytes of what is kept: larger ones were refused when they came."""
-_MOST: Final = 1 << 40  # bytes; a limit beyond that is none, and more than zlib can be told
+"""The most bytes of a kept body: larger ones were refused when they came."""
+_MOST: Final = 1 << 40  # bytes; a higher limit is as good as none, and too high for zlib
 _MAX_MEMBERS: Final = 16  # of a gzip body; RFC 1952 allows several, and servers send one
 
 
@@ -39,7 +39,7 @@ class TooLargeError(Exception):
 # isal's error is no zlib.error.
 CANNOT_UNPACK: Final = (TooLargeError, _quick.error, ValueError)
 WORTH_PACKING: Final = (64 if _quick is zlib else 8) * 1024
-"""Writing a smaller body plainly takes less time than packing it."""
+"""Writing a smaller body as it is takes less time than packing it."""
 
 
 def encoding_of(headers: Mapping[str, str]) -> str:
@@ -47,7 +47,7 @@ def encoding_of(headers: Mapping[str, str]) -> str:
     encoding = headers.get("Content-Encoding", "").strip().lower()
     if (known := _CODINGS.get(encoding)) is not None:
         return known
-    # It can be anything, no text or the key even, and gets into errors and archives.
+    # It can be anything, even the key or no text at all, and gets into errors and archives.
     return encoding if _CODING.fullmatch(encoding) else "unknown"
 
 
@@ -57,7 +57,7 @@ def unpack(encoding: str, body: bytes, max_body_bytes: int) -> bytes:
     Raises:
         TooLargeError: It is over ``max_body_bytes``.
         ValueError: It is packed in a way that was not asked for, or incomplete.
-        Exception: One of `CANNOT_UNPACK`: it is not what it says to be.
+        Exception: One of `CANNOT_UNPACK`: it is not what it claims to be.
     """
     if not encoding:
         return body
@@ -74,21 +74,21 @@ def unpack(encoding: str, body: bytes, max_body_bytes: int) -> bytes:
         if not unpacker.eof:
             raise ValueError("its gzip stream has no end")
         rest = unpacker.unused_data
-        # What follows and is no further member is nothing of ours; gzip itself passes it over.
+        # Like gzip itself, ignore what follows if it is no further member.
         if not rest.startswith(_MAGIC):
             return plain
     raise ValueError(f"its gzip stream has more than {_MAX_MEMBERS} members")
 
 
 def unpack_some(body: bytes, most: int, *, members: int = sys.maxsize) -> bytes:
-    """Return as much of a gzip body as can be unpacked; nothing of what is no gzip.
+    """Return as much of a gzip body as can be unpacked; nothing if it is no gzip.
 
     Args:
         body: As it came.
-        most: Bytes to unpack at most.
-        members: Of its members no more than so many; each takes as long as all that is left.
+        most: The most bytes to unpack.
+        members: The most members to unpack; each takes time in proportion to all that is left.
     """
-    # By zlib, which gives more of what is damaged.
+    # By zlib, which recovers more of a damaged body.
     plain, rest, most = b"", body, min(most, _MOST)
     with suppress(zlib.error):
         while rest and len(plain) < most and members:

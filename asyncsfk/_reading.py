@@ -28,11 +28,11 @@ def showcase_page(
     number: int,
     api_key: ApiKey | None = None,
 ) -> ShowcasePage:
-    """Return a page of a showcase, with the key struck out of where it leads."""
+    """Return a page of a showcase, with the key struck out of its next cursor."""
     data: ShowcaseData = received.data
     has_more, next_cursor = data.page.has_more, data.page.next_cursor
     if api_key is not None and next_cursor is not None:
-        # Else it would be in the next URL, and in the archive.
+        # Otherwise the key would be in the next URL, and in the archive.
         next_cursor = api_key.redact(next_cursor)
     return ShowcasePage(
         request_id=received.meta.request_id,
@@ -66,7 +66,7 @@ def review_page(received: Received, usage: Usage) -> ReviewPage:
 
 
 def answer(received: Received, model: type[A]) -> A:
-    """Return an answer whose fields are those of its data."""
+    """Return an answer as a model that has the fields of its data."""
     return model(**_meta(received), **msgspec.structs.asdict(received.data))
 
 

@@ -48,7 +48,7 @@ class RunResources:
         self.budget: Budget | None = None
 
     def terms(self, meter: Meter) -> Terms:
-        """Return what counts until it is open: calls in the client's budget alone."""
+        """Return the terms until it is open: calls count in the client's budget alone."""
         return Terms(Payer((self._own,), meter))
 
     async def open(self, options: RunOptions, meter: Meter, run_id: int) -> Terms:
@@ -80,11 +80,11 @@ class RunResources:
             own.append(max_credits)
         elif max_credits is not None and self._cache is not None:
             store = self._cache.store
-            # The ceiling is the job's: what earlier runs of its archive spent counts. So does what
-            # is under way, whose end this budget will not be told.
+            # The ceiling is that of the whole archive: what earlier runs spent counts. So does what
+            # others have under way, since this budget is not told how that ends.
             maybe = store.maybe + store.exposed
             self.budget = Budget(max_credits, charged=store.charged, maybe=maybe)
-            # It binds all who write to the archive.
+            # It binds everything that writes to the archive.
             self._job = self.budget
             job.append(self._job)
         elif max_credits is not None:
@@ -96,7 +96,7 @@ class RunResources:
         return Terms(Payer(distinct(*own), meter, job), self._cache)
 
     async def close(self) -> None:
-        """Leave the archive, which the last of the runs that opened it closes."""
+        """Leave the archive; the last run to leave closes it, if runs opened it."""
         self._is_closed = True
         archive = self._archive
         if archive is None:

@@ -115,7 +115,7 @@ def reviews(
         check_token(name, text)
     region = region_code(region)
     if product_id is not None and "/" in product_id:
-        # As the first argument a URL would be taken for an id, and a credit for "not found".
+        # A URL given as the first argument would be sent as an id: a credit for "not found".
         raise InvalidArgumentError(
             f"{described(product_id)} is no product_id; say a product's URL as url="
         )
@@ -123,7 +123,7 @@ def reviews(
         raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
     if page is not None:
         check_count("page", page)
-    # Sorted, as those of `other`.
+    # Sorted, like the parameters of `other`.
     query = _query(
         _as_of_reviews({"page": page, "productId": product_id, "region": region, "url": url})
     )
@@ -169,21 +169,21 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
         )
     check_count("price", price, least=0)
     if data is None:
-        # An answer would be paid for, and nothing but null be taken for it.
+        # An answer would be paid for, and then refused unless its data is null.
         raise InvalidArgumentError("type= must be a type; without it the data is plain JSON data")
     try:
         # One for each request: concurrent callers of the same path must not share mutable data.
         decoder = _envelope(data)
         foreign: type[Any] | None = None
-        with suppress(TypeError):  # of what cannot be hashed, or is no class to look for
+        with suppress(TypeError):  # a type that cannot be hashed, or used with `isinstance`
             foreign = _foreign_class_in(data)
     except Exception as error:
-        # Names that cannot be resolved, too, and whatever else a type of the caller's may raise.
+        # Names in it that cannot be resolved, and whatever else a caller's type may raise.
         raise InvalidArgumentError(f"type= cannot be decoded into: {error}") from error
     if foreign is not None:
         raise InvalidArgumentError(f"type= cannot be decoded into: msgspec knows no {foreign!r}")
     check_mapping("params", params)
-    # In one order, as all requests have them, so that an archive knows the answer by whoever asks.
+    # Sorted, as in all requests: an archive finds an answer in whatever order they were given.
     given = dict(sorted((params or {}).items(), key=lambda item: str(item[0])))
     query = _query(given)
     if (page := _showcase_at(path, given)) is not None:
@@ -195,7 +195,7 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
 
 @lru_cache(maxsize=256)
 def _foreign_class_in(kind: Any) -> type[Any] | None:  # noqa: ANN401 - any type form
-    """Return a class in a type that nothing in JSON is: msgspec would say so after the fact."""
+    """Return a class in a type that no JSON value is: msgspec would refuse it only on decoding."""
     seen: set[int] = set()
     inside: list[object] = [msgspec.inspect.type_info(kind)]
     while inside:
@@ -204,7 +204,7 @@ def _foreign_class_in(kind: Any) -> type[Any] | None:  # noqa: ANN401 - any type
             if not any(isinstance(value, part.cls) for value in _IN_JSON):
                 return part.cls
         elif isinstance(part, msgspec.inspect.Type | msgspec.inspect.Field):
-            # A type may have itself inside.
+            # A type may contain itself.
             if id(part) not in seen:
                 seen.add(id(part))
                 inside += msgspec.structs.astuple(part)
@@ -214,21 +214,21 @@ def _foreign_class_in(kind: Any) -> type[Any] | None:  # noqa: ANN401 - any type
 
 
 def _as_of_reviews(params: Mapping[str, Param]) -> dict[str, Param]:
-    """Return the parameters of the reviews' route in the one form that names a page."""
+    """Return parameters of the reviews' route in the one form by which a page is known."""
     given = dict(params)
-    # Without a number it is the first page.
+    # No number means the first page.
     if given.get("page") in (1, "1") and given["page"] is not True:
         given["page"] = None
     if isinstance(region := given.get("region"), str):
-        with suppress(InvalidArgumentError):  # whatever else the caller has it say
+        with suppress(InvalidArgumentError):  # no country code: sent as it is
             given["region"] = region_code(region)
     return given
 
 
 def _showcase_at(path: str, params: Mapping[str, Param]) -> Request | None:
-    """Return the request for a showcase's page that a generic one is, if it is.
+    """Return the request for a showcase's page, if the generic one given is for such a page.
 
-    An archive then knows the one by the other, in whatever order its parameters are given.
+    An archive then takes both for the same, in whatever order the parameters are given.
     """
     match = _SHOWCASE_PATH.fullmatch(path)
     cursor, region = params.get("cursor"), params.get("region")
@@ -266,5 +266,5 @@ def _query(params: Mapping[str, Param]) -> str:
 
 
 def _quoted(text: str) -> str:
-    # What `quote` would do, much sooner.
+    # What `quote` would do, but much faster.
     return text.translate(_ESCAPES) if text.isascii() else quote(text, safe="")

@@ -8,7 +8,7 @@ from asyncsfk._text import described
 
 
 def fingerprint(given: object) -> str:
-    """Return what tells an invalid handle from others, in few characters, and from valid ones."""
+    """Return a short text that tells an invalid handle from all others, valid or not."""
     text = given if isinstance(given, str) else described(given)
     return "!" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
@@ -16,8 +16,8 @@ def fingerprint(given: object) -> str:
 class SeenHandles:
     """Remembers every handle exactly, in some 25 bytes each; a set of strings takes over 100.
 
-    The handles are kept as lines of a few thousand byte strings, each short enough to search at
-    once.
+    The handles are kept as lines of a few thousand byte strings, each short enough to be searched
+    quickly.
     """
 
     _BUCKETS = 1 << 13
@@ -26,7 +26,7 @@ class SeenHandles:
         self._lines: dict[int, bytes] = {}
 
     def add(self, handle: str) -> bool:
-        """Remember a handle (of one line) and tell whether it is new."""
+        """Remember a handle (without a line break) and tell whether it is new."""
         if handle in self:
             return False
         bucket = hash(handle) % self._BUCKETS

@@ -1,4 +1,4 @@
-"""Texts of others, in a form fit to be shown and written down."""
+"""Other people's texts, in a form fit to be shown and written down."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _FEW: Final = 3
 
 
 def printable(text: str) -> str:
-    """Return a text with what could forge a line of a log, or steer a terminal, spelt out."""
+    """Return a text with characters spelt out that could forge a log line or steer a terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def described(value: object) -> str:
-    """Return whatever a caller gave in printable form, for an error that refuses it."""
+    """Return a caller's value, whatever it is, as printable text for the error that refuses it."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - of a foreign class, or of a number without end
+    except Exception:  # noqa: BLE001 - a foreign class's repr, or an int with too many digits
         text = f"an unprintable {type(value).__name__}"
     return cut(text)
 
 
 def abridged(struct: msgspec.Struct) -> str:
-    """Return the repr of a struct with long lists and bodies told by their length.
+    """Return the repr of a struct, with only the lengths of long lists and bodies.
 
     A showcase can have ten thousand products, which would be megabytes in a line of a log.
     """
