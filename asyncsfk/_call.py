@@ -212,7 +212,7 @@ class Caller:
     async def _find(
         self, request: Request, cache: PageCache | None, flight: Flight[CallResult]
     ) -> CallResult | None:
-        """Return an answer for which nothing has to be sent, or the error why nothing may be."""
+        """Return an answer that needs nothing sent, or the error that says why nothing may be."""
         if flight.verdict is not None:
             return CallResult(flight.verdict)
         if cache is None:
@@ -273,7 +273,7 @@ class Caller:
                 return answer
             failures.append(failure_of(result))
             if isinstance(result, UnreachableError):
-                # The other calls would wait in line only to find the same.
+                # The other calls would wait in line only to find the API unreachable, too.
                 self._flights.end_others(flight, result.evolve(usage=Usage()))
             verdict = decide(self._config.retry, result, failures, random.random)
             if not isinstance(verdict, Stop):
@@ -308,7 +308,7 @@ class Caller:
         """
         if answer.paid is None:
             return answer
-        # It is paid for: nobody should cancel this now, and if somebody does, it is returned.
+        # It is paid for: it should not be cancelled now, and is returned all the same if it is.
         flight.in_air = True
         with suppress(asyncio.CancelledError):
             result = self._for_others(request, answer)

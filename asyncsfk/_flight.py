@@ -125,7 +125,7 @@ class Flight(Generic[T]):
         return self.in_air and bool(self.caches)
 
     def dismiss(self) -> None:
-        """Let the callers go that have been stopped, if others still want it."""
+        """Let go of the callers that have been stopped, if others still want it."""
         if not self.is_wanted:
             return
         attempts = self.cost.usage.requests + (self.at_stake is not None)
@@ -295,7 +295,7 @@ class SingleFlight(Generic[T]):
         self._all.add(flight)
         flight.waiters.append(waiter)
         flight.task = asyncio.create_task(self._fly(key, flight, work))
-        # It has, where tasks begin eagerly.
+        # With an eager task factory it has begun by now.
         if not flight.has_begun:
             # A task that is cancelled before its first step runs no code at all.
             flight.on_unbegun_end = lambda _: self._fall(key, flight, None)

@@ -17,7 +17,7 @@ class Payer(NamedTuple):
 
     Attributes:
         own: Its budgets, in which its calls are reserved.
-        meter: Where a run's cost is counted; a client has none here, and counts every attempt.
+        meter: Where a run's cost is counted; none for a client, which counts each attempt itself.
         job: Budgets of the archive that is written to, which come and go with its runs.
     """
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _LOOKS: Final = 8
-"""How many times at least it looks within the shorter of its two times."""
+"""The watchdog looks at least so many times within the shorter of its two times."""
 _MOMENT: Final = 0.01
-"""Seconds until it looks again at a request whose time is up, and only then ends it."""
+"""Seconds until it looks again at a request whose time is up, and only then can end it."""
 
 
 class Watchdog:

@@ -55,7 +55,7 @@ _SERVER_ERRORS: Final = range(500, 600)
 _NO_PRICE: Final = 10**100
 """Far below what Python refuses to write down, as then some sum of prices would be."""
 _EXCERPT: Final = 200
-_LONGEST: Final = 2000  # of codes, ids and addresses, which are kept as they are
+_LONGEST: Final = 2000  # of codes, ids and addresses, which are otherwise kept as they are
 ERROR_BYTES: Final = 64 * 1024
 """How much of an error's body is read: enough for an explanation."""
 _PAGE_TEXT: Final = 4 * 1024
