@@ -1,4 +1,4 @@
-"""Work for one thread, done in batches: the event loop never waits, and pays once a batch."""
+"""Work for one thread, done in batches: the event loop never blocks, and pays once per batch."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_ENOUGH: Final = 50  # so many items wait for no more
+_ENOUGH: Final = 50  # items, with which a batch starts at once
 
 
 class Batches(Generic[T]):
-    """Hands items to a function in a thread of its own, as many at once as have gathered.
+    """Hands items to a function in a thread of its own, all that have gathered at once.
 
     Must be made inside the running event loop.
 
     Args:
         work: Does a batch and returns a result for each item; what it raises fails them all.
-        name: The thread's.
-        gather: Asked at each item how many seconds its batch may wait for company, from its first
-            item on; 0 for none.
+        name: The thread's name.
+        gather: Called for each item; returns how many seconds the batch may wait for more items,
+            counted from its first. 0 starts it at once.
         after: Called in the event loop when a batch is done or has failed, before the futures of
-            its items are.
+            its items are set.
     """
 
     def __init__(
@@ -58,26 +58,26 @@ class Batches(Generic[T]):
         return done
 
     async def run(self, function: Callable[[], R]) -> R:
-        """Call a function in the thread; waits for its end even when cancelled.
+        """Call a function in the thread, and wait for its end even when cancelled.
 
         Raises:
-            ArchiveError: There can be no thread.
+            ArchiveError: The thread cannot be started.
         """
-        # In whatever event loop: the one that it was made in may have ended.
+        # The running event loop, not `self._loop`: that one may have ended.
         return await to_the_end(self._hand_over(asyncio.get_running_loop(), function))
 
     async def flush(self) -> None:
-        """Wait until all that was submitted is done; who is cancelled waits all the same, once."""
+        """Wait until all that was submitted is done, despite a first cancellation."""
         await wait_out(self._next)
 
     def _next(self) -> asyncio.Future[Any] | None:
-        """Return the batch under way, having begun one if something waits."""
+        """Return the batch under way; start one if there is none and items are waiting."""
         if self._running is None and self._waiting:
             self._start()
         return self._running
 
     def close(self) -> None:
-        """End the thread, once it has done what it was given."""
+        """Let the thread end once it has done what it was given."""
         self._executor.shutdown(wait=False)
 
     def _schedule(self) -> None:
@@ -101,13 +101,13 @@ class Batches(Generic[T]):
     def _hand_over(
         self, loop: asyncio.AbstractEventLoop, function: Callable[[], R]
     ) -> asyncio.Future[R]:
-        """Let the thread call a function; where there can be no thread, the future says so."""
+        """Have the thread call a function; if there can be no thread, the future fails."""
         try:
             return loop.run_in_executor(self._executor, function)
         except RuntimeError as error:
-            # Or Python is ending: it takes no more work for threads once the main one has ended,
-            # though another's event loop may go on. Raised here, in a timer say, nobody who waits
-            # for the batch would ever hear of it.
+            # No thread can be started, or the main thread has ended: then Python accepts no more
+            # work for threads, though an event loop in another may go on. This may run in a timer:
+            # if it raised, those who wait for the batch would never hear of it.
             failed: asyncio.Future[R] = loop.create_future()
             failed.set_exception(ArchiveError(f"no thread can be had for the archive: {error}"))
             return failed
@@ -130,7 +130,7 @@ class Batches(Generic[T]):
                 done.set_result(result)
             else:
                 done.set_exception(error)
-                # Not everybody waits; asyncio would complain of an error that nobody took.
+                # Not everybody waits, and asyncio complains of an error that nobody retrieved.
                 done.exception()
         if self._waiting:
             self._schedule()

@@ -1,4 +1,4 @@
-"""Which showcases a file cannot hold, told without looking: a Bloom filter."""
+"""A Bloom filter: tells without looking which showcases a file cannot hold."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _MASK: Final = (1 << _BITS) - 1
 
 
 class BloomFilter:
-    """Remembers showcases in a fixed megabyte, and never forgets one; may think that it has more.
+    """Remembers showcases in a fixed megabyte: forgets none, but may take others for one of them.
 
-    Two bits each: with a million in it, it takes one in twenty of others for one.
+    It has two bits for each: with a million in it, it is wrong about one in twenty others.
     """
 
     def __init__(self) -> None:

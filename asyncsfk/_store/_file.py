@@ -1,4 +1,4 @@
-"""An archive's file, open for writing by us alone, as the threads see it: all of this blocks."""
+"""An archive's file, which only we may write, as its threads see it: everything here blocks."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ if TYPE_CHECKING:
 Durability = Literal["full", "normal"]
 
 _UNKNOWN: Final = sys.maxsize
-# Bytes of a log that are taken back into the file even if readers have to be waited for.
+# From this many bytes on the log is copied into the file even if that means waiting for readers.
 _LONG_LOG: Final = 32 << 20
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "normal": "NORMAL"}
 
 
 class File:
-    """An archive's file: locked, opened, written by one thread, read by another, closed.
+    """An archive's file: locked, opened and closed, written by one thread and read by another.
 
     Args:
-        path: Where it is, or will be, from the root on: the process may change its folder.
-        durability: ``full`` outlives a power failure, ``normal`` a killed process only.
+        path: Where it is or will be. Absolute, since the process may change its working directory.
+        durability: ``full`` survives a power failure, ``normal`` only the death of the process.
 
     Attributes:
         session: The id of this opening.
         notes: Facts about the whole file.
         last_page: The highest id of a page.
         was_empty: Whether it held no showcase when it was opened.
-        prices: The most that requests of a route were charged, where that was over a credit.
+        prices: The most that a request of each route was charged, if that is more than a credit.
         broken: Why nothing can be written any more.
-        is_contested: Whether somebody else may be writing it, as was seen after the last commit.
-        room: Bytes that were left for it on its disk after the last commit, as far as can be known.
+        is_contested: Whether another process may be writing it, as of the last commit.
+        room: Bytes that its disk had left for it after the last commit, as far as can be known.
     """
 
     def __init__(self, path: Path, durability: Durability) -> None:
@@ -66,7 +66,7 @@ class File:
         self._durability: Durability = durability
         self._lock = FileLock(path)
         self._connections: dict[str, sqlite3.Connection] = {}
-        # Where each must stay while it is open: the file, and the log of what is not yet in it.
+        # The file, and the log of what is not in it yet: both must stay the same while it is open.
         self._places: dict[Path, Identity | None] = {}
         self._log = path  # until it is open
         self._long_log = _LONG_LOG
@@ -80,11 +80,11 @@ class File:
         self.room = _UNKNOWN
 
     def acquire(self, *, is_last: bool) -> bool:
-        """Take the lock, unless somebody has it.
+        """Take the lock; return whether it was free.
 
         Raises:
-            ArchiveLockedError: Somebody has it, and this was the last try.
-            ArchiveError: There can be no lock.
+            ArchiveLockedError: It was not, and this was the last try.
+            ArchiveError: The lock cannot be made or used.
         """
         folder = self._path.parent
         if not os.path.isdir(folder):  # noqa: PTH112 - raises nothing
@@ -99,23 +99,23 @@ class File:
         return False
 
     def open(self) -> Spent:
-        """Open the file twice, making it where there is none; return what all of it has cost.
+        """Open the file to write and to read, making it if need be; return what it has cost.
 
         Raises:
             ArchiveError: It cannot be used.
         """
         with translated(self._path), made_sense_of(self._path):
             connection = self._connections["writer"] = connect(self._path, "rwc")
-            # Of a new file; a body of some KB then takes little more than its own size.
+            # Only a new file takes it. A body of some KB then needs little more than its own size.
             connection.execute("PRAGMA page_size = 8192")
-            # Kilobytes: a commit of many heavy pages fits, and is not written in part before.
+            # In KiB: a commit of many large pages fits, so none of it is written ahead of time.
             connection.execute("PRAGMA cache_size = -8192")
             prepare(connection, self._path)
-            # Not before it is known to be ours: this is written into the file.
+            # Only now that it is known to be ours, since this is written into the file.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
             if self._durability == "full":
-                # On macOS, and there alone, the disk might keep it in its own memory otherwise.
+                # Only macOS needs it: there the disk might otherwise keep a commit in its cache.
                 connection.execute("PRAGMA fullfsync = ON")
             now = time.time()
             connection.execute("BEGIN IMMEDIATE")
@@ -137,19 +137,19 @@ class File:
             if sums.highest > 1:
                 self.prices = prices(connection)
             self.look_for_room()
-            # By the thread that closes it, lest that comes too early.
+            # Opened by the writing thread, which also closes it: so it is not closed too early.
             self._connections["reader"] = connect(self._path, "ro")
             return sums
 
     def write(self, batch: Sequence[Write]) -> list[Any]:
-        """Commit writes together; each gives nothing.
+        """Commit writes together; the result of each is ``None``.
 
         Raises:
             ArchiveError: None of them was committed, and none will be any more.
         """
         for place, identity in self._places.items():
             if self.broken is None and identify(place) != identity:
-                # What is committed now would be gone, or elsewhere, without a word.
+                # A commit would now be lost, or land elsewhere, without an error.
                 self.broken = ArchiveWriteError(
                     f"{shown(place)} was moved or removed while it was open"
                 )
@@ -173,40 +173,40 @@ class File:
         self._take_back_a_long_log(connection)
         self.look_for_room()
         self.is_contested = self._lock.is_replaced()
-        # Here, since who submitted them may have left.
+        # Here, since those who submitted the writes may be gone.
         self.last_page = max(self.last_page, tables.last_page)
         return [None] * len(batch)
 
     def _take_back_a_long_log(self, connection: sqlite3.Connection) -> None:
-        """Take the log back into the file where it has grown long.
+        """Copy the log into the file, and begin it anew, once it has grown long.
 
-        SQLite does so each 8 MB, but begins the log anew only at a moment at which nobody reads.
-        Where one reader comes before the other goes, as those of a dashboard may, there is none.
-        So those that are there are waited for; who comes then reads the file itself.
+        SQLite copies it every 8 MB, but begins it anew only at a moment when nobody is reading.
+        Where readers overlap, as those of a dashboard may, that moment never comes. So this waits
+        for those who are reading now; those who come later read from the file itself.
         """
         with suppress(OSError, *SQLITE_ERRORS):
             size = self._log.stat().st_size
             if size >= self._long_log:
                 is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-                # Who reads for minutes, to make a copy say, is not waited for each time.
+                # A reader that takes minutes, to make a copy say, is not waited for every time.
                 self._long_log = 2 * size if is_busy else _LONG_LOG
 
     def look_for_room(self) -> None:
         """See how much room the disk has."""
         room = _UNKNOWN
         with suppress(OSError):
-            # Of the file itself: a link leads to it from anywhere.
+            # Of the file, not of its folder: the path may be a link to another disk.
             disk = shutil.disk_usage(self._path)
-            # Some file systems know nothing of themselves.
+            # Some file systems report sizes of zero.
             if disk.total:
                 room = max(0, disk.free - self._growth())
-        # At once: the event loop looks at it meanwhile.
+        # In one assignment, since the event loop may read it at any time.
         self.room = room
 
     def _growth(self) -> int:
-        """Return by how many bytes the file will grow by what is in its log, and takes room there.
+        """Return by how many bytes the file will grow when its log is copied into it.
 
-        SQLite copies it at a commit of its choosing, which may be that of what is in the air.
+        SQLite copies it at a commit of its choosing, which may be that of requests in the air.
         """
         with suppress(*SQLITE_ERRORS, KeyError):
             size = size_of(self._connections["writer"])
@@ -214,7 +214,7 @@ class File:
         return 0
 
     def read(self, batch: Sequence[Read]) -> list[Any]:
-        """Return what is found, one after the other.
+        """Return what each read finds, in order.
 
         Raises:
             ArchiveError: The file cannot be read.
@@ -226,8 +226,8 @@ class File:
         """Close the file and give the lock back.
 
         Args:
-            is_landed: Whether the ledger knows of every request; else the file stays as if we had
-                died, and whoever opens it next counts what was exposed as maybe.
+            is_landed: Whether the ledger has every request. If not, the file is left as if we had
+                died: the next to open it counts what was exposed as maybe.
 
         Raises:
             ArchiveError: The end could not be written; what was committed is there.
@@ -237,8 +237,8 @@ class File:
             reader = self._connections.pop("reader", None)
             writer = self._connections.pop("writer", None)
             if reader is not None and writer is not None and self._has_anothers_log():
-                # Whoever closes last folds it into the file, and ours would go over theirs. Not one
-                # that has only read, which keeps the writer from it.
+                # The last connection to close copies its log into the file: ours would overwrite
+                # their work. One that has only read does not: so the reader reads, and closes last.
                 stack.enter_context(closing(reader))
                 with closing(writer), suppress(*SQLITE_ERRORS):
                     notes(reader)
@@ -252,7 +252,7 @@ class File:
                 self._close_writer(writer, is_landed=is_landed)
 
     def _has_anothers_log(self) -> bool:
-        """Tell whether the log was removed, and somebody has begun one for the same file."""
+        """Tell whether our log was removed, and somebody has begun another for the same file."""
         is_ours = identify(self._path) == self._places.get(self._path)
         return is_ours and identify(self._log) not in (None, self._places.get(self._log))
 
@@ -264,14 +264,14 @@ class File:
                         "UPDATE session SET ended = ?, exposed = 0 WHERE id = ?",
                         (time.time(), self.session),
                     )
-                # One plain file, that can be copied. Who reads it is done with a query soon. One
-                # that was moved has left its log behind, to whatever file is put in its place.
+                # One plain file, which can be copied; readers are soon done with a query. The log
+                # that a moved file left behind would be taken for that of one put in its place.
                 with suppress(*SQLITE_ERRORS):
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             is_ours = identify(self._path) in (None, self._places.get(self._path))
             if self.session and self.broken is None and is_ours:
-                # And read where nothing can be written; but it stays in WAL mode while somebody
-                # has it open. It removes the log by its name, whosever that is by now.
+                # So that it can be read where nothing can be written. If others have it open, it
+                # stays in WAL mode. Only if it is ours: SQLite removes the log by its name.
                 with suppress(*SQLITE_ERRORS):
                     writer.execute("PRAGMA journal_mode = DELETE")
         finally:
@@ -280,7 +280,7 @@ class File:
 
 @contextmanager
 def writing(path: Path) -> Generator[sqlite3.Connection]:
-    """Open an archive that there is for a few changes, without a thread; blocks.
+    """Open an existing archive for a few changes, without a thread; blocks.
 
     Raises:
         ArchiveError: There is none, somebody has it open, or it cannot be used.
@@ -300,10 +300,10 @@ def writing(path: Path) -> Generator[sqlite3.Connection]:
 
 
 def _end_dead_sessions(connection: sqlite3.Connection, now: float) -> None:
-    """End the sessions of processes that died; what they had under way may have been charged.
+    """End the sessions of processes that died; enter their requests under way as maybe charged.
 
     Raises:
-        ValueError: What they had is no number of credits; see `made_sense_of`.
+        ValueError: The file says what cannot be of them; see `made_sense_of`.
     """
     tables = Tables(connection)
     for session, exposed in connection.execute(

@@ -1,7 +1,7 @@
-"""Connections to files, and which files a process that was forked off must keep from.
+"""Connections to files, and which of these files a forked process must not touch.
 
-Such a process inherits what SQLite believes of its locks, and none of the locks: it would read
-what is half written, and could lock everybody out (sqlite.org/howtocorrupt.html, 2.7).
+A forked process inherits SQLite's belief that it holds locks, but not the locks: it would read
+half-written data, and could lock everybody out (sqlite.org/howtocorrupt.html, 2.7).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _inherited: set[Identity] = set()
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows its file as long as it is open; see `connect`."""
+    """A connection that knows its file for as long as it is open; see `connect`."""
 
     file: Identity | None = None
 
@@ -32,7 +32,7 @@ class Connection(sqlite3.Connection):
 
 
 def connect(uri: str, path: Path, timeout: float) -> Connection:
-    """Open a database, to be used by one thread at a time; transactions are explicit."""
+    """Open a database for use by one thread at a time; transactions are explicit."""
     connection = sqlite3.connect(
         uri,
         uri=True,
@@ -47,12 +47,12 @@ def connect(uri: str, path: Path, timeout: float) -> Connection:
 
 
 def is_inherited(path: Path) -> bool:
-    """Tell whether a file was open when this process was forked off."""
+    """Tell whether a file was open when this process was forked."""
     return bool(_inherited) and identify(path) in _inherited
 
 
 def identify(path: Path) -> Identity | None:
-    """Tell which file a path leads to, if to any."""
+    """Tell which file a path leads to, if there is one."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""How many pages showcases have, going by those that are on file."""
+"""How many pages showcases have, judging by those on file."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _MOST_PAGES: Final = 1 << 20
 
 
 class Lengths:
-    """How many pages showcases have, estimated from those that ended and those that were cut.
+    """How many pages showcases have, estimated from those that ended and those that were cut short.
 
-    Which were cut says nothing of how long they are, but that they are longer: leaving them out
-    would leave the short ones. So what is asked at each page is which part of those that came so
-    far ended there (Kaplan and Meier, 1958).
+    Of one that was cut short we know only that it is longer; leaving those out would leave mostly
+    short ones. So for each page the estimate asks: of the showcases that were followed that far,
+    what share ended there (Kaplan and Meier, 1958)?
 
     Args:
-        ended: How many came to their end after so many pages.
-        cut: How many were followed for so many pages, and go on.
-        most: As many pages as are of interest.
+        ended: For each number of pages, how many showcases ended after it.
+        cut: For each number of pages, how many were followed that far only, and go on.
+        most: The most pages of a showcase that are of interest.
     """
 
     def __init__(self, ended: Counter[int], cut: Counter[int], most: int) -> None:
         self._most = most
-        # Which part of all showcases has more pages than the index says.
+        # At index n: the share of all showcases that have more than n pages.
         self._longer = [1.0]
         left = ended.total() + cut.total()
         for pages in range(1, min(most, max([0, *ended, *cut]) + 1)):
@@ -37,14 +37,14 @@ class Lengths:
 
     @classmethod
     def read(cls, connection: sqlite3.Connection, most: int) -> Lengths:
-        """Count the showcases of which a run has told what it came to.
+        """Count the showcases for which a run has kept an outcome.
 
         Raises:
-            ValueError: Of one it says what cannot be; see `made_sense_of`.
+            ValueError: An outcome says what cannot be; see `made_sense_of`.
         """
         ended: Counter[int] = Counter()
         cut: Counter[int] = Counter()
-        # Counted here: for groups SQLite would hold all of these outcomes in memory.
+        # Counted here: to group them, SQLite would hold all of these outcomes in memory.
         for pages, is_over in connection.execute(
             "SELECT json_extract(CAST(outcome AS TEXT), '$.pages') AS pages, "
             "json_extract(CAST(outcome AS TEXT), '$.nextCursor') IS NULL FROM showcase "
@@ -56,12 +56,12 @@ class Lengths:
         return cls(ended, cut, most)
 
     def rest(self, had: int) -> float:
-        """Return how many pages are likely to come after so many; of what is unknown just one."""
+        """Return how many pages are likely to follow the first ``had``; 1 if nothing is known."""
         longer = self._longer[had:]
         return sum(longer) / longer[0] if longer and longer[0] else 1.0
 
     def unknown(self, had: int) -> float:
-        """Return which part of those with more pages than that is longer than any was followed."""
+        """Of showcases with more than ``had`` pages, return the share longer than any followed."""
         if len(self._longer) >= self._most:
             return 0.0
         longer = self._longer[had:]

@@ -1,4 +1,4 @@
-"""Who may write an archive: one process at a time, and none that is dead."""
+"""The lock of an archive: one process may write it at a time, and a dead one locks out nobody."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from asyncsfk.errors import ArchiveError, ArchiveWriteError
 
 
 class FileLock:
-    """An exclusive lock beside a file, which the operating system gives back when we die.
+    """An exclusive lock beside a file, which the operating system releases when we die.
 
-    It is a transaction, held open, of an empty SQLite database: the one lock that is the same on
-    every system and file system that the archive itself works on.
+    It is a transaction, held open, in an empty SQLite database: the one kind of lock that works
+    alike on every system and file system that the archive itself works on.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,20 +31,20 @@ class FileLock:
         self._connection: sqlite3.Connection | None = None
 
     def acquire(self) -> bool:
-        """Take the lock, unless somebody has it.
+        """Take the lock; return whether it was free.
 
         Raises:
-            ArchiveWriteError: There can be no lock file, or others would not find it.
+            ArchiveWriteError: There can be no lock file, or others might not find it.
             ArchiveError: This process cannot use the file, whoever has the lock.
         """
         check_not_inherited(self._beside)
-        # Beside the file itself, whatever links lead to it.
+        # Beside the file itself, so that those who come by another symbolic link find it, too.
         real = Path(os.path.realpath(self._beside))
         with suppress(FileNotFoundError):
             found = real.stat()
             if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
-                # Whoever comes by the other one finds neither this lock nor SQLite's log: both
-                # would write, and what is in one's log would be lost to the other.
+                # A process that opens it by the other name finds neither this lock nor SQLite's
+                # log: both would write, each without what is in the other's log.
                 raise ArchiveWriteError(
                     f"{shown(self._beside)} cannot be used: its file has another name, a hard "
                     "link; remove that, or put a copy in the place of one of them"
@@ -61,17 +61,17 @@ class FileLock:
             connection = self._begin()
             if connection is None:
                 return False
-            # What is there before and after is what was opened between.
+            # If it is the same file before and after, it is the one that was opened in between.
             if before is not None and self._identity() == before:
                 self._connection, self._file = connection, before[:2]
                 return True
             if before is None:
                 self._share_with_whoever_shares(real)
-            # It was not there, or whoever held it before removed the file that we had opened.
+            # It was not there before, or its last holder removed the file that we had opened.
             connection.close()
 
     def _begin(self) -> sqlite3.Connection | None:
-        """Open the lock file and take the lock of what was opened, unless somebody has it."""
+        """Open the lock file and lock it; return ``None`` if somebody has it locked."""
         with ExitStack() as stack:
             try:
                 connection = stack.enter_context(
@@ -81,16 +81,17 @@ class FileLock:
                         )
                     )
                 )
-                # Without a journal: one holder's could be taken for the next one's.
+                # No journal file: a dead holder's could be taken for that of the next holder.
                 connection.execute("PRAGMA journal_mode = MEMORY")
-                # Not exclusive: who comes in the same moment, and only looks, would be in the way.
+                # Not EXCLUSIVE: that would fail if another process looks at the lock just then.
                 connection.execute("BEGIN IMMEDIATE")
-                # Of a file that we may not write SQLite grants it to everybody. Never committed.
+                # On a file that we may not write that works for everybody; only a write fails, so
+                # one is tried, and never committed.
                 connection.execute("PRAGMA user_version = 1")
             except sqlite3.DatabaseError as error:
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                     return None
-                # Nothing is wrong with the archive itself.
+                # Not `translate`: nothing is wrong with the archive itself.
                 raise ArchiveWriteError(
                     f"{shown(self._beside)} cannot be used: no lock can be had at "
                     f"{shown(self._path)}: {self._objection() or error}"
@@ -99,27 +100,27 @@ class FileLock:
         return connection
 
     def _objection(self) -> str | None:
-        """Return why there can be no such file, where that is why: SQLite does not say it."""
+        """Return why the lock file cannot be made, if that is the reason; SQLite does not say."""
         try:
-            # Not one that is there: to close it would give back a lock of our own that is on it.
+            # Only if it is not there yet: closing one that is would drop any lock of ours on it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
         except OSError as error:
             return None if isinstance(error, FileExistsError) else error.strerror
         return None
 
     def is_replaced(self) -> bool:
-        """Tell whether somebody may have another by now, since the file of ours was removed."""
+        """Tell whether our lock file was replaced, so that somebody else may hold the new one."""
         return identify(self._path) not in (None, self._file)
 
     def release(self) -> None:
         """Give the lock back and remove its file."""
         if self._connection is not None:
-            # Before it is given back, so that nobody can have taken it meanwhile.
+            # Before it is given back: later the file could be locked by somebody else.
             self._remove()
             self._connection.close()
             self._connection = None
             if sys.platform == "win32":
-                # There nobody removes what is open: not we before, and not who has it by now.
+                # Windows removes no open file: above it was ours, and here it may be another's.
                 self._remove()
 
     def _remove(self) -> None:
@@ -128,17 +129,17 @@ class FileLock:
                 self._path.unlink()
 
     def _share_with_whoever_shares(self, file: Path) -> None:
-        """Let those take the lock who may write the file, as SQLite does with what is beside it."""
-        # There may be no file yet, and on Windows there are no owners.
+        """Give the lock file the archive's owner and mode, as SQLite does with files beside it."""
+        # There may be no archive yet, and on Windows there are no owners.
         with suppress(OSError, AttributeError):
             of_file = file.stat()
-            # Nor through a link that has come since, for root to give away a file.
+            # Nor through a link that was put there since: it could make root give away another file.
             lock = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 os.fchmod(lock, stat.S_IMODE(of_file.st_mode))
                 os.fchown(lock, of_file.st_uid, of_file.st_gid)
             finally:
-                # It takes our lock away, which counts for nothing yet.
+                # This also drops our lock, which we do not rely on yet: it is taken anew.
                 os.close(lock)
 
     def _identity(self) -> tuple[int, int, int] | None:
@@ -146,12 +147,12 @@ class FileLock:
             found = self._path.stat()
         except OSError:
             return None
-        # A number that is given back is soon another file's.
+        # With the time, since the inode number of a removed file is soon used for another.
         return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def holder(path: Path) -> str:
-    """Name who has an archive open, as far as the archive itself tells."""
+    """Name the process that has an archive open, as far as the archive itself tells."""
     with suppress(ArchiveError), reading(path) as connection:
         row = connection.execute(
             "SELECT pid, host, began FROM session WHERE ended IS NULL ORDER BY id DESC LIMIT 1"

@@ -1,4 +1,4 @@
-"""What is looked for in the file, and what is found."""
+"""Queries for rows of the file, and the rows that they find."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Showcase(NamedTuple):
     """How far a creator's showcase has come, as it is kept.
 
     Attributes:
-        floor: Its pages have ids from here on; lower ones are of an older showcase.
-        stamps: Which of the runs that were under way then have finished it.
-        status: Of its outcome; ``None`` while it is under way.
+        floor: The lowest id of its pages; those with lower ids belong to an older showcase.
+        stamps: The ids of runs that finished it: the last one, and those then still under way.
+        status: The status of its outcome; ``None`` while it is under way.
         outcome: The outcome as JSON, without its products.
     """
 
@@ -69,7 +69,7 @@ class Showcase(NamedTuple):
     outcome: bytes | None
 
     def is_finished_by(self, run_id: int) -> bool:
-        """Tell whether a run has finished it."""
+        """Tell whether a run finished it."""
         return str(run_id) in self.stamps.split()
 
 
@@ -82,25 +82,25 @@ def select(kind: type[AttemptRow | PageRow | Showcase], rest: str) -> str:
 
 
 def typed(kind: type[R], row: tuple[Any, ...]) -> R:
-    """Return a row as what it should be: SQLite takes any value for any column.
+    """Check a row's types and return it as its kind: SQLite takes any value for any column.
 
     Raises:
-        msgspec.ValidationError: It is none of that kind; see `made_sense_of`.
+        msgspec.ValidationError: It does not fit; see `made_sense_of`.
     """
-    # Bytes are bytes, and never base64.
+    # Otherwise msgspec would take text for base64 where bytes belong.
     return msgspec.convert(row, kind, builtin_types=(bytes,))
 
 
 class Find(msgspec.Struct, frozen=True):
-    """Look for the newest page under a key, from an id on, and take it if it is new enough.
+    """Look for the newest page with a key, from an id on, and take it if it is new enough.
 
     Attributes:
-        key: What was asked for, as `Page` has it.
-        showcase: Handle and region of the showcase whose page it is, if it is one.
-        floor: The lowest id.
-        since: The earliest time that it may be of.
-        alone: Take also pages outside of their showcase; else only those of the showcase from
-            ``floor`` on.
+        key: `Page.key`: what was asked for.
+        showcase: Handle and region of its showcase, if it is a showcase's page.
+        floor: The lowest id that will do.
+        since: The earliest time of receipt that will do.
+        alone: Also take pages that stand apart from their showcase, or are of one begun later;
+            otherwise only those of the showcase that begins at ``floor``.
     """
 
     key: bytes
@@ -126,18 +126,18 @@ class Find(msgspec.Struct, frozen=True):
             (*names, self.key, self.floor, self.alone, self.floor),
         ).fetchone()
         found = None if row is None else typed(PageRow, row)
-        # Asked of the newest alone: there may be thousands that are older still.
+        # Not asked in SQL: that would go through what may be thousands of older pages.
         return None if found is None or found.received < self.since else found
 
 
 class Begun(NamedTuple):
-    """A showcase that is there, as far as that goes.
+    """A showcase that is on file, at least in part.
 
     Attributes:
         showcase: What is known of it.
-        page: The id of its first page, if that is there.
-        received: When that was received.
-        is_blocked: Whether there is a page of it that could not be decoded.
+        page: The id of its first page, if that is on file.
+        received: When that page was received.
+        is_blocked: Whether one of its pages could not be decoded.
     """
 
     showcase: Showcase
@@ -147,7 +147,7 @@ class Begun(NamedTuple):
 
 
 class FindShowcase(NamedTuple):
-    """Look how far a showcase has come."""
+    """Look how far a showcase has come; ``first`` is the key of its first page."""
 
     handle: str
     region: str
@@ -157,7 +157,7 @@ class FindShowcase(NamedTuple):
     def read(
         cls, connection: sqlite3.Connection, asked: Sequence[FindShowcase]
     ) -> list[Begun | None]:
-        """Find some together."""
+        """Find several in one query."""
         columns = ", ".join(f"showcase.{name}" for name in Showcase._fields)
         found: dict[int, Begun] = {}
         for start in range(0, len(asked), _MOST_ASKED):
@@ -182,7 +182,7 @@ Read = Find | FindShowcase
 
 
 def read_all(connection: sqlite3.Connection, reads: Sequence[Read]) -> list[Any]:
-    """Return what each finds; showcases are looked for together."""
+    """Return what each read finds; all showcases are looked for in one go."""
     showcases = iter(
         FindShowcase.read(connection, [one for one in reads if isinstance(one, FindShowcase)])
     )

@@ -1,4 +1,4 @@
-"""Whole tables, iterated some rows at a time."""
+"""Whole tables, iterated a few rows at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AT_ONCE: Final = 200
 def showcases(
     connection: sqlite3.Connection, handle: str | None, region: str | None
 ) -> Iterator[Showcase]:
-    """Iterate showcases, of one creator or all, in one region or any."""
+    """Iterate the showcases of one creator or all, in one region or any."""
     wanted = {"handle": handle, "region": region}
     given = {name: value for name, value in wanted.items() if value is not None}
     which = "".join(f"{name} = ? AND " for name in given)
@@ -47,9 +47,9 @@ def _rows(
     *given: str,
     at_once: int = _AT_ONCE,
 ) -> Iterator[R]:
-    """Iterate rows of a kind in the order of their ids, some at a time.
+    """Iterate rows of a kind in the order of their ids, in a query for some rows at a time.
 
-    A query that stays open would keep a writer from ever taking its log back into the file.
+    One that stayed open would keep the writer from ever copying its whole log into the file.
     """
     query = select(kind, f"WHERE {which}id > ? ORDER BY id LIMIT ?")
     last = 0

@@ -1,4 +1,4 @@
-"""The file's schema: how it is made, checked, migrated and read."""
+"""The file's schema: how it is made, checked, migrated and opened for reading."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x53464B41
 """SQLite's mark for what a database belongs to: "SFKA"."""
 
-# A new file goes through all steps, an older one through those it lacks. A step that was ever
-# released is never changed.
+# A new file goes through all steps, an older one through those it lacks. A step is never changed
+# once it was released.
 _STEPS: Final = (
     """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -77,9 +77,9 @@ _STEPS: Final = (
     """
     ALTER TABLE attempt ADD COLUMN seconds REAL;
     """,
-    # Pages are found by their showcase, of which those under way are neighbours: an index by their
-    # keys alone has each new page somewhere else, and in a large file every commit then writes
-    # that many pages of the index besides.
+    # Pages are indexed by showcase first, and showcases under way are neighbours in the index. By
+    # key alone each new page would go somewhere else, so in a large file every commit would write
+    # as many pages of the index as it has new pages.
     """
     ALTER TABLE page ADD COLUMN part_of INTEGER;
     UPDATE page SET part_of = (
@@ -89,11 +89,11 @@ _STEPS: Final = (
     DROP INDEX page_key;
     CREATE INDEX page_of ON page (part_of, key);
     """,
-    # Of other routes the key alone told which of many questions an answer answers.
+    # On other routes only the key, a hash, told which query an answer belongs to.
     """
     ALTER TABLE page ADD COLUMN query TEXT;
     """,
-    # Those few are counted and salvaged without reading all the others.
+    # So that these few are counted and salvaged without reading all the others.
     """
     CREATE INDEX page_undecoded ON page (decoded) WHERE decoded = 0;
     """,
@@ -110,7 +110,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make a new file an archive, or check that it is one and bring it up to date.
 
     Raises:
-        ArchiveFormatError: It is not, or not one of ours to read.
+        ArchiveFormatError: It is not an archive, is of a newer version, or is damaged.
     """
     if not _is_empty(connection):
         version = check(connection, path)
@@ -132,7 +132,7 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
     """Return the version of an archive's schema.
 
     Raises:
-        ArchiveFormatError: It is no archive, or a newer one.
+        ArchiveFormatError: It is no archive, or one of a newer version.
     """
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise ArchiveFormatError(f"{shown(path)} is a database of something else, not an archive")
@@ -192,7 +192,7 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
         if not is_there(path):
             raise ArchiveError(f"there is no archive {shown(path)}")
         if not path.is_file():
-            # A pipe would be waited for, for ever.
+            # Opening a pipe would wait for ever.
             raise ArchiveFormatError(f"{shown(path)} is no file")
         connection = _connect_to_read(path)
     with closing(connection), translated(path, ArchiveError), made_sense_of(path):
@@ -213,11 +213,12 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         connection.close()
         if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
-            # Who was killed in a commit has left it half done; only who may write can undo it.
+            # A process was killed in the middle of a commit; only a writer can undo its half.
             with closing(connect(path, "rwc")) as writer:
                 _pragma(writer, "user_version")
             return connect(path, "ro")
-        # In a directory that cannot be written, what is no more written to needs no lock.
+        # In a folder that cannot be written SQLite cannot make its own files. Where there is no log
+        # either, nobody is writing, so the file can be read without them.
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or not _is_whole(path):
             raise
         return connect(path, "ro", immutable=True)
@@ -228,7 +229,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _is_whole(path: Path) -> bool:
-    """Tell whether a file is all that there is of its database, with nothing to be undone."""
+    """Tell whether a file is all of its database: no log or journal holds a part of it."""
     logs = [beside(path, name) for name in ("wal", "journal")]
     return not any(file.exists() and file.stat().st_size for file in logs)
 
@@ -241,7 +242,7 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 
 def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that was cut short; SQLite notices only where it reads what is missing."""
+    """Refuse a file that was cut short; SQLite notices only when it reads the missing part."""
     busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     size = size_of(connection)
     if not busy and path.stat().st_size < size:
@@ -251,7 +252,7 @@ def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def size_of(connection: sqlite3.Connection) -> int:
-    """Return how many bytes a database has, with what is only in its log yet."""
+    """Return how many bytes a database has, including what is only in its log so far."""
     return _pragma(connection, "page_count") * _pragma(connection, "page_size")
 
 

@@ -1,4 +1,4 @@
-"""SQLite's connections to an archive's file, and its errors as ours."""
+"""SQLite connections to an archive's file, and SQLite's errors turned into ours."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 
 Mode = Literal["ro", "rwc"]
 
-_PATIENCE: Final = 10.0  # seconds, with whoever is writing
-# How a journal ends that names a further one, that of a transaction of several files.
+_PATIENCE: Final = 10.0  # seconds, to wait for another connection that is writing
+# How a journal ends that names another file, which SQLite removes with it: the one by which a
+# transaction over several files is committed at once.
 _NAMES_ANOTHER: Final = bytes.fromhex("d9d505f920a163d7")
 
-#: What SQLite raises; of memory it has none left where Python may still have some.
+#: What SQLite raises. It may have run out of memory where Python has not.
 SQLITE_ERRORS: Final = (sqlite3.Error, MemoryError)
 
 
 def shown(path: Path) -> str:
-    """Return a path that can be written down: a file's name may be no Unicode text."""
+    """Return a path as text that can be printed: a file's name need not be valid Unicode."""
     return writable(str(path))
 
 
 def translate(
     error: sqlite3.Error | MemoryError, path: Path, kind: type[ArchiveError] = ArchiveWriteError
 ) -> ArchiveError:
-    """Return our error for one of SQLite's: of that kind, unless the file is damaged."""
+    """Return our error for one of SQLite's: of the kind given, unless the file is damaged."""
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
         return ArchiveFormatError(f"{shown(path)} is damaged, or no archive: {error}")
@@ -45,7 +46,7 @@ def translate(
 
 @contextmanager
 def translated(path: Path, kind: type[ArchiveError] = ArchiveWriteError) -> Generator[None]:
-    """Turn SQLite's errors, and the operating system's, into ours."""
+    """Turn errors of SQLite and of the operating system into ours."""
     try:
         yield
     except SQLITE_ERRORS as error:
@@ -56,7 +57,7 @@ def translated(path: Path, kind: type[ArchiveError] = ArchiveWriteError) -> Gene
 
 @contextmanager
 def made_sense_of(path: Path) -> Generator[None]:
-    """Take for damaged what is no row of ours, though SQLite has no objection to it."""
+    """Report a file as damaged if its rows, though valid for SQLite, are none that we write."""
     try:
         yield
     except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
@@ -64,7 +65,7 @@ def made_sense_of(path: Path) -> Generator[None]:
 
 
 def check_not_inherited(path: Path) -> None:
-    """Refuse a file that was open when this process was forked off.
+    """Refuse a file that was open when this process was forked.
 
     Raises:
         ArchiveError: It was.
@@ -79,8 +80,8 @@ def check_not_inherited(path: Path) -> None:
 def check_journal(path: Path) -> None:
     """Refuse a database whose journal would do harm.
 
-    SQLite removes the file that a journal of several files names. None of ours is, but one that
-    came with somebody else's archive can name any file there is.
+    SQLite removes the file that is named at the end of a journal. Ours never name one, but a
+    journal that came with somebody else's archive can name any file there is.
 
     Raises:
         ArchiveFormatError: It would.
@@ -101,7 +102,7 @@ def check_journal(path: Path) -> None:
 
 
 def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
-    """Open an archive's database, to be used by one thread at a time; transactions are explicit.
+    """Open an archive's database for use by one thread at a time; transactions are explicit.
 
     Raises:
         ArchiveError: This process cannot use it.
@@ -111,13 +112,13 @@ def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Conne
     flag = "&immutable=1" if immutable else ""
     uri = f"{path.as_uri()}?mode={mode}{flag}"
     connection = _forks.connect(uri, path, _PATIENCE)
-    # No files of its own elsewhere: there may be no room, no right to write, no number left.
+    # Temporary files could fail: no room, no right to write, or too many open files.
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 
 
 def beside(path: Path, name: str) -> Path:
-    """Return a file that SQLite keeps beside a database, whatever links lead to that."""
+    """Return a file that SQLite keeps beside a database; ``path`` may be a link to that."""
     real = Path(os.path.realpath(path))
     return real.with_name(f"{real.name}-{name}")
 
@@ -126,7 +127,7 @@ def is_there(path: Path) -> bool:
     """Tell whether there is a file.
 
     Raises:
-        ArchiveError: Nobody can tell.
+        ArchiveError: The operating system does not tell.
     """
     with translated(path, ArchiveError), suppress(FileNotFoundError, NotADirectoryError):
         path.stat()
@@ -135,10 +136,10 @@ def is_there(path: Path) -> bool:
 
 
 def is_begun(path: Path) -> bool:
-    """Tell whether there is something: who dies while making an archive leaves an empty file.
+    """Tell whether there is more than the empty file of a process that died while making it.
 
     Raises:
-        ArchiveError: Nobody can tell.
+        ArchiveError: The operating system does not tell.
     """
     with translated(path, ArchiveError), suppress(FileNotFoundError, NotADirectoryError):
         found = path.stat()

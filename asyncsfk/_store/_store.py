@@ -1,4 +1,4 @@
-"""An archive's file, open for writing by us alone, as the event loop sees it."""
+"""An archive's file, which only we may write, as the event loop sees it."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ if TYPE_CHECKING:
 
     from asyncsfk._store._file import Durability
 
-# A commit waits so long for further pages: a group costs little more than a page does alone.
+# Seconds that a commit waits for more pages: a group costs little more than a single page.
 _GATHER: Final = 0.01
-# And so long for what comes in the same moment, as those do who were told together.
+# Seconds to wait for what comes at the same moment, as from tasks that were woken together.
 _GATHER_AT_ONCE: Final = 0.002
 _REST: Final = 1.0
-# Bytes that must be left on the disk for each request in the air, in the log and in its place.
+# Bytes that the disk must have left for each request in the air: in the log, then in the file.
 _ROOM_FOR_ONE: Final = 128 * 1024
 _ROOM_BESIDES: Final = 1 << 20
 _POLL: Final = 0.1
 
 
 class Store:
-    """An archive's file, open for writing by us alone.
+    """An archive's file, which only we may write.
 
-    What is awaited here is committed when the await ends.
+    A write that is awaited here is committed when the await ends.
 
     Args:
         path: Where the file is, or will be.
-        durability: ``full`` outlives a power failure, ``normal`` a killed process only.
-        wait: Seconds to wait for whoever else has it open.
+        durability: ``full`` survives a power failure, ``normal`` only the death of the process.
+        wait: Seconds to wait if somebody else has it open.
 
     Attributes:
         loop: The event loop that it was opened in.
         charged: Credits that the ledger knows to be charged.
         maybe: Credits that it says may have been charged.
-        watches: Who is to be told of pages that others keep of a showcase.
-        runs: The stamps of the runs that are writing to it.
+        watches: Those to be told about pages that others keep of a showcase.
+        runs: The ids of the runs that are writing to it.
     """
 
     def __init__(self, path: Path, *, durability: Durability, wait: float) -> None:
@@ -79,13 +79,13 @@ class Store:
             self._file.read, name="asyncsfk-archive-reader", gather=lambda: _GATHER_AT_ONCE
         )
         self._exposed = 0
-        # What is on file for it: so much at least, and so much at most.
+        # How many credits are on file as exposed: at least `_covered`, at most `_filed`.
         self._covered = 0
         self._filed = 0
-        # The part of what is exposed that is counted as charged or maybe, and not committed yet.
+        # The part of `_exposed` that is counted as charged or maybe, but not committed yet.
         self._told = 0
         self._in_air: set[Exposed] = set()
-        # How many of those have come, and are not on file yet.
+        # How many of those have ended, but are not on file yet.
         self._landing = 0
         self._landed = asyncio.Event()
         self._left = asyncio.Event()
@@ -93,7 +93,7 @@ class Store:
         self._refusal: ArchiveError | None = None
         self._is_shut = False
         self._closing = Closing(self._close_in_order)
-        # Of a file that was empty we know what it cannot hold: only we write it.
+        # For a file that was empty: only we write it, so we know what it cannot hold.
         self._may_be_there: BloomFilter | None = None
         self.watches = Watches()
         self.runs: set[int] = set()
@@ -102,7 +102,7 @@ class Store:
 
     @property
     def exposed(self) -> int:
-        """Credits that requests under way may cost, of which nothing has come yet."""
+        """Credits that requests under way may cost whose answers have not come yet."""
         return self._exposed - self._told
 
     @property
@@ -123,14 +123,14 @@ class Store:
             ArchiveError: It cannot be used.
         """
         try:
-            # Asked again and again: whoever holds it has no way to call us.
+            # Polled, since whoever holds the lock has no way to wake us.
             deadline = time.monotonic() + self._wait
             while not await self._writer.run(  # noqa: ASYNC110 - see above
                 partial(self._file.acquire, is_last=time.monotonic() >= deadline)
             ):
                 await anyio.sleep(_POLL)
             spent = await self._writer.run(self._file.open)
-            # For its thread alone: who looks later would wait for ever for one that cannot be.
+            # Only to start its thread: if there can be none, opening fails, not a later look-up.
             await self._reader.run(partial(self._file.read, ()))
             self.charged, self.maybe = spent.charged, spent.maybe
             self._may_be_there = BloomFilter() if self._file.was_empty else None
@@ -141,8 +141,8 @@ class Store:
     async def aclose(self) -> None:
         """Wait for what is in the air, write what is left, and close the file.
 
-        It is then a single file again. Who is cancelled waits for nothing in the air: to the
-        file it is as if we had died then.
+        It is then a single file again. When cancelled this no longer waits for what is in the air,
+        and leaves the file as if we had died then.
         """
         self._refusal = ArchiveError(f"{shown(self._path)} is closed")
         try:
@@ -158,7 +158,7 @@ class Store:
     def keep(self, page: Page) -> asyncio.Future[Any]:
         """Keep a page and its line of the ledger.
 
-        All who watch its showcase are told, but for who keeps it.
+        All who watch its showcase are told, except the one that keeps it.
 
         Raises:
             ArchiveError: It cannot be kept; the future may raise that, too.
@@ -205,14 +205,14 @@ class Store:
     # --- what may be charged while nobody can tell
 
     def price(self, credits: int, route: str) -> int:
-        """Return the most that a request should cost, by what the file says of its route."""
+        """Return the most that a request should cost, given what its route cost before."""
         return max(credits, self._file.prices.get(route, 0))
 
     async def room(self) -> None:
-        """Wait until what is in the air, and one more to `expose` at once, can be kept for certain.
+        """Wait until the disk has room for all in the air and one more, to be exposed at once.
 
         Raises:
-            ArchiveWriteError: Nothing is in the air, and one could not.
+            ArchiveWriteError: There is no room even with nothing in the air.
             ArchiveError: It was closed, or broke, meanwhile.
         """
         while not self._has_room():
@@ -231,10 +231,10 @@ class Store:
                     )
 
     async def expose(self, credits: int) -> Exposed:
-        """Put on file, before a request is sent, that it may be charged, should we die.
+        """Put on file, before a request is sent, that it may be charged, in case we die.
 
-        What is on file covers some more requests than there are, so that few have to wait. Once
-        this has returned, what is kept of the request must follow, or `leave`, or `withdraw`.
+        What is put on file covers more requests than there are, so that few have to wait for it.
+        Once this has returned, `keep`, `record`, `leave` or `withdraw` must follow.
 
         Raises:
             ArchiveError: It could not be put on file: nothing must be sent.
@@ -247,7 +247,7 @@ class Store:
         try:
             if self._exposed > self._covered:
                 cover = 1 << (self._exposed - 1).bit_length()
-                # Whoever is cancelled meanwhile has it written all the same.
+                # Set before the await: if that is cancelled, it is written all the same.
                 self._filed = max(self._filed, cover)
                 await self._writer.submit(Exposure(self._file.session, cover))
                 self._covered = cover
@@ -265,7 +265,7 @@ class Store:
         return self._file.room >= _ROOM_BESIDES + _ROOM_FOR_ONE * (len(self._in_air) + 1)
 
     def leave(self, exposed: Exposed) -> None:
-        """Wait no longer for a request; what was exposed for it stays so, unless it is kept."""
+        """Stop waiting for a request; what was exposed for it stays so, unless it was settled."""
         self._in_air.discard(exposed)
         self._left.set()
         if not self._in_air:
@@ -274,7 +274,7 @@ class Store:
                 self._resting = self.loop.call_later(_REST, self._rest)
 
     def _rest(self) -> None:
-        """Put on file, when all is quiet, that nothing is under way: we may be killed idle."""
+        """When all is quiet, put on file that nothing is under way: we may be killed while idle."""
         self._resting = None
         if not self._in_air and self._filed > self._exposed:
             self._covered = self._filed = self._exposed
@@ -283,7 +283,7 @@ class Store:
     # --- what is found
 
     async def find(self, wanted: Find) -> PageRow | None:
-        """Return a page that is wanted, if there is one.
+        """Return the page that is wanted, if it is on file.
 
         Raises:
             ArchiveError: The file cannot be read.
@@ -293,7 +293,7 @@ class Store:
         return found
 
     async def find_showcase(self, handle: str, region: str, first: bytes) -> Begun | None:
-        """Return how far a showcase has come whose first page has the key ``first``.
+        """Return how far a showcase has come; ``first`` is the key of its first page.
 
         Raises:
             ArchiveError: The file cannot be read.
@@ -308,7 +308,7 @@ class Store:
         if self._is_shut and line.exposed is not None:
             self.leave(line.exposed)
         if self._is_shut or line.exposed is None:
-            # What is in the air is waited for, this is not.
+            # No check for a request in the air, unless shut: closing waits for it.
             self._check()
         self.charged += line.charged
         self.maybe += line.maybe
@@ -320,9 +320,9 @@ class Store:
         return self._writer.submit(write)
 
     def _settle(self, writes: Sequence[Write], error: BaseException | None) -> None:
-        """Take note that the attempts among some writes are on file, unless there was an error."""
+        """Settle the attempts among some writes: they are on file, unless there was an error."""
         if self._file.is_contested and self._refusal is None:
-            # What is in the air lands all the same, but no more is bought by both.
+            # What is in the air still lands, but nothing more is bought: the other may buy it too.
             self._refusal = ArchiveLockedError(
                 f"{shown(self._path)} may be written by another process: its lock was removed"
             )
@@ -330,10 +330,10 @@ class Store:
             line: Write = write
             if isinstance(write, Page):
                 line = write.line
-                # Once more: who looked in before the commit may watch only since we told.
+                # Told again: who looked before the commit may watch only since `keep` told.
                 self._tell(write)
             if isinstance(line, LedgerLine) and line.exposed is not None:
-                # What the ledger could not be told stays exposed.
+                # What could not be entered into the ledger stays exposed.
                 if error is None:
                     self._exposed -= line.exposed.credits
                     self._told -= line.exposed.credits
@@ -346,10 +346,11 @@ class Store:
             # Requests wait for this very commit before they are sent.
             return 0.0
         if not self._filed:
-            # Nothing was sent of late: it is from a run that finds all on file, each time for as
-            # many as it works on.
+            # Nothing was sent of late: these writes are of a run that finds everything on file, and
+            # come at once from as many workers as it has.
             return _GATHER_AT_ONCE
-        # Where nothing is under way, all has just come, and goes on.
+        # Wait while others in the air have yet to come. With none in the air, all have just
+        # come, and more will follow.
         return _GATHER if not self._in_air or self._landing < len(self._in_air) else 0.0
 
     def _tell(self, page: Page) -> None:
@@ -369,12 +370,12 @@ class Store:
 
     @property
     def _is_in_own_loop(self) -> bool:
-        """Whether this is the event loop that it was opened in; another one may close it."""
+        """Whether the running event loop is the one that opened it; another one may close it."""
         return self.loop is asyncio.get_running_loop()
 
     async def _close_in_order(self) -> None:
-        """Close it; for a task of its own."""
-        # All of it, whatever fails.
+        """Close it; run in a task of its own."""
+        # Every step is taken, even if one fails.
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_file)
             if self._is_in_own_loop:

@@ -1,4 +1,4 @@
-"""What the whole file adds up to."""
+"""Sums over the whole file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def usage(connection: sqlite3.Connection) -> Usage:
         "ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(sum(bytes), 0), "
         "(SELECT count(*) FROM page) FROM attempt"
     ).fetchone()
-    # What is no number adds up to one all the same, but to no whole one.
+    # SQLite sums up what is no number, too, but then the sum is no integer, and refused here.
     requests, retries, charged, maybe, size, pages = typed(
         tuple[_Count, _Count, _Count, _Count, _Count, _Count], row
     )
@@ -55,7 +55,7 @@ class Spent(NamedTuple):
 
 
 def spent(connection: sqlite3.Connection) -> Spent:
-    """Return what was spent."""
+    """Return what was spent, by the ledger."""
     row = connection.execute(
         "SELECT ifnull(sum(charged), 0), ifnull(sum(maybe), 0), ifnull(max(charged), 0) "
         "FROM attempt"
@@ -64,9 +64,9 @@ def spent(connection: sqlite3.Connection) -> Spent:
 
 
 def prices(connection: sqlite3.Connection) -> dict[str, int]:
-    """Return what a request of each route was ever charged, where that is more than a credit."""
+    """Return the most that a request of each route was charged, if that is more than a credit."""
     highest: dict[str, int] = {}
-    # Not by groups: to sort them SQLite would hold every such line of the ledger in memory.
+    # No GROUP BY: to sort them, SQLite would hold every such line of the ledger in memory.
     for route, charged in connection.execute(
         "SELECT DISTINCT route, charged FROM attempt WHERE charged > 1"
     ):
@@ -88,7 +88,7 @@ class Summary(NamedTuple):
 
     Attributes:
         notes: Facts about the whole file.
-        statuses: How many showcases are of each status, or ``under_way``.
+        statuses: How many showcases have each status, or are ``under_way``.
         undecodable: How many pages could not be decoded.
         exposed: Credits that requests under way, or those of a process that died, may cost.
         first: When the first request ended.
@@ -105,7 +105,7 @@ class Summary(NamedTuple):
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Summary:
         """Count."""
-        # Counted here: for groups SQLite would hold a row of each showcase in memory.
+        # Counted here: to group them, SQLite would hold a row for each showcase in memory.
         rows = connection.execute("SELECT ifnull(status, 'under_way') FROM showcase")
         statuses = Counter(status for (status,) in rows)
         undecodable = connection.execute("SELECT count(*) FROM page WHERE decoded = 0").fetchone()
@@ -114,14 +114,14 @@ class Summary(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What showcases in the file came to so far, what requests cost, and how long they took.
+    """How long showcases in the file turned out, what requests cost, and how long they took.
 
     Attributes:
-        lengths: How many pages they have.
-        empty: Which part of them is empty; ``None`` where there are none.
+        lengths: How many pages showcases have.
+        empty: The share of showcases that are empty; ``None`` if there are none.
         seconds: How long a request takes on average.
-        latest: What the latest request of each of some routes was charged.
-        highest: The most that one ever was, where that is more than a credit.
+        latest: For some routes, what the latest request that cost something was charged.
+        highest: For each route, the most that a request was charged, if more than a credit.
     """
 
     lengths: Lengths
@@ -134,7 +134,7 @@ class Past(NamedTuple):
     def read(
         cls, connection: sqlite3.Connection, max_pages: int | None, routes: Sequence[str]
     ) -> Past:
-        """Take stock, with at most so many pages a showcase, and of what some routes cost."""
+        """Look at the first ``max_pages`` pages of showcases, and at what some routes cost."""
         (empty,) = connection.execute(
             "SELECT avg(json_extract(CAST(outcome AS TEXT), '$.usage.products') = 0) FROM showcase "
             "WHERE status IN ('complete', 'partial')"
@@ -147,7 +147,7 @@ class Past(NamedTuple):
             lengths=Lengths.read(connection, max_pages or sys.maxsize),
             empty=empty,
             seconds=seconds,
-            # One that was never more than a credit is not looked for.
+            # A route that never cost more than a credit is not looked up: that reads the ledger.
             latest={route: _latest(connection, route) for route in routes if route in highest},
             highest=highest,
         )

@@ -1,4 +1,4 @@
-"""The file's tables, as writes fill them: rows gather, and go in many a statement."""
+"""The file's tables, as writes fill them: rows gather, and go in many to a statement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-_MOST_PARAMETERS: Final = 999  # that any SQLite takes
+_MOST_PARAMETERS: Final = 999  # that every SQLite accepts
 
 
 class Insert:
@@ -17,9 +17,9 @@ class Insert:
 
     Args:
         table: Its name.
-        columns: What a row has.
-        last: SQL of a row's last column, where that is not a value that is given.
-        conflict: What becomes of a row that is there already.
+        columns: The names of its columns.
+        last: SQL for a row's last column, if that is not simply a value that is given.
+        conflict: SQL for what becomes of a row that is there already.
     """
 
     def __init__(self, table: str, columns: str, *, last: str = "?", conflict: str = "") -> None:
@@ -32,7 +32,7 @@ class Insert:
         """Put rows in; return the id of the last."""
         at, last = 0, 0
         while left := len(rows) - at:
-            # Powers of two: few statements, and few texts for SQLite to prepare.
+            # Powers of two: few statements, and few different texts for SQLite to prepare.
             count = min(self._most_rows, 1 << left.bit_length() - 1)
             sql = f"{self._head}{', '.join([self._row] * count)}{self._tail}"
             some = chain.from_iterable(rows[at : at + count])
@@ -52,8 +52,8 @@ PAGES: Final = Insert(
     last="(SELECT id FROM showcase WHERE handle = ? AND region = ?)",
 )
 OPENED: Final = Insert("showcase", "handle, region", conflict="ON CONFLICT DO NOTHING")
-# An outcome with nothing in it does not take the place of one that has pages on file, such as when
-# buying them afresh failed; without an outcome the one that is there stays.
+# An outcome without pages does not replace one that has pages on file (buying these afresh may have
+# failed). If no outcome is given, the one that is there stays.
 _STAYS: Final = (
     "excluded.outcome IS NULL OR excluded.status = 'failed' "
     "AND ifnull(status, 'failed') != 'failed'"
@@ -61,7 +61,7 @@ _STAYS: Final = (
 FINISHED: Final = Insert(
     "showcase",
     "handle, region, stamps, status, finished, outcome",
-    # Of which columns has to be said to SQLite before 3.35.
+    # SQLite before 3.35 has to be told the columns.
     conflict="ON CONFLICT (handle, region) DO UPDATE SET stamps = excluded.stamps, "
     + ", ".join(
         f"{name} = CASE WHEN {_STAYS} THEN {name} ELSE excluded.{name} END"
@@ -75,9 +75,9 @@ _ORDER: Final = (ATTEMPTS, OPENED, PAGES, FINISHED)
 class Tables:
     """The file's tables, within a transaction.
 
-    A statement of its own for each row would hand the interpreter to and from SQLite for each,
-    while the event loop's thread competes for it. Rows of one table go in by their order, and
-    showcases before their pages.
+    With a statement for each row, the interpreter's lock would be released and taken for each, in
+    competition with the event loop's thread. The rows of a table go in in the order in which they
+    were added, and showcases before their pages.
 
     Args:
         connection: What to write to.
@@ -92,11 +92,11 @@ class Tables:
         self.last_page = 0
 
     def add(self, insert: Insert, row: tuple[Any, ...]) -> None:
-        """Put a row in, in time."""
+        """Add a row, to go in at the next `flush`."""
         self._rows.setdefault(insert, []).append(row)
 
     def flush(self) -> sqlite3.Connection:
-        """Put in what has gathered; return the connection, for what must see it."""
+        """Put in what has gathered; return the connection, for statements that must see it."""
         gathered, self._rows = self._rows, {}
         for insert in _ORDER:
             if rows := gathered.get(insert):

@@ -1,4 +1,4 @@
-"""Who else keeps pages of a showcase, so that those who think there are none look again."""
+"""Tells those who found no pages of a showcase when others keep some, so that they look again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Watch:
     """Sees, within a ``with``, whether others keep pages of one showcase.
 
     Attributes:
-        is_alone: Whether nobody has so far.
+        is_alone: Whether nobody else has kept one so far.
     """
 
     __slots__ = ("_among", "_showcase", "is_alone")
@@ -33,17 +33,17 @@ class Watch:
 
 
 class Watches:
-    """Tells those who watch a showcase of pages that others keep."""
+    """Tells those who watch a showcase about pages of it that others keep."""
 
     def __init__(self) -> None:
         self._watches: dict[tuple[str, str], list[Watch]] = {}
 
     def watching(self, handle: str, region: str) -> Watch:
-        """Return what watches a showcase while it is entered."""
+        """Return a watch of a showcase, which is told of pages while it is entered."""
         return Watch((handle, region), self._watches)
 
     def tell(self, handle: str, region: str, by: Watch | None) -> None:
-        """Tell all but one that a page of a showcase is being kept."""
+        """Tell all watches of a showcase except ``by`` that a page of it is being kept."""
         for watch in self._watches.get((handle, region), ()):
             if watch is not by:
                 watch.is_alone = False

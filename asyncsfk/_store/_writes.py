@@ -1,4 +1,4 @@
-"""What goes into the file."""
+"""What is written into the file."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 _MOST: Final = 1 << 40
 _NONE: Final = (None, None)
-_WORTH_KEEPING: Final = 0.8  # of its size
+_WORTH_KEEPING: Final = 0.8  # of its size: a body that packs no better is kept plain
 
 
 class Write(Protocol):
-    """Something to be written, within a transaction of others."""
+    """Something to be written, together with others in one transaction."""
 
     def apply(self, tables: Tables) -> None:
         """Write it."""
 
 
 class Exposed:
-    """What a request may be charged while nobody can tell, one of those that are under way."""
+    """The credits that a request under way may be charged, while its cost is unknown."""
 
     __slots__ = ("credits",)
 
@@ -42,12 +42,12 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         at: When it ended, in seconds since 1970.
-        seconds: How long it took; ``None`` for what was not measured.
+        seconds: How long it took; ``None`` if that was not measured.
         number: 1 for the first attempt of a call.
         status: HTTP status, if an answer came.
         failure: Name of the error's class; ``None`` for a good answer.
         bytes: Body bytes received.
-        exposed: What was exposed for it, which is not kept; ``None`` if that is nothing.
+        exposed: What was exposed for it, if anything; this is not written.
     """
 
     at: float
@@ -87,21 +87,21 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that was paid for, with the ledger's line on the attempt that got it.
 
     Attributes:
-        key: What was asked for, shortened to 16 bytes.
-        region: As it was asked for.
+        key: What was asked for, hashed to 16 bytes.
+        region: The region that was asked for.
         decoded: Whether this version could decode it.
-        encoding: Of the body: ``gzip``, or nothing for a plain one.
-        body: As it came over the wire.
-        line: The ledger's, on the attempt that got it.
-        showcase: Handle and region of the showcase that it is a page of, if it is.
-        query: What was asked with, percent-encoded, where region and cursor do not tell.
-        opens: It may be the first of its showcase in the file.
-        floor: Where it begins a showcase anew: pages below this id are of an older one.
-        apart: It was bought at another time than the showcase that is there, and is left out of it
-            if that has this page already.
-        unless_from: It is not written if a page with its key is there, with an id from this on.
-        unless_since: And received from this time on, in seconds since 1970.
-        by: What sees who keeps it, if anything does; it need not be told.
+        encoding: How the body is packed: ``gzip``, or empty for a plain one.
+        body: The body as it came over the wire.
+        line: The ledger's line on the attempt that got it.
+        showcase: Handle and region of its showcase, if it is a showcase's page.
+        query: The query that was asked with, percent-encoded, unless region and cursor tell it.
+        opens: Whether it may be the first page of its showcase in the file.
+        floor: Given if it begins its showcase anew: pages with lower ids belong to the older one.
+        apart: Whether it was bought at another time than the showcase on file, and so is left out
+            of it if that has this page already.
+        unless_from: It is not written if there is a page with its key and an id from this one on.
+        unless_since: Only a page received at this time or later counts; in seconds since 1970.
+        by: The watch of whoever keeps it, if there is one, which is not told.
     """
 
     key: bytes
@@ -137,7 +137,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                     (self.floor, *self.showcase),
                 )
         encoding, body = _packed(self.encoding, self.body)
-        # Nor does what cannot be read take the place of what can.
+        # A page that cannot be decoded must not take the place of one that can, either.
         is_extra = self.apart or not self.decoded
         tables.add(
             PAGES,
@@ -161,7 +161,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _is_there(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether the showcase that is there has a page under this key."""
+        """Tell whether the showcase on file has a page with this key."""
         row = connection.execute(
             "SELECT 1 FROM page JOIN showcase ON part_of = showcase.id WHERE showcase.handle = ? "
             "AND showcase.region = ? AND key = ? AND NOT apart AND page.id >= floor LIMIT 1",
@@ -175,8 +175,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         run_id: Which run.
-        others: Which others are under way: what they have finished stays noted.
-        outcome: As JSON, without its products; ``None`` leaves the one that is there.
+        others: The other runs under way; if they finished the showcase, that stays noted.
+        outcome: The outcome as JSON, without its products; ``None`` leaves the one that is there.
     """
 
     handle: str
@@ -216,13 +216,13 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exposure(msgspec.Struct, frozen=True):
-    """How many credits requests under way may cost, should we die before their answers.
+    """How many credits requests under way may cost, in case we die before their answers come.
 
     Attributes:
-        session: Whose.
+        session: The id of our session.
         credits: How many.
-        is_all: No more than that; else at least so many, for of two that were begun at once the
-            smaller may come last.
+        is_all: Whether it is exactly that. Otherwise it is at least that: of two that were begun at
+            once, the smaller may be written last, and must not replace the larger.
     """
 
     session: int
@@ -250,7 +250,7 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """A page that can be decoded after all, or is to be taken for one that cannot."""
+    """Whether a page can be decoded, where that differs from what the file says."""
 
     id: int
     can_be: bool = True
@@ -261,12 +261,12 @@ class Decoded(msgspec.Struct, frozen=True):
 
 
 def _bounded(credits: int) -> int:
-    """Return a number of credits that SQLite can hold, and add up: the API's have no bound."""
+    """Limit a number of credits to what SQLite can hold and add up: the API sets no limit."""
     return min(credits, _MOST)
 
 
 def _packed(encoding: str, body: bytes) -> tuple[str, bytes]:
-    """Return a plain body packed, where that pays."""
+    """Pack a plain body if that pays; return its encoding and the body."""
     if encoding or len(body) < WORTH_PACKING:
         return encoding, body
     packed = pack(body)
