@@ -40,7 +40,7 @@ class Balance(Answer, frozen=True, kw_only=True):
     """What the account can spend, in credits; free.
 
     Attributes:
-        balance: Credits to spend; must be there, since a missing balance is not 0.
+        balance: Credits to spend; required, since a missing balance is not 0.
         payg: Credits bought as pay-as-you-go.
         payg_spendable: How many of those can be spent now.
         grace_debt_credits: Credits spent on grace, still to be paid.
@@ -65,7 +65,7 @@ class Balance(Answer, frozen=True, kw_only=True):
 
 
 class Health(Model, frozen=True, kw_only=True):
-    """The API's word on itself; free, without a key and without an envelope.
+    """Whether the API is well, by its own account; free, without a key and without an envelope.
 
     Attributes:
         status: ``ok``, or a newer word.
@@ -77,7 +77,7 @@ class Health(Model, frozen=True, kw_only=True):
 class Reply(Answer, Generic[T], frozen=True, kw_only=True):
     """The answer of any other route.
 
-    ``from_json`` gives its data back as plain JSON data, whatever type was asked for.
+    ``from_json`` reads its data back as plain JSON data, whatever type was asked for.
 
     Attributes:
         data: The answer's ``data``, of the type that was asked for.

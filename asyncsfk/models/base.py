@@ -30,10 +30,10 @@ def _decode_foreign(kind: type, value: Any) -> Any:  # noqa: ANN401 - a hook of 
 
 
 NOT_JSON: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
-"""What msgspec raises at what is not the JSON that it was told to expect."""
+"""What msgspec raises when it is given anything but the JSON that it was told to expect."""
 
 _HALF: Final = re.compile(
-    # After an even number of backslashes: another one would be escaped.
+    # Only after an even number of backslashes: after an odd number this one is itself escaped.
     rb"(?<!\\)((?:\\\\)*)(?:"
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})|"
     rb"(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
@@ -44,13 +44,13 @@ _decoder = msgspec.json.Decoder()
 
 
 def decode(decoder: msgspec.json.Decoder[T], text: bytes | msgspec.Raw) -> T:
-    """Decode JSON, with U+FFFD for each half of a character.
+    """Decode JSON, with U+FFFD in place of each half of a surrogate pair.
 
-    JavaScript cuts texts in the middle of an emoji, and writes the half as an escape. RFC 8259,
-    section 8.2, leaves open what becomes of it, and msgspec refuses it.
+    JavaScript can cut a text in the middle of an emoji, and then writes the half as an escape. RFC
+    8259, section 8.2, leaves open what a reader makes of it, and msgspec refuses it.
 
     Raises:
-        Exception: One of `NOT_JSON`, or what a type of the caller's raises.
+        Exception: One of `NOT_JSON`, or whatever a type of the caller's raises.
     """
     try:
         return decoder.decode(text)
@@ -69,14 +69,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """
 
     def to_json(self) -> bytes:
-        """Return this as JSON, under the API's field names; `from_json` re-reads it as equal."""
+        """Return this as JSON, with the API's field names; `from_json` reads back an equal one."""
         return _encoder.encode(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return this as plain JSON data: dicts, lists, strings, numbers, booleans, ``None``.
 
         Raises:
-            UndecodableError: The lazy details of a product are no JSON after all.
+            UndecodableError: The details of a product, decoded only now, are not valid JSON.
         """
         data = self.to_json()
         try:
@@ -95,7 +95,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             data: JSON, as text or UTF-8.
 
         Raises:
-            UndecodableError: ``data`` is no JSON, or that of something else; ``body`` holds it.
+            UndecodableError: ``data`` is not JSON, or not of this model; ``body`` holds it.
         """
         try:
             return msgspec.json.decode(data, type=cls, dec_hook=_decode_foreign)
@@ -107,12 +107,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Answer(Model, frozen=True, kw_only=True):
-    """What every answer of the API says beside its data.
+    """What every answer of the API says besides its data.
 
     Attributes:
         request_id: The API's id of the request, for their support.
         cached: Whether the API answered from its cache (at full price).
-        usage: What this answer cost, failed attempts before it included.
+        usage: What this answer cost, including failed attempts before it.
     """
 
     request_id: str | None = None
@@ -126,8 +126,8 @@ class Answer(Model, frozen=True, kw_only=True):
 def data_type(answer: type[Answer]) -> type[msgspec.Struct]:
     """Return a struct for the ``data`` of an answer whose own fields are just those of its data.
 
-    Decoding ``data`` into the answer itself would let a field that the API adds tomorrow, named
-    ``usage`` say, be taken for ours.
+    If ``data`` were decoded into the answer itself, a field that the API adds one day, named
+    ``usage`` say, would be taken for ours.
     """
     fields = [
         (field.name, field.type, msgspec.field(default=field.default))

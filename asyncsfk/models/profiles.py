@@ -9,7 +9,7 @@ from asyncsfk.models.base import Answer, Model
 
 
 class LookupStatus(StrEnum):
-    """What a look-up can find; the API may grow further words, so fields hold any string."""
+    """What a look-up can find; the API may add further words, so fields hold any string."""
 
     FOUND = "found"
     PRIVATE = "private"

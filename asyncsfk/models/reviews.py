@@ -83,7 +83,7 @@ class _ReviewPageInfo(Model, frozen=True, kw_only=True, gc=False):
 
 
 class ReviewData(Model, frozen=True, kw_only=True):
-    """The ``data`` of a reviews answer; as with a showcase, its lists must be there."""
+    """The ``data`` of a reviews answer; two fields are required, as in `ShowcaseData`."""
 
     reviews: tuple[Review, ...] | None
     page: _ReviewPageInfo

@@ -101,7 +101,7 @@ class Product(Model, frozen=True, kw_only=True, gc=False):
         if not isinstance(other, Product):
             return NotImplemented
         mine, others = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
-        # The same details may be written with other spaces.
+        # The same details may be written with different spacing.
         same_details = mine.pop("raw_details") == others.pop("raw_details")
         return mine == others and (same_details or self.details == other.details)
 
@@ -112,7 +112,7 @@ class Product(Model, frozen=True, kw_only=True, gc=False):
     def details(self) -> Any:  # noqa: ANN401 - any JSON
         """TikTok-native fields that the API did not map: any JSON, or ``None``.
 
-        Decoded anew at each reading; a product whose details are never read pays nothing.
+        Decoded anew each time this is read, and not at all if it never is.
 
         Raises:
             UndecodableError: The details are not valid JSON; ``body`` holds them.
@@ -131,8 +131,8 @@ class Product(Model, frozen=True, kw_only=True, gc=False):
 class ShowcasePage(Answer, frozen=True, kw_only=True):
     """One page of a creator's showcase; costs one credit.
 
-    No products can mean that none are showcased, that the account is private, or that it does
-    not exist: `asyncsfk.Client.tiktok_profile` tells which.
+    A page without products can mean that none are showcased, that the account is private, or that
+    it does not exist: `asyncsfk.Client.tiktok_profile` tells which.
 
     Attributes:
         handle: The creator's handle, normalised.
@@ -140,8 +140,8 @@ class ShowcasePage(Answer, frozen=True, kw_only=True):
         cursor: The cursor that led here; ``None`` on the first page.
         number: 1 for the first page that was fetched in a row, 2 for the next, ...
         products: The products, in the order shown.
-        next_cursor: Leads to the next page; opaque. The API may give none, or an empty one, and
-            say that there is more: then nothing leads there.
+        next_cursor: Leads to the next page; opaque. The API may say that there is more and yet give
+            none, or an empty one: then the next page cannot be fetched.
         has_more: Whether the API says that there is a next page.
     """
 
@@ -162,15 +162,15 @@ class _PageInfo(Model, frozen=True, kw_only=True, gc=False):
 class ShowcaseData(Model, frozen=True, kw_only=True):
     """The ``data`` of a showcase answer.
 
-    ``products`` and ``page`` must be there: an answer without them is not one of this route, and
-    reading it as an empty showcase would be silently wrong.
+    ``products`` and ``page`` are required: an answer without them is not one of this route, and
+    taking it for an empty showcase would be silently wrong.
     """
 
     products: tuple[Product, ...] | None
     page: _PageInfo
 
     def __post_init__(self) -> None:
-        # Each product owns its details, lest one kept product keep the page's whole body alive.
+        # Each product gets a copy of its details: a slice would keep the page's whole body alive.
         owned = [
             (product, raw)
             for product in self.products or ()
@@ -178,7 +178,7 @@ class ShowcaseData(Model, frozen=True, kw_only=True):
         ]
         if not owned:
             return
-        # msgspec has not looked at their text yet; looking at all of it at once is quick.
+        # msgspec has not checked their text yet; a check of all of it at once is quick.
         text = b"".join([raw for _, raw in owned])
         own = Raw.copy if text.isascii() and b"\n" not in text else _own
         for product, raw in owned:
@@ -189,7 +189,7 @@ def _own(raw: Raw) -> Raw:
     """Return a copy of a piece of JSON, on one line.
 
     Raises:
-        UnicodeDecodeError: It is no UTF-8.
+        UnicodeDecodeError: It is not UTF-8.
     """
     text = bytes(raw)
     if not text.isascii():
