@@ -4,12 +4,12 @@
         async with Client(base_url=sim.url, api_key=sim.api_key) as client:
             ...
 
-`Simulator` serves all routes over real sockets, from a world that follows from a seed. `Fault`
+`Simulator` serves all routes over real sockets, from a world that is derived from a seed. `Fault`
 makes it go wrong, by chance or by script; `Latency` makes it slow. Its `Ledger` knows every
-request, what was charged for it and whether the answer went out whole. `Simulator.showcase` and its
-likes tell the truth to compare with.
+request, what was charged for it and whether the answer went out whole. `Simulator.showcase` and
+methods like it return the truth, to compare answers with.
 
-Time is the event loop's: a loop with a virtual clock makes waits cost nothing.
+All waiting goes by the event loop's clock, so with a virtual one it takes no real time.
 """
 
 from asyncsfk.simulator._calls import Route

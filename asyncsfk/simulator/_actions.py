@@ -39,7 +39,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Answer with bytes that are no HTTP."""
+    """Answer with bytes that are not HTTP."""
 
     charged: bool
 
@@ -62,7 +62,7 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class Drip:
-    """Send the body by small pieces."""
+    """Send the body in small pieces."""
 
     chunk: int
     interval: float
@@ -77,7 +77,7 @@ class Bomb:
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """Send a large body, plainly."""
+    """Send a large body, not compressed."""
 
     size: int
     chunked: bool
@@ -118,17 +118,17 @@ class NoCursor:
 
 @dataclass(frozen=True, slots=True)
 class EmptyPage:
-    """Show nothing, with more to come."""
+    """Show no products, though more are to come."""
 
 
 @dataclass(frozen=True, slots=True)
 class CursorWithoutMore:
-    """Say that there is no more, with a cursor all the same."""
+    """Say that there is no more, but give a cursor all the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidUtf8:
-    """Put bytes that are no UTF-8 into a string."""
+    """Put bytes that are not UTF-8 into a string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +154,12 @@ class WrongType:
 
 @dataclass(frozen=True, slots=True)
 class UnknownFields:
-    """Add fields that nobody heard of."""
+    """Add fields that no client knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotJson:
-    """Answer 200 with something else than JSON."""
+    """Answer 200 with something other than JSON."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ _HTML_OK: Final = b"<!doctype html><html><body><h1>It works!</h1></body></html>"
 
 _BEFORE_PADDING: Final = b'{"padding":"'
 
-#: Where the padding of a padded body goes.
+#: At which byte of a body its padding goes in.
 PADDED_AT: Final = len(_BEFORE_PADDING)
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -89,7 +89,7 @@ def redirect(action: actions.Redirect) -> Answer:
 
 
 def compose(action: actions.Action | None, document: Json, price: int) -> Answer:
-    """Make a 200 of a document, as the action wants its body and headers."""
+    """Make a 200 from a document, with the body and headers that the action asks for."""
     if isinstance(action, actions.Distortion):
         return _distort(action, document)
     match action:
@@ -107,7 +107,7 @@ def compose(action: actions.Action | None, document: Json, price: int) -> Answer
 
 
 def _distort(action: actions.Distortion, document: Json) -> Answer:
-    """Make a 200 whose document is spoilt; what the fault does not touch stays valid."""
+    """Make a 200 with a spoilt document; what the fault does not touch stays valid."""
     match action:
         case actions.NotJson():
             return Answer(200, _HTML_OK, headers={"Content-Type": "text/html; charset=utf-8"})
@@ -134,7 +134,7 @@ def compress(answer: Answer) -> None:
 
 
 def blocks(count: int) -> Iterator[bytes]:
-    """Give so many bytes of padding in blocks."""
+    """Yield `count` bytes of padding, in blocks."""
     block = b"0" * _BLOCK
     for _ in range(count // _BLOCK):
         yield block
@@ -148,7 +148,7 @@ def _padded(size: int, document: Json) -> Answer:
 
 @lru_cache(maxsize=4)
 def _bomb(size: int, price: int) -> bytes:
-    """Make a gzip of valid JSON of `size` bytes, without ever holding those."""
+    """Make a gzip of `size` bytes of valid JSON, without ever holding those in memory."""
     document: Json = {
         "data": {"products": [], "page": {"nextCursor": None, "hasMore": False}},
         "meta": {"requestId": "req_bomb", "creditsCharged": price, "version": "v1"},
@@ -157,7 +157,7 @@ def _bomb(size: int, price: int) -> bytes:
     deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
 
     def packed(part: bytes) -> bytes:
-        # After a full flush nothing refers to what was before: what is packed can be repeated.
+        # After a full flush nothing refers back to earlier bytes, so a packed part can be repeated.
         return deflate.compress(part) + deflate.flush(zlib.Z_FULL_FLUSH)
 
     count, rest = divmod(answer.padding, len(_MEBIBYTE))
@@ -169,7 +169,7 @@ def _bomb(size: int, price: int) -> bytes:
     length = len(answer.body) + answer.padding
     return b"".join(
         (
-            # RFC 1952, section 2.3: no name, no time, the strongest, an unknown system.
+            # RFC 1952, section 2.3: no name, no time, best compression, unknown system.
             b"\x1f\x8b\x08\0\0\0\0\0\x02\xff",
             packed(before),
             packed(_MEBIBYTE) * count,
@@ -181,7 +181,7 @@ def _bomb(size: int, price: int) -> bytes:
 
 
 def _data(document: Json) -> Json:
-    """Find the object that the content is in: `data`, or a document without envelope itself."""
+    """Return the object with the content: `data`, or a document that has no envelope itself."""
     data: Json = document.get("data", document)
     return data
 
@@ -211,7 +211,7 @@ def _mistype(document: Json, where: actions.WrongPlace) -> None:
 def _add_unknown_fields(place: Json) -> None:
     for name, value in [*place.items()]:
         for each in cast("Iterable[object]", value) if isinstance(value, list) else (value,):
-            # What is in details is TikTok's, and of any form.
+            # Not in details: what is there is TikTok's, and of any form.
             if isinstance(each, dict) and name != "details":
                 _add_unknown_fields(cast("Json", each))
     place["xSince2027"] = {"unheard": ["of", None, 1.5], "🙂": True}

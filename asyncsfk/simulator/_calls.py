@@ -1,4 +1,4 @@
-"""What a request asks for, read from its raw target and as strictly as can be."""
+"""What a request asks for, read from its raw target as strictly as possible."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from asyncsfk.simulator._words import REVIEW_REGIONS
 
 
 class Route(StrEnum):
-    """The routes, by the templates that the ledger names them with."""
+    """The routes, as the templates by which the ledger names them."""
 
     SHOWCASE = "/v1/tiktok/profiles/{handle}/showcase-products"
     TIKTOK_PROFILE = "/v1/tiktok/profiles/{handle}"
@@ -40,7 +40,7 @@ _PARAMETERS: Final[Mapping[Route, frozenset[str]]] = {
 }
 _NONE: Final = frozenset[str]()
 
-#: Characters that may stand for themselves in a path segment and in a query's name or value.
+#: What may stand unencoded in a path segment, and in a query's name or value.
 _SEGMENT: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})*")
 _QUERY: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$'()*+,;:@/?]|%[0-9A-Fa-f]{2})*")
 _ORIGIN: Final = re.compile(r"https?://[^/?#]+")
@@ -55,7 +55,7 @@ _LONGEST_INSTAGRAM: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that makes sense, but for its cursor, which only its maker can judge."""
+    """A request that is valid, save perhaps for its cursor, which only `Cursors` can judge."""
 
     route: Route
     handle: str | None = None
@@ -68,7 +68,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A request that does not, and what is wrong with it."""
+    """A request that is not valid, and what is wrong with it."""
 
     route: Route | None
     status: int
@@ -81,7 +81,7 @@ Reading: TypeAlias = Call | Refusal
 
 
 class _BadError(Exception):
-    """Something in a request is not as it must be."""
+    """A part of a request is not valid."""
 
 
 def read_call(method: str, target: str) -> Reading:

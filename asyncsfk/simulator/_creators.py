@@ -1,4 +1,4 @@
-"""Creators: everything about one follows from the seed and the letters of the handle."""
+"""Creators: everything about one follows from the seed and the handle, whatever its case."""
 
 import math
 import re
@@ -31,15 +31,15 @@ class Creator:
 
 
 def bare(handle: str) -> str:
-    """Return a handle as the API writes it, with or without `@` and in any case."""
+    """Return a handle, given with or without `@` and in any case, as the API writes it."""
     if not _FOREIGN.isdisjoint(handle):
-        # Of a URL nothing would ever be found.
+        # A URL, say, would silently match nothing.
         raise ValueError(f"a handle, not {handle!r}")
     return handle.removeprefix("@").lower()
 
 
 def creator(key: bytes, handle: str) -> Creator:
-    """Derive a creator from a handle of any case."""
+    """Derive a creator from a handle in any case."""
     handle = handle.lower()
     dice = Dice(key, "creator:" + handle)
     serial = dice.below(2**48)
@@ -63,7 +63,7 @@ def creator(key: bytes, handle: str) -> Creator:
 
 
 def handles(seed: int, count: int, start: int) -> Iterator[str]:
-    """Name the creators number `start` to `start + count - 1`, one at a time."""
+    """Yield the handles of the creators number `start` to `start + count - 1`."""
     for index in range(start, start + count):
         bits = mix(seed ^ mix(index))
         bits, adjective = divmod(bits, len(ADJECTIVES))

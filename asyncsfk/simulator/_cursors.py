@@ -1,10 +1,10 @@
-"""Cursors that say nothing, need no table, and hold every character that clients get wrong."""
+"""Opaque cursors, which need no table and hold every character that clients get wrong."""
 
 from typing import Final, NamedTuple
 
 from asyncsfk.simulator._dice import digest
 
-#: What six bits are written as: pieces of query strings, and letters of one to four bytes of UTF-8.
+#: One for each value of six bits: what is special in queries, and letters of 1 to 4 bytes of UTF-8.
 _ALPHABET: Final = "+/=%&?#;:@ $'\"<>[]{}|\\^`~!*().,-_ABCDEFabcdef23456789éßñΩжשعक漢字😀"
 _VALUES: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
 _LETTERS: Final = 20
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 class Cursors:
     """Makes and reads the cursors of one seed.
 
-    A cursor is bound to its handle and region by a keyed digest, and is only good as the very
+    A cursor is bound to its handle and region by a keyed digest, and must come back as exactly the
     string that was given out: one that was decoded twice, normalised, cut or altered is refused.
     """
 
@@ -47,7 +47,7 @@ class Cursors:
         return f"{text[:5]}+{text[5:9]}/{text[9:13]}=%2B&{text[13:17]} e\u0301漢{text[17:]}=="
 
     def read(self, cursor: str, handle: str, region: str | None) -> Place | None:
-        """Find out where a cursor leads; None when we never made it for this handle and region."""
+        """Find out where a cursor leads; None if it was not made for this handle and region."""
         letters = cursor[:5] + cursor[6:10] + cursor[11:15] + cursor[20:24] + cursor[28:31]
         bits = 0
         for letter in letters:

@@ -61,14 +61,14 @@ async def send_truncated(
 
 
 def send_garbage(request: web.BaseRequest) -> web.StreamResponse:
-    """Send bytes that are no HTTP and close."""
+    """Send bytes that are not HTTP and close."""
     if request.transport is not None:
         request.transport.write(_GARBAGE)
     return close(request)
 
 
 def close(request: web.BaseRequest, *, reset: bool = False) -> web.StreamResponse:
-    """Close the connection, with a FIN or with a RST."""
+    """Close the connection, with a FIN or an RST."""
     transport = request.transport
     if transport is not None:
         if reset:

@@ -1,4 +1,4 @@
-"""Seeded entropy: the same key and text always throw the same dice."""
+"""Seeded entropy: the same key and text always give the same throws."""
 
 import math
 from collections.abc import Sequence
@@ -45,9 +45,9 @@ def normal(first: float, second: float) -> float:
 
 
 class Dice:
-    """A pool of 512 bits hashed from a text, spent by divisions and hashed again when it runs out.
+    """A pool of 512 bits hashed from a text, spent by division and refilled by another hash.
 
-    An order of magnitude cheaper to make than a `random.Random`, and stable for ever.
+    It is ten times cheaper to make than a `random.Random`, and the same in all versions of Python.
     """
 
     __slots__ = ("_key", "_pool", "_text")
@@ -66,7 +66,7 @@ class Dice:
         return side
 
     def chance(self, percent: int) -> bool:
-        """Say yes in so many of a hundred throws."""
+        """Return true in `percent` of a hundred throws."""
         return self.below(100) < percent
 
     def pick(self, sides: Sequence[_Side]) -> _Side:

@@ -1,4 +1,4 @@
-"""The documents that answer with 200, before any fault has spoilt them as bytes."""
+"""The documents of 200 answers, before any fault spoils them as bytes."""
 
 from typing import Final
 
@@ -56,7 +56,7 @@ def document(
         mislead(world, action, call, place, data)
     meta: Json = {"requestId": request_id, "creditsCharged": price, "version": "v1"}
     if price:
-        # Caching is a trait of the page, not of the moment, so that answers stay the same.
+        # It depends on the page, not on the moment, so that answers stay the same.
         cached = number(world.key, f"cached:{call!r}") % 4
         if cached < 2:  # noqa: PLR2004 - told in half of the cases, either way
             meta["cached"] = bool(cached)

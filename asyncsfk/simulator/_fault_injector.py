@@ -42,7 +42,7 @@ class FaultInjector:
         self.replace(faults)
 
     def replace(self, faults: Iterable[Fault]) -> None:
-        """Begin anew with other faults."""
+        """Put other faults in place; none of them has struck yet."""
         self.faults = tuple(map(_checked, faults))
         self._struck = [0] * len(self.faults)
 
@@ -52,7 +52,7 @@ class FaultInjector:
         self._struck.append(0)
 
     def decide(self, entry: Entry, call: Call, place: Place, before: int) -> Strike:
-        """Decide what befalls a request whose page was asked for `before` times before."""
+        """Decide what befalls a request whose page was asked for `before` times already."""
         if not self.faults and self._latency is None:
             return _CALM
         dice = number(self._world.key, f"weather:{entry.page!r}:{before}")

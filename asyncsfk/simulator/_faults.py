@@ -51,9 +51,9 @@ class When(TypedDict, total=False):
 class Fault:
     """One way of going wrong; made by the methods below, each of which also takes `When`.
 
-    Faults strike only requests that would otherwise be answered as asked: a bad key, handle or
-    cursor is refused before. When several match, the first listed strikes, except delays, which
-    all add up.
+    Faults strike only requests that would otherwise be answered as asked: one with a bad key,
+    handle or cursor is refused first. If several match, the first in the list strikes, except that
+    all delays add up.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Fault:
         routes, pages = when.get("routes"), when.get("pages")
         for lists in (handles, routes, requests, pages):
             if isinstance(lists, str):
-                # It would be taken for its letters, and never strike.
+                # It would be taken for a list of its letters.
                 raise TypeError("conditions are lists of what they hold for, not one string")
         return cls(
             name,
@@ -87,7 +87,7 @@ class Fault:
             probability,
             requests=None if requests is None else frozenset(check_whole("a request", requests, 1)),
             handles=None if handles is None else frozenset(map(bare, handles)),
-            # An unknown one would never strike.
+            # `Route` refuses an unknown one, which would never strike.
             routes=None if routes is None else frozenset(str(Route(route)) for route in routes),
             pages=None if pages is None else frozenset(check_whole("a page", pages, 1)),
             times=times,
@@ -105,7 +105,7 @@ class Fault:
         checkout_url: str | None = None,
         **when: Unpack[When],
     ) -> "Fault":
-        """Answer with an error status, charging `charge` credits (0 is what most statuses mean).
+        """Answer with an error status, charging `charge` credits: 0 is right for most statuses.
 
         `body` is the API's error envelope, a proxy's HTML page, a proxy's problem+json, or nothing.
         `retry_after` is sent as it is; `Fault.date_ahead` makes one that is a date.
@@ -121,7 +121,7 @@ class Fault:
 
     @staticmethod
     def date_ahead(seconds: int) -> str:
-        """Make a `retry_after` that is sent as the HTTP date so many seconds after the answer."""
+        """Make a `retry_after` that is sent as an HTTP date, `seconds` after that of the answer."""
         return f"date:{seconds:+d}"
 
     @classmethod
@@ -141,14 +141,14 @@ class Fault:
 
     @classmethod
     def garbage(cls, *, charged: bool = False, **when: Unpack[When]) -> "Fault":
-        """Answer with bytes that are no HTTP, and close."""
+        """Answer with bytes that are not HTTP, and close."""
         return cls._make("garbage", actions.Garbage(charged), when)
 
     @classmethod
     def hang(
         cls, seconds: float = 3600.0, *, charged: bool = False, **when: Unpack[When]
     ) -> "Fault":
-        """Say nothing for so long, then close: to a client with a timeout, never answer."""
+        """Say nothing for so long, then close; a client with a shorter timeout gives up before."""
         check_seconds(seconds)
         return cls._make("hang", actions.Hang(seconds, charged), when)
 
@@ -158,13 +158,13 @@ class Fault:
     ) -> "Fault":
         """Send half of the body and close.
 
-        The Content-Length promises the whole, or with `chunked` the last chunk is missing.
+        The Content-Length is that of the whole body; with `chunked`, the last chunk is missing.
         """
         return cls._make("truncate", actions.Truncate(charged, chunked), when)
 
     @classmethod
     def drip(cls, chunk: int = 64, interval: float = 0.1, **when: Unpack[When]) -> "Fault":
-        """Send the body `chunk` bytes every `interval` seconds, to its end."""
+        """Send the whole body, but only `chunk` bytes every `interval` seconds."""
         check_whole("a chunk", [chunk], 1)
         check_seconds(interval)
         return cls._make("drip", actions.Drip(chunk, interval), when)
@@ -178,12 +178,12 @@ class Fault:
     def oversized(
         cls, size: int = 2**28, *, chunked: bool = False, **when: Unpack[When]
     ) -> "Fault":
-        """Send valid JSON of `size` bytes as it is, announced by Content-Length unless chunked."""
+        """Send `size` bytes of JSON, not compressed; with a Content-Length unless `chunked`."""
         return cls._make("oversized", actions.Oversized(size, chunked), when)
 
     @classmethod
     def invalid_utf8(cls, **when: Unpack[When]) -> "Fault":
-        """Put bytes that are no UTF-8 into a string; `meta` stays readable."""
+        """Put bytes that are not UTF-8 into a string; `meta` stays readable."""
         return cls._make("invalid_utf8", actions.InvalidUtf8(), when)
 
     @classmethod
@@ -205,7 +205,7 @@ class Fault:
 
     @classmethod
     def unknown_fields(cls, **when: Unpack[When]) -> "Fault":
-        """Add fields that nobody heard of at every level: harmless."""
+        """Add fields that no client knows at every level: harmless."""
         return cls._make("unknown_fields", actions.UnknownFields(), when)
 
     @classmethod
@@ -239,7 +239,7 @@ class Fault:
     def cursor_loop(cls, cycle: int = 1, **when: Unpack[When]) -> "Fault":
         """Lead back to a page `cycle` pages ago; 1 repeats the very cursor that was sent.
 
-        The first page, and any too early for the cycle, lead on correctly but always lead on.
+        Pages too early for that, such as the first, lead to the one after them, even if none is.
         """
         if cycle < 1:
             raise ValueError("a cycle has at least one page")
@@ -269,13 +269,13 @@ class Fault:
         size: int = 2**26,
         hang: float = 3600.0,
     ) -> tuple["Fault", ...]:
-        """Make one fault of every kind that a run should survive, each this likely.
+        """Make one fault of every kind that a run should survive, each with this probability.
 
-        A run survives a fault when it goes on to the next creator. Harmless or curable by trying
-        again: see `CURABLE`. Fatal to the one creator: see `FATAL`; left out with `curable=True`.
-        What stops a whole account (401, 402, 403) is never among them. `size` is that of the large
-        bodies: keep it above what the client accepts. `hang` is how many seconds an answer that
-        never comes keeps its client waiting.
+        A run survives a fault if it goes on to the next creator. Some are harmless, or over when it
+        tries again (`CURABLE`); others end the creator that they strike (`FATAL`), and are left out
+        with `curable=True`. What stops a whole account (401, 402, 403) is never among them. `size`
+        is that of the large bodies: keep it above what the client accepts. `hang` is how many
+        seconds a connection is held open that gets no answer.
         """
         each: When = {"probability": probability}
         faults = (
@@ -316,7 +316,7 @@ class Fault:
         return tuple(fault for fault in faults if not curable or fault.name in CURABLE)
 
 
-#: The kinds of a storm that are harmless, or over when one tries again.
+#: The kinds in a storm that are harmless, or over when one tries again.
 CURABLE: Final = frozenset(
     {
         "close", "cursor_without_more", "delay", "drip", "empty_page_with_more", "garbage", "hang",
@@ -324,7 +324,7 @@ CURABLE: Final = frozenset(
     }
 )  # fmt: skip
 
-#: The kinds of a storm that end the one creator they strike, or hide what its page cost.
+#: The kinds in a storm that end the one creator they strike, or hide what its page cost.
 FATAL: Final = frozenset(
     {
         "cursor_loop", "deep_nesting", "gzip_bomb", "has_more_without_cursor", "invalid_utf8",
@@ -334,7 +334,7 @@ FATAL: Final = frozenset(
 
 
 def check_whole(name: str, numbers: Iterable[int], least: int) -> Iterable[int]:
-    """Return numbers, refusing what is no whole number of at least so many."""
+    """Return the numbers; refuse any that is not a whole number from `least` up."""
     numbers = list(numbers)
     for number in numbers:
         if type(number) is not int or number < least:
@@ -343,7 +343,7 @@ def check_whole(name: str, numbers: Iterable[int], least: int) -> Iterable[int]:
 
 
 def check_seconds(seconds: float) -> None:
-    """Refuse what nobody can wait for."""
+    """Refuse a time that nobody can wait for."""
     if not 0 <= seconds < math.inf:
         raise ValueError(f"a time is finite seconds from 0 up, not {seconds!r}")
 
@@ -355,7 +355,7 @@ def check_retry_after(name: str, value: object) -> None:
 
 
 def retry_after_header(value: str) -> str:
-    """Write a `retry_after` as it goes over the wire."""
+    """Return a `retry_after` as it goes over the wire."""
     if value.startswith("date:"):
         return formatdate(time() + int(value.removeprefix("date:")), usegmt=True)
     return value

@@ -1,4 +1,4 @@
-"""Takes each request in, decides, charges, answers and enters it in the ledger."""
+"""Takes each request, decides, charges, answers and enters it in the ledger."""
 
 import asyncio
 import re
@@ -54,8 +54,8 @@ class RequestHandler:
     """Answers the requests of one simulator.
 
     Attributes:
-        balance: The credits that are left; None never runs out.
-        mistake: What went wrong in here first, which nobody wanted.
+        balance: The credits that are left; None if they never run out.
+        mistake: The first error of the simulator itself, as against its faults.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class RequestHandler:
         except ConnectionError:  # pragma: no cover - the client left while we were writing
             response = delivery.close(request)
         except Exception as error:
-            # A client would take what comes of it for an answer of the API's.
+            # Kept, since the client takes the 500 that becomes of it for an answer of the API's.
             self.mistake = self.mistake or error
             raise
         finally:
@@ -148,7 +148,7 @@ class RequestHandler:
     def _refuse(self, visit: _Visit) -> Answer | None:
         """Refuse what cannot be served, before any fault."""
         reading, request_id = visit.reading, visit.request_id
-        # Of an unknown route that is said to anybody.
+        # An unknown route is a 404 whatever the key.
         if reading.route not in (None, Route.HEALTH) and not visit.entry.authorized:
             return answers.error(401, "unauthorized", "The key is not right.", request_id)
         if reading.route is not None and PRICES[reading.route] and self._is_overloaded:
@@ -160,7 +160,7 @@ class RequestHandler:
     async def _perform(
         self, request: web.BaseRequest, visit: _Visit, call: Call, place: Place, strike: Strike
     ) -> tuple[web.StreamResponse, bool]:
-        """Charge, wait, and answer as the strike wants it."""
+        """Charge, wait, and answer as the strike asks for."""
         action = strike.action
         price = price_of(action, call.route)
         if self.balance is not None and price > self.balance:

@@ -31,7 +31,7 @@ class Latency:
 
     @classmethod
     def uniform(cls, low: float, high: float) -> "Latency":
-        """Take any time between two, each as likely."""
+        """Take any time between the two, all equally likely."""
         return cls("uniform", low, high)
 
     @classmethod

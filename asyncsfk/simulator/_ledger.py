@@ -11,7 +11,7 @@ from asyncsfk.simulator._creators import bare
 
 
 class Page(NamedTuple):
-    """What makes two requests ask for the same page; handle and region in one case."""
+    """What requests for the same page have in common; the handle in lower, region in upper case."""
 
     route: str | None
     handle: str | None
@@ -27,14 +27,14 @@ class Entry:
         number: counted from 1 in the order of arrival.
         route: the template of the route, None for an unknown one.
         path: the raw target, as sent.
-        handle: the handle as sent, of an Instagram address the name in it; for reviews, the product
+        handle: the handle as sent, or the name in an Instagram address; for reviews, the product
             id.
         region: the region as sent.
         cursor: the cursor as sent; for reviews, the page number from 2 on. None for a first page.
-        status: the status that was sent, None while (or when) none was.
+        status: the status that was sent, None if none was (yet).
         code: the code of an error envelope.
         charged: the credits charged.
-        delivered: the whole answer was written, and not cut by us or by the client leaving.
+        delivered: the whole answer was written: no fault cut it, and the client did not leave.
         fault: the name of the fault that struck.
         authorized: the right key came with it.
         cookie: a cookie came with it.
@@ -118,7 +118,7 @@ class Ledger:
         cursor: str | EllipsisType | None = ...,
         route: str | None = None,
     ) -> int:
-        """Count requests: of one handle, of one cursor (None: of first pages), of one route."""
+        """Count requests, of one handle, cursor (None: first pages) or route where one is given."""
         handle = None if handle is None else bare(handle)
         route = None if route is None else str(Route(route))
         return sum(
@@ -130,7 +130,7 @@ class Ledger:
         )
 
     def paid_twice(self) -> Mapping[Page, int]:
-        """Tell the pages that were charged more than once, and how often."""
+        """Return the pages that were charged more than once, and how often."""
         return {page: count for page, count in self._payments.items() if count > 1}
 
     def _open(self, entry: Entry) -> int:
@@ -159,7 +159,7 @@ class Ledger:
             self._entries[entry.number] = entry
 
     def _close(self, entry: Entry) -> None:
-        """Write the last of an entry."""
+        """Write an entry for the last time."""
         self.in_flight -= 1
         self._write(entry)
 

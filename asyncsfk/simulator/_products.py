@@ -32,13 +32,13 @@ def products(key: bytes, creator: Creator, region: str | None, start: int, stop:
 
 
 def currency_of(region: str) -> Currency:
-    """Tell the currency of a region; an unheard-of region has one too, and keeps it."""
+    """Return the currency of a region; an unknown region has one, too, always the same."""
     region = region.upper()
     return CURRENCIES.get(region) or _CURRENCIES[crc32(region.encode()) % len(_CURRENCIES)]
 
 
 def _product(key: bytes, creator: Creator, index: int, currency: Currency, market: str) -> Json:
-    # The hot path: bytes thrown one by one (5 is 2%, 13 is 5%), and numbers from what is left.
+    # The hot path: each likelihood takes a byte (below 5 is 2%, below 13 is 5%), numbers the rest.
     entropy = digest(key, f"product:{creator.handle}:{index}", 64)
     flip = iter(entropy).__next__
     pool = int.from_bytes(entropy[36:], "little")

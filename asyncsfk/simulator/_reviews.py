@@ -52,7 +52,7 @@ def _dice(key: bytes, product_id: str, index: int) -> Dice:
 
 
 def _rating(dice: Dice) -> int:
-    """Draw a rating: what a review's dice are thrown for first, so that its summary agrees."""
+    """Draw a rating; it is the first throw of a review's dice, so the summary draws the same."""
     return 5 - min(4, dice.below(9))
 
 

@@ -37,26 +37,26 @@ class Simulator:
         assert not sim.ledger.paid_twice()
     ```
 
-    Any valid handle names a creator, whose content follows from the seed and the handle alone and
-    does not care about its case. Most are found; some twelve of a hundred are private, or show
-    nothing. Some spellings say what one gets:
+    Any valid handle, in any case, names a creator, whose content follows from the seed and the
+    handle alone. Most are found; about twelve in a hundred are private, or show nothing. Some
+    spellings choose what one gets:
 
     - `unknown_...` is not found,
     - `private_...` is private,
     - `empty_...` is found and shows no products,
     - `....45products` (the end of the handle, up to 99999) is found and shows that many.
 
-    Products to be reviewed are those whose id is of 19 digits and begins with 1729, like all those
-    shown in showcases; every other id is not found.
+    Product ids with reviews have 19 digits and begin with 1729, as all those in showcases do; any
+    other id is not found.
 
     Args:
         seed: the same seed shows the same world and makes the same decisions, everywhere.
         api_key: the only key that is let in. It is never shown in a repr, the ledger or a log.
         page_size: products, and reviews, on a page.
-        credits: the balance to begin with; None never runs out.
-        faults: what goes wrong, the first that matches a request first.
+        credits: the balance to begin with; None if it never runs out.
+        faults: what goes wrong; of several that match a request, the first in the list strikes.
         latency: how long answers take; None answers at once.
-        max_concurrent: with more requests than this in work at once, those of routes that cost are
+        max_concurrent: while more requests than this are in flight, those to routes that cost are
             answered with a 503.
         overload_retry_after: the Retry-After of that 503, sent as it is; None sends none.
         gzip: compress answers for clients that accept it.
@@ -150,12 +150,13 @@ class Simulator:
             return
         try:
             with CancelScope(shield=True):
-                # First what asyncio is just accepting: it would drop it, without closing it.
+                # Before closing, let asyncio accept what it has begun to: else it would drop that
+                # without closing it.
                 self._stop_listening()
                 for _ in range(_ACCEPTING_TURNS):
                     await asyncio.sleep(0)
                 listener.close()
-                # Connections that were being accepted show up within a few turns of the loop.
+                # Connections that were being accepted only show up a few turns of the loop later.
                 for turn in range(_CLOSING_TURNS):
                     self._cut_off(self._server)
                     if turn >= _ACCEPTING_TURNS and not self._server.connections:
@@ -163,7 +164,7 @@ class Simulator:
                     await asyncio.sleep(0)
                 await self._server.shutdown(_LONGEST_CLOSING)
         finally:
-            # Should that have been cancelled. What listens is not this socket in every event loop.
+            # In case that was cancelled. Not in every event loop is it this socket that listens.
             listener.close()
             self._cut_off(self._server)
             self._socket.close()
@@ -200,7 +201,7 @@ class Simulator:
 
     @property
     def balance(self) -> int | None:
-        """The credits left; None when they never run out."""
+        """The credits left; None if they never run out."""
         return self._handler.balance
 
     @balance.setter
@@ -222,37 +223,37 @@ class Simulator:
         self._injector.add(fault)
 
     def handles(self, count: int, start: int = 0) -> Iterator[str]:
-        """Name creators that exist, lazily: those with the numbers from `start`, all different."""
+        """Yield handles of creators that exist: of those numbered from `start`, all different."""
         return self._world.handles(count, start)
 
     def account_status(self, handle: str) -> AccountStatus:
-        """Tell what the profile route says about a creator: found, private or not_found."""
+        """Return what the profile route says about a creator: found, private or not_found."""
         return self._world.creator(bare(handle)).status
 
     def product_count(self, handle: str) -> int:
-        """Tell how many products a creator shows."""
+        """Return how many products a creator shows."""
         return self._world.creator(bare(handle)).products
 
     def showcase(self, handle: str, region: str | None = None) -> list[Json]:
-        """Give all products that a creator shows, as the API shows them."""
+        """Return all products that a creator shows, as the API shows them."""
         return self._world.products(bare(handle), region, 0, self.product_count(handle))
 
     def tiktok_profile(self, handle: str) -> Json:
-        """Give the `data` of the TikTok profile route."""
+        """Return the `data` of the TikTok profile route."""
         return self._world.tiktok_profile(bare(handle))
 
     def instagram_profile(self, handle: str) -> Json:
-        """Give the `data` of the Instagram profile route."""
+        """Return the `data` of the Instagram profile route."""
         return self._world.instagram_profile(bare(handle))
 
     def reviews(self, product_id: str, region: str | None = None) -> list[Json]:
-        """Give all reviews of a product."""
+        """Return all reviews of a product."""
         total: int | None = self.review_summary(product_id)["totalReviews"]
         region = None if region is None else region.upper()
         return self._world.reviews(product_id, region, 0, total or 0)
 
     def review_summary(self, product_id: str) -> Json:
-        """Give the summary beside a product's reviews."""
+        """Return the summary beside a product's reviews."""
         return self._world.review_summary(product_id)
 
 
@@ -268,9 +269,9 @@ def _check_credits(credits: int | None) -> None:
 
 
 def _logger() -> logging.Logger:
-    """Make aiohttp's logger for us: what a client got wrong in HTTP is not worth a traceback.
+    """Return a logger for aiohttp that drops what a client got wrong in HTTP.
 
-    It could also quote the line that was wrong, and the key with it.
+    That is not worth a traceback, which could quote the line that was wrong, and the key in it.
     """
     logger = logging.getLogger("asyncsfk.simulator")
     if _is_ours not in logger.filters:
