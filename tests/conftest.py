@@ -2,8 +2,8 @@
 
 - Async tests run on `VirtualTimeLoop`. Mark a test `real_time` for an ordinary loop.
 - `PYTHONASYNCIODEBUG=1` puts the loops in debug mode, at twice the time.
-- What is drawn at random (jitter) is drawn the same at each run.
-- After an async test: no task, socket or transport of its own is left, nothing was never awaited.
+- What is drawn at random (jitter) is the same at each run.
+- After an async test no task, socket or transport of its own is left, and no coroutine unawaited.
 - While an async test runs, a blocking call below `asyncsfk` is an error (blockbuster).
 - `HYPOTHESIS_PROFILE=dev` explores anew at each run; the default repeats the same examples.
 """
@@ -27,7 +27,7 @@ from tests.virtual_time import VirtualTimeLoop, WatchedLoop
 VIRTUAL = ("asyncio", {"loop_factory": VirtualTimeLoop})
 REAL = ("asyncio", {"loop_factory": WatchedLoop})
 
-#: Looks (of 1 ms of the loop's time) that a test's last transports get to finish closing.
+#: How often it is checked (each ms of the loop's time) whether a test's transports have closed.
 LOOKS = 50
 
 hypothesis.settings.register_profile(
@@ -54,27 +54,27 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_runtest_setup():
-    # What is loaded by now stays: the collection after the test need not look at it again.
+    # What is loaded by now stays, so the collection after the test need not go through it again.
     gc.collect()
     gc.freeze()
 
 
 def send_by(way, monkeypatch):
     if way == "session":
-        # A version of aiohttp that its connections alone were not tried with.
+        # With a version of aiohttp whose connections were not tried, the client uses a session.
         monkeypatch.setattr(aiohttp, "__version__", "3.999.0")
     return way
 
 
 @pytest.fixture(params=["pool", "session"])
 def either_way(request, monkeypatch):
-    """A client of its own sends on a pool's connections, or by a session around it."""
+    """How a client with connections of its own sends: straight from the pool, or by a session."""
     return send_by(request.param, monkeypatch)
 
 
 @pytest.fixture(params=["pool", "session", "borrowed"])
 def sending(request, monkeypatch):
-    """As `either_way`, or by a session that the test lends it; see `open_client`."""
+    """As `either_way`, or by a session borrowed from the test; see `open_client`."""
     return send_by(request.param, monkeypatch)
 
 
@@ -85,16 +85,16 @@ def anyio_backend():
 
 @pytest.fixture
 def port():
-    """Give a port that nobody listens at."""
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return free.getsockname()[1]
 
 
 @pytest.fixture
 def deaf_port():
-    """Give a port at which no connection is ever accepted."""
+    """A port on which no connection is ever accepted."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as stack:
-        for _ in range(4):  # the queue of those to be accepted is full after one or two
+        for _ in range(4):  # one or two fill the queue of connections to be accepted
             crowd = stack.enter_context(socket.socket())
             crowd.setblocking(False)
             crowd.connect_ex(deaf.getsockname())
@@ -128,7 +128,7 @@ def fixed_chance():
 
 @pytest.fixture(autouse=True)
 def quiet_logger():
-    """Take back what a command run in this process did to the logger (`--verbose`)."""
+    """Undo what a command that ran in this process did to the logger (`--verbose`)."""
     logger = logging.getLogger("asyncsfk")
     level, handlers = logger.level, logger.handlers[:]
     yield
@@ -144,11 +144,11 @@ def clean_exit(request):
         return
     request.getfixturevalue("nothing_left_on_the_loop")
     with blockbuster_ctx("asyncsfk") as watch:
-        # The folder that a relative path is in now, and stays in.
+        # A relative path is made absolute once, which asks for the working directory.
         watch.functions["os.getcwd"].can_block_in("asyncsfk/archive.py", "_absolute")
         yield
-    # An unclosed transport or a coroutine never awaited warns when collected; here, the warning
-    # (an error to us) is still this test's.
+    # An unclosed transport, or a coroutine that was never awaited, warns when it is collected.
+    # Collected here, it makes this test fail (warnings are errors), not a later one.
     gc.collect()
 
 
@@ -166,7 +166,7 @@ async def nothing_left_on_the_loop():
 
 
 def foreign_tasks():
-    """Give the running tasks that are not the test runner's own."""
+    """Return the running tasks that are not the test runner's own."""
     return {task for task in asyncio.all_tasks() if not is_runner(task)}
 
 

@@ -1,4 +1,4 @@
-"""What several tests need: clients of a simulator, and a server that says just what it is told."""
+"""What several tests share: clients of a simulator, and a server that says just what it is told."""
 
 import asyncio
 import gc
@@ -21,7 +21,7 @@ from asyncsfk.simulator import Simulator
 #: The route whose pages cost a credit, as errors and events name it.
 SHOWCASE = "/v1/tiktok/profiles/{handle}/showcase-products"
 
-#: A key that is found wherever it turns up.
+#: A key that can be recognised wherever it turns up.
 KEY = "sfk_Needle7Xq9ZpLw3RtY"
 
 ONCE = Retry.none()
@@ -36,7 +36,7 @@ def client_of(sim, **options):
 
 @asynccontextmanager
 async def open_client(sim, sending, **options):
-    """Open a client that sends as the fixture `sending` says."""
+    """Open a client that sends in the way that the fixture `sending` names."""
     async with AsyncExitStack() as stack:
         if sending == "borrowed":
             options["session"] = await stack.enter_async_context(aiohttp.ClientSession())
@@ -44,14 +44,14 @@ async def open_client(sim, sending, **options):
 
 
 async def failure(awaitable, kind=SfkError):
-    """Await what must fail; give the error."""
+    """Await what must fail; return the error."""
     with pytest.raises(kind) as caught:
         await awaitable
     return caught.value
 
 
 def plain(products):
-    """Give products as the API shows them."""
+    """Return products as the API shows them."""
     return [product.to_dict() for product in products]
 
 
@@ -61,19 +61,19 @@ async def outcomes_of(run):
 
 
 async def run_through(client, handles, **options):
-    """Make a run of handles to its end; give the run and the outcomes."""
+    """Follow a run over handles to its end; return the run and the outcomes."""
     async with client.showcases(handles, **options) as run:
         return run, await outcomes_of(run)
 
 
 async def turns(count):
-    """Let the event loop turn so many times."""
+    """Let the event loop turn `count` times."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 def wait_for(condition, seconds=30):
-    """Wait really, for what another thread or process does."""
+    """Wait in real time for something that another thread or process does."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -81,7 +81,7 @@ def wait_for(condition, seconds=30):
 
 
 def ours():
-    """Give the client's tasks that there are, by where they run: none of tests or simulators."""
+    """Return the tasks that run the package's own code: not those of tests or simulators."""
     return [task for task in asyncio.all_tasks() if _is_ours(task)]
 
 
@@ -92,12 +92,12 @@ def _is_ours(task):
 
 
 def js(value):
-    """Give a value as the bytes of its JSON."""
+    """Return a value as the bytes of its JSON."""
     return json.dumps(value).encode()
 
 
 def enveloped(data, /, charged=1, **meta):
-    """Give the body of a good answer; ``meta`` is what it says of itself besides its price."""
+    """Return the body of a good answer; ``meta`` is what its ``meta`` holds besides the price."""
     return js({"data": data, "meta": {"creditsCharged": charged, **meta}})
 
 
@@ -115,13 +115,13 @@ def chunked(*pieces, end=True):
     return body + b"0\r\n\r\n" * end
 
 
-#: Good answers to `whoami`, and to whoever asks for something in pages, of which there is nothing.
+#: Good answers: to `whoami`, and to any request for a page, with nothing on it.
 USER = http(200, enveloped({"user": {"id": "u"}}, charged=0))
 EMPTY = http(200, enveloped({"products": [], "reviews": [], "page": {"hasMore": False}}))
 
 
 def sql(path, statement, *parameters):
-    """Run a statement on a file; give the rows."""
+    """Run a statement on a file; return the rows."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         return connection.execute(statement, parameters).fetchall()
 
@@ -130,9 +130,9 @@ class RawServer:
     """Answers every request on a real socket with the bytes that it was made with.
 
     Args:
-        answer: Bytes, or a function of the request's head that gives them, or one of the head and
-            the stream writer that awaits as it likes.
-        keep: Wait for the next request on the same connection, rather than close.
+        answer: Bytes, or a function that returns them for a request's head, or a coroutine function
+            of the head and the stream writer, which writes by itself.
+        keep: Wait for the next request on the same connection, rather than close it.
     """
 
     def __init__(self, answer, *, keep=False):
@@ -153,7 +153,7 @@ class RawServer:
         return [head.split(b" ", 2)[1].decode("latin-1") for head in self.heads]
 
     def headers(self, at=-1):
-        """Give the headers of a request, names in lower case."""
+        """Return the headers of a request, with names in lower case."""
         lines = self.heads[at].decode("latin-1").split("\r\n")[1:]
         pairs = [line.split(": ", 1) for line in lines if line]
         return {name.lower(): value for name, value in pairs}
@@ -189,7 +189,7 @@ class RawServer:
 
 @asynccontextmanager
 async def raw_server(answer, **options):
-    """Run a `RawServer`; its `url` is where."""
+    """Run a `RawServer`, whose address is its `url`."""
     raw = RawServer(answer, **options)
     server = await asyncio.start_server(raw.serve, "127.0.0.1", 0, backlog=4096)
     raw.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -202,7 +202,7 @@ async def raw_server(answer, **options):
 
 @asynccontextmanager
 async def told(answer, *, keep=False, **options):
-    """Run a `RawServer` and a client of it that tries once; give both."""
+    """Run a `RawServer` and a client of it that tries once; yield both."""
     options = {"api_key": KEY, "retry": ONCE, **options}
     async with (
         raw_server(answer, keep=keep) as server,
@@ -222,7 +222,7 @@ def running(**settings):
 
 
 class Grown:
-    """How much memory Python holds more than at the beginning."""
+    """Measures by how much the memory that Python holds has grown within a ``with``."""
 
     def __enter__(self):
         gc.collect()

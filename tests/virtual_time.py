@@ -1,4 +1,4 @@
-"""An event loop whose clock is virtual: waiting costs nothing, sockets stay real."""
+"""An event loop whose clock is virtual: waiting takes no real time, and sockets stay real."""
 
 import asyncio
 import contextlib
@@ -8,20 +8,20 @@ import threading
 import anyio
 import anyio.to_thread
 
-#: Where every virtual clock starts: not 0, which too much code takes for "never".
+#: Where every virtual clock starts: not at 0, which too much code takes for "never".
 START = 1000.0
 
-#: Real seconds left to the kernel before a jump, by what may be under way: bytes on loopback are
-#: nearly always there at the first look, a connect or a full send buffer needs its other end.
+#: Real seconds that the kernel gets before a jump. Bytes on loopback have nearly always arrived at
+#: the first look; a connect, or a full send buffer, needs its other end to act, so it gets longer.
 GRACE_QUIET = 0.001
 GRACE_WRITING = 0.010
 
-#: Real seconds left to a thread of ours before a jump, lest a slow disk or a busy machine be seen.
+#: Real seconds that a thread of ours gets before a jump: a slow disk or machine must not matter.
 GRACE_THREADS = 1.0
 
-#: After so many turns in one moment, each turn takes so many seconds. A clock that stood still for
-#: ever would trap code that sets a timer, finds itself a rounding error early when it fires, and
-#: sets it again for the same moment.
+#: After so many turns at one moment, each further turn takes so many seconds. A clock that stood
+#: still for ever would trap code that sets a timer, finds when it fires that it is early by a
+#: rounding error, and sets it again for the same moment.
 PATIENCE = 100
 TICK = 1e-7
 
@@ -29,8 +29,8 @@ TICK = 1e-7
 class WatchedLoop(asyncio.SelectorEventLoop):
     """An ordinary selector event loop that can name what it watches.
 
-    As in debug mode, which costs a test half of its time, a callback from another thread is an
-    error unless it comes by `call_soon_threadsafe`.
+    A callback from another thread is an error unless it comes by `call_soon_threadsafe`: as in
+    debug mode, but without its cost, which would double a test's time.
     """
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
@@ -41,12 +41,12 @@ class WatchedLoop(asyncio.SelectorEventLoop):
         self.slow_callback_duration = float("inf")
 
     def call_soon(self, callback, *args, context=None):
-        """Have a callback called in the loop's next turn."""
+        """Call a callback in the loop's next turn."""
         self._must_be_ours()
         return super().call_soon(callback, *args, context=context)
 
     def call_at(self, when, callback, *args, context=None):
-        """Have a callback called at a time of the loop's clock."""
+        """Call a callback at a time of the loop's clock."""
         self._must_be_ours()
         return super().call_at(when, callback, *args, context=context)
 
@@ -55,24 +55,24 @@ class WatchedLoop(asyncio.SelectorEventLoop):
             raise RuntimeError("a thread called what is not thread-safe of the loop")
 
     def open_files(self) -> set[object]:
-        """Give the sockets and pipes that the loop is watching, its own among them."""
+        """Return the sockets and pipes that the loop is watching, including its own."""
         return {key.fileobj for key in self._watched.get_map().values()}
 
 
 class VirtualTimeLoop(WatchedLoop):
     """A selector event loop that jumps over waits instead of sleeping through them.
 
-    The clock (`time()`, hence timers, timeouts, `asyncio.sleep`, anyio's scopes, aiolimiter,
-    aiohttp's timeouts) all but stands still while there is anything to do, and jumps to the next
-    timer when there is not: no callback is ready, no socket has news, no thread of ours is at work.
-    With no timer either, the loop waits really, for a socket or a thread.
+    The clock (`time()`, and so timers, timeouts, `asyncio.sleep`, anyio's scopes, aiolimiter,
+    aiohttp's timeouts) all but stands still while there is anything to do. It jumps to the next
+    timer when no callback is ready, no socket has news and no thread of ours is at work. If there
+    is no timer either, the loop waits in real time for a socket or a thread.
 
     While a thread runs (`run_in_executor`, `asyncio.to_thread`, `anyio.to_thread`), a wait is real,
-    and gives the thread a second at the least; the clock moves by waits that ran to their end
-    alone. So a thread's work costs nothing on it, however slow the disk or busy the machine.
+    and gives the thread a second at least; the clock moves only if nothing happens meanwhile. So a
+    thread's work takes no time on the clock, however slow the disk or busy the machine.
 
     Other processes and the clocks of `time` know nothing of all this: a test that needs them to
-    agree with the loop asks for real time (see conftest), as does one of aiohttp's client
+    agree with the loop asks for real time (see conftest). So does one of aiohttp's client
     keep-alive, which reads `time.monotonic()`.
     """
 
@@ -82,22 +82,22 @@ class VirtualTimeLoop(WatchedLoop):
         super().__init__(self._jumps)
 
     def time(self) -> float:
-        """Give the virtual time in seconds."""
+        """Return the virtual time in seconds."""
         return self._jumps.now
 
     def hold_up(self, seconds: float) -> None:
-        """Let time pass as a callback does that computes, or a process that is stopped."""
+        """Let time pass as if a callback were computing, or the process were stopped."""
         self._jumps.now += seconds
 
     def run_in_executor(self, executor, func, *args):
-        """Run a function in a thread, and wait really until it is done."""
+        """Run a function in a thread; waits are real until it is done."""
         future = super().run_in_executor(executor, func, *args)
         self._jumps.threads += 1
         future.add_done_callback(self._thread_done)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait really for the threads of the default executor to end."""
+        """Wait in real time for the threads of the default executor to end."""
         self._jumps.threads += 1
         try:
             # The argument came with Python 3.12.
@@ -110,7 +110,7 @@ class VirtualTimeLoop(WatchedLoop):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """A selector that owns the clock, and moves it rather than wait with nothing to come."""
+    """A selector that owns the clock, and moves it instead of waiting when nothing is to come."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What several tests of the archive need."""
+"""What several tests of the archive share."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from tests.support import PACKAGE, enveloped, http, js, run_through
 
 ROOT = PACKAGE.parent
 
-#: Of the archive that the fixture `written` makes.
+#: The creators in the archive that the fixture `written` makes.
 HANDLES = ["a.45products", "b.5products", "empty_c"]
 
 #: All ways to read an archive.
@@ -38,7 +38,7 @@ def read_now(archive, what, *args, **options):
 
 
 async def read_all(path):
-    """Read all that can be read; what cannot must say so with an error of ours."""
+    """Read all that can be read; what cannot be must fail with an error of ours."""
 
     def read():
         found = {}
@@ -53,7 +53,7 @@ async def read_all(path):
 
 
 async def run_of(client, handles, **options):
-    """Make a run to its end; give it and its outcomes by handle."""
+    """Follow a run to its end; return it and its outcomes by handle."""
     run, outcomes = await run_through(client, handles, **options)
     found = {outcome.handle: outcome for outcome in outcomes}
     assert len(found) == len(outcomes)
@@ -61,7 +61,7 @@ async def run_of(client, handles, **options):
 
 
 def known(usage):
-    """Give what a ledger knows of a usage."""
+    """Return the part of a usage that a ledger knows."""
     return Usage(
         requests=usage.requests,
         retries=usage.retries,
@@ -72,7 +72,7 @@ def known(usage):
 
 
 def beside(path):
-    """Name what lies beside an archive."""
+    """Return the endings of the names of the files beside an archive."""
     return sorted(
         found.name.removeprefix(path.name)
         for found in path.parent.iterdir()
@@ -81,12 +81,12 @@ def beside(path):
 
 
 def all_bytes(path):
-    """Give the bytes of an archive and of everything beside it."""
+    """Return the bytes of an archive and of everything beside it."""
     return b"\n".join(found.read_bytes() for found in path.parent.iterdir() if found.is_file())
 
 
 def disk(monkeypatch, answer):
-    """Let the disk say of itself what a function of a path does: its size, and what is free."""
+    """Have the disk report the size and free space that `answer` returns for a path."""
     usage = type(shutil.disk_usage("/"))
 
     def told(path):
@@ -97,7 +97,7 @@ def disk(monkeypatch, answer):
 
 
 def copied(path, to):
-    """Copy an archive with its log, as a crash would leave them; give the copy's path."""
+    """Copy an archive with its log, as a crash would leave them; return the copy's path."""
     to.mkdir(parents=True, exist_ok=True)
     for name in ("", "-wal"):
         with suppress(FileNotFoundError):
@@ -106,10 +106,10 @@ def copied(path, to):
 
 
 class Editions:
-    """What a `RawServer` says: a showcase of `pages` pages that is another in each edition.
+    """Answers for a `RawServer`: a showcase of `pages` pages, with other products in each edition.
 
-    Cursors are the same in all editions, and those of editions before `fresh` are stale. While it
-    is `failing` there is nothing but errors.
+    Cursors are the same in all editions, until `fresh` is set: it makes older ones stale. While
+    `failing` is set, all answers are errors.
     """
 
     def __init__(self, pages=3):
@@ -139,17 +139,17 @@ class Editions:
 
     @property
     def cursor(self):
-        """What cursors begin with; those of an edition that made others stale say so."""
+        """What cursors begin with: the edition that made older ones stale."""
         return self.fresh
 
 
 def ids(outcome):
-    """Give the ids of an outcome's products."""
+    """Return the ids of an outcome's products."""
     return [product.id for product in outcome.products]
 
 
 class Script:
-    """A Python program in a process of its own, fed line by line; killed at the end if need be."""
+    """A Python program in a process of its own, fed line by line; killed on leaving if it runs."""
 
     def __init__(self, code, *args, before=(), **settings):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
@@ -183,12 +183,12 @@ class Script:
         self.process.stdin.flush()
 
     def kill(self):
-        """End it as nothing can be caught."""
+        """End it by a signal that it cannot catch."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
     def result(self):
-        """Wait for its end; give what it printed."""
+        """Wait for its end; return what it printed."""
         out, err = self.process.communicate(timeout=50)
         assert self.process.returncode == 0, err
         return out

@@ -1,4 +1,4 @@
-"""What tests of the command line read, and how they wait."""
+"""How tests of the command line read its output, and wait."""
 
 import json
 import time
@@ -6,7 +6,7 @@ from collections import defaultdict
 
 
 def read(path):
-    """Give the rows of a file of JSON lines, all of which are whole."""
+    """Return the rows of a file of JSON lines, having checked that the last line is whole."""
     text = path.read_text("utf-8")
     assert text == "" or text.endswith("\n")
     return lines(text)
@@ -17,7 +17,7 @@ def lines(text):
 
 
 def by_handle(rows):
-    """Give each handle's products, having checked that positions count from 1."""
+    """Return each handle's products, having checked that positions count from 1."""
     products = defaultdict(list)
     for row in rows:
         handle, position = row.pop("handle"), row.pop("position")
