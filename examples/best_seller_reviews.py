@@ -1,9 +1,9 @@
-"""What do buyers say of the products that a creator sells best?
+"""What do buyers say about a creator's best-selling products?
 
     python best_seller_reviews.py [HANDLE]
 
-Costs a credit for each page of the showcase, at most five, and for each page of reviews, at most
-two for each of the five best products; where no products are shown, one for the profile.
+Costs a credit for each page of the showcase (at most five) and for each page of reviews (at most
+two for each of the five best products). If no products are shown, the profile costs one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BEST = 5
 
 
 def sold(product: Product) -> int:
-    """Return how often a product was sold, 0 where the API does not say."""
+    """Return how often a product was sold, 0 if the API does not say."""
     return (product.sales.sold_count if product.sales else None) or 0
 
 

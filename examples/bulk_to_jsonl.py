@@ -2,9 +2,9 @@
 
     python bulk_to_jsonl.py [FILE_WITH_A_HANDLE_A_LINE]
 
-showcases.sfk keeps every page that was paid for. Interrupt this, run out of credits, kill it, add
-handles: run it again, and only what is missing is bought. products.jsonl is then written anew from
-the archive, a line for each product.
+showcases.sfk keeps every page that was paid for. Interrupt this, kill it, run out of credits or add
+handles: when you run it again, it buys only what is missing. products.jsonl is then written anew
+from the archive, with a line for each product.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def read_handles() -> Iterator[str]:
-    """Give the handles one by one."""
+    """Yield the handles one by one."""
     if len(sys.argv) > 1:
         with Path(sys.argv[1]).open(encoding="utf-8-sig") as lines:
             yield from filter(None, map(str.strip, lines))
@@ -49,7 +49,7 @@ async def fetch() -> None:
         loop = asyncio.get_running_loop()
 
         def on_interrupt() -> None:
-            # Send nothing more, and keep what is on its way; the next one ends the program.
+            # Send nothing more, but keep what is on its way. A second signal ends the program.
             run.stop()
             for signum in SIGNALS:
                 loop.remove_signal_handler(signum)
@@ -68,7 +68,7 @@ async def fetch() -> None:
 
 
 def write() -> None:
-    """Write what the archive has; neither network nor credits are needed for that."""
+    """Write what the archive has; this needs neither network nor credits."""
     with PRODUCTS.open("w", encoding="utf-8") as lines:
         for handle, product in Archive(ARCHIVE).products():
             line = {"handle": handle, **product.to_dict()}

@@ -1,4 +1,4 @@
-"""A crawler that has an aiohttp session lends it to the client, tracing and connections included.
+"""A crawler lends its aiohttp session to the client, with its tracing and its connections.
 
 The crawler counts every request that leaves its session. The client's own count is the same,
 since it sends each request once and follows no redirect.
@@ -20,7 +20,7 @@ CREATORS = ["mrbeast", "zachking", "khaby.lame", "jlo", "willsmith", "spencerx"]
 
 
 class Crawler:
-    """Owns the session; its pool bounds how many requests are on their way at once."""
+    """Owns the session, whose pool limits how many requests are under way at once."""
 
     def __init__(self) -> None:
         self.sent = 0

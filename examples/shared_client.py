@@ -1,6 +1,6 @@
-"""One client for a whole service: many users ask, a page that several want is paid once.
+"""One client for a whole service: a page that several users want at once is paid for once.
 
-`Showcases` is what a web service would make at its start and close at its end. Here fifty users
+`Showcases` is what a web service would open at its start and close at its end. Here fifty users
 ask it at the same moment for the pages of four creators.
 """
 
@@ -40,8 +40,8 @@ class Showcases:
     """The part of a service that talks to the API."""
 
     def __init__(self) -> None:
-        # The limits hold for all users together. Neither a longer Retry-After nor an API that is
-        # out of reach is waited for.
+        # The limits hold for all users together. Nobody is kept waiting by a longer Retry-After,
+        # nor by an API that has been out of reach for longer.
         retry = Retry(attempts=3, max_retry_after=5, max_backoff=2, outage=10)
         self._client = Client(concurrency=200, retry=retry)
 
@@ -59,13 +59,13 @@ class Showcases:
 
     @property
     def usage(self) -> Usage:
-        """What all users have cost."""
+        """What all users together have cost."""
         return self._client.usage
 
     async def answer(self, handle: str) -> Reply:
-        """Answer one user; a creator's failure is that user's alone."""
+        """Answer one user; if that fails, no other user is affected."""
         try:
-            # Users do not wait for minutes: retries, and pauses of all calls, count here.
+            # Users do not wait for minutes: this includes retries, and pauses of all calls.
             async with asyncio.timeout(25):
                 page = await self._client.showcase_page(handle)
         except TimeoutError:
