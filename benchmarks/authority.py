@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Final
 
 CERTIFICATE: Final = "ASYNCSFK_BENCHMARK_CERTIFICATE"
-"""Names the server's PEM file, in the environment of a benchmark that runs under the authority."""
+"""The environment variable that names the server's PEM file, set where the authority is trusted."""
 
 
 def run_under_authority() -> None:
     """Run this command again with an authority that all its clients trust, and exit as it does.
 
-    OpenSSL is told of it by the environment, before anything is imported; nothing in the clients
-    is set up for it. Returns at once in the command that was run again.
+    OpenSSL learns of it from the environment, before anything is imported, so that nothing in the
+    clients is set up for it. In the command that was run again, this returns at once.
     """
     if CERTIFICATE in os.environ:
         return

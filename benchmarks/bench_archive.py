@@ -1,7 +1,7 @@
 """What an archive costs a run: CPU a page and pages a second, with and without.
 
-Beside it the yardstick with the plainest archive, which tells what part of that SQLite takes at the
-least.
+Beside it runs the yardstick with the plainest archive, which tells how much of that SQLite takes at
+the least.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Keeper:
         self._durability: Durability = durability
 
     async def fetch(self, handles: Sequence[str]) -> tuple[int, int]:
-        """Fetch all creators' products; gives how many requests and products that were."""
+        """Fetch all creators' products; return the numbers of requests and products."""
         self._path.unlink(missing_ok=True)
         async with Archive(self._path, durability=self._durability) as archive:
             return await self._contender.fetch(handles, archive)
@@ -78,7 +78,7 @@ async def compare(
 
 
 def report(page: str, width: int, slices: dict[str, list[Slice]]) -> list[dict[str, Any]]:
-    """Print a line of the table for each durability; gives them as JSON."""
+    """Print a line of the table for each durability; return them as JSON."""
     rows = []
     for durability in DURABILITIES:
         ours, without, theirs = slices[durability], slices[WITHOUT], slices[YARDSTICK]

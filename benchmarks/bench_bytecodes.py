@@ -1,7 +1,7 @@
 """Bytecodes a request: what Python has to run for one, whatever the state of the machine.
 
-A count instead of a time: it is nearly the same in every run, but says nothing of what C takes, nor
-of waiting for memory. It tells where work is left, and a small change from none at all.
+Unlike a time, a count is nearly the same in every run, but it says nothing of what C takes, nor of
+waiting for memory. It shows where there is work to save, and tells a small change from none at all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FOLDERS: Final = {
     }.items()
     for module in modules
 }
-"""Which part of the program a source file belongs to; what is in none is another's."""
+"""Which part of the program the source files below a folder belong to; all else is ``other``."""
 
 
 class Meter:
@@ -53,7 +53,7 @@ class Meter:
         self._parts: dict[CodeType, str] = {}
 
     def __enter__(self) -> Counter[str]:
-        # Python 3.12 traces no bytecodes unless a frame has asked for them by now.
+        # Python 3.12 traces bytecodes only if a frame has asked for them before `settrace`.
         if (frame := inspect.currentframe()) is not None:
             frame.f_trace_opcodes = True
         sys.settrace(self._call)
@@ -82,7 +82,7 @@ def part_of(file: str) -> str:
 async def count(
     name: str, job: Job, handles: Sequence[str], expected: tuple[int, int]
 ) -> dict[str, float]:
-    """Return how many bytecodes a request takes, by part; connections are open before."""
+    """Return how many bytecodes a request takes, by part; connections are opened before."""
     await receive(name, job, handles, expected)
     with Meter() as counts:
         await receive(name, job, handles, expected)

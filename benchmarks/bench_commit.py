@@ -1,8 +1,8 @@
-"""What keeping a page costs alone: the archive's file, written with nothing beside it.
+"""What keeping a page costs on its own: the archive's file is written, and nothing else is done.
 
-It is the least that an archive can cost, and what grows with the file. In a run the thread shares
-caches, memory and the interpreter's lock with the event loop: see `bench_archive.py`. Beside it
-SQLite alone, which is given bodies for a table that has nothing else.
+It is the least that an archive can cost, and the part that grows with the file. In a run the thread
+shares caches, memory and the interpreter's lock with the event loop: see `bench_archive.py`. Beside
+it SQLite alone is measured, given the bodies for a table that has nothing else.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from asyncsfk._store._writes import Write
 
 BATCHES: Final = (15, 50)
-"""Pages a commit: as in a run at width 50, and the most."""
+"""Pages a commit: as many as in a run at width 50, and the most."""
 WARM: Final = 5
 ROUTE: Final = "/v1/tiktok/profiles/{handle}/showcase-products"
 
-#: Puts so many pages of creators of their own into an archive, with no bodies to speak of.
+#: Puts pages with empty bodies into an archive, each of a creator of its own.
 FILL: Final = """
     WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < :pages)
     INSERT INTO showcase (handle, region) SELECT lower(hex(randomblob(8))), '' FROM counted;
@@ -44,7 +44,7 @@ FILL: Final = """
 
 
 def writes(body: bytes, encoding: str) -> Iterator[list[Write]]:
-    """Give what a run hands over for one page after the other, of creators in no order."""
+    """Yield what a run hands over for each page, with creators in no order."""
     for number in itertools.count():
         handle = blake2b(str(number).encode(), digest_size=8).hexdigest()
         pages = pages_of(number)
@@ -121,7 +121,7 @@ def measure(
             wall.append((time.perf_counter() - began) / batch)
     finally:
         file.close(is_landed=True)
-    # The mean: what a commit leaves for a later one to move into place counts as well.
+    # Not the median: what a commit leaves for a later one to move into place counts as well.
     return statistics.mean(cpu[WARM:]), statistics.mean(wall[WARM:])
 
 

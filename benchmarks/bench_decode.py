@@ -1,8 +1,8 @@
-"""What a page costs to decode, and what its products take of memory while they are kept.
+"""What a page costs to decode, and how much memory its products take while they are kept.
 
-Hot: each page is decoded and dropped. Kept: pages are decoded until 30,000 products are alive,
-which the garbage collector, enabled, looks through on the way. Bytes are those that `tracemalloc`
-counts, of products decoded each from a body of its own that is then let go.
+Hot: each page is decoded and dropped. Kept: pages are decoded until 30,000 products are alive, with
+the garbage collector enabled, which goes through them on the way. Bytes are those that
+`tracemalloc` counts; each page is decoded from a body of its own, which is then let go.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Decode = Callable[[bytes], Sequence[Any]]
-    """Gives the products in a body, and lets go of all else."""
+    """Returns the products in a body, and lets go of all else."""
 
 ALIVE: Final = 30_000
 TARGETS: Final = dict(zip(PAGES, (1600, 3300), strict=True))
@@ -35,7 +35,7 @@ ASYNCSFK: Final = "asyncsfk"
 
 
 def contenders() -> dict[str, Decode]:
-    """Return what decodes, by name."""
+    """Return the decoders by their names."""
     ours = _routes.showcase("anybody", cursor=None, region=None).decoder
     theirs = msgspec.json.Decoder(_Answer)
     return {
@@ -65,7 +65,7 @@ def measure_kept(decode: Decode, body: bytes, times: int) -> float:
 
 
 def measure_bytes(decode: Decode, body: bytes, times: int) -> float:
-    """Return the bytes a product that are kept."""
+    """Return how many bytes each product that is kept takes."""
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -78,7 +78,7 @@ def measure_bytes(decode: Decode, body: bytes, times: int) -> float:
 
 
 def compare(page: str, *, rounds: int, times: int) -> list[dict[str, Any]]:
-    """Measure all contenders in turn, and print a line of the table for each; gives those."""
+    """Measure all contenders in turn; print a line of the table for each, and return those."""
     body, decoders = body_of(page), contenders()
     for name, decode in decoders.items():
         if (received := len(decode(body))) != PRODUCTS_A_PAGE:

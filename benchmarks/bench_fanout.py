@@ -1,9 +1,9 @@
 """What many handles cost a run in time and memory: streamed from a generator, outcomes dropped.
 
-First the fan-out alone, its work done at once; then whole runs against the server; then how little
-more memory four times the handles take, without an archive and with one. Each measurement has a
-process of its own, since it is the peak of memory that counts: how far it rises above that of a
-client that has fetched one showcase.
+First the fan-out alone, with work that takes no time; then whole runs against the server; then how
+little more memory four times the handles take, without an archive and with one. What counts is the
+peak of memory, and how far it rises above that of a client that has fetched one showcase: so each
+measurement has a process of its own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KEPT: Final = "run, with an archive"
 TARGETS: Final = dict(zip(PAGES, (31.0, 63.0), strict=True))
 """MiB at the wider width, without an archive."""
 MORE: Final = 0.1
-"""So much more, or a MiB, is what so many times the handles may take."""
+"""By which share the memory may grow with `TIMES` times the handles, if that is over a MiB."""
 MIB: Final = 1 << 20
 
 
@@ -80,7 +80,7 @@ class Cost(NamedTuple):
 
 
 def numbers(count: int, *, short: bool) -> range:
-    """Return the numbers of so many creators, or of those alone that have one page."""
+    """Return the numbers of so many creators; if ``short``, of such as have one page."""
     return range(0, count * LONGEST, LONGEST) if short else range(count)
 
 
@@ -98,7 +98,7 @@ def peak() -> float:
 
 
 def forget_peak() -> None:
-    """Let the peak be what is taken just now, where the system can do that."""
+    """Reset the peak to what is taken just now, where the system can do that."""
     gc.collect()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
@@ -124,7 +124,7 @@ async def run(url: str, width: int, count: int, *, short: bool, archive: Path | 
     """Measure a run against the server."""
     creators = numbers(count, short=short)
     async with Client(KEY, base_url=url, concurrency=width) as client:
-        # Loads and allocates what there is once.
+        # Loads and allocates what is needed only once.
         await client.fetch_showcases([handle_of(0)])
         forget_peak()
         before, cpu = peak(), time.process_time()

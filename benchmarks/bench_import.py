@@ -67,7 +67,7 @@ def measure(times: int) -> dict[str, list[float]]:
 
 
 def _run(command: list[str]) -> str:
-    # With bytecode, as where it is installed, also where the environment forbids to write it.
+    # With compiled files, as where it is installed, even if the environment forbids writing them.
     environment = os.environ.copy()
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(  # noqa: S603 - our own
@@ -75,7 +75,7 @@ def _run(command: list[str]) -> str:
         check=True,
         capture_output=True,
         text=True,
-        # Not from here, where `import server` and the like would find ours.
+        # Not in this folder, where `import server` and the like would find ours.
         cwd=Path(sys.executable).parent,
         env=environment,
     )

@@ -1,12 +1,12 @@
 """How near a run comes to the ideal rate, `width / latency`, when each answer takes 200 ms.
 
-Ramp-up and tail do not count. All creators have the same two pages, so that each place of the width
-takes every `width`-th of them; the rate is that between the second and the last creator that a
-place takes, on the mean of all places. When a creator is taken is seen by the iterator that the
-client pulls from, which is the same for both.
+Ramp-up and tail do not count. All creators have two pages, so each place of the width takes every
+`width`-th of them; the rate is that from the second to the last creator that a place takes, as the
+mean of all places. The iterator that the client pulls from notes when each creator is taken; it is
+the same for both.
 
-With ``--errors`` a share of the answers is a 502, which is tried again after a wait: what that
-costs asyncsfk, alone. The yardstick would end at the first.
+With ``--errors`` a share of the answers is a 502, and is asked for again after a wait. Then only
+asyncsfk is measured: the yardstick would end at the first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     Job = Callable[[Iterable[str]], Awaitable[tuple[int, int]]]
-    """Fetches creators' showcases; gives how many pages and products that were."""
+    """Fetches creators' showcases; returns the numbers of pages and products."""
 
 WIDTHS: Final = (100, 500)
 LATENCY: Final = 0.2
@@ -41,10 +41,10 @@ class Watched:
         self._width = width
         self._taken: list[float] = []
         self.rates: list[float] = []
-        """Pages a second in the middle of each slice, that of warming up first."""
+        """Pages a second in the middle of each slice, beginning with the warm-up."""
 
     async def fetch(self, handles: Iterable[str]) -> tuple[int, int]:
-        """Fetch all creators' products; gives how many pages and products that were."""
+        """Fetch all creators' products; return the numbers of pages and products."""
         self._taken = []
         received = await self._job(self._watch(handles))
         second = self._taken[self._width : 2 * self._width]
@@ -69,7 +69,7 @@ async def compare(
     """
     creators = width * a_place
     pages = creators * PAGES_EACH
-    # Of a hundred thousand pages one fails three times in a row, which would end the benchmark.
+    # One page in a hundred thousand fails three times in a row, which would end the benchmark.
     retry = Retry(server_errors=9) if alone else Retry()
     async with both(url, width=width, retry=retry) as (contender, yardstick):
         watched = {ASYNCSFK: Watched(contender.fetch, width=width)}
@@ -77,7 +77,7 @@ async def compare(
             watched[YARDSTICK] = Watched(yardstick.fetch, width=width)
         slices = await alternate(
             {name: one.fetch for name, one in watched.items()},
-            # Every LONGEST-th creator has as many pages.
+            # Every LONGEST-th creator has the same number of pages.
             [handle_of(LONGEST * number + PAGES_EACH - 1) for number in range(creators)],
             expected=(pages, pages * PRODUCTS_A_PAGE),
             seconds=0.0,
@@ -89,7 +89,7 @@ async def compare(
 def report(
     width: int, rates: dict[str, list[float]], slices: dict[str, list[Slice]]
 ) -> dict[str, Any]:
-    """Print one line of the table; gives it as JSON."""
+    """Print one line of the table; return it as JSON."""
     ideal = width / LATENCY
     rate = {name: statistics.median(rates[name]) for name in rates}
     share = {name: rate[name] / ideal for name in rates}

@@ -1,9 +1,9 @@
 """How well the client's rate limiter keeps to the rate: what it achieves, and its worst second.
 
-Tasks enter and leave the gate of a real client without end, so that as many wait for the rate at
-any time; nothing is sent. The share achieved is that of the time after the beginning, when the
-burst is spent. The worst second is the fullest of all, the burst at the beginning included: a
-burst counts, and it is a twentieth of a second's requests, hence the target.
+Tasks enter and leave the gate of a real client without end, so that the same number wait for the
+rate at any time; nothing is sent. The share achieved is measured after the beginning, once the
+burst is spent. The worst second is the fullest of all, including the burst at the beginning, which
+is a twentieth of a second's requests: hence the target.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RATES: Final = (100, 1000, 5000)
 WAITERS: Final = (500, 5000)
 SKIPPED: Final = 0.5
-"""Seconds of the beginning that are not steady."""
+"""Seconds at the beginning that are not steady yet."""
 LEAST_ACHIEVED: Final = 0.99
 WORST_SECOND: Final = 1.05
 
@@ -42,10 +42,10 @@ async def record_starts(*, rate: int, waiters: int, seconds: float) -> tuple[lis
             gate.succeeded()
             gate.leave()
 
-    # Nobody is there, and nobody is asked.
+    # Nobody listens there, and nothing is sent.
     async with Client("sfk_benchmark", base_url="http://127.0.0.1:9", rate=rate) as client:
         gate = client._parts().gate  # noqa: SLF001 - the client's own, made as it makes it
-        # Wide enough that it is the rate alone which they wait for.
+        # So wide that they wait for nothing but the rate.
         gate.set_ceiling(waiters)
         began = loop.time()
         tasks = [asyncio.create_task(wait(gate)) for _ in range(waiters)]
@@ -71,7 +71,7 @@ def fullest_second(starts: Sequence[float]) -> int:
 
 
 def measure(*, rate: int, waiters: int, seconds: float) -> dict[str, Any]:
-    """Measure one rate, and print its line of the table; gives it as JSON."""
+    """Measure one rate, and print its line of the table; return it as JSON."""
     starts, cpu = asyncio.run(record_starts(rate=rate, waiters=waiters, seconds=seconds))
     first = bisect_left(starts, SKIPPED)
     steady = len(starts) - first

@@ -1,7 +1,7 @@
 """What asyncsfk costs beside the yardstick: CPU a request and requests a second, as ratios.
 
-asyncsfk has everything on: a rate limiter above the load and a listener for events as well, which
-it has not by default.
+asyncsfk has everything on, including two things that are off by default: a rate limiter, set above
+the load, and a listener for events.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Contender:
     async def fetch(
         self, handles: Iterable[str], archive: Archive | None = None
     ) -> tuple[int, int]:
-        """Fetch all creators' products; gives how many pages and products that were."""
+        """Fetch all creators' products; return the numbers of pages and products."""
         products = 0
         async with self._client.showcases(handles, concurrency=self._width, archive=archive) as run:
             async for outcome in run:
@@ -64,7 +64,7 @@ def client_of(
     session: aiohttp.ClientSession | None = None,
     retry: Retry = Retry(),  # noqa: B008 - frozen
 ) -> Client:
-    """Return a client with its defaults, or with ``everything``: a rate limiter and events, too."""
+    """Return a client with its defaults; with ``everything``, a rate limiter and events as well."""
     return Client(
         KEY,
         base_url=url,
@@ -117,7 +117,7 @@ async def compare(
 
 
 def report(page: str, width: int, slices: dict[str, list[Slice]]) -> dict[str, Any]:
-    """Print one line of the table; gives it as JSON."""
+    """Print one line of the table; return it as JSON."""
     ours, theirs, again = slices[ASYNCSFK], slices[YARDSTICK], slices[AGAIN]
     spreads: dict[str, Spread] = {
         "cpu": ratio(ours, theirs, lambda one: one.cpu_a_request),
@@ -200,7 +200,7 @@ def measure(options: argparse.Namespace, certificate: Path | None) -> None:
     after = os.times()
     served = after.children_user + after.children_system
     served -= before.children_user + before.children_system
-    # The warming up is in it, so it is a little less.
+    # This includes the warm-up, so the true figure is a little lower.
     print(f"\nThe server took {1e6 * served / requests:.0f} us of CPU a request at most.")
     write(options.json, "overhead", {**given, **about}, rows)
 

@@ -34,8 +34,8 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     with contextlib.suppress(ImportError, PackageNotFoundError):
-        # What requests runs on. Where niquests is installed it is not what was installed by that
-        # name: niquests puts urllib3-future in its place.
+        # What requests runs on. Where niquests is installed, this is not the urllib3 that was
+        # installed: niquests puts urllib3-future in its place.
         found["urllib3"] = import_module("urllib3").__version__
         if found["urllib3"] != version("urllib3"):
             found["urllib3"] += " (urllib3-future)"
@@ -68,7 +68,7 @@ async def compare(
 
 
 def report(page: str, width: int, name: str, slices: dict[str, list[Slice]]) -> dict[str, Any]:
-    """Print one line of the table; gives it as JSON."""
+    """Print one line of the table; return it as JSON."""
     theirs, ours = slices[name], slices[ASYNCSFK]
     cpu = ratio(theirs, ours, lambda one: one.cpu_a_request)
     rate = ratio(theirs, ours, lambda one: one.rate)

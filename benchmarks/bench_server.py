@@ -1,7 +1,7 @@
 """How many requests a second the benchmarks' server answers on one core, beside nginx.
 
-Both send the same page over kept connections to a client that reads no more of an answer than where
-it ends. nginx, where it is installed, has one worker and the page in a file.
+Both send the same page over connections that are kept alive, to a client that only looks where an
+answer ends. nginx, where it is installed, has one worker and the page in a file.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ http {{
 
 @contextlib.contextmanager
 def nginx(page: str) -> Iterator[str]:
-    """Run nginx with one page, whatever it is asked for; gives its URL."""
+    """Run nginx, which answers every request with one page; yield its URL."""
     with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as free:
         folder, port = Path(name), free.getsockname()[1]
         free.close()
@@ -82,7 +82,7 @@ def _wait_for(port: int) -> None:
 
 
 class _Asker(asyncio.Protocol):
-    """Asks again as soon as an answer has come, which are all of one length."""
+    """Asks again as soon as an answer has come; all answers have one length."""
 
     def __init__(self, until: float) -> None:
         self._until = until
@@ -123,7 +123,7 @@ class _Asker(asyncio.Protocol):
 
 
 async def ask(url: str, seconds: float) -> int:
-    """Ask a server over all connections for so long; returns how many answers came."""
+    """Ask a server over all connections for so long; return how many answers came."""
     host, _, port = url.removeprefix("http://").partition(":")
     loop, until = asyncio.get_running_loop(), time.monotonic() + seconds
     askers = [
@@ -137,7 +137,7 @@ async def ask(url: str, seconds: float) -> int:
 def measure(
     name: str, page: str, serve: Callable[[str], AbstractContextManager[str]], seconds: float
 ) -> dict[str, Any]:
-    """Measure one server with one page; prints a line of the table and gives it as JSON."""
+    """Measure one server with one page; print a line of the table, and return it as JSON."""
     before = os.times()
     with serve(page) as url:
         began = time.perf_counter()

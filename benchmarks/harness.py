@@ -1,9 +1,9 @@
 """How the benchmarks measure: paired short slices, alternating in one process.
 
-Contenders that run one after the other, or in processes of their own, meet different machines:
-clocks, caches and neighbours change within seconds. So all work is cut into slices of less than a
-second, every contender gets one slice a round, the order is shuffled, and only ratios within a
-round count, of which the median is reported.
+If contenders ran one after the other, or in processes of their own, each would meet a different
+machine: clocks, caches and neighbours change within seconds. So all work is cut into slices of less
+than a second, every contender gets one slice a round, and the order is shuffled. Only ratios within
+a round count; the median of these is reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     Job = Callable[[Sequence[str]], Awaitable[tuple[int, int]]]
-    """Fetches the showcases of handles; gives how many requests and products that were."""
+    """Fetches the showcases of handles; returns the numbers of requests and products."""
 
 LIBRARIES = ("asyncsfk", "aiohttp", "msgspec", "anyio", "aiolimiter", "yarl", "isal", "uvloop")
 
@@ -42,12 +42,12 @@ class Slice(NamedTuple):
 
     @property
     def cpu_a_request(self) -> float:
-        """Seconds of CPU time of this process a request."""
+        """Seconds of this process's CPU time a request."""
         return self.cpu / self.requests
 
     @property
     def threads_a_request(self) -> float:
-        """Seconds of it in threads other than the event loop's."""
+        """Seconds of that in threads other than the event loop's."""
         return self.threads / self.requests
 
     @property
@@ -83,18 +83,18 @@ async def alternate(
     """Measure jobs against each other, in rounds of one slice each.
 
     Args:
-        jobs: By name.
+        jobs: The jobs by their names.
         handles: What each job fetches in each slice.
         expected: How many requests and products that is.
-        seconds: For how long to begin new rounds.
-        least: How many rounds there are at the least.
+        seconds: For how long new rounds are begun.
+        least: The least number of rounds.
 
     Raises:
         RuntimeError: A job received something else.
     """
     order = list(jobs)
     for name in order:
-        # Opens the connections and warms everything up.
+        # Opens the connections, and warms everything up.
         await _slice(name, jobs[name], handles, expected)
     slices: dict[str, list[Slice]] = {name: [] for name in order}
     until = time.monotonic() + seconds
@@ -115,7 +115,7 @@ async def _slice(name: str, job: Job, handles: Sequence[str], expected: tuple[in
 
 
 async def receive(name: str, job: Job, handles: Sequence[str], expected: tuple[int, int]) -> None:
-    """Let a job fetch what it is to fetch.
+    """Let a job fetch the handles, and check how much it received.
 
     Raises:
         RuntimeError: It received another number of requests or products.
@@ -149,7 +149,7 @@ def machine() -> dict[str, str]:
 
 
 def options_of(about: str | None, *, quick: str) -> argparse.ArgumentParser:
-    """Return a parser of what every benchmark takes.
+    """Return a parser of the options that every benchmark takes.
 
     Args:
         about: What the benchmark is for.
@@ -162,7 +162,7 @@ def options_of(about: str | None, *, quick: str) -> argparse.ArgumentParser:
 
 
 def tell_machine() -> dict[str, str]:
-    """Print what the figures depend on; gives it, for `write`."""
+    """Print what the figures depend on; return it, for `write`."""
     about = machine()
     for name, text in about.items():
         print(f"{name}: {text}")

@@ -46,7 +46,7 @@ RATE: Final = 100_000
 _TIMEOUT: Final = 30.0
 _ATTEMPTS: Final = 4
 _PASSING: Final = (408, 429, 500, 502, 503, 504)
-"""Statuses that may be another the next time."""
+"""Statuses that may be gone at the next try."""
 
 
 if pydantic is not None:
@@ -152,7 +152,7 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     async def fetch(self, handles: Sequence[str]) -> tuple[int, int]:
-        """Fetch all creators' products; gives how many requests and products that were."""
+        """Fetch all creators' products; return the numbers of requests and products."""
 
 
 class AsyncPeer(Peer):
@@ -167,7 +167,7 @@ class AsyncPeer(Peer):
         await self._client.__aexit__(*exc)
 
     async def fetch(self, handles: Sequence[str]) -> tuple[int, int]:
-        """Fetch all creators' products; gives how many requests and products that were."""
+        """Fetch all creators' products; return the numbers of requests and products."""
         left = iter(handles)
         totals = await asyncio.gather(*(self._work(left) for _ in range(self._width)))
         return sum(pages for pages, _ in totals), sum(products for _, products in totals)
@@ -244,7 +244,7 @@ class HttpxSdk(AsyncPeer):
 
     def _connect(self) -> Any:  # noqa: ANN401 - an `httpx.AsyncClient`
         self._limiter = AsyncLimiter(RATE, 1)
-        # The decorator, put on here since tenacity may be missing.
+        # Not as a decorator, since tenacity may be missing.
         self._answer = tenacity.retry(
             retry=tenacity.retry_if_exception(_may_pass),
             wait=tenacity.wait_exponential_jitter(initial=0.5, max=8),
@@ -336,8 +336,8 @@ class RequestsThreads(Peer):
             session.close()
 
     async def fetch(self, handles: Sequence[str]) -> tuple[int, int]:
-        """Fetch all creators' products; gives how many requests and products that were."""
-        # The loop sleeps for as long as a program without one would.
+        """Fetch all creators' products; return the numbers of requests and products."""
+        # The event loop sleeps meanwhile: a program of threads would have none.
         totals = await asyncio.to_thread(lambda: list(self._pool.map(self._creator, handles)))
         return sum(pages for pages, _ in totals), sum(products for _, products in totals)
 

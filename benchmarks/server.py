@@ -2,7 +2,7 @@
 
 A bare ``asyncio.Protocol`` in a process of its own, on uvloop where that is installed. Its answers
 are rendered before it starts; of each only the cursor is filled in. It knows one route, TikTok
-showcases, as far as a client that works needs it: for tests there is `asyncsfk.simulator`.
+showcases, as far as a correct client needs it; for tests there is `asyncsfk.simulator`.
 
 Run alone it prints its URL and serves until its standard input ends.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PRODUCTS_A_PAGE: Final = 20
 LONGEST: Final = 4
-"""Creators have one to so many pages, in turn: `pages_of`."""
+"""Creators have from one to so many pages, in turn: see `pages_of`."""
 PAGES: Final = ("14 KB", "45 KB")
 """What a page can weigh; the heavy ones have `details`."""
 GZIPPED: Final = tuple(f"{page}, gzip" for page in PAGES)
@@ -44,7 +44,7 @@ _REQUEST: Final = re.compile(
     rb"(?:\?cursor=([^\s&]+))? HTTP/1\.1\r\n"
 )
 _END: Final = b"\r\n\r\n"
-# Fixed in length, so that Content-Length is too; with characters that must be percent-encoded.
+# Of a fixed length, so that Content-Length is, too; with characters that must be percent-encoded.
 _CURSOR: Final = b"%b/%d+=="
 _CURSOR_FORM: Final = re.compile(rb"(\d{8})/(\d)\+==")
 _CURSOR_PLACE: Final = b"<the next cursor>"
@@ -67,7 +67,7 @@ def body_of(page: str) -> bytes:
 
 
 def creators_with(least: int) -> tuple[list[str], int]:
-    """Return the first creators that have so many pages between them, and how many they have."""
+    """Return the first creators with so many pages between them, and how many they have."""
     handles: list[str] = []
     pages = 0
     while pages < least:
@@ -80,7 +80,7 @@ def creators_with(least: int) -> tuple[list[str], int]:
 def serving(
     page: str, *, latency: float = 0.0, errors: float = 0.0, certificate: Path | None = None
 ) -> Iterator[str]:
-    """Run a server with pages of `PAGES` or `GZIPPED`; gives its URL.
+    """Run a server with pages of `PAGES` or `GZIPPED`; yield its URL.
 
     Args:
         page: What a page weighs.
@@ -97,7 +97,7 @@ def serving(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Ctrl-C is for us; the server ends when its input does, however we end.
+        # Ctrl-C must reach us alone; the server ends when its input does, however we end.
         start_new_session=True,
     ) as process:
         # Leaving closes the pipes and waits for the end.
@@ -107,7 +107,7 @@ def serving(
         yield url
 
 
-# 64, so that pages pack about as well as real ones.
+# 64 of them, so that pages pack about as well as real ones.
 _WORDS: Final = [
     "tumbler",
     "straw",
@@ -177,7 +177,7 @@ _WORDS: Final = [
 
 
 class _Answers:
-    """All that the server says, rendered; a packed page when it is first asked for."""
+    """All that the server says, rendered; packed pages only when first asked for."""
 
     def __init__(self, page: str) -> None:
         details = page.startswith(PAGES[1])
@@ -308,7 +308,7 @@ def _words(number: int, count: int) -> list[str]:
 
 
 class _Failures:
-    """Says which requests fail: evenly spread, so that a share of them does in any short time."""
+    """Says which requests fail: evenly spread, so that in any short time the share is the same."""
 
     def __init__(self, share: float) -> None:
         self._share = share

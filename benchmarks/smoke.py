@@ -1,6 +1,6 @@
-"""Runs every benchmark for a moment, and tells if one fails or gives figures that cannot be.
+"""Runs every benchmark for a moment, and fails if one fails or gives figures that cannot be.
 
-The margins are wide: it holds that the benchmarks work, not how fast anything is.
+The margins are wide: this checks that the benchmarks work, not how fast anything is.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any, Final
 
 HERE: Final = Path(__file__).parent
 SANE: Final = (0.05, 20.0)
-"""Between which a ratio lies, on any machine."""
+"""The bounds of a ratio, on any machine."""
 SANE_IN: Final = {
     "bench_bytecodes.py": (0.5, 2.5),
     "bench_limiter.py": (0.1, 1.2),
     "bench_peers.py": (0.01, 200.0),
 }
-"""Where that is another: counts and limits hold on all, other clients are what they are."""
+"""Other bounds: counts and limits are alike on all machines, other clients are what they are."""
 RATIOS: Final = ("achieved", "beside", "share", "worst_second")
-"""What ratios are called that are no medians with quartiles."""
+"""The names of ratios that are not medians with quartiles."""
 OPTIONS: Final = {"bench_latency.py": [[], ["--errors", "0.02"]], "bench_overhead.py": [["--tls"]]}
-"""How those are run that can do more than they do without options."""
+"""The runs of benchmarks that have options of their own, each with the options of that run."""
 
 
 def ratios(value: Any, *, named: bool = False) -> list[float]:  # noqa: ANN401 - JSON

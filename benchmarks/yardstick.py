@@ -101,7 +101,7 @@ class Yardstick:
         await self._session.close()
 
     async def fetch(self, handles: Iterable[str]) -> tuple[int, int]:
-        """Fetch all creators' products; gives how many requests and products that were."""
+        """Fetch all creators' products; return the numbers of requests and products."""
         left = iter(handles)
         totals = await asyncio.gather(*(self._work(left) for _ in range(self._width)))
         return sum(requests for requests, _ in totals), sum(products for _, products in totals)

@@ -106,7 +106,7 @@ class KeepingYardstick(Yardstick):
         return self
 
     async def fetch(self, handles: Iterable[str]) -> tuple[int, int]:
-        """Fetch all creators' products; gives how many requests and products that were."""
+        """Fetch all creators' products; return the numbers of requests and products."""
         with closing(Pages(self._path)) as self._pages:
             return await super().fetch(handles)
 
