@@ -91,7 +91,7 @@ def writes(body: bytes, encoding: str) -> Iterator[list[Write]]:
 
 
 def fill(path: Path, pages: int) -> None:
-    """Make an archive that holds so many pages."""
+    """Make an archive that holds a number of pages."""
     file = File(path, "full")
     file.acquire(is_last=True)
     file.open()
@@ -126,7 +126,7 @@ def measure(
 
 
 def check(path: Path, expected: int) -> None:
-    """Raise an error unless an archive has so many pages."""
+    """Raise an error unless an archive has the expected number of pages."""
     with closing(sqlite3.connect(path)) as connection:
         (kept,) = connection.execute("SELECT count(*) FROM page").fetchone()
     if kept != expected:

@@ -43,7 +43,7 @@ MIB: Final = 1 << 20
 
 
 class Cost(NamedTuple):
-    """What so many handles took."""
+    """What a number of handles took."""
 
     handles: int
     pages: int
@@ -80,7 +80,7 @@ class Cost(NamedTuple):
 
 
 def numbers(count: int, *, short: bool) -> range:
-    """Return the numbers of so many creators; if ``short``, of such as have one page."""
+    """Return the numbers of ``count`` creators; if ``short``, of such as have one page."""
     return range(0, count * LONGEST, LONGEST) if short else range(count)
 
 

@@ -62,7 +62,7 @@ class Watched:
 async def compare(
     url: str, *, width: int, a_place: int, rounds: int, alone: bool
 ) -> tuple[dict[str, list[float]], dict[str, list[Slice]]]:
-    """Measure both, or asyncsfk ``alone``, at one width, so many creators for each place of it.
+    """Measure both, or asyncsfk ``alone``, at one width, with ``a_place`` creators for each place.
 
     Returns:
         Pages a second in the middle of each slice, and the slices.

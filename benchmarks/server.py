@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PRODUCTS_A_PAGE: Final = 20
 LONGEST: Final = 4
-"""Creators have from one to so many pages, in turn: see `pages_of`."""
+"""Creators have from one to this many pages, in turn: see `pages_of`."""
 PAGES: Final = ("14 KB", "45 KB")
 """What a page can weigh; the heavy ones have `details`."""
 GZIPPED: Final = tuple(f"{page}, gzip" for page in PAGES)
@@ -67,7 +67,7 @@ def body_of(page: str) -> bytes:
 
 
 def creators_with(least: int) -> tuple[list[str], int]:
-    """Return the first creators with so many pages between them, and how many they have."""
+    """Return the first creators with ``least`` pages between them, and how many they have."""
     handles: list[str] = []
     pages = 0
     while pages < least:

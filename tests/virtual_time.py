@@ -19,7 +19,7 @@ GRACE_WRITING = 0.010
 #: Real seconds that a thread of ours gets before a jump: a slow disk or machine must not matter.
 GRACE_THREADS = 1.0
 
-#: After so many turns at one moment, each further turn takes so many seconds. A clock that stood
+#: After PATIENCE turns at one moment, each further turn takes TICK seconds. A clock that stood
 #: still for ever would trap code that sets a timer, finds when it fires that it is early by a
 #: rounding error, and sets it again for the same moment.
 PATIENCE = 100

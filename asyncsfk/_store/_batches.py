@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_ENOUGH: Final = 50  # items, with which a batch starts at once
+_ENOUGH: Final = 50  # a batch of so many items starts at once
 
 
 class Batches(Generic[T]):

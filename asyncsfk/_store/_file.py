@@ -137,7 +137,7 @@ class File:
             if sums.highest > 1:
                 self.prices = prices(connection)
             self.look_for_room()
-            # Opened by the writing thread, which also closes it: so it is not closed too early.
+            # By this thread, which closes it: the reading one might open it only after that.
             self._connections["reader"] = connect(self._path, "ro")
             return sums
 

@@ -85,8 +85,8 @@ class FileLock:
                 connection.execute("PRAGMA journal_mode = MEMORY")
                 # Not EXCLUSIVE: that would fail if another process looks at the lock just then.
                 connection.execute("BEGIN IMMEDIATE")
-                # On a file that we may not write that works for everybody; only a write fails, so
-                # one is tried, and never committed.
+                # Where we may not write the file, that succeeds even if others have done the same;
+                # only a write fails. This one is never committed.
                 connection.execute("PRAGMA user_version = 1")
             except sqlite3.DatabaseError as error:
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:

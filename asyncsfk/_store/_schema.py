@@ -183,7 +183,7 @@ def _columns_of(connection: sqlite3.Connection) -> frozenset[Column]:
 
 @contextmanager
 def reading(path: Path) -> Generator[sqlite3.Connection]:
-    """Open an archive for reading alone, beside whoever is writing it.
+    """Open an archive for reading only; somebody else may be writing it meanwhile.
 
     Raises:
         ArchiveError: There is none, or it cannot be read.
@@ -213,7 +213,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         connection.close()
         if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
-            # A process was killed in the middle of a commit; only a writer can undo its half.
+            # A process was killed during a commit; only a connection that may write can undo it.
             with closing(connect(path, "rwc")) as writer:
                 _pragma(writer, "user_version")
             return connect(path, "ro")

@@ -102,7 +102,7 @@ class Store:
 
     @property
     def exposed(self) -> int:
-        """Credits that requests under way may cost whose answers have not come yet."""
+        """Credits that may be charged for requests whose answers have not come yet."""
         return self._exposed - self._told
 
     @property
@@ -274,7 +274,7 @@ class Store:
                 self._resting = self.loop.call_later(_REST, self._rest)
 
     def _rest(self) -> None:
-        """When all is quiet, put on file that nothing is under way: we may be killed while idle."""
+        """When all is quiet, file only what is still exposed, since we may be killed while idle."""
         self._resting = None
         if not self._in_air and self._filed > self._exposed:
             self._covered = self._filed = self._exposed

@@ -114,7 +114,7 @@ class Summary(NamedTuple):
 
 
 class Past(NamedTuple):
-    """How long showcases in the file turned out, what requests cost, and how long they took.
+    """How many pages showcases in the file have, what requests cost, and how long these took.
 
     Attributes:
         lengths: How many pages showcases have.

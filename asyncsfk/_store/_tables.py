@@ -1,4 +1,4 @@
-"""The file's tables, as writes fill them: rows gather, and go in many to a statement."""
+"""The file's tables, as writes fill them: rows gather, and many go in with one statement."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Tables:
     """The file's tables, within a transaction.
 
     With a statement for each row, the interpreter's lock would be released and taken for each, in
-    competition with the event loop's thread. The rows of a table go in in the order in which they
+    competition with the event loop's thread. A table's rows are put in in the order in which they
     were added, and showcases before their pages.
 
     Args:

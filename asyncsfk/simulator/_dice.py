@@ -58,7 +58,7 @@ class Dice:
         self._pool = int.from_bytes(digest(key, text, 64), "little")
 
     def below(self, sides: int) -> int:
-        """Throw a die of so many sides: 0 to sides - 1."""
+        """Throw a die of that many sides: 0 to sides - 1."""
         if self._pool < sides:
             self._text += "+"
             self._pool = int.from_bytes(digest(self._key, self._text, 64), "little")

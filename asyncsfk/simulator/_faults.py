@@ -148,7 +148,7 @@ class Fault:
     def hang(
         cls, seconds: float = 3600.0, *, charged: bool = False, **when: Unpack[When]
     ) -> "Fault":
-        """Say nothing for so long, then close; a client with a shorter timeout gives up before."""
+        """Say nothing for so long, then close; a client with a shorter timeout gives up first."""
         check_seconds(seconds)
         return cls._make("hang", actions.Hang(seconds, charged), when)
 
