@@ -349,8 +349,7 @@ class Store:
             # Nothing was sent of late: these writes are of a run that finds everything on file, and
             # come at once from as many workers as it has.
             return _GATHER_AT_ONCE
-        # Wait while others in the air have yet to come. With none in the air, all have just
-        # come, and more will follow.
+        # Wait while others in the air have yet to come; with none in the air, more will follow.
         return _GATHER if not self._in_air or self._landing < len(self._in_air) else 0.0
 
     def _tell(self, page: Page) -> None:

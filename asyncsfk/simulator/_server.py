@@ -150,8 +150,7 @@ class Simulator:
             return
         try:
             with CancelScope(shield=True):
-                # Before closing, let asyncio accept what it has begun to: else it would drop that
-                # without closing it.
+                # First let asyncio accept what it has begun to: closing now would leave that open.
                 self._stop_listening()
                 for _ in range(_ACCEPTING_TURNS):
                     await asyncio.sleep(0)
