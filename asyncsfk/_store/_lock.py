@@ -133,7 +133,7 @@ class FileLock:
         # There may be no archive yet, and on Windows there are no owners.
         with suppress(OSError, AttributeError):
             of_file = file.stat()
-            # Nor through a link that was put there since: it could make root give away another file.
+            # Nor through a link put there since: it could make root give away another file.
             lock = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 os.fchmod(lock, stat.S_IMODE(of_file.st_mode))
