@@ -149,6 +149,20 @@ async def test_the_width_is_back_after_a_single_refusal():
         assert sim.ledger.max_in_flight == 32
 
 
+async def test_the_width_is_halved_and_grows_by_one_with_every_five_successes():
+    """Not by any other amount, which no larger scene would tell from this."""
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after="0", times=1)]) as sim,
+        client_of(sim, concurrency=1_000) as client,
+        client.showcases([]) as run,
+    ):
+        await failure(client.showcase_page("mrbeast"), UnavailableError)
+        assert run.progress.width == 500
+        # One more than 50: fifths are no round numbers to a computer.
+        await asyncio.gather(*map(client.showcase_page, sim.handles(51)))
+        assert run.progress.width == 510
+
+
 async def test_an_outage_is_met_with_fewer_and_fewer_requests():
     """While everything is refused without a hint, the client slows down to a probe now and then."""
     async with (
