@@ -374,6 +374,37 @@ async def test_a_retry_after_of_just_the_cap_is_waited_for():
         assert 120 <= second - first <= 122
 
 
+async def test_a_retry_after_of_just_the_cap_holds_for_all():
+    """Those wait for it, too, whose own call was not refused."""
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after="120", times=1)]) as sim,
+        client_of(sim) as client,
+    ):
+        await failure(client.showcase_page("mrbeast"), UnavailableError)
+        await client.showcase_page("mrbeast")
+        first, second = starts(sim)
+        assert 120 <= second - first <= 122
+
+
+async def test_failures_between_refusals_are_no_successes():
+    """They widen nothing, and the pauses go on growing."""
+    paused = []
+    faults = [
+        Fault.status(503, requests={1, 2, 15}),
+        Fault.status(500, requests=range(3, 9)),
+        Fault.close(charged=True, requests=range(9, 15)),
+    ]
+    async with (
+        Simulator(faults=faults) as sim,
+        client_of(sim, on_event=paused.append, concurrency=80) as client,
+    ):
+        for _ in range(15):
+            await failure(client.showcase_page("mrbeast"))
+    paused = [event for event in paused if isinstance(event, events.Paused)]
+    assert [event.width for event in paused] == [40, 20, 10]
+    assert 1 <= paused[2].seconds <= 2
+
+
 async def test_refusals_with_successes_between_them_are_no_outage():
     """Without a hint the pause is as short as the first one's, however many there were before."""
     async with (
