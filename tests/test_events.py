@@ -58,6 +58,7 @@ async def test_a_good_call():
     assert isinstance(finished, RequestFinished)
     assert (finished.route, finished.handle, finished.attempt) == (SHOWCASE, HANDLE, 1)
     assert (finished.status, finished.error) == (200, None)
+    assert finished.request_id.startswith("req_")
     assert (finished.charged, finished.maybe) == (ledger.charged, 0) == (1, 0)
     assert finished.bytes > 100
     assert 0.25 <= finished.seconds < 0.5
@@ -81,8 +82,10 @@ async def test_a_failed_call():
     """A call that fails for good: started, finished with status and error, and nothing more."""
     events, _ = await events_of([Fault.status(400)])
     assert kinds(events) == ["RequestStarted", "RequestFinished", "BadRequestError"]
-    finished = events[1]
+    finished, error = events[1:]
     assert (finished.status, finished.error) == (400, "BadRequestError")
+    assert finished.request_id == error.request_id
+    assert error.request_id
     assert (finished.charged, finished.maybe) == (0, 0)
 
 

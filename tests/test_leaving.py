@@ -8,7 +8,7 @@ import aiohttp
 import anyio
 import pytest
 
-from asyncsfk import Archive, Client, ClientStateError, Retry, Timeout, Usage, events
+from asyncsfk import Archive, Budget, Client, ClientStateError, Retry, Timeout, Usage, events
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.support import (
     EMPTY,
@@ -262,6 +262,25 @@ def test_by_ending_the_program_in_a_callback(tmp_path, kind, event):
         info = Archive(tmp_path / "a.sfk").info()
         assert info.unsettled == 0
         assert_all_is_counted(sim, info.usage)
+
+
+def test_by_ending_the_program_as_a_request_begins():
+    """A budget that others go on with keeps its credit as maybe, rather than reserved for ever."""
+
+    def on_event(told):
+        if isinstance(told, events.RequestStarted):
+            raise KeyboardInterrupt
+
+    async def main(sim):
+        async with client_of(sim, on_event=on_event, max_credits=budget) as client:
+            await client.showcase_page("mrbeast")
+
+    budget = Budget(5)
+    with running() as sim:
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(main(sim))
+        assert sim.ledger.charged <= 1
+    assert (budget.reserved, budget.charged, budget.maybe) == (0, 0, 1)
 
 
 def test_by_another_event_loop_than_the_one_it_ran_in(tmp_path):

@@ -12,13 +12,14 @@ from asyncsfk import (
     Archive,
     Client,
     ConnectionFailedError,
+    ConnectionLostError,
     Retry,
     RunStoppedError,
     Timeout,
     UnreachableError,
     events,
 )
-from asyncsfk.simulator import Latency, Simulator
+from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.support import KEY, ONCE, client_of, failure, outcomes_of, run_through, turns
 
 
@@ -90,6 +91,17 @@ async def test_what_lies_between_two_outages_counts(port):
         await failure(client.showcase_page("x"), ConnectionFailedError)
         await asyncio.sleep(15)
         await failure(client.showcase_page("x"), UnreachableError)
+
+
+async def test_an_answer_that_is_lost_between_two_outages_counts(port):
+    """It came on a connection, whatever became of it."""
+    async with client_at(port, retry=Retry(outage=20, attempts=1)) as client:
+        await failure(client.showcase_page("x"), ConnectionFailedError)
+        await asyncio.sleep(15)
+        async with Simulator(port=port, api_key=KEY, faults=[Fault.close(charged=True)]):
+            await failure(client.showcase_page("x"), ConnectionLostError)
+        await asyncio.sleep(15)
+        assert type(await failure(client.showcase_page("x"))) is ConnectionFailedError
 
 
 async def test_whoever_wants_to_waits_for_ever(port):

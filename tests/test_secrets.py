@@ -528,6 +528,22 @@ async def test_a_key_echoed_in_broken_http_does_not_show(body, lines, listener):
     listener.check()
 
 
+async def test_a_key_that_a_borrowed_session_quotes_does_not_show():
+    """As one may whose user wrote what reads its answers."""
+
+    class Quoting(aiohttp.ClientResponse):
+        async def read(self):
+            raise aiohttp.ClientError(f"cannot read {KEY}")
+
+    async with (
+        aiohttp.ClientSession(response_class=Quoting) as session,
+        told(http(200, b"{}"), session=session) as (_, client),
+    ):
+        error = await failure(client.showcase_page(HANDLE), ConnectionLostError)
+    assert "cannot read" in str(error)
+    assert_error_hidden(error)
+
+
 async def test_a_key_echoed_in_a_header_does_not_show_where_a_bug_is_not_ours():
     """It reaches the caller as it is, with our frames between."""
 

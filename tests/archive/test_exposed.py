@@ -7,7 +7,15 @@ from contextlib import closing
 
 import pytest
 
-from asyncsfk import Archive, ArchiveError, ArchiveWriteError, Retry, Usage
+from asyncsfk import (
+    Archive,
+    ArchiveError,
+    ArchiveWriteError,
+    Retry,
+    RunStoppedError,
+    Usage,
+    events,
+)
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import copied, disk, held
 from tests.support import client_of, failure
@@ -195,7 +203,42 @@ async def test_a_call_into_an_archive_that_broke_sends_nothing(client, sim, path
     for _ in range(2):
         error = await failure(client.showcase_page("c", archive=archive), ArchiveWriteError)
         assert (error.usage.charged, sim.ledger.requests) == (0, 2)
+    # Nor is anything left to be given back: neither its credit nor its place.
+    assert client.budget.reserved == 0
+    assert "open, 0 requests in flight" in repr(client)
     await archive.aclose()
+
+
+async def test_what_has_come_is_told_once_of_a_run_that_stops_before_it_is_kept(path):
+    """What it was charged is known by then: nothing on top may be, though a call waits on."""
+    handle, sent, here = "a.5products", asyncio.Event(), asyncio.Event()
+
+    def on_event(event):
+        if isinstance(event, events.RequestStarted):
+            sent.set()
+        elif isinstance(event, events.RequestFinished):
+            here.set()
+
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim, on_event=on_event) as client,
+        Archive(path) as archive,
+        client.showcases([handle], archive=archive, max_credits=5) as run,
+    ):
+        iterating = asyncio.create_task(anext(run))
+        await sent.wait()
+        call = asyncio.create_task(client.showcase_page(handle))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            # Who writes waits for it.
+            other.execute("BEGIN IMMEDIATE")
+            await here.wait()
+            run.stop(now=True)
+            other.execute("ROLLBACK")
+        outcome, page = await iterating, await call
+    assert isinstance(outcome.error, RunStoppedError)
+    assert (outcome.usage.requests, outcome.usage.charged, outcome.usage.maybe) == (1, 1, 0)
+    assert page.usage.charged == 0
+    assert client.usage.charged == sim.ledger.charged == 1
 
 
 async def test_what_no_commit_could_take_stays_at_risk(sim, client, path, monkeypatch):

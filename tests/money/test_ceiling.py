@@ -362,6 +362,20 @@ async def test_leaving_while_waiting_for_it_leaks_nothing(sim, seconds):
     assert sim.ledger.charged <= 3
 
 
+async def test_leaving_while_waiting_for_a_place_gives_the_credit_back(sim):
+    """A call has it by then, and is sent to nobody."""
+    async with client_of(sim, max_credits=2, concurrency=1) as client:
+        first, second = (asyncio.create_task(client.tiktok_profile(name)) for name in "ab")
+        await asyncio.sleep(0.1)
+        assert client.budget.reserved == 2
+        second.cancel()
+        await asyncio.wait({second})
+        assert client.budget.reserved == 1
+        await first
+        await client.tiktok_profile("c")
+    assert (client.budget.charged, sim.ledger.charged) == (2, 2)
+
+
 async def test_leaving_a_run_at_its_ceiling_leaks_nothing(sim):
     """A run that is left while its creators wait for credits gives back all but what is unknown."""
     budget = Budget(5)

@@ -99,6 +99,7 @@ async def test_what_has_not_been_sent_yet_does_not_pass_it(tmp_path, archived):
         assert sim.ledger.charged <= 40 + 2 * watcher.then
         assert sim.ledger.charged == client.budget.charged
         assert client.budget.reserved == 0
+        assert "open, 0 requests in flight" in repr(client)
         assert_stopped_at_the_ceiling(outcomes.result())
 
 
