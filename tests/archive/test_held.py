@@ -6,6 +6,7 @@ import json
 import random
 from datetime import UTC, datetime
 
+import aiohttp
 import pytest
 
 from asyncsfk import (
@@ -13,6 +14,7 @@ from asyncsfk import (
     ArchiveError,
     ArchiveInfo,
     Client,
+    ClientStateError,
     ConnectionFailedError,
     InstagramLookup,
     Outcome,
@@ -226,6 +228,20 @@ async def test_a_request_that_could_not_be_sent_is_free(path):
     (line,) = await held(path, "ledger")
     assert (line.error, line.charged, line.maybe) == ("ConnectionFailedError", 0, 0)
     assert await held(path, "usage") == Usage(requests=1)
+
+
+async def test_what_could_not_even_be_tried_is_no_request(sim, path):
+    """The ledger tells of it, and counts it neither as a request nor as a retry."""
+    async with (
+        aiohttp.ClientSession() as session,
+        client_of(sim, session=session) as client,
+        Archive(path) as archive,
+    ):
+        await client.showcase_page("x", archive=archive)
+        await session.close()
+        await failure(client.showcase_page("y", archive=archive), ClientStateError)
+    assert [line.attempt for line in await held(path, "ledger")] == [1, 0]
+    assert (await held(path, "usage")).requests == sim.ledger.requests == 1
 
 
 async def test_what_became_of_each_creator(sim, path):

@@ -640,6 +640,8 @@ async def test_what_a_closed_archive_cannot_take_is_handed_out(client, path):
     error = await failure(call, ArchiveError)
     assert error.usage.charged == 1
     assert b'"products"' in error.body
+    assert error.status == 200
+    assert error.request_id.startswith("req_")
 
 
 async def test_a_run_by_page_that_nobody_reads(sim, client, path):

@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import pytest
 
-from asyncsfk import Archive, SfkError
+from asyncsfk import Archive, ArchiveWriteError, SfkError
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import all_bytes, held, run_of
-from tests.support import KEY, chunked, client_of, enveloped, http, told
+from tests.support import KEY, chunked, client_of, enveloped, failure, http, told
 
 PAD = " " * 5_000
 
@@ -188,3 +188,16 @@ async def test_a_key_echoed_in_a_status_is_not_kept(path):
     async with told(answer) as (_, client):
         await run_of(client, ["x"], archive=path, verify_empty=True)
     assert KEY.encode() not in path.read_bytes()
+
+
+async def test_a_key_echoed_in_what_could_not_be_kept_does_not_show(path, tmp_path):
+    """Whoever asked has the answer in the error, but for the key."""
+    archive = Archive(path)
+    await archive.open()
+    async with told(http(200, envelope(request_id=KEY))) as (_, client):
+        await client.showcase_page("a", archive=archive)
+        path.rename(tmp_path / "moved.sfk")
+        error = await failure(client.showcase_page("b", archive=archive), ArchiveWriteError)
+    await archive.aclose()
+    assert b"products" in error.body
+    assert KEY not in f"{error.body} {error.request_id} {error!r}"
