@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from asyncsfk.config import Retry
 
-_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _YEAR: Final = 365 * 24 * 3600.0
 SPREAD: Final = 1.0
 """Seconds over which requests are spread that would begin at one time, after a pause say."""
