@@ -649,14 +649,18 @@ async def test_who_is_cancelled_while_waiting_for_its_turn_holds_nobody_up():
         assert begun == [*handles[:50], *handles[51:]]
 
 
-@pytest.mark.parametrize("retry", [Retry(), Retry(backoff=0.01)], ids=["default", "short"])
-async def test_calls_refused_together_do_not_return_together(retry):
+@pytest.mark.parametrize(
+    ("retry", "hint"),
+    [(Retry(), "2"), (Retry(backoff=0.01), "2"), (Retry(backoff=0.01), "0")],
+    ids=["default", "short", "at once"],
+)
+async def test_calls_refused_together_do_not_return_together(retry, hint):
     """After a Retry-After that many calls were told at once, they come back one by one."""
     count = 100
     async with (
         Simulator(
             latency=Latency.fixed(0.3),
-            faults=[Fault.status(503, retry_after="2", requests=range(1, count + 1))],
+            faults=[Fault.status(503, retry_after=hint, requests=range(1, count + 1))],
         ) as sim,
         Client(sim.api_key, base_url=sim.url, concurrency=count, retry=retry) as client,
     ):
