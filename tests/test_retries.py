@@ -3,28 +3,29 @@
 import asyncio
 from collections import defaultdict
 
-from asyncsfk import LookupFailedError, NotFoundError, Retry, events
+import pytest
+
+from asyncsfk import LookupFailedError, NotFoundError, Retry, UnavailableError, events
 from asyncsfk.simulator import Fault, Simulator
 from tests.support import client_of, failure
 
 ATTEMPTS = 7
 
 
-async def waits_of(retry, calls):
+async def waits_of(retry, calls, status=502, **fault):
     """Make calls that fail to the end; give the waits before each further attempt."""
     waits = defaultdict(list)
+    kind = {502: LookupFailedError, 503: UnavailableError}[status]
 
     def on_event(event):
         if isinstance(event, events.RequestRetried):
             waits[event.attempt].append(event.wait)
 
     async with (
-        Simulator(faults=[Fault.status(502)]) as sim,
+        Simulator(faults=[Fault.status(status, **fault)]) as sim,
         client_of(sim, retry=retry, on_event=on_event) as client,
     ):
-        await asyncio.gather(
-            *(failure(client.showcase_page(f"c{n}"), LookupFailedError) for n in range(calls))
-        )
+        await asyncio.gather(*(failure(client.showcase_page(f"c{n}"), kind) for n in range(calls)))
         assert sim.ledger.requests == calls * retry.attempts
     return waits
 
@@ -40,6 +41,17 @@ async def test_waits_double_up_to_the_longest_and_are_random():
         assert 0.9 * longest < max(had) <= longest
         assert min(had) < 0.1 * longest
         assert 0.35 * longest < sum(had) / len(had) < 0.65 * longest
+
+
+@pytest.mark.parametrize("backoff", [0.001, 20])
+async def test_what_the_api_asks_for_is_waited_for_besides(backoff):
+    """The call's own wait, or up to a second where that is longer, comes on top."""
+    retry = Retry(attempts=2, backoff=backoff, quota=10_000)
+    waits = await waits_of(retry, 60, status=503, retry_after="3")
+    assert list(waits) == [1]
+    longest = max(1, backoff)
+    assert 3 <= min(waits[1]) < 3 + 0.1 * longest
+    assert 3 + 0.9 * longest < max(waits[1]) <= 3 + longest
 
 
 async def test_a_call_may_be_tried_as_often_as_one_likes():
