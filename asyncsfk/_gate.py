@@ -63,6 +63,7 @@ class Gate:
         self._turns = TurnLimiter()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._resume_at = 0.0
+        self._told_until = 0.0
         self._narrowed_at = -1.0
         self._strikes = 0
 
@@ -134,7 +135,7 @@ class Gate:
                 one pushback: only those let through after the last narrowing narrow again.
 
         Returns:
-            Whether this changed anything.
+            Whether this is worth telling: the width is narrower, or the pause noticeably longer.
         """
         now = self._clock()
         news = entered > self._narrowed_at
@@ -146,9 +147,10 @@ class Gate:
                 longest = self._FIRST_PAUSE * 2.0 ** min(self._strikes - 1, 64)
                 seconds = min(self._longest_pause, longest) * (0.5 + 0.5 * self._rng())
         resume_at = now + (seconds or 0.0)
-        if resume_at > self._resume_at:
-            self._resume_at = resume_at
-            news = True
+        self._resume_at = max(self._resume_at, resume_at)
+        # Each of many requests refused at once ends the pause a moment later: that is told once.
+        if news or resume_at > max(now, self._told_until):
+            news, self._told_until = True, self._resume_at + SPREAD
         return news
 
     @property

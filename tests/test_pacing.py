@@ -263,6 +263,23 @@ async def test_of_several_hints_the_latest_time_holds():
         assert starts(sim)[3] - refused_at(sim) >= 30
 
 
+async def test_a_wave_of_refusals_is_one_pause():
+    """Each of them ends it a moment later, which is no news; one that ends it much later is."""
+    paused = []
+    faults = [
+        Fault.status(503, retry_after="3", requests=range(1, 200)),
+        Fault.status(503, retry_after="6", requests={200}),
+    ]
+    async with (
+        Simulator(latency=Latency.uniform(1, 1.5), faults=faults) as sim,
+        client_of(sim, on_event=paused.append, concurrency=200) as client,
+        client.showcases(sim.handles(200), max_pages=1) as run,
+    ):
+        assert {outcome.status async for outcome in run} == {"failed"}
+    told = [event for event in paused if isinstance(event, events.Paused)]
+    assert [(round(event.seconds), event.width) for event in told] == [(3, 100), (6, 100)]
+
+
 async def test_what_began_before_a_refusal_narrows_no_further():
     """However late it is refused: requests that were under way together are one pushback."""
     faults = [Fault.status(503, retry_after="1", requests=range(1, 17))]
