@@ -129,10 +129,12 @@ def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
         assert simulator.ledger.paid_twice() == {}
 
 
-def test_one_interruption_that_comes_twice(simulate, spawn, out):
+def test_one_interruption_that_comes_twice(simulate, spawn, tmp_path, out):
     """A wrapper passes on the Ctrl-C that the whole terminal has got: it is one all the same."""
+    source = tmp_path / "all of them"
+    source.write_text("\n".join(handles(20, 100)), "utf-8")
     with simulate(latency=Latency.fixed(0.3)) as simulator:
-        process = spawn("fetch", *handles(20, 100), "-o", out)
+        process = spawn("fetch", "--from", source, "-o", out)
         wait_for(lambda: simulator.ledger.charged >= 40)
         process.send_signal(signal.SIGINT)
         time.sleep(0.01)
@@ -257,9 +259,10 @@ def test_interrupted_before_there_was_a_product(simulator, spawn, out, tmp_path)
     assert simulator.ledger.charged == 1
 
 
-def test_interrupted_while_stdin_is_silent(simulator, spawn, tmp_path):
+@pytest.mark.parametrize("stdin", ["-", "/dev/stdin"])
+def test_interrupted_while_stdin_is_silent(simulator, spawn, tmp_path, stdin):
     """A fetch that waits for handles ends at once on Ctrl-C, and says what it is to be given."""
-    line = ["fetch", "--from", "-", "--archive", str(tmp_path / "a.sfk")]
+    line = ["fetch", "--from", stdin, "--archive", str(tmp_path / "a.sfk")]
     process = spawn(*line, stdin=subprocess.PIPE)
     process.stdin.write(b"a.1products\n")
     process.stdin.flush()

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import subprocess
 import time
 from base64 import b64decode
@@ -87,6 +88,9 @@ def test_nothing_is_left_to_go_on_with(invoke, simulator, out):  # noqa: ARG001 
     result = invoke("fetch", "a.3products", "no good", "née", "-o", out)
     assert result.exit_code == 1
     assert result.stderr.endswith("All is there but for 2 that are no handles.\n")
+    result = invoke("fetch", "no good", "-o", out)
+    assert result.exit_code == 1
+    assert result.stderr.endswith("Nothing was fetched: 1 of 1 is no handle.\n")
 
 
 @pytest.mark.parametrize("ending", ["ceiling", "failure"])
@@ -105,6 +109,16 @@ def test_a_refresh_that_ended_early_tells_what_goes_on(invoke, simulate, out, en
         arguments = [word for word in shlex.split(line[1]) if word not in ("--max-credits", "16")]
         assert invoke(*arguments).exit_code == 0
         assert simulator.ledger.charged == 2 * len(handles)
+
+
+@pytest.mark.usefixtures("simulator")
+def test_what_is_called_like_a_flag_stays_in_the_line_that_goes_on(invoke, out):
+    """Behind -- there are only handles, though these are none: the others are not lost by them."""
+    handles = ["--", "--max-age", "a.45products", "--refresh"]
+    result = invoke("fetch", "--refresh", "-o", out, "--max-credits", "1", *handles)
+    assert result.exit_code == 4
+    line = re.search("Run asyncsfk (.*) with a higher --max-credits", result.stderr)[1]
+    assert shlex.split(line)[3:] == ["-o", str(out), "--max-credits", "1", *handles]
 
 
 def test_more_handles_cost_what_is_new(invoke, simulator, out):
@@ -224,8 +238,9 @@ def test_what_cannot_be_decoded_is_told_apart(invoke, simulate, out):
         ("a\u2007b", "utf-8", "'a\u2007b.sfk'"),
         ("a\u2007b", "ascii", r"$'a\xe2\x80\x87b.sfk'"),
         ("a\u202eb", "utf-8", r"$'a\xe2\x80\xaeb.sfk'"),
+        ("a\n'b'\\c\udcff 1-2_", "utf-8", r"$'a\x0a\x27b\x27\x5cc\xff 1-2_.sfk'"),
     ],
-    ids=["a space", "no letter of the terminal's", "turning round"],
+    ids=["a space", "no letter of the terminal's", "turning round", "lines, quotes, no letters"],
 )
 def test_a_file_is_told_as_a_shell_takes_it(simulate, spawn, tmp_path, case):
     """Whatever the terminal can show, and whatever it would do with it."""
@@ -239,6 +254,10 @@ def test_a_file_is_told_as_a_shell_takes_it(simulate, spawn, tmp_path, case):
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 1
     assert f"asyncsfk archive salvage {told} tries once more" in stderr.decode(encoding)
+    if bash := shutil.which("bash"):
+        line = f"printf %s {told}".encode()
+        taken = subprocess.run([bash, "-c", line], capture_output=True, check=True)  # noqa: S603
+        assert taken.stdout == os.fsencode(f"{name}.sfk")
 
 
 def test_what_will_never_be_more_is_told_apart(invoke, simulate, out):
