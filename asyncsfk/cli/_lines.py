@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import select
 import sys
@@ -178,8 +177,11 @@ class LineWriter:
             while left:
                 written = self._file.write(left)
                 if written is None:
-                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-                left = left[written:]
+                    # Whoever shares this end of the pipe has set it not to wait: that its reader
+                    # is slow is no failure of ours.
+                    select.select([], [self._file.fileno()], [])
+                else:
+                    left = left[written:]
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -11,8 +11,8 @@ from anyio.from_thread import start_blocking_portal
 
 from asyncsfk import Outcome
 from asyncsfk.simulator import Fault
-from tests.cli.support import by_handle, lines, read
-from tests.support import enveloped, http, raw_server
+from tests.cli.support import by_handle, is_idle, lines, read
+from tests.support import enveloped, http, raw_server, wait_for
 
 
 def test_products_of_many_creators(invoke, simulator, out):
@@ -70,6 +70,19 @@ def test_a_stdin_that_does_not_wait(simulator, spawn):
     os.close(writing)
     assert process.wait(20) == 0
     assert simulator.ledger.charged == 2
+
+
+def test_a_stdout_that_does_not_wait(simulator, spawn):
+    """A slow reader gets all, though another process has set the pipe to wait for nobody."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    process = spawn("fetch", "a.900products", stdout=writing)
+    os.close(writing)
+    wait_for(lambda: is_idle(simulator))
+    with open(reading, encoding="utf-8") as stdout:  # noqa: PTH123 - no file
+        products = by_handle(lines(stdout.read()))
+    assert process.wait(20) == 0
+    assert products == {"a.900products": simulator.showcase("a.900products")}
 
 
 def test_a_handle_cut_by_a_chunk(invoke, simulator, tmp_path):
