@@ -60,10 +60,11 @@ def test_products(invoke, archive, out):
     assert by_handle(read(out)) == by_handle(written)
 
 
-def test_products_of_two_regions(invoke, simulator, out):
+def test_products_of_two_regions(invoke, simulate, out):
     """Positions count anew for the showcase of the same creator in another region."""
-    for region in "US", "GB":
-        assert invoke("fetch", "a.45products", "--region", region, "-o", out).exit_code == 0
+    with simulate(page_size=19) as simulator:
+        for region in "US", "GB":
+            assert invoke("fetch", "a.45products", "--region", region, "-o", out).exit_code == 0
     rows = lines(invoke("archive", "products", out.with_suffix(".sfk")).stdout)
     assert [row["position"] for row in rows] == [*range(1, 46)] * 2
     for row in rows:

@@ -408,11 +408,12 @@ def test_verbose_logs_to_stderr(invoke, simulate):
             assert result.stderr.count("RequestStarted(") == requests
 
 
-def test_what_the_api_says_cannot_drive_the_terminal(invoke, tmp_path):
+def test_what_the_api_says_cannot_drive_the_terminal(invoke, simulator, tmp_path):
     """Control characters in what is echoed arrive escaped."""
     result = invoke("fetch", "x", "--from", f"{tmp_path}/\x1b[2J")
     assert result.exit_code == 2
-    assert "\x1b" not in result.stderr
+    assert f"cannot open {tmp_path}/\\x1b[2J: " in result.stderr
+    assert simulator.ledger.requests == 0
 
 
 def test_a_closed_stdout_is_no_traceback(simulator, spawn):

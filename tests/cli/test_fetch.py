@@ -1,7 +1,9 @@
 """`asyncsfk fetch`, in this process: what is read, written and told."""
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import re
 import subprocess
@@ -109,6 +111,9 @@ NO_LISTS = {
     "UTF-16, big": ("\ufeffmrbeast\r\nzach\r\n".encode("utf-16-be"), "UTF-16"),
     "gzip": (gzip.compress(b"mrbeast\nzach\n"), "no text"),
     "a spreadsheet": (b"PK\x03\x04rest", "no text"),
+    "bzip2": (bz2.compress(b"mrbeast\nzach\n"), "no text"),
+    "xz": (lzma.compress(b"mrbeast\nzach\n"), "no text"),
+    "zstd": (b"\x28\xb5\x2f\xfdrest", "no text"),
     "zeros": (b"mrbeast\n\0\0\0\n", "no text"),
 }
 
@@ -332,6 +337,8 @@ def test_outcomes_and_verify_empty(invoke, simulator, tmp_path):
     assert simulator.ledger.charged == 7
     summary = invoke("fetch", *handles, "--verify-empty").stderr.splitlines()
     assert summary[-1] == "Accounts of empty showcases: 1 found, 1 not_found, 1 private"
+    summary = invoke("fetch", *handles, "private_e", "--verify-empty").stderr.splitlines()
+    assert summary[-1] == "Accounts of empty showcases: 2 private, 1 found, 1 not_found"
 
 
 def test_account_statuses_without_end(invoke, monkeypatch):
@@ -404,6 +411,16 @@ def test_a_full_disk(invoke, simulator):  # noqa: ARG001 - sets the environment
     result = invoke("fetch", "a.45products", "-o", "/dev/full", "-q")
     assert result.exit_code == 1
     assert "No space left on device" in result.stderr
+
+
+def test_a_full_disk_does_not_drive_the_terminal(invoke, simulator, tmp_path):
+    """Its name is told escaped, too."""
+    full = tmp_path / "\x1b[2Jfull"
+    full.symlink_to("/dev/full")
+    result = invoke("fetch", "a.1products", "-o", full, "-q")
+    assert result.exit_code == 1
+    assert f"cannot write {tmp_path}/\\x1b[2Jfull: " in result.stderr
+    assert simulator.ledger.charged == 1
 
 
 def test_a_storm(invoke, simulate, out, tmp_path):

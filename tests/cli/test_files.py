@@ -209,7 +209,11 @@ def test_no_stdout_at_all(spawn, simulator):
     "text",
     [
         *("id,handle\n1,a\n", '"mrbeast"\n', "name\thandle\n", "a;b\n"),
-        *('# list\n\n{"handle": "a"}\n', '{"handle": "a", "url": "https://x.test/a?b"}\n'),
+        *(
+            "[\n  {\n",
+            '# list\n\n{"handle": "a"}\n',
+            '{"handle": "a", "url": "https://x.test/a?b"}\n',
+        ),
         *("mrbeast,https://www.tiktok.com/@mrbeast?lang=en,1\n", "# list\rid,handle\r1,a\r"),
     ],
     ids=[
@@ -217,6 +221,7 @@ def test_no_stdout_at_all(spawn, simulator):
         "quoted",
         "tabs",
         "semicolons",
+        "a list in json",
         "json",
         "json with a URL",
         "csv with a URL",
@@ -235,7 +240,9 @@ def test_urls_may_have_commas(invoke, simulator, tmp_path):
     """A profile's address is a handle, whatever is behind it."""
     (tmp_path / "list").write_text("https://www.tiktok.com/@a.1products?x=1,2;3\n")
     assert invoke("fetch", "--from", tmp_path / "list").exit_code == 0
-    assert simulator.ledger.charged == 1
+    (tmp_path / "list").write_text("https://www.tiktok.com/@b.1products#x=1,2;3\n")
+    assert invoke("fetch", "--from", tmp_path / "list").exit_code == 0
+    assert simulator.ledger.charged == 2
 
 
 @pytest.mark.parametrize("flag", ["-o", "--errors", "--outcomes"])

@@ -275,16 +275,20 @@ def test_interrupted_while_stdin_is_silent(simulator, spawn, tmp_path, stdin):
 
 
 @pytest.mark.parametrize("command", [(ASYNCSFK,), AS_ON_WINDOWS], ids=["here", "windows"])
-def test_interrupted_with_a_reader_that_waits(simulate, spawn, command):
+def test_interrupted_with_a_reader_that_waits(simulate, spawn, tmp_path, command):
     """Pages that a slow reader has not taken yet are paid for: they come, whole, on Ctrl-C."""
+    errors = tmp_path / "errors.jsonl"
     with simulate() as simulator:
-        process = spawn("fetch", *handles(5, 900), command=command)
+        process = spawn("fetch", *handles(5, 900), "--errors", errors, command=command)
         wait_for(lambda: is_idle(simulator))
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=20)
         assert process.returncode == 130, stderr
         assert stdout.endswith(b"\n")
-        assert all(json.loads(line) for line in stdout.splitlines())
+        # And what is told to go on with begins behind them.
+        assert Counter(json.loads(line)["handle"] for line in stdout.splitlines()) == {
+            row["handle"]: row["usage"]["products"] for row in read(errors)
+        }
         told = re.search(
             r"pages, ([\d,]+) products, (\d+) credits charged(?:, (\d+) more maybe)?",
             stderr.decode(),

@@ -180,6 +180,14 @@ def test_what_the_shell_has_opened_is_left_as_it_is(spawn, simulator, tmp_path):
             with out.open("ab") as file:
                 assert spawn("fetch", "a.1products", "-o", name, stdout=file).wait(20) == 0
         assert not beside.exists()
+        told = tmp_path / "told"
+        told.write_bytes(b"precious\n")
+        with told.open("ab") as file:
+            line = ("fetch", "no good", "--errors", "/dev/stderr", "-q")
+            assert spawn(*line, stderr=file).wait(20) == 1
+        first, error, _ = told.read_text().splitlines()
+        assert (first, json.loads(error)["handle"]) == ("precious", "no good")
+        told.unlink()
     finally:
         beside.unlink(missing_ok=True)
     assert out.read_bytes().startswith(b"precious\n")
@@ -670,6 +678,7 @@ def test_a_disk_that_fills_up(simulator, spawn, tmp_path, keeps):
         (["--archive", "."], "is a directory"),
         (["--archive", ""], "an archive needs the path of a file"),
         (["--max-credits", "0"], "0 is not in the range"),
+        (["--rate", "nan"], "Error: --rate must be a positive number"),
         (["--from", "handles.txt"], "it can be given once"),
         (["--errors", "-"], "--errors names a file"),
         (["-o", "out", "--outcomes", "-"], "--outcomes names a file"),

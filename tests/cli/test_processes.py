@@ -13,7 +13,8 @@ import time
 import pytest
 
 from asyncsfk.simulator import Fault, Latency
-from tests.support import sql
+from tests.cli.support import is_idle
+from tests.support import sql, wait_for
 
 STYLE = re.compile(r"\x1b\[([0-9;]*)m")
 COLOURS = re.compile(r"(^|;)(3[0-8]|4[0-8]|9[0-7])(;|$)")
@@ -28,6 +29,16 @@ def test_a_closed_pipe_ends_quietly(simulate, spawn, command):
         process.stdout.close()
         assert process.wait(20) == 141
         assert process.stderr.read() == b""
+
+
+def test_a_pipe_that_is_closed_before_its_last_lines(simulate, spawn):
+    """What its reader did not wait for is missing, though there was nothing to come behind it."""
+    with simulate(page_size=900) as simulator:
+        process = spawn("fetch", "a.900products", "--quiet")
+        wait_for(lambda: is_idle(simulator))
+        assert process.poll() is None
+        process.stdout.close()
+        assert process.wait(20) == 141
 
 
 def test_simulate(spawn, tmp_path):
