@@ -53,7 +53,6 @@ class Interruption:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.loop_is_over()
         # The signals stay ours, so that an echo of the first is none here either.
         self._is_left = True
 
