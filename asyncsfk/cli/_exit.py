@@ -145,15 +145,17 @@ def _exiting() -> Generator[None]:
         tell("Interrupted.")
         raise Exit(ExitCode.INTERRUPTED) from error
     except BrokenPipeError as error:
-        _silence_stdout()
+        _silence(sys.stdout)
         raise Exit(ExitCode.PIPE_CLOSED) from error
     except OSError as error:
         if error.filename is not None:
             raise
         # The help of click, say, on a full disk.
-        _silence_stdout()
+        _silence(sys.stdout)
         tell(f"Error: {in_words(error)}")
         raise Exit(ExitCode.INCOMPLETE) from error
+    finally:
+        _give_up_stderr()
 
 
 def run(work: Coroutine[Any, Any, ExitCode]) -> None:
@@ -246,7 +248,7 @@ def say(text: str | bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _silence_stdout()
+        _silence(sys.stdout)
         raise BrokenFileError("write", "stdout", error) from error
 
 
@@ -257,7 +259,19 @@ def tell(text: str) -> None:
         click.echo(text, err=True)
 
 
-def _silence_stdout() -> None:
-    # Else Python would complain when it flushes stdout at its end.
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _give_up_stderr() -> None:
+    # What it has not taken by now it need not: Python would try once more at its end, and make
+    # another exit code of it.
+    stderr: TextIO | None = sys.stderr
+    try:
+        if stderr is not None:
+            stderr.flush()
+    except OSError:
+        _silence(stderr)
+
+
+def _silence(stream: TextIO | None) -> None:
+    # Else Python would complain when it flushes the stream at its end.
+    if stream is not None:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -54,7 +54,9 @@ def spawn():
     processes = []
 
     def spawn(*args, command=(ASYNCSFK,), **settings):
-        environment = os.environ | {"PYTHONWARNINGS": "error"} | settings.pop("env", {})
+        # Buffered as users have it: Python would complain at its end of what it could not write.
+        ours = {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": ""}
+        environment = os.environ | ours | settings.pop("env", {})
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
         process = subprocess.Popen(  # noqa: S603 - our own command
             [*command, *map(str, args)], env=environment, **settings

@@ -205,6 +205,19 @@ def test_no_stdout_at_all(spawn, simulator):
     assert simulator.ledger.charged == 0
 
 
+def test_no_stdout_and_a_reader_that_goes_away(spawn, simulator, tmp_path):
+    """Where there is no stdout, the reader of another pipe may go away all the same."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    line = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", ASYNCSFK]
+    process = spawn("fetch", "a.9000products", "-o", pipe, "--quiet", command=line)
+    with pipe.open("rb") as reader:
+        assert reader.readline().endswith(b"\n")
+    _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (141, b"")
+    assert simulator.ledger.charged < 450
+
+
 @pytest.mark.parametrize(
     "text",
     [
