@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 _CHUNK: Final = 1 << 16
-# How files begin that gzip, zip (and spreadsheets), bzip2, zstd and xz make.
-_PACKED_STARTS: Final = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ")
+# How files begin that gzip and zstd make. Those of zip (and spreadsheets), bzip2 and xz have a zero
+# near their beginning, which tells them as well, and "BZh" may begin somebody's name.
+_PACKED_STARTS: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 # As tables and JSON have them, and no handle has.
 _SEPARATORS: Final = frozenset(',;\t"{[')
 

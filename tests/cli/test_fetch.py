@@ -110,7 +110,7 @@ NO_LISTS = {
     "UTF-16, little": ("\ufeffmrbeast\r\nzach\r\n".encode("utf-16-le"), "UTF-16"),
     "UTF-16, big": ("\ufeffmrbeast\r\nzach\r\n".encode("utf-16-be"), "UTF-16"),
     "gzip": (gzip.compress(b"mrbeast\nzach\n"), "no text"),
-    "a spreadsheet": (b"PK\x03\x04rest", "no text"),
+    "a spreadsheet": (b"PK\x03\x04\x14\x00\x08rest", "no text"),
     "bzip2": (bz2.compress(b"mrbeast\nzach\n"), "no text"),
     "xz": (lzma.compress(b"mrbeast\nzach\n"), "no text"),
     "zstd": (b"\x28\xb5\x2f\xfdrest", "no text"),
@@ -130,6 +130,15 @@ def test_a_file_that_is_no_list_is_refused(invoke, simulator, tmp_path, kind):
     assert told in result.stderr
     assert out.read_text() == "before\n"
     assert simulator.ledger.requests == 0
+
+
+def test_a_name_that_begins_as_a_packed_file_does(invoke, simulator, tmp_path):
+    """A list of names is one, whosever comes first."""
+    source = tmp_path / "handles.txt"
+    for name in "BZhang", "BZh9", "PK":
+        source.write_text(f"{name}.1products\n", "utf-8")
+        assert invoke("fetch", "--from", source).exit_code == 0
+    assert simulator.ledger.charged == 3
 
 
 def test_a_pipe_that_brings_no_list(simulator, spawn):

@@ -547,8 +547,12 @@ def test_an_interrupted_showcase_tells_where_to_go_on(simulate, spawn, signum):
         interrupted, more, cost = stderr.decode().splitlines()
         assert interrupted == "Interrupted."
         assert cost == "2 pages, 40 products, 2 credits charged, 1 more maybe charged"
-        simulator.faults = []
         cursor = shlex.split(more.removeprefix("There is more: "))
+        again = spawn("showcase", "a.90products", *cursor)
+        wait_for(lambda: simulator.ledger.requests == 4)
+        again.send_signal(signum)
+        assert more in again.communicate(timeout=20)[1].decode().splitlines()
+        simulator.faults = []
         rest = spawn("showcase", "a.90products", *cursor)
         assert len(lines(rest.communicate(timeout=20)[0])) == 50
 
