@@ -2,6 +2,9 @@
 
 import errno
 import os
+import re
+import resource
+import shlex
 import sys
 
 import pytest
@@ -10,7 +13,7 @@ from asyncsfk import Archive
 from asyncsfk.cli._lines import LineWriter
 from asyncsfk.simulator import Fault
 from tests.cli.conftest import ASYNCSFK
-from tests.cli.support import read
+from tests.cli.support import lines, read
 from tests.support import sql
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="of files as POSIX has them")
@@ -168,6 +171,23 @@ def test_a_full_stdout_is_told(spawn, simulator, invoke, out, command):  # noqa:
     assert "Traceback" not in told
     if command == "showcase":
         assert "1 credit charged" in told
+
+
+def test_a_showcase_on_a_disk_that_fills_up(spawn, simulator, invoke, out):
+    """The page that there was no room for is the one to go on with."""
+    size = len(invoke("showcase", "a.60products", "--max-pages", "1").stdout_bytes)
+    room = size * 3 // 2
+    with out.open("wb") as file:
+        process = spawn(
+            *("showcase", "a.60products"),
+            stdout=file,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+        )
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 1
+    told = re.search("There is more: --cursor (.*)", stderr.decode())[1]
+    rest = lines(invoke("showcase", "a.60products", "--cursor", *shlex.split(told)).stdout)
+    assert rest == simulator.showcase("a.60products")[20:]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
