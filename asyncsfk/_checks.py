@@ -18,7 +18,7 @@ _COUNTRY: Final = re.compile(r"[A-Za-z]{2}")
 def check_count(
     name: str, value: object, *, least: int = 1, error: type[SfkError] = InvalidArgumentError
 ) -> None:
-    """Refuse what is no whole number from ``least`` up to `sys.maxsize`.
+    """Refuse what is not a whole number from ``least`` up to `sys.maxsize`.
 
     Raises:
         SfkError: It is none; raised as an ``error``.
@@ -91,7 +91,7 @@ def check_token(name: str, value: object) -> None:
     """Refuse a cursor or the like that is not ``None`` and could not be sent as it is.
 
     Raises:
-        InvalidArgumentError: It is empty, no string, or no Unicode text.
+        InvalidArgumentError: It is empty, no string, or not Unicode text.
     """
     if value is not None:
         check_text(name, value)
@@ -101,7 +101,7 @@ def check_text(name: str, value: object) -> None:
     """Refuse what could not be sent as it is.
 
     Raises:
-        InvalidArgumentError: It is empty, no string, or no Unicode text.
+        InvalidArgumentError: It is empty, no string, or not Unicode text.
     """
     if not isinstance(value, str) or not value:
         raise InvalidArgumentError(
@@ -110,7 +110,7 @@ def check_text(name: str, value: object) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidArgumentError(f"{name} is no Unicode text: {error}") from error
+        raise InvalidArgumentError(f"{name} is not Unicode text: {error}") from error
 
 
 def region_code(value: object) -> str | None:
@@ -119,7 +119,7 @@ def region_code(value: object) -> str | None:
     Anything else the API would refuse for each creator of a list or, worse, charge for.
 
     Raises:
-        InvalidArgumentError: It is no code of two letters.
+        InvalidArgumentError: It is not a code of two letters.
     """
     if value is None:
         return None

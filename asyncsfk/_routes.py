@@ -117,7 +117,7 @@ def reviews(
     if product_id is not None and "/" in product_id:
         # A URL given as the first argument would be sent as an id: a credit for "not found".
         raise InvalidArgumentError(
-            f"{described(product_id)} is no product_id; say a product's URL as url="
+            f"{described(product_id)} is not a product_id; pass a product's URL as url="
         )
     if url is not None and len(url) > _MAX_URL:
         raise InvalidArgumentError(f"url is over {_MAX_URL} characters")
@@ -164,7 +164,7 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     segments = unquote(path).split("/") if _PATH.fullmatch(path) else [".."]
     if {".", ".."} & set(segments) or "%2f" in path.lower() or "%5c" in path.lower():
         raise InvalidArgumentError(
-            f"{described(path)} is no path of the API: it must begin with /v1/, be "
+            f"{described(path)} is not a path of the API: it must begin with /v1/, be "
             "percent-encoded, and have no query and no dot segments; parameters go into params="
         )
     check_count("price", price, least=0)

@@ -51,8 +51,8 @@ _WORDS: Final[dict[type[Exception], str]] = {
     aiohttp.ClientHttpProxyError: "the proxy answered HTTP {0.status}",
     aiohttp.ServerDisconnectedError: "the server closed it",
     aiohttp.ClientPayloadError: "the body is malformed, or was cut short",
-    aiohttp.ClientResponseError: "what came is no HTTP",
-    HttpProcessingError: "what came is no HTTP",
+    aiohttp.ClientResponseError: "what came is not HTTP",
+    HttpProcessingError: "what came is not HTTP",
     UnicodeEncodeError: "a host's name or a proxy's password cannot be encoded",
 }
 

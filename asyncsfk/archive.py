@@ -131,7 +131,7 @@ class Archive:
 
         Raises:
             ArchiveLockedError: Another process, or another opening in this one, has it open.
-            ArchiveFormatError: It is no archive, is damaged, or is of a newer version.
+            ArchiveFormatError: It is not an archive, is damaged, or is of a newer version.
             ArchiveWriteError: It cannot be written.
             ArchiveError: There can be no thread for it.
             ClientStateError: It is open already, or in use in another event loop.
@@ -304,7 +304,7 @@ class Archive:
 
         Raises:
             InvalidArgumentError: ``on_answer`` cannot be called, or would have to be awaited; or
-                ``max_body_bytes`` is no whole number of 1 or more.
+                ``max_body_bytes`` is not a whole number of 1 or more.
             ArchiveLockedError: Somebody has the archive open.
             ArchiveError: The file cannot be used.
         """
@@ -378,7 +378,7 @@ def opening_of(archive: object) -> Opening:
     """Return how calls write to an archive.
 
     Raises:
-        InvalidArgumentError: It is no archive, such as the path of one.
+        InvalidArgumentError: It is not an archive, such as the path of one.
     """
     if not isinstance(archive, Archive):
         raise InvalidArgumentError(

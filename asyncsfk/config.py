@@ -333,7 +333,7 @@ def _is_proxy(url: str) -> bool:
 def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
     if (parts := _split(url)) is None:
         # Not shown, nor what Python says of it: it can hold a password.
-        _refuse("base_url is no URL: its host or its port is none")
+        _refuse("base_url is not a URL: its host or port is invalid")
     if parts.username is not None or parts.password is not None:
         _refuse("base_url must not hold a user or password")
     if parts.scheme not in {"http", "https"} or not parts.hostname:

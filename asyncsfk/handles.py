@@ -83,7 +83,7 @@ def _handle(value: object, url: re.Pattern[str], network: str) -> str:
         if len(text) <= _MAX_LENGTH and _HANDLE.fullmatch(text) and text.strip("."):
             return text.lower()
     raise InvalidArgumentError(
-        f"{described(value)} is no {network} handle: 1 to {_MAX_LENGTH} letters, digits, '_' and "
-        "'.' (not dots alone), or the URL of a profile",
+        f"{described(value)} is not a {network} handle: 1 to {_MAX_LENGTH} letters, digits, '_' "
+        "and '.' (not dots alone), or the URL of a profile",
         Details(handle=_shown(value)),
     )

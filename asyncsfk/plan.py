@@ -18,7 +18,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     Attributes:
         given: How many handles were given.
         duplicates: How many of them came before.
-        invalid: How many distinct ones are no handles.
+        invalid: How many distinct ones are not handles.
         complete: Creators with nothing left to buy: all that is wanted of the showcase is in the
             archive, or its pages lead nowhere new. Free, but for profiles with ``verify_empty``.
         to_continue: Creators whose showcase is there in part.

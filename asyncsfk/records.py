@@ -72,7 +72,7 @@ class ArchivedAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         Raises:
             UndecodableError: It cannot be unpacked.
             BodyTooLargeError: It is over ``max_body_bytes``.
-            InvalidArgumentError: That is no whole number of 1 or more.
+            InvalidArgumentError: That is not a whole number of 1 or more.
         """
         check_count("max_body_bytes", max_body_bytes)
         return _replay.unpacked(self.encoding, self.raw, max_body_bytes)
@@ -88,7 +88,7 @@ class ArchivedAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         Raises:
             UndecodableError: This version cannot decode it either.
             BodyTooLargeError: It is over ``max_body_bytes`` once unpacked.
-            InvalidArgumentError: That is no whole number of 1 or more.
+            InvalidArgumentError: That is not a whole number of 1 or more.
         """
         check_count("max_body_bytes", max_body_bytes)
         return _replay.decode(

@@ -57,7 +57,7 @@ def test_timeouts_are_positive(name, value):
 @pytest.mark.parametrize("name", ["attempts", "server_errors", "lost", "quota"])
 @pytest.mark.parametrize("value", NOT_COUNTS)
 def test_retry_counts_are_whole(name, value):
-    """A number of retries that is no whole number is refused, and named."""
+    """A number of retries that is not a whole number is refused, and named."""
     with pytest.raises(ConfigurationError, match=name):
         Retry(**{name: value})
 

@@ -285,7 +285,7 @@ async def test_an_empty_file_is_no_archive_yet(client, path):
 async def test_a_pipe_is_no_archive(client, path):
     """Though it is empty: a run would not make one of it."""
     os.mkfifo(path)
-    with pytest.raises(ArchiveFormatError, match="is no file"):
+    with pytest.raises(ArchiveFormatError, match="is not a file"):
         await client.plan(["a.5products"], archive=path)
 
 

@@ -136,7 +136,7 @@ async def test_a_base_url_may_have_a_path():
 @pytest.mark.parametrize("name", ["max_pages", "max_items"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "1", True, 10**20])
 async def test_a_bad_limit_is_refused(name, value):
-    """A limit that is no whole number of 1 or more is refused before any page is paid."""
+    """A limit that is not a whole number of 1 or more is refused before any page is paid."""
     async with told(ANY) as (_, client):
         for listing in (
             lambda **limits: client.showcase("x", **limits),

@@ -109,7 +109,7 @@ class Batches(Generic[T]):
             # work for threads, though an event loop in another may go on. This may run in a timer:
             # if it raised, those who wait for the batch would never hear of it.
             failed: asyncio.Future[R] = loop.create_future()
-            failed.set_exception(ArchiveError(f"no thread can be had for the archive: {error}"))
+            failed.set_exception(ArchiveError(f"no thread can be started for the archive: {error}"))
             return failed
 
     def _finish(

@@ -93,7 +93,7 @@ class FileLock:
                     return None
                 # Not `translate`: nothing is wrong with the archive itself.
                 raise ArchiveWriteError(
-                    f"{shown(self._beside)} cannot be used: no lock can be had at "
+                    f"{shown(self._beside)} cannot be used: no lock can be taken at "
                     f"{shown(self._path)}: {self._objection() or error}"
                 ) from error
             stack.pop_all()

@@ -132,7 +132,7 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
     """Return the version of an archive's schema.
 
     Raises:
-        ArchiveFormatError: It is no archive, or one of a newer version.
+        ArchiveFormatError: It is not an archive, or one of a newer version.
     """
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise ArchiveFormatError(f"{shown(path)} is a database of something else, not an archive")
@@ -159,7 +159,7 @@ def _check_tables(connection: sqlite3.Connection, path: Path, version: int) -> N
     odd += sorted({column[0] for column in _columns(version) - _columns_of(connection)})
     if odd:
         raise ArchiveFormatError(
-            f"{shown(path)} is no archive, or one that was tampered with: {odd[0]!r} is not ours"
+            f"{shown(path)} is not an archive, or was tampered with: {odd[0]!r} is not ours"
         )
 
 
@@ -193,7 +193,7 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
             raise ArchiveError(f"there is no archive {shown(path)}")
         if not path.is_file():
             # Opening a pipe would wait for ever.
-            raise ArchiveFormatError(f"{shown(path)} is no file")
+            raise ArchiveFormatError(f"{shown(path)} is not a file")
         connection = _connect_to_read(path)
     with closing(connection), translated(path, ArchiveError), made_sense_of(path):
         if _is_empty(connection):

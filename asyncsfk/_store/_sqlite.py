@@ -40,7 +40,7 @@ def translate(
     """Return our error for one of SQLite's: of the kind given, unless the file is damaged."""
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
-        return ArchiveFormatError(f"{shown(path)} is damaged, or no archive: {error}")
+        return ArchiveFormatError(f"{shown(path)} is damaged, or not an archive: {error}")
     return kind(f"{shown(path)} cannot be used: {str(error) or 'out of memory'}")
 
 
@@ -72,7 +72,7 @@ def check_not_inherited(path: Path) -> None:
     """
     if _forks.is_inherited(path):
         raise ArchiveError(
-            f"{shown(path)} was open when this process was forked off, and cannot be used in it: "
+            f"{shown(path)} was open when this process was forked, and cannot be used in it: "
             "start processes by `spawn` or `forkserver`"
         )
 
@@ -98,7 +98,7 @@ def check_journal(path: Path) -> None:
                 if file.read() == _NAMES_ANOTHER:
                     harm = "it names another file, which would be removed"
     if harm is not None:
-        raise ArchiveFormatError(f"{shown(journal)} is no journal of an archive: {harm}")
+        raise ArchiveFormatError(f"{shown(journal)} is not the journal of an archive: {harm}")
 
 
 def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:

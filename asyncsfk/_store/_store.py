@@ -226,7 +226,7 @@ class Store:
                 await self._writer.run(self._file.look_for_room)
                 if not self._has_room() and not self._in_air:
                     raise ArchiveWriteError(
-                        f"{shown(self._path)} may not have the room for what is bought: "
+                        f"{shown(self._path)} may not have room for what is bought: "
                         f"{self._file.room // 1024:,} KiB are left for it on its disk"
                     )
 

@@ -93,7 +93,8 @@ def _tell_of_unkept(answers: int, options: FetchOptions) -> None:
     if options.errors is None:
         tell(f"{what}: lost. --errors FILE, on another disk, would have kept them.")
     else:
-        tell(f"{what}: each is the `body` of its line in {printable(options.errors)}, keep that.")
+        kept = printable(options.errors)
+        tell(f"{what}: each is the `body` of its line in {kept}: keep that file.")
 
 
 def _tell_of_ceiling(options: FetchOptions, since: float | None) -> None:
@@ -107,7 +108,7 @@ def _tell_what_is_left(
 ) -> None:
     missing = run.progress.done - run.progress.complete
     if run.stopped is None and missing == output.invalid:
-        what = "is no handle" if output.invalid == 1 else "are no handles"
+        what = "is not a handle" if output.invalid == 1 else "are not handles"
         if missing == run.progress.done:
             tell(f"Nothing was fetched: {output.invalid:,} of {missing:,} {what}.")
         else:
@@ -140,8 +141,8 @@ def _is_told_gone(archive: str) -> bool:
     is_gone = not Path(archive).exists()
     if is_gone:
         tell(
-            f"Put {printable(archive)} back, or name where it is by --archive, before you go on: "
-            "without it the same line begins anew."
+            f"Put {printable(archive)} back before you go on, or give its new place with "
+            "--archive: without it the same line begins anew."
         )
     return is_gone
 

@@ -52,7 +52,9 @@ def country_code(text: str) -> str:
     try:
         return region_code(text.strip()) or ""
     except InvalidArgumentError:
-        raise click.BadParameter(f"{text!r} is no country code of two letters, e.g. US") from None
+        raise click.BadParameter(
+            f"{text!r} is not a country code of two letters, e.g. US"
+        ) from None
 
 
 region_option = click.option(

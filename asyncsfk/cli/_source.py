@@ -39,7 +39,7 @@ class HandleFile:
         path: Its name; ``-`` is stdin.
 
     Raises:
-        UnusableFileError: It cannot be opened, or is no list.
+        UnusableFileError: It cannot be opened, or is not a list.
     """
 
     def __init__(self, path: str) -> None:
@@ -104,7 +104,9 @@ class HandleFile:
             # Some programs end lines by a carriage return alone.
             *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
             if len(rest) > _CHUNK:
-                raise BrokenFileError("read", self._name, "no list of handles: a line has no end")
+                raise BrokenFileError(
+                    "read", self._name, "not a list of handles: a line has no end"
+                )
             for line in lines:
                 if handle := _handle(line):
                     yield handle
@@ -132,7 +134,7 @@ def _objection(chunk: bytes) -> str | None:
     if objection := utf16(chunk):
         return objection
     if b"\0" in chunk or chunk.startswith(_PACKED_STARTS):
-        return "it is no text: unpack it, or save it as text"
+        return "it is not text: unpack it, or save it as text"
     lines = chunk.replace(b"\r", b"\n").split(b"\n")
     first: str = next((handle for line in lines if (handle := _handle(line))), "")
     # What follows on a profile's URL can have them, too.

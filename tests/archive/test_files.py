@@ -106,7 +106,7 @@ async def test_an_empty_file_is_taken_for_a_new_one(client, path):
 async def test_a_folder_is_no_archive(path):
     """A directory at the path is refused, and nothing is left in or beside it."""
     path.mkdir()
-    await assert_refused(path, ArchiveError, "unable to open|is no file")
+    await assert_refused(path, ArchiveError, "unable to open|is not a file")
     assert list(path.iterdir()) == []
     assert beside(path) == []
 
@@ -316,9 +316,9 @@ def test_a_folder_that_is_gone_has_no_archive(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes to be opened")
 def test_a_pipe_is_not_waited_for(tmp_path):
-    """Reading what is no file ends at once."""
+    """Reading what is not a file ends at once."""
     os.mkfifo(tmp_path / "pipe.sfk")
-    with pytest.raises(ArchiveFormatError, match="no file"):
+    with pytest.raises(ArchiveFormatError, match="not a file"):
         Archive(tmp_path / "pipe.sfk").info()
 
 
@@ -334,7 +334,7 @@ def look(archive):
         try:
             told.append(str(read() and "read"))
         except ArchiveError as error:
-            told.append("forked" if "forked off" in str(error) else str(error))
+            told.append("forked" if "forked" in str(error) else str(error))
     return told
 
 async def main():

@@ -791,7 +791,7 @@ async def test_a_thread_that_outlives_the_main_one_is_told(path):
         with suppress(ProcessLookupError):
             process.kill()
     charged, error = stdout.decode().split(" ", 1)
-    assert "no thread can be had" in error
+    assert "no thread can be started" in error
     async with Archive(path):
         pass  # counts what was under way
     usage = await held(path, "usage")

@@ -665,7 +665,7 @@ async def test_a_lock_file_that_cannot_be_one(path, make, why):
     lock = path.with_name(f"{path.name}-lock")
     make(lock)
     error = await failure(Archive(path, wait=30).open(), ArchiveWriteError)
-    assert str(error) == f"{path} cannot be used: no lock can be had at {lock}: {why}"
+    assert str(error) == f"{path} cannot be used: no lock can be taken at {lock}: {why}"
     assert not path.exists()
 
 

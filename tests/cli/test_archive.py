@@ -92,7 +92,7 @@ def test_one_creator_or_region(invoke, simulator, out):
     assert invoke("archive", "errors", kept, "--handle", "b.3products").stdout == ""
     refused = invoke("archive", "products", kept, "--handle", "no good")
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "'no good' is no TikTok handle" in refused.stderr
+    assert "'no good' is not a TikTok handle" in refused.stderr
 
 
 def test_errors(invoke, archive, out):
@@ -264,7 +264,7 @@ def test_a_file_that_is_not_there_or_no_archive(invoke, tmp_path, command):
     """What is no archive is exit code 2 and one line, and no output is emptied or made."""
     text = tmp_path / "text"
     text.write_text("handle,price\n" * 1000, "utf-8")
-    for path, told in (tmp_path / "none", "there is no archive"), (text, "no archive"):
+    for path, told in (tmp_path / "none", "there is no archive"), (text, "not an archive"):
         result = invoke("archive", command, path)
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr.startswith("Error: ")

@@ -512,7 +512,9 @@ def test_interrupted_after_its_archive_was_moved(simulate, spawn, out):
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 130
         gone, told = stderr.decode().splitlines()[-2:]
-        assert gone.startswith(f"Put {kept} back, or name where it is by --archive, before you go")
+        assert gone.startswith(
+            f"Put {kept} back before you go on, or give its new place with --archive"
+        )
         assert told == f"Go on with: asyncsfk fetch b a -o {out} -vv"
 
 

@@ -87,10 +87,10 @@ def test_nothing_is_left_to_go_on_with(invoke, simulator, out):  # noqa: ARG001 
     """Where only handles that are none are missing, no line would bring them."""
     result = invoke("fetch", "a.3products", "no good", "née", "-o", out)
     assert result.exit_code == 1
-    assert result.stderr.endswith("All is there but for 2 that are no handles.\n")
+    assert result.stderr.endswith("All is there but for 2 that are not handles.\n")
     result = invoke("fetch", "no good", "-o", out)
     assert result.exit_code == 1
-    assert result.stderr.endswith("Nothing was fetched: 1 of 1 is no handle.\n")
+    assert result.stderr.endswith("Nothing was fetched: 1 of 1 is not a handle.\n")
 
 
 @pytest.mark.parametrize("ending", ["ceiling", "failure"])
@@ -307,7 +307,9 @@ def test_an_archive_that_is_moved_away(simulate, spawn, invoke, out):
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 1
         told = stderr.decode().splitlines()[-1]
-        assert told.startswith(f"Put {kept} back, or name where it is by --archive")
+        assert told.startswith(
+            f"Put {kept} back before you go on, or give its new place with --archive"
+        )
         for file in files:
             (away / file.name).rename(file)
         before = simulator.ledger.charged
@@ -327,7 +329,7 @@ def test_an_archive_that_is_moved_alone(simulate, spawn, invoke, out):
         wait_for(lambda: simulator.ledger.charged > 20)
         kept.rename(away)
         _, stderr = process.communicate(timeout=20)
-        assert "or name where it is by --archive, before you go on" in stderr.decode()
+        assert "or give its new place with --archive" in stderr.decode()
         before = simulator.ledger.charged
         # One is in the other archive.
         assert before - 1 - Archive(away).info().answers <= 5
@@ -350,7 +352,7 @@ def test_an_archive_that_is_moved_at_the_end(simulate, spawn, out):
         kept.rename(out.with_name("away.sfk"))
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert stderr.decode().splitlines()[-1].startswith(f"Put {kept} back, or name where it is")
+    assert stderr.decode().splitlines()[-1].startswith(f"Put {kept} back before you go on")
 
 
 @pytest.mark.parametrize("seconds", [-60, 60], ids=["back", "forward"])
@@ -648,7 +650,7 @@ def test_a_disk_that_fills_up(simulator, spawn, tmp_path, keeps):
     # It may fill up with what is no answer, and none be lost.
     lost = next(filter(None, (fill_up(tmp_path / f"{number}.sfk") for number in range(5))))
     if keeps:
-        assert lost[2] == f"each is the `body` of its line in {errors}, keep that."
+        assert lost[2] == f"each is the `body` of its line in {errors}: keep that file."
         bodies = [row["error"]["body"] for row in read(errors) if "body" in row["error"]]
         assert len(bodies) == int(lost[1])
         assert all(json.loads(b64decode(body))["data"]["products"] for body in bodies)
@@ -682,9 +684,9 @@ def test_a_disk_that_fills_up(simulator, spawn, tmp_path, keeps):
         (["--from", "handles.txt"], "it can be given once"),
         (["--errors", "-"], "--errors names a file"),
         (["-o", "out", "--outcomes", "-"], "--outcomes names a file"),
-        (["--region", "Germany"], "no country code"),
-        (["--region", ""], "no country code"),
-        (["--region", "\u00df"], "no country code"),  # its capitals are SS
+        (["--region", "Germany"], "not a country code"),
+        (["--region", ""], "not a country code"),
+        (["--region", "\u00df"], "not a country code"),  # its capitals are SS
     ],
 )
 def test_usage_errors(invoke, simulator, tmp_path, monkeypatch, case):
