@@ -235,6 +235,23 @@ async def test_a_hint_of_no_seconds_is_no_pause():
     assert (event.seconds, event.width) == (0, 4)
 
 
+async def test_a_late_hint_of_no_seconds_is_no_news():
+    """Of requests that were under way together one is refused long after the others."""
+    paused = []
+    faults = [
+        Fault.delay(Latency.fixed(3), requests={2}),
+        Fault.status(503, retry_after="0", times=2),
+    ]
+    async with (
+        Simulator(faults=faults) as sim,
+        client_of(sim, on_event=paused.append, concurrency=8) as client,
+    ):
+        calls = [client.showcase_page(f"creator{n}") for n in range(2)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in errors] == [UnavailableError] * 2
+    assert [event.width for event in paused if isinstance(event, events.Paused)] == [4]
+
+
 async def test_of_several_hints_the_latest_time_holds():
     """A shorter one takes nothing from a pause, and is no news; a longer one is, to all."""
     faults = [
