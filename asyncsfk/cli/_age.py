@@ -14,13 +14,13 @@ _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def age(value: str) -> float:
-    """Return since when: ``90``, ``90s``, ``15m``, ``12h``, ``7d`` ago, or at a time in ISO 8601.
+    """Return the moment that an age means: ``90``, ``90s``, ``15m`` ... ago, or an ISO 8601 time.
 
     Returns:
         Seconds since 1970.
 
     Raises:
-        click.BadParameter: It is none of these, or in the future.
+        click.BadParameter: It is neither, or lies in the future.
     """
     now = time.time()
     if (match := _DURATION.fullmatch(value)) is not None:
@@ -37,5 +37,5 @@ def age(value: str) -> float:
 
 
 def moment(since: float) -> str:
-    """Return a time as `age` takes it, no later than it was."""
+    """Return a time in a form that `age` takes, rounded down to a second."""
     return datetime.fromtimestamp(int(since), UTC).isoformat().replace("+00:00", "Z")

@@ -125,8 +125,8 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
 
             @cache
             def writer() -> LineWriter:
-                # Not before it is known whether the archive can be used. Added to: what is decoded
-                # now cannot be had from here again.
+                # Opened at the first answer: by then the archive has proved usable. Appended to:
+                # what is in the file already will not be printed by another salvage.
                 return stack.enter_context(LineWriter(output))
 
             def write(answer: ArchivedAnswer) -> None:
@@ -151,7 +151,7 @@ def _salvaged_lines(file: str, kept: ArchivedAnswer, max_body_bytes: int) -> Ite
 
 
 def _first_position(file: str, page: ShowcasePage) -> int | None:
-    """Return where on its showcase a page's first product stands, if the archive knows."""
+    """Return the position of a page's first product on its showcase, if the archive knows it."""
     from asyncsfk import Archive
 
     position = 1
@@ -164,12 +164,12 @@ def _first_position(file: str, page: ShowcasePage) -> int | None:
 
 
 def _stream(file: str, output: str, lines: Iterable[bytes]) -> None:
-    """Write lines of an archive in the place of what is in the output.
+    """Replace what is in the output by lines of an archive.
 
     Raises:
         UnusableFileError: The output cannot be opened.
         UnusableArchiveError: The archive cannot be read; the output was not touched.
-        ArchiveError: It is damaged further on.
+        ArchiveError: It turned out to be damaged after some lines were written.
     """
     _check_output(file, output)
     chunks = _chunks(lines)
@@ -193,7 +193,7 @@ def _check_output(file: str, output: str) -> None:
 
 
 def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Join lines to pieces that are worth writing; at least one, perhaps empty."""
+    """Join lines into pieces that are worth a write; gives at least one, perhaps empty."""
     piece = bytearray()
     for line in lines:
         piece += line

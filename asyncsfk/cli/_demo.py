@@ -1,4 +1,4 @@
-"""``asyncsfk demo``: fetch from a simulator that misbehaves, and prove what came of it."""
+"""``asyncsfk demo``: fetch from a simulator that misbehaves, and prove that the result is right."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LATENCY: Final = 0.2
 _SLOWEST: Final = 1.0
 _TIMEOUT: Final = 2.0
 _CHANCE: Final = 0.004
-# What the client may read, and what the simulator's large bodies unpack to.
+# The largest body that the client reads, and what the simulator's large ones unpack to.
 _LARGEST_BODY: Final = 1 << 20
 _LARGE_BODY: Final = 1 << 21
 
@@ -102,7 +102,7 @@ async def _demo(creators: int, seed: int, *, quiet: bool) -> ExitCode:
 
 
 def tell_verdict(usage: Usage, proof: Proof, creators: int) -> ExitCode:
-    """Tell whether the proof holds, and why not, and return the demo's exit code."""
+    """Say whether the proof holds, or why it does not; return the demo's exit code."""
     ledger = proof.simulator.ledger
     if failures := proof.failures(usage, creators):
         say("\n".join(failures))

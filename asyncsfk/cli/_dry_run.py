@@ -28,7 +28,7 @@ _HOUR: Final = 3600
 
 
 async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitCode:
-    """Print what a fetch would cost; asks for the balance alone, and writes nothing.
+    """Print what a fetch would cost; requests only the balance, and writes nothing.
 
     Raises:
         UnusableArchiveError: The archive cannot be read.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 
-# SIGHUP is what a terminal sends when it is closed, or its connection lost.
+# A terminal sends SIGHUP when it is closed, or when its connection is lost.
 INTERRUPTIONS: Final = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -50,7 +50,7 @@ class ExitCode(IntEnum):
     PIPE_CLOSED = 141
 
 
-# An error's words for the arguments of a program, and ours for the flags of a command line.
+# Errors name the arguments of Python calls: these are the words and flags to show instead.
 _GAVE_UP: Final = (
     (re.compile(r"\bRetry\.attempts=\d+ is used up"), "those were all attempts"),
     (re.compile(r"\bRetry\.\w+=\d+ is used up"), "it failed too often in this way"),
@@ -116,7 +116,7 @@ class App(click.Group):
     """A group whose commands may raise any `SfkError`, be interrupted, and lose their reader."""
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:  # noqa: ANN401 - as click has it
-        """Parse the command line; ``--help`` prints something here already."""
+        """Parse the command line; ``--help`` prints here, so its reader can be lost here."""
         with _exiting():
             return super().make_context(*args, **settings)
 
@@ -128,16 +128,17 @@ class App(click.Group):
 
 @contextmanager
 def _exiting() -> Generator[None]:
-    """Turn however something ends into an exit code."""
+    """Turn every way in which a command can end into an exit code."""
     try:
         yield
     except SfkError as error:
         say_error(error)
         raise Exit(exit_code(error)) from error
     except click.ClickException as error:
-        # Arguments can be anybody's, such as the names of files, or by xargs the lines of one.
+        # It may quote an argument of any origin, such as a line of a file by way of xargs, and that
+        # could otherwise drive the terminal.
         vars(error)["message"] = printable(error.message)
-        # As click does, whose exit code would be another one if nobody can be told.
+        # click does the same, but exits with another code where stderr cannot be written.
         with suppress(OSError):
             error.show()
         raise Exit(error.exit_code) from error
@@ -150,7 +151,7 @@ def _exiting() -> Generator[None]:
     except OSError as error:
         if error.filename is not None:
             raise
-        # The help of click, say, on a full disk.
+        # For example click's help, redirected to a full disk.
         _silence(sys.stdout)
         tell(f"Error: {in_words(error)}")
         raise Exit(ExitCode.INCOMPLETE) from error
@@ -163,19 +164,19 @@ def run(work: Coroutine[Any, Any, ExitCode]) -> None:
 
     SIGINT, SIGTERM and SIGHUP cancel the work, which then closes what it has open.
     """
-    # It may be interrupted before it has begun.
+    # Closed in case an interruption comes before the work has begun: nothing would await it then.
     with closing(work), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(_terminable(work))
     click.get_current_context().exit(code)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes uvloop's event loop, where that is installed: the extra ``fast``."""
+    """Return what makes uvloop's event loops, if that is installed (the extra ``fast``)."""
     try:
         import uvloop
 
         for standard in range(3):
-            # It would abort the process if it got one of these numbers for a file of its own.
+            # If one of these is closed, a file of uvloop's own gets its number, and uvloop aborts.
             os.fstat(standard)
     except (ImportError, OSError):
         return None
@@ -190,14 +191,14 @@ async def _terminable(work: Coroutine[Any, Any, ExitCode]) -> ExitCode:
 
 
 def on_signals(callback: Callable[[], object]) -> None:
-    """Have whatever interrupts us call something, in place of what it did before.
+    """Have every signal that interrupts us call something, instead of what it did before.
 
-    The loop does that between two steps. `asyncio.Runner`, which sees to SIGINT alone, would raise
-    the second one from wherever we are: a lock then stays locked, or a future is never done.
+    The event loop makes that call between two steps. `asyncio.Runner` handles SIGINT alone, and
+    raises the second one wherever we are: a lock may stay locked, or a future never be done.
     """
     for signum in INTERRUPTIONS:
         if signal.getsignal(signum) is signal.SIG_IGN:
-            # As the shell has it for jobs in the background.
+            # A shell sets signals to be ignored for jobs in the background: that stays.
             continue
         # Windows has no such handlers, and only a main thread can have them.
         with suppress(NotImplementedError, ValueError, RuntimeError):
@@ -223,7 +224,7 @@ def say_error(error: SfkError) -> None:
 def in_flags(error: SfkError) -> str:
     """Return what an error says, with flags for arguments."""
     text = str(error)
-    # What others say is left as it is.
+    # Only these errors name such arguments: in others the words are the API's, and stay.
     of_ours = isinstance(error, ConfigurationError | StaleCursorError)
     for argument, flag in _FLAGS if of_ours else _GAVE_UP:
         text = argument.sub(flag, text)
@@ -231,15 +232,15 @@ def in_flags(error: SfkError) -> str:
 
 
 def say(text: str | bytes) -> None:
-    """Print what was asked for on stdout; bytes, such as JSON, whatever the terminal's encoding is.
+    """Print the answer on stdout; bytes, such as JSON, are not re-encoded for the terminal.
 
     Raises:
-        UnusableFileError: The shell has closed it.
-        BrokenFileError: It cannot take it.
+        UnusableFileError: The shell has closed stdout.
+        BrokenFileError: It could not be written, for example to a full disk.
     """
     stdout: TextIO | None = sys.stdout
     if stdout is None:
-        # click would say nothing, and all would seem well.
+        # click would print nothing and raise nothing, and all would seem well.
         raise no_stream("stdout")
     if isinstance(text, bytes) and stdout.isatty():
         text = harmless(text)
@@ -253,15 +254,15 @@ def say(text: str | bytes) -> None:
 
 
 def tell(text: str) -> None:
-    """Tell something on stderr, if anybody is there to be told."""
-    # The terminal may have gone, and what is bought is worth more.
+    """Tell something on stderr, if it can be written."""
+    # The terminal may be gone; a message that is lost must not end a fetch that is paid for.
     with suppress(OSError):
         click.echo(text, err=True)
 
 
 def _give_up_stderr() -> None:
-    # What it has not taken by now it need not: Python would try once more at its end, and make
-    # another exit code of it.
+    # What stderr has not taken by now is dropped. Python would try again as it exits, and if that
+    # failed, replace our exit code by its own.
     stderr: TextIO | None = sys.stderr
     try:
         if stderr is not None:
@@ -271,7 +272,7 @@ def _give_up_stderr() -> None:
 
 
 def _silence(stream: TextIO | None) -> None:
-    # Else Python would complain when it flushes the stream at its end.
+    # Otherwise Python would complain when it flushes the stream as it exits.
     if stream is not None:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

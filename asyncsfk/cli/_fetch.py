@@ -45,7 +45,7 @@ _FILE = click.Path(dir_okay=False, allow_dash=True)
 
 
 def _only(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """Return the one value of an option; of two, click would take the last without a word."""
+    """Return an option's only value; given two, click would silently take the last."""
     if len(values) > 1:
         raise click.BadParameter("it can be given once; join the lists", param=option)
     return values[0] if values else None
@@ -162,7 +162,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
     except asyncio.CancelledError:
         if done is None:
             raise
-        # All was over, and only had to be closed.
+        # Interrupted while things were being closed: the fetch itself was over.
         showcases, output, interrupted = *done[:2], True
     since = _fresh_since(options, began, started)
     if interrupted:
@@ -171,16 +171,16 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
 
 
 def _fresh_since(options: FetchOptions, began: float, started: float) -> float | None:
-    """Return since when a kept showcase is fresh enough for whoever goes on, if that matters.
+    """Return from when on a showcase is fresh for the fetch that resumes this, if that matters.
 
     Args:
         options: What the fetch was told.
         began: When it began, in seconds since 1970.
-        started: The same on a clock that is never set.
+        started: The same by the monotonic clock, which nobody sets.
     """
     since = options.fresh_since(began)
     if since is not None:
-        # A clock that was set back meanwhile has dated what was bought since to before.
+        # If the clock was set back meanwhile, what was bought after that is dated too early.
         since -= max(0.0, began + (time.monotonic() - started) - time.time())
     return since
 
@@ -188,11 +188,11 @@ def _fresh_since(options: FetchOptions, began: float, started: float) -> float |
 async def _fetch_all(
     stack: AsyncExitStack, client_options: ClientOptions, options: FetchOptions, began: float
 ) -> tuple[ShowcaseRun, FetchOutput, bool]:
-    """Fetch; return what ran, what came of it and whether it was interrupted."""
+    """Fetch; return the run, what came of it and whether it was interrupted."""
     from asyncsfk.cli._progress import EventSummary
 
     summary = EventSummary()
-    # Whatever may be refused, before anything is sent.
+    # Everything that can be refused comes first, before anything is sent.
     client = await stack.enter_async_context(await make_client(client_options, on_event=summary))
     source = None
     if options.source is not None:
@@ -208,7 +208,7 @@ async def _fetch_all(
         output.interrupt()
         interrupted = True
     except BaseException:
-        # What is raised is what went wrong first.
+        # A second failure, here, must not hide what went wrong first.
         with suppress(click.ClickException):
             output.interrupt()
         raise
@@ -222,14 +222,15 @@ async def _fetch_all(
 async def _open_files(
     stack: AsyncExitStack, options: FetchOptions, max_body_bytes: int
 ) -> FetchOutput:
-    """Open what is written to; what is there already stays until there is something new.
+    """Open the files to write to; what they hold stays until there is something new for them.
 
     Raises:
         UnusableFileError: A file cannot be written.
     """
     from asyncsfk.cli._fetch_output import FetchOutput
 
-    # Products of an earlier fetch stay where nothing but errors comes.
+    # The first product empties all files, an outcome only those of outcomes: if nothing but errors
+    # comes, the products of an earlier fetch stay.
     products: dict[str, int] = {}
     outcomes: dict[str, int] = {}
 
@@ -288,9 +289,9 @@ async def _gather(
     options: FetchOptions,
     source: HandleFile | None,
 ) -> bool:
-    """Take the run's pages in, and close it; return whether it was interrupted.
+    """Take in the run's pages, and close it; return whether it was interrupted.
 
-    All under the eyes of whoever looks at the terminal.
+    Its progress is shown meanwhile, if there is a terminal to show it on.
     """
     from asyncsfk.cli._progress import is_shown, live_progress
 

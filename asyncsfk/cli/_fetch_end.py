@@ -47,8 +47,8 @@ def tell_end(
         run: What ended.
         output: What came of it.
         options: What it was told.
-        since: Since when a kept showcase is fresh enough for whoever goes on, in seconds since
-            1970, if that matters.
+        since: From when on a kept showcase is fresh enough for the fetch that resumes this one,
+            in seconds since 1970; ``None`` if its age does not matter.
     """
     stopped, progress = run.stopped, run.progress
     if stopped is not None:
@@ -63,7 +63,7 @@ def tell_end(
     elif code != ExitCode.COMPLETE and not options.quiet:
         _tell_what_is_left(run, output, options, since)
     elif code != ExitCode.COMPLETE and stopped is None and options.errors is not None:
-        # Nothing else would tell who hears of errors alone: cron mails what is on stderr.
+        # With --quiet nothing else would tell of them: cron, for one, mails only what is on stderr.
         missing = counted(progress.done - progress.complete, "creator")
         tell(f"Error: {missing} not complete: {printable(options.errors)} tells why.")
     if output.stale and not options.quiet:
@@ -77,8 +77,8 @@ def tell_breakage(error: BrokenFileError, options: FetchOptions, since: float | 
     Args:
         error: What became of the file.
         options: What the fetch was told.
-        since: Since when a kept showcase is fresh enough for whoever goes on, in seconds since
-            1970, if that matters.
+        since: From when on a kept showcase is fresh enough for the fetch that resumes this one,
+            in seconds since 1970; ``None`` if its age does not matter.
     """
     tell(f"Error: {error.format_message()}")
     if not options.quiet:
@@ -88,7 +88,7 @@ def tell_breakage(error: BrokenFileError, options: FetchOptions, since: float | 
 
 
 def _tell_of_unkept(answers: int, options: FetchOptions) -> None:
-    """Tell where the answers are that were paid for, and that the archive could not take."""
+    """Tell where the paid answers are that the archive could not take."""
     what = f"{counted(answers, 'answer')} paid for and not in the archive"
     if options.errors is None:
         tell(f"{what}: lost. --errors FILE, on another disk, would have kept them.")
@@ -137,7 +137,7 @@ def _tell_what_is_left(
 
 
 def _is_told_gone(archive: str) -> bool:
-    """Tell what to do first where the archive is not where it was; return whether it is not."""
+    """Return whether the archive is gone from its place; if so, tell what to do about it."""
     is_gone = not Path(archive).exists()
     if is_gone:
         tell(
@@ -166,8 +166,8 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | No
     Args:
         run: What was interrupted.
         options: What it was told.
-        since: Since when a kept showcase is fresh enough for whoever goes on, in seconds since
-            1970, if that matters.
+        since: From when on a kept showcase is fresh enough for the fetch that resumes this one,
+            in seconds since 1970; ``None`` if its age does not matter.
     """
     if run.stopped is not None and not isinstance(run.stopped, RunStoppedError):
         say_error(run.stopped)
@@ -181,18 +181,18 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | No
 
 
 def _given(source: str | None) -> str:
-    """Return what the line to go on with is to be given, for want of a file's name in it."""
+    """Return what the user must supply with our line, if it names no file that can be reread."""
     if source in ("-", "/dev/stdin"):
-        # Else it would wait for the terminal, without a word.
+        # Otherwise the line would silently wait for handles to be typed.
         return " the same list on stdin"
     if source is not None and is_descriptor(source):
-        # As the shell has it for `--from <(zcat list.gz)`, and has not for another command.
+        # As in `--from <(zcat list.gz)`: the shell makes such a name for one command only.
         return f" the same list in place of {printable(source)}"
     return ""
 
 
 def _other_line(since: float | None) -> str | None:
-    """Return the line that goes on, where the same one would buy afresh what was just bought."""
+    """Return the line to go on with, if ours would buy afresh what was just bought."""
     return None if since is None else _line(since)
 
 
@@ -201,7 +201,7 @@ def _kept(archive: str) -> str:
 
 
 def _line(since: float | None) -> str:
-    """Return our own command line, with the time since when a kept showcase will do."""
+    """Return our own command line; a given time replaces its ``--max-age`` or ``--refresh``."""
     arguments: Sequence[str] = click.get_current_context().meta[_ARGUMENTS]
     if since is not None:
         arguments = ["--max-age", moment(since), *_without_age(arguments)]

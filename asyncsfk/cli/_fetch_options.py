@@ -27,7 +27,7 @@ class FetchOptions:
     """What to fetch, and where it goes.
 
     Attributes:
-        since: Since when a kept showcase will do, in seconds since 1970.
+        since: From when on a kept showcase is fresh enough, in seconds since 1970.
     """
 
     handles: tuple[str, ...]
@@ -54,24 +54,25 @@ class FetchOptions:
         if self.no_archive or self.archive is not None:
             return self.archive
         output = Path(self.output)
-        # Nothing lies beside stdout, a pipe or a device.
+        # There is no "beside" for stdout, a pipe or a device.
         if self.output == "-" or is_descriptor(self.output):
             return None
         if output.exists() and not output.is_file():
             return None
-        # A date or a number at the end is a part of the name, and no suffix.
+        # A date or number after the last dot is part of the name, not a suffix.
         kept = output if any(map(str.isdigit, output.suffix)) else output.with_suffix("")
         return f"{kept}{_SUFFIX}"
 
     @property
     def max_age(self) -> float | None:
-        """``since`` as an age in seconds, just now."""
+        """``since`` as an age in seconds, as of now."""
         return None if self.since is None else max(0.0, time.time() - self.since)
 
     def fresh_since(self, began: float) -> float | None:
-        """Return since when a kept showcase will do for whoever goes on, if that matters.
+        """Return from when on a showcase is fresh for the fetch that resumes this, if that matters.
 
-        What this fetch, which began then, took for fresh is, however much later: hence a time.
+        A time and not an age: what was fresh for this fetch, which began at ``began``, must still
+        be fresh for one that goes on much later.
         """
         return began if self.refresh else self.since
 
@@ -153,5 +154,5 @@ class FetchOptions:
 
 
 def _stdin_file() -> str | None:
-    """Return a name of the file that is stdin, if it is one."""
+    """Return a name of the file that stdin comes from, if it comes from one."""
     return "/dev/stdin" if sys.stdin is not None and is_regular(sys.stdin) else None

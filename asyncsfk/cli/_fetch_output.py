@@ -59,16 +59,16 @@ class FetchOutput:
 
     Args:
         products: Where the products go.
-        errors: Where the outcomes go that are not complete; without it a few are told on stderr.
+        errors: Where outcomes that are not complete go; without it a few are told on stderr.
         outcomes: Where all outcomes go.
         max_body_bytes: The largest body that is read.
 
     Attributes:
         stale: How many creators have a cursor in the archive that the API no longer takes.
-        invalid: How many handles were none.
+        invalid: How many of the given handles are not handles.
         undecodable: How many creators have an answer that came whole, and cannot be decoded.
         misled: How many creators have pages that lead nowhere new.
-        unkept: How many answers that were paid for the archive could not take.
+        unkept: How many paid answers the archive could not take.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class FetchOutput:
         try:
             await self._products.write(page_lines(page, before.products + 1))
         except (OSError, click.ClickException):
-            # Lost to a full disk or a closed pipe: to go on means to go back to this page.
+            # Its lines were lost to a full disk or a closed pipe: going on means going back to it.
             self._under_way[page.handle] = before
             raise
         except asyncio.CancelledError:
@@ -116,12 +116,12 @@ class FetchOutput:
     async def take_arrived(self, run: ShowcaseRun) -> None:
         """Write the pages that a run has received, and paid for, without waiting for more.
 
-        A reader that is slow to take our lines can have left two for each creator under way.
+        If the reader of our lines is slow, two pages for each creator under way may be waiting.
         """
         # Those in the run's queue, then those that had waited for room in it.
         for _ in range(2):
             with suppress(TimeoutError):
-                # Over at the first await that would wait.
+                # Ends at the first await that would really wait.
                 async with asyncio.timeout(0):
                     async for page in run.pages(self.take_outcome):
                         before = self._under_way.get(page.handle, _UnderWay())
@@ -141,7 +141,7 @@ class FetchOutput:
         if isinstance(outcome.error, ArchiveError) and outcome.error.body is not None:
             self.unkept += 1
         if outcome.error is None or stops_a_run(outcome.error):
-            # The end of the run tells of that; each creator need not.
+            # What stopped the run is told once, at its end, and not for each creator.
             return
         if self._errors is None:
             if len(self._told) < _TOLD:
@@ -152,20 +152,20 @@ class FetchOutput:
 
     def _is_undecodable(self, error: SfkError | None) -> bool:
         if isinstance(error, BodyTooLargeError):
-            # One that was too large on the wire has not come whole.
+            # A body that was too large on the wire was not read to its end.
             return error.usage.bytes <= self._max_body_bytes
         return isinstance(error, UndecodableError)
 
     def _write_outcomes(self, *outcomes: Outcome) -> None:
-        # The errors first: an answer that no archive took is there alone, should the disk of the
-        # others be full.
+        # The errors first, in case the other file's disk is full: an answer that the archive could
+        # not take may then be nowhere else.
         if self._errors is not None:
             self._errors.write_now(b"".join(outcome_line(end) for end in outcomes if end.error))
         if self._outcomes is not None:
             self._outcomes.write_now(b"".join(map(outcome_line, outcomes)))
 
     def interrupt(self) -> None:
-        """Write where to go on with the creators that will not come to their end."""
+        """Write where to go on with each creator that was interrupted on its way."""
         self._write_outcomes(
             *(
                 Outcome(
@@ -185,17 +185,18 @@ class FetchOutput:
         )
 
     def _count_status(self, status: str) -> None:
-        # The API's words, of which it has three today: one for each creator would fill the memory.
+        # Bounded, since these are the API's words: three today, but one for each creator would
+        # fill the memory.
         if status not in self._account_statuses and len(self._account_statuses) >= _MOST_STATUSES:
             status = "of other kinds"
         self._account_statuses[status] += 1
 
     def finish(self) -> None:
-        """Empty the files that there was no line for."""
+        """Empty the files that got no line, so that nothing of an earlier fetch is left in them."""
         self._products.empty_outdated()
 
     def report(self, progress: Progress, summary: EventSummary, *, quiet: bool) -> None:
-        """Tell on stderr what it came to."""
+        """Tell on stderr what the fetch came to."""
         for line in self._told:
             tell(printable(line))
         if self._untold:

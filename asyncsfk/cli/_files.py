@@ -20,17 +20,17 @@ class _Numbered(Protocol):
 
 
 def is_regular(file: _Numbered) -> bool:
-    """Tell whether something open is a plain file, which keeps nobody waiting."""
+    """Tell whether an open file is a plain one, which never waits for another process."""
     return stat.S_ISREG(_mode(file))
 
 
 def is_pipe(file: _Numbered) -> bool:
-    """Tell whether something open is a pipe."""
+    """Tell whether an open file is a pipe."""
     return stat.S_ISFIFO(_mode(file))
 
 
 def is_named_pipe(path: str) -> bool:
-    """Tell whether a name is that of a pipe which is in a folder, to be opened from two ends."""
+    """Tell whether a name is that of a FIFO in a folder, which waits for its other end to open."""
     try:
         return stat.S_ISFIFO(Path(path).stat().st_mode) and not is_descriptor(path)
     except (OSError, ValueError):
@@ -45,12 +45,12 @@ def _mode(file: _Numbered) -> int:
 
 
 def lock(file: _Numbered) -> None:
-    """Keep other processes from writing a file too, as long as it is open; blocks nobody.
+    """Keep other commands of ours from writing a file while it is open here; does not wait.
 
     Raises:
         BlockingIOError: Another one is writing it.
     """
-    # Where there is no such lock nobody is kept out.
+    # On a system without such locks nobody is kept out.
     with suppress(ImportError):
         import fcntl
 
@@ -63,10 +63,10 @@ def lock(file: _Numbered) -> None:
 
 
 def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
-    """Return the bytes below stdin or stdout.
+    """Return the binary stream below stdin or stdout.
 
     Raises:
-        UnusableFileError: The shell gave us none.
+        UnusableFileError: The shell has closed it.
     """
     if stream is None:
         raise no_stream(name)
@@ -74,20 +74,20 @@ def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
 
 
 def utf16(start: bytes) -> str | None:
-    """Return what to do about text in UTF-16, if a file begins as that does.
+    """Return what to do about a file, if it begins as one in UTF-16 does.
 
-    Windows' PowerShell writes it to a file, and spreadsheets call it "Unicode text".
+    Windows PowerShell writes such files when redirected; spreadsheets call them "Unicode text".
     """
     return "it is in UTF-16: save it as UTF-8" if start.startswith(_UTF16) else None
 
 
 def is_descriptor(path: str) -> bool:
-    """Tell whether a name is that of something which is open already, such as ``/dev/stdout``."""
+    """Tell whether a name stands for a file that is open already, such as ``/dev/stdout``."""
     return re.match(r"/dev/(stdout|stderr|fd/)|/proc/[^/]+/fd/", os.path.normpath(path)) is not None
 
 
 def is_same_file(one: str, other: str) -> bool:
-    """Tell whether two names lead to the same file, there already or not."""
+    """Tell whether two names lead to the same file, whether or not it exists yet."""
     try:
         return Path(one).samefile(other)
     except OSError:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 _PLAIN: Final = (string.ascii_letters + string.digits + " _./-").encode()
 
-# What moves a terminal's cursor, sets its title, or turns text around: JSON spells out some of it.
+# What moves a terminal's cursor, sets its title or turns text around, apart from what JSON escapes.
 _STEERING: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _encode = msgspec.json.encode
 
 
 def product_line(handle: str, position: int | None, product: Product) -> bytes:
-    """Return a product as the API names its fields, after its handle and position."""
+    """Return a line of handle, position and the product's fields as the API names them."""
     # A product's JSON is never empty: it has an id.
     return b'{"handle":%b,"position":%b,%b\n' % (
         _encode(handle),
@@ -45,7 +45,7 @@ def page_lines(page: ShowcasePage, first: int | None) -> list[bytes]:
 
 
 def outcome_line(outcome: Outcome) -> bytes:
-    """Return an outcome with all that is needed to go on, but for its products."""
+    """Return a line of an outcome: all that is needed to go on, without its products."""
     told = outcome.to_dict()
     del told["products"]
     return json_line(told)
@@ -62,7 +62,7 @@ def pretty(value: msgspec.Struct) -> bytes:
 
     if isinstance(value, Answer):
         told = value.to_dict()
-        # Of the call rather than of what was asked.
+        # These tell of the call, not of what was asked for.
         del told["usage"], told["cached"]
         return indented(told)
     return indented(value)
@@ -84,7 +84,7 @@ def cost(usage: Usage) -> str:
 
 
 def harmless(json: bytes) -> bytes:
-    """Return JSON for a terminal: what would steer it is spelt out, so that it says the same."""
+    """Return JSON that means the same, with all escaped that would steer a terminal."""
     text = json.decode()
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
@@ -95,13 +95,13 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 
 
 def listed(counts: Mapping[str, int]) -> str:
-    """Return how many there are of what there is, in words."""
+    """Return the counts in words, without those that are zero."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
 
 
 def quoted(argument: str) -> str:
-    """Return an argument as a shell takes it, whatever a file's name or a cursor has in it."""
-    # Spaces of other kinds are no danger to a terminal.
+    """Return an argument quoted for a shell, whatever a file's name or a cursor has in it."""
+    # Unusual spaces are not "printable" to Python, but do a terminal no harm.
     shown = all(char.isprintable() or unicodedata.category(char) == "Zs" for char in argument)
     with suppress(UnicodeEncodeError):
         argument.encode(getattr(sys.stderr, "encoding", None) or "ascii")
@@ -110,8 +110,8 @@ def quoted(argument: str) -> str:
     try:
         told = os.fsencode(argument)
     except UnicodeEncodeError:
-        # The API's, on a machine that knows other letters only.
+        # Text from the API that this machine's encoding of file names has no letters for.
         told = argument.encode()
-    # As bash and zsh have it, byte by byte.
+    # The form that bash and zsh read, byte by byte.
     escaped = "".join(chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in told)
     return f"$'{escaped}'"

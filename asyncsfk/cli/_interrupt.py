@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 NOTICE: Final = "Stopping: what has been asked for will land. Ctrl-C again leaves at once."
 _PATIENCE: Final = 0.3
-# Seconds within which a second signal is the first once more: a shell or wrapper passes on what the
-# terminal has sent to all of us.
+# Seconds within which a second signal is taken for an echo of the first: the terminal signals all
+# of us, and then a shell or wrapper may pass its own signal on to us.
 _ECHO: Final = 0.3
 
 
 class Interruption:
-    """While it is entered, the first signal ends a run in order, and the second at once.
+    """While this is entered, the first signal ends a run in good order, and the second at once.
 
-    The first stops the run, whose loop then ends by itself, once all that was paid for has been
-    taken in. After the second nothing is waited for: should the loop be held up by a reader of
-    its output, its task is cancelled, and again, until `loop_is_over`. Once it was left, each
+    The first stops the run: the loop over it then ends by itself, once all that was paid for has
+    been taken in. After the second nothing is waited for: if a slow reader of the output holds the
+    loop up, the task is cancelled again and again until `loop_is_over`. After this was left, each
     signal cancels the task.
 
-    Windows has no such handlers: there a Ctrl-C cancels the task, and nothing is counted here.
+    On Windows an event loop cannot handle signals: Ctrl-C cancels the task, and is not counted.
 
     Args:
         run: What is stopped.
-        on_first: Told of the first signal.
+        on_first: Called at the first signal.
 
     Attributes:
         signals: How many came.
@@ -53,11 +53,11 @@ class Interruption:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The signals stay ours, so that an echo of the first is none here either.
+        # The handlers stay, so that an echo of the first signal is still ignored.
         self._is_left = True
 
     def loop_is_over(self) -> None:
-        """Cancel nothing any more: what follows the loop is to end as it should."""
+        """Cancel no further on our own: what follows the loop must be able to end as it should."""
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
@@ -68,7 +68,7 @@ class Interruption:
             return
         self.signals += 1
         if self._is_left:
-            # There is nothing to stop any more. Who closes things does so all the same, once.
+            # The run is over, and things are being closed: that goes on through one cancellation.
             self._cancel()
         elif self.signals == 1:
             self._first = now

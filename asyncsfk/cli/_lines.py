@@ -43,7 +43,7 @@ class LineWriter:
         self._is_whole = False
         self._outdated: tuple[dict[str, int], ...] = ()
         self._file: _Writable
-        # Unbuffered: nothing is locked should we leave while a write is waiting for its reader.
+        # Unbuffered: a buffer would stay locked if we leave while a write waits for its reader.
         if self._is_stdout:
             stdout = standard_stream(sys.stdout, "stdout")
             self._file = getattr(stdout, "raw", stdout)
@@ -71,18 +71,18 @@ class LineWriter:
 
     @property
     def _is_ours(self) -> bool:
-        """Whether it is a plain file; what the shell has opened may be there to be added to."""
+        """Whether it is a plain file that we opened: one of the shell's may be meant to grow."""
         return not self._is_stdout and not self._may_block and not is_descriptor(self.path)
 
     def renew(self, outdated: dict[str, int], *others: dict[str, int]) -> None:
-        """Have the file emptied at the first line, or by `empty_outdated`; until then it stays.
+        """Have the file emptied before its first line, or by `empty_outdated`; until then it stays.
 
         Args:
             outdated: The open files, by name, that are emptied together: at the first line for any.
-            others: Further files that are emptied with it, but not the other way round.
+            others: Files that are emptied along with these, but not these with them.
 
         Raises:
-            UnusableFileError: It may only grow.
+            UnusableFileError: The file can only be appended to.
         """
         self._outdated = (outdated, *others)
         if self._is_ours:
@@ -97,7 +97,7 @@ class LineWriter:
         """Empty the files that are to be renewed together.
 
         Raises:
-            BrokenFileError: One cannot be.
+            BrokenFileError: One of them cannot be emptied.
         """
         for outdated in self._outdated:
             while outdated:
@@ -114,7 +114,7 @@ class LineWriter:
 
     @property
     def is_cut(self) -> bool:
-        """Whether lines were left half written, perhaps, since their reader did not take them."""
+        """Whether lines may have been left half written because their reader did not take them."""
         return self._is_cut
 
     async def write(self, lines: Iterable[bytes]) -> None:
@@ -125,7 +125,7 @@ class LineWriter:
         """
         if not (data := b"".join(lines)):
             return
-        # To hand a page to a thread takes longer than to write it.
+        # A plain file: handing a page to a thread would take longer than writing it.
         if not self._may_block:
             self.write_now(data)
             return
@@ -149,7 +149,7 @@ class LineWriter:
     def _write_what_fits(self, lines: memoryview) -> memoryview:
         """Write as much as a pipe takes without a wait; return what is left.
 
-        Where it says that there is room, that is for so much at least (POSIX.1, `write`).
+        A pipe that reports room has room for `PIPE_BUF` bytes at least (POSIX.1, `write`).
         """
         if sys.platform != "win32" and self._is_pipe:
             poll = select.poll()
@@ -160,13 +160,13 @@ class LineWriter:
         return lines
 
     def _end_line(self) -> None:
-        """End the line that is there, perhaps left half written by who was killed."""
+        """End the file's last line, which a process that was killed may have left half written."""
         is_whole, self._is_whole = self._is_whole or not self._is_ours, True
         if not is_whole and not _ends_a_line(self.path):
             self._file.write(memoryview(b"\n"))
 
     def write_now(self, lines: bytes | memoryview) -> None:
-        """Write lines; waits here until they are out of our hands."""
+        """Write lines; blocks until they are out of our hands."""
         if self._may_block and self.is_terminal:
             lines = harmless(bytes(lines))
         left = memoryview(lines)
@@ -177,17 +177,17 @@ class LineWriter:
             while left:
                 written = self._file.write(left)
                 if written is None:
-                    # Whoever shares this end of the pipe has set it not to wait: that its reader
-                    # is slow is no failure of ours.
+                    # Another process that shares this end of the pipe has made it non-blocking.
+                    # The reader is merely slow, so wait for it here.
                     select.select([], [self._file.fileno()], [])
                 else:
                     left = left[written:]
         except BrokenPipeError:
             raise
         except OSError as error:
-            # The disk is full, say.
+            # For example, the disk is full.
             if self._is_ours:
-                # What is added to it later must not begin in the middle of a line.
+                # Take back what was written: lines appended later must not begin inside of one.
                 with suppress(OSError):
                     file = self._file.fileno()
                     os.ftruncate(file, os.fstat(file).st_size - (len(lines) - len(left)))
@@ -196,7 +196,7 @@ class LineWriter:
 
 
 def _ends_a_line(path: str) -> bool:
-    """Tell whether what is added to a file begins a line, as far as the file can be read."""
+    """Tell whether what is appended to a file begins a line; so it seems if it is unreadable."""
     with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - as it is opened to be written
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))

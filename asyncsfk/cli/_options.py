@@ -108,7 +108,7 @@ quiet_option = click.option(
 def client_options(
     command: Callable[Concatenate[ClientOptions, P], R],
 ) -> Callable[P, R]:
-    """Add the flags that every command with a client has, packed into its first argument."""
+    """Add the flags of every command with a client; it gets them as its first argument."""
 
     @click.option(
         "--api-key-file",
@@ -203,14 +203,14 @@ def _read_key(path: str) -> str:
         raise UnusableFileError(path, "it must hold the key alone, without the variable's name")
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
         tell(f"Warning: others can read {printable(path)}: chmod 600 {quoted(path)}")
-    # Not a word of it goes into an error; the client checks it.
+    # The client checks it, so that no part of it can get into an error here.
     return data.decode("utf-8-sig", "replace").strip()
 
 
 def _log(context: click.Context, _: click.Parameter, verbosity: int) -> None:
     logger = logging.getLogger("asyncsfk")
     if not verbosity:
-        # Python would print warnings on stderr, through the progress and whatever the flags say.
+        # Otherwise Python prints warnings on stderr, even into the progress or with --quiet.
         level = logger.level
         logger.setLevel(logging.ERROR)
         context.call_on_close(lambda: logger.setLevel(level))

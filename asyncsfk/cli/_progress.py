@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_FRAMES = 0.1
 _BAR_WIDTH = 40
-_LONG = 10.0  # seconds: a pause of which one would like to hear, though the API asks for it
+_LONG = 10.0  # seconds: a pause worth telling of even though the API asked for it
 
 
 class EventSummary:
-    """An ``on_event`` that remembers what a summary tells of, and logs the rest as without it.
+    """An ``on_event`` that keeps what a summary needs, and logs events as the default does.
 
     Attributes:
         pauses: How often the client paused.
-        reason: Why it did last.
-        on_outage: Told why nothing comes, once: no connection can be made, nothing comes but
-            failures that may be charged, or the API refuses all for a while.
+        reason: Why it paused last.
+        on_outage: Called once, with the reason, when nothing comes: no connection can be made, all
+            that comes are failures that may be charged, or the API asks for a long pause.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class EventSummary:
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         if isinstance(event, PriceRaised):
-            # No line of a log: it is a warning, which goes to stderr whatever the flags say.
+            # Not logged: the command itself prints this warning, whatever the flags say.
             self._price = event
             return
         if isinstance(event, Paused):
@@ -72,11 +72,11 @@ class EventSummary:
 async def live_progress(
     run: ShowcaseRun, summary: EventSummary, *, total: int | None
 ) -> AsyncGenerator[None]:
-    """Show on stderr, while the body runs, where a run stands; leave nothing behind.
+    """Show on stderr how far a run has come while the body runs; clear it at the end.
 
     Args:
         run: The run.
-        summary: What its client's events are told to.
+        summary: The ``on_event`` of its client.
         total: How many handles there are, if that is known.
     """
     from rich.console import Console
@@ -85,7 +85,7 @@ async def live_progress(
     def frame() -> RenderableType:
         return _frame(run, summary, total)
 
-    # A thread of rich's would ask the run outside of its loop.
+    # Drawn by us: a thread of rich's would ask the run from outside of its event loop.
     live = Live(
         frame(),
         console=Console(stderr=True),
@@ -99,7 +99,7 @@ async def live_progress(
         live.start(refresh=True)
 
     async def draw() -> None:
-        # Until the terminal is gone, if it goes.
+        # Drawing ends, and nothing else, if the terminal goes away.
         with suppress(OSError):
             while True:
                 await asyncio.sleep(_SECONDS_BETWEEN_FRAMES)
@@ -118,7 +118,7 @@ async def live_progress(
 
 def is_shown(*, quiet: bool, to_terminal: bool) -> bool:
     """Tell whether to show progress: on a terminal, unless the output itself goes there."""
-    # There is none where the shell has closed it.
+    # `None` if the shell has closed it.
     stderr: TextIO | None = sys.stderr
     is_able = os.environ.get("TERM") not in {"dumb", "unknown"}
     return stderr is not None and stderr.isatty() and is_able and not quiet and not to_terminal
@@ -133,7 +133,7 @@ def _frame(run: ShowcaseRun, summary: EventSummary, total: int | None) -> Render
     progress = run.progress
     usage = progress.usage
     rate = usage.pages / progress.elapsed if progress.elapsed else 0.0
-    # One that came before is done with, too.
+    # A handle that was given twice needs no work, and counts as done.
     dealt_with = progress.done + progress.duplicates
     done = f"{dealt_with:,} of {total:,}" if total is not None else f"{progress.done:,}"
     head = Table.grid(padding=(0, 1))

@@ -1,4 +1,4 @@
-"""Holding a run's result against what a simulator knows to be true."""
+"""Compares a run's result with what a simulator knows to be true."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from asyncsfk import Outcome, Usage
     from asyncsfk.simulator import Simulator
 
-_MANY: Final = 20  # creators, of whom half are complete whatever the faults
+_MANY: Final = 20  # creators: of so many, at least half are complete whatever the faults
 
 
 @dataclass
@@ -19,8 +19,8 @@ class Proof:
 
     Attributes:
         simulator: What was fetched from.
-        outcomes: How many creators ended how.
-        causes: How many creators of a status were kept from being complete by which error.
+        outcomes: How many creators ended with each status.
+        causes: By status and name of an error: how many creators it kept from being complete.
         equal: Complete creators whose products are the simulator's, one by one.
         prefixes: Partial creators whose products are the first of the simulator's, one by one.
     """
@@ -44,7 +44,7 @@ class Proof:
             self.prefixes += received == truth[: len(received)]
 
     def failures(self, usage: Usage, creators: int) -> list[str]:
-        """Tell in words what does not hold; nothing if the proof holds."""
+        """Return in words what does not hold; empty if the proof holds."""
         ledger = self.simulator.ledger
         most = usage.charged + usage.maybe
         claims = {
@@ -65,7 +65,7 @@ class Proof:
             ),
         }
         if creators >= _MANY:
-            # Of nothing everything is true.
+            # If no creator were complete, the claims about complete ones would hold for nothing.
             claims[f"only {self.outcomes['complete']} of {creators} creators are complete"] = (
                 self.outcomes["complete"] * 2 >= creators
             )

@@ -94,10 +94,10 @@ def _break_off(
         error: What ended it.
         begun: The cursor that it began at.
         last: The last page that came.
-        is_cut: Whether it was left half printed, for want of a reader.
+        is_cut: Whether that page may be half printed, since its reader did not take it.
     """
     if isinstance(error, asyncio.CancelledError):
-        # Taken note of: what was bought is told before we leave.
+        # Uncancelled, so that what was bought can still be told before we leave.
         if (task := asyncio.current_task()) is not None:
             task.uncancel()
         tell("Interrupted.")
@@ -105,11 +105,11 @@ def _break_off(
             return ExitCode.INTERRUPTED, begun
         return ExitCode.INTERRUPTED, last.cursor if is_cut else last.next_cursor
     if isinstance(error, click.ClickException):
-        # A page could not be printed: to go on means to go back to it.
+        # The last page could not be printed: going on means going back to it.
         error.show()
         return ExitCode.INCOMPLETE, begun if last is None else last.cursor
     say_error(error)
-    # Of pages that lead nowhere new the error's cursor is that of the last: it is printed already.
+    # A PaginationError's cursor leads to the last page, which is printed already.
     return exit_code(error), None if isinstance(error, PaginationError) else error.cursor
 
 
@@ -119,7 +119,7 @@ def _whereto(cursor: str | None, last: ShowcasePage | None, cut: int) -> str:
     Args:
         cursor: What leads to the next page.
         last: The last page that came.
-        cut: How many of its products were not printed: behind them they would be left out.
+        cut: How many of its products were not printed: going on behind it would skip them.
     """
     if cut and last is not None:
         begins = "" if last.cursor is None else f"; it begins at --cursor {quoted(last.cursor)}"

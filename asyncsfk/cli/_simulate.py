@@ -12,7 +12,7 @@ from asyncsfk.cli._exit import ExitCode, in_words, run, say, tell
 if TYPE_CHECKING:
     from asyncsfk.simulator import Simulator
 
-# Of its ledger: the totals cover all requests.
+# Entries of the ledger to keep; its totals cover all requests.
 _KEPT = 10_000
 
 
@@ -67,7 +67,7 @@ def simulate(
             keep_entries=_KEPT,
         )
     except ValueError as error:
-        # click lets nan and infinity pass.
+        # For example nan or infinity, which click lets pass.
         raise click.UsageError(str(error)) from error
     run(_serve(simulator))
 
@@ -87,7 +87,7 @@ async def _serve(simulator: Simulator) -> ExitCode:
     except OSError as error:
         raise click.UsageError(f"cannot listen: {in_words(error)}") from error
     except asyncio.CancelledError:
-        # Not an accident: this is how it ends.
+        # Not a failure: Ctrl-C is how this ends.
         ledger = simulator.ledger
         tell(
             f"{ledger.requests:,} requests, {ledger.charged:,} credits charged, at most "

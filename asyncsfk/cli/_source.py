@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 _CHUNK: Final = 1 << 16
-# How files begin that gzip and zstd make. Those of zip (and spreadsheets), bzip2 and xz have a zero
-# near their beginning, which tells them as well, and "BZh" may begin somebody's name.
+# The first bytes of files made by gzip and zstd. Files of zip (spreadsheets too), bzip2 and xz are
+# known by a zero byte near their beginning; bzip2's "BZh" could also be the beginning of a name.
 _PACKED_STARTS: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
-# As tables and JSON have them, and no handle has.
+# Found in tables and JSON, but in no handle.
 _SEPARATORS: Final = frozenset(',;\t"{[')
 
 
@@ -46,8 +46,8 @@ class HandleFile:
         self._path = path
         self._name = "stdin" if path == "-" else path
         self._file: _Readable
-        # Unbuffered: a pipe's first lines are had before its last, and nothing is locked should
-        # we leave while a read is waiting.
+        # Unbuffered: a pipe's first lines can be read before its last are written, and no buffer
+        # stays locked if we leave while a read is waiting.
         if path == "-":
             stdin = standard_stream(sys.stdin, "stdin")
             self._file = getattr(stdin, "raw", stdin)
@@ -66,7 +66,7 @@ class HandleFile:
             self._file.close()
 
     def _look_in(self) -> None:
-        """Refuse what is no list, where that can be told before anything is done."""
+        """Refuse a file that is not a list, where one can look into it without using it up."""
         if not is_regular(self._file):
             return
         with suppress(OSError):
@@ -78,10 +78,10 @@ class HandleFile:
                 raise UnusableFileError(self._name, objection)
 
     async def count(self) -> int | None:
-        """Count the handles; ``None`` where that would mean to wait for them, as of a pipe."""
+        """Count the handles; ``None`` for a pipe and the like, whose handles are yet to come."""
         if not is_regular(self._file):
             return None
-        # Others may have read from stdin before us.
+        # Perhaps not 0: others may have read from stdin before us.
         start = self._file.seek(0, os.SEEK_CUR)
         count = 0
         async for _ in self.handles():
@@ -101,7 +101,7 @@ class HandleFile:
         if objection := _objection(chunk):
             raise BrokenFileError("read", self._name, objection)
         while chunk:
-            # Some programs end lines by a carriage return alone.
+            # Some programs end lines with a carriage return alone.
             *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
             if len(rest) > _CHUNK:
                 raise BrokenFileError(
@@ -116,28 +116,28 @@ class HandleFile:
 
     async def _read(self) -> bytes:
         try:
-            # Stdin may stay silent for ever.
+            # In a thread, since stdin may stay silent for ever.
             return await call_in_thread(self._read_now, name="asyncsfk handles")
         except OSError as error:
             raise BrokenFileError("read", self._name, error) from error
 
     def _read_now(self) -> bytes:
         while (chunk := self._file.read(_CHUNK)) is None:
-            # Whoever has the other end, or shares this one, has set it not to wait: that nothing
-            # has come yet is no end of the list.
+            # Another process that shares this file has made it non-blocking: nothing has come yet,
+            # but the list has not ended.
             select.select([self._file.fileno()], [], [])
         return chunk
 
 
 def _objection(chunk: bytes) -> str | None:
-    """Return why a file that begins so can be no list of handles, if that is so."""
+    """Return why a file that begins like this cannot be a list of handles, if it cannot."""
     if objection := utf16(chunk):
         return objection
     if b"\0" in chunk or chunk.startswith(_PACKED_STARTS):
         return "it is not text: unpack it, or save it as text"
     lines = chunk.replace(b"\r", b"\n").split(b"\n")
     first: str = next((handle for line in lines if (handle := _handle(line))), "")
-    # What follows on a profile's URL can have them, too.
+    # Only as far as ? or #: what follows these in a profile's URL may have separators.
     if _SEPARATORS & set(re.split("[?#]", first, maxsplit=1)[0]):
         return "it must have one handle a line: take the column of handles out first"
     return None

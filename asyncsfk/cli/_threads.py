@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def call_in_thread(function: Callable[[], T], *, name: str) -> asyncio.Future[T]:
-    """Call a function that may block for as long as it likes; return what will come of it.
+    """Call a function that may block for as long as it likes; return a future of its result.
 
-    A thread of a pool would keep an interrupted command from ending until the function does.
+    In a daemon thread: one of a pool would keep an interrupted command from ending before it does.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -38,7 +38,7 @@ def call_in_thread(function: Callable[[], T], *, name: str) -> asyncio.Future[T]
 
 
 async def opened(open_file: Callable[[str], T], path: str) -> T:
-    """Open a file by its name; a named pipe, which waits for its other end, in a thread.
+    """Open a file by its name; a named pipe in a thread, since it waits for its other end.
 
     Args:
         open_file: Opens it.
