@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from asyncsfk.usage import Meter
 
 
-# So many losses, with no paid answer between them, are no chance: the next would be lost, too.
+# So many losses with no paid answer between them are not chance: the next would be lost too.
 _MANY: Final = 20
 
 
@@ -104,7 +104,7 @@ class Attempts:
             number: Which attempt of its call this is, from 1.
             payer: In whose budgets to reserve.
             cache: Where to keep what comes, and its line in the ledger.
-            flight: Counts the cost, and is told while there is something to lose.
+            flight: Counts the cost, and knows from here what could be lost just now.
 
         Raises:
             BudgetReachedError: A ceiling leaves no room for it; it was not sent.
@@ -124,7 +124,7 @@ class Attempts:
                 return answer
             return await self._keep(this, cache, answer, line)
         except BaseException:
-            # What ends the program may have come before anything was settled.
+            # No effect once settled. What ends the program may come before that: all is maybe then.
             reserved.settle(0, reserved.credits)
             if cache is not None and exposed is not None:
                 cache.store.leave(exposed)
@@ -135,7 +135,7 @@ class Attempts:
     async def _enter(
         self, request: Request, payer: Payer, cache: PageCache | None
     ) -> tuple[Reservations, Exposed | None, float]:
-        """Reserve the price, get a place and put it on file.
+        """Reserve the price, get a place, and put on file what may be charged.
 
         Returns:
             What was reserved, what was filed, and when it had its place.
@@ -161,7 +161,7 @@ class Attempts:
                 if reserved.credits == price >= least() and reserved.covers(payer.budgets):
                     if cache is None:
                         return reserved, None, entered
-                    # Last of all: the archive may have broken, or be closed, while it waited.
+                    # Last of all, since the archive may break or be closed while the call waits.
                     exposed = await cache.store.expose(price)
                     if not self._gate.paused_for:
                         return reserved, exposed, entered
@@ -170,8 +170,8 @@ class Attempts:
                 self._gate.leave()
                 reserved.release()
                 raise
-            # While it waited for its place, or for the archive, the price rose, a pause began, or a
-            # run with a ceiling entered the archive: it need not pass that.
+            # While it waited for its place or the archive, the price rose, a pause began, or a run
+            # entered the archive whose ceiling must hold for this request too.
             self._gate.leave()
             reserved.release()
 
@@ -222,11 +222,12 @@ class Attempts:
         return CallResult(result, response), line
 
     async def _wait_for_turn(self) -> None:
-        """Wait until an answer may be read; it is paid for, so no cancellation is to lose it."""
+        """Wait until an answer may be read; it is paid for, so a cancellation must not lose it."""
         try:
             await self._turns.wait()
         except asyncio.CancelledError:
-            # It comes at the next await, that of the commit, by which the answer is handed over.
+            # Let the cancellation come at the next await instead, that of the commit: by then the
+            # archive has been handed the answer.
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 - for the type checkers
             task.uncancel()
@@ -259,7 +260,7 @@ class Attempts:
             )
         status = None if response is None else response.status
         if status is None and isinstance(answer, SfkError):
-            # Of an answer that was not read to its end.
+            # The answer was not read to its end, but its status is known.
             status = answer.status
         if self._emit.wants_detail:
             self._emit(
@@ -281,7 +282,7 @@ class Attempts:
         return line_of(
             request,
             usage,
-            # One that could not even be tried is no request.
+            # An attempt that could not even be made is not a request.
             number=this.number if usage.requests else 0,
             seconds=seconds,
             status=status,
@@ -308,28 +309,28 @@ class Attempts:
             else:
                 await cache.store.record(line)
         except ArchiveError as error:
-            # It is paid for: whoever asked gets it, though not from the archive.
+            # The answer is paid for: those who asked get it all the same, in the error.
             body = None if paid is None else result.body
             known = error.evolve(body=body, status=line.status, request_id=line.request_id)
             return CallResult(_wire.redacted(known, self._config.api_key), answer.response)
         return CallResult(result, answer.response, (cache.store,))
 
     def _went_well(self, *, is_paid: bool) -> None:
-        """Let the gate know of an answer; in a row of losses, only of one that was paid for."""
+        """Tell the gate of an answer; in a long row of losses, only of one that was paid for."""
         if is_paid:
             self._losses = 0
         if self._losses < _MANY:
             self._gate.succeeded()
 
     def _heed(self, error: SfkError, this: _Attempt) -> None:
-        """Let the gate know of a failure that concerns all calls, or of its absence."""
+        """Tell the gate of a failure that concerns all calls, or that it concerns only this one."""
         failure, asked, reason = failure_of(error), None, error.message
         is_loss = error.usage.maybe > 0
         self._losses += is_loss
         if failure is Failure.FREE:
             asked = error.retry_after
             if asked is not None and asked > self._config.retry.max_retry_after:
-                # The call ends; the others slow down, but do not sleep for an hour.
+                # This call ends (see `_retry`); the others slow down, but do not sleep for an hour.
                 asked = None
         elif is_loss and self._losses >= _MANY:
             reason = f"{self._losses} failures in a row, each perhaps charged: {reason}"

@@ -194,7 +194,7 @@ class BulkCalls(SingleCalls):
         ) as run:
             outcomes: dict[str, Outcome] = {}
             async for outcome in run:
-                # Should an archive have broken, a handle that comes again can have another.
+                # If the archive broke, a handle that was given again can have a second outcome.
                 outcomes.setdefault(outcome.handle, outcome)
         return [outcomes[slot] if isinstance(slot, str) else slot for slot in slots]
 
@@ -281,7 +281,7 @@ class BulkCalls(SingleCalls):
 
 
 def _as_opening(value: Archive | str | os.PathLike[str] | None) -> Opening | None:
-    """Return how an archive, or the one at a path, is written to."""
+    """Return the `Opening` that writes to an archive, which may be given by its path."""
     if value is None:
         return None
     from asyncsfk.archive import Archive, opening_of  # noqa: PLC0415 - loads SQLite, as not all need
@@ -293,7 +293,7 @@ def _check_handles(handles: object) -> None:
     """Refuse what cannot be a list of handles, such as a single handle.
 
     Raises:
-        InvalidArgumentError: It is a string, or nothing that can be iterated.
+        InvalidArgumentError: It is a string, or cannot be iterated.
     """
     if isinstance(handles, str | bytes) or not isinstance(handles, Iterable | AsyncIterable):
         raise InvalidArgumentError(
@@ -302,7 +302,7 @@ def _check_handles(handles: object) -> None:
 
 
 def _check_max_credits(value: object) -> None:
-    """Refuse what is no ceiling of credits.
+    """Refuse what is not a ceiling of credits.
 
     Raises:
         InvalidArgumentError: It is not.

@@ -30,7 +30,7 @@ class Gate:
     Args:
         ceiling: The width that the caller allows.
         limiter: How many requests may start per time, if that is limited.
-        longest_pause: Seconds of a pause at most, but for what the API asks for.
+        longest_pause: The longest pause, in seconds, unless the API asks for a longer one.
         clock: The event loop's clock, in seconds.
         rng: Gives 0 <= x < 1.
     """
@@ -53,11 +53,11 @@ class Gate:
         self._ceiling = ceiling
         self._width = float(ceiling)
         self._limiter = limiter
-        # A longer one would part an outage into several.
+        # After a longer pause one outage would be taken for two (see `_outage`).
         self._longest_pause = min(longest_pause, self._LONGEST_PAUSE)
         self._clock = clock
         self._rng = rng
-        # Places taken, by those too who still wait for the rate or the end of a pause.
+        # Places taken, also by calls that still wait for the rate or the end of a pause.
         self._active = 0
         self._in_flight = 0
         self._turns = TurnLimiter()
@@ -83,7 +83,7 @@ class Gate:
         return max(0.0, self._resume_at - self._clock())
 
     def set_ceiling(self, ceiling: int) -> None:
-        """Change the width that the caller allows; one that was in full use follows at once."""
+        """Change the width that the caller allows; a width at the old ceiling follows."""
         if self._width >= self._ceiling:
             self._width = float(ceiling)
         self._ceiling = ceiling
@@ -97,7 +97,7 @@ class Gate:
             When it was let through, for `push_back`.
         """
         while True:
-            # While anybody waits there is none.
+            # Nobody is overtaken: there is no room while anybody waits.
             if self._has_room:
                 self._active += 1
             else:
@@ -112,7 +112,7 @@ class Gate:
             except BaseException:
                 self._give_place()
                 raise
-            # The width shrank meanwhile, and others go first.
+            # The width shrank while this call waited: it queues again, behind the others.
             self._give_place()
 
     def leave(self) -> None:
@@ -121,7 +121,7 @@ class Gate:
         self._give_place()
 
     def succeeded(self) -> None:
-        """Take note of an answer that was no pushback: the width may grow, for when it leaves."""
+        """Take note of an answer that was not a pushback: the next `leave` may find more width."""
         self._strikes = 0
         self._width = min(float(self._ceiling), self._width + self._GROW)
 
@@ -129,8 +129,8 @@ class Gate:
         """Pause all requests and narrow the width.
 
         Args:
-            seconds: How long the API asked to wait; without that, the longer the more often it
-                pushed back in a row.
+            seconds: How long the API asked to wait; if it did not, the pause grows with each
+                pushback in a row.
             entered: When the refused request was let through. Many requests refused at once are
                 one pushback: only those let through after the last narrowing narrow again.
 
@@ -148,7 +148,7 @@ class Gate:
                 seconds = min(self._longest_pause, longest) * (0.5 + 0.5 * self._rng())
         resume_at = now + (seconds or 0.0)
         self._resume_at = max(self._resume_at, resume_at)
-        # Each of many requests refused at once ends the pause a moment later: that is told once.
+        # Many requests refused at once each move the pause's end by a moment: that is told once.
         if news or resume_at > max(now, self._told_until):
             news, self._told_until = True, self._resume_at + SPREAD
         return news
@@ -167,7 +167,7 @@ class Gate:
                 with suppress(ValueError):
                     self._waiters.remove(place)
             else:
-                # The place was given in the same moment; pass it on.
+                # The place had just been given when the cancellation came; pass it on.
                 self._give_place()
             raise
 
@@ -178,7 +178,7 @@ class Gate:
     def _admit(self) -> None:
         while self._waiters and self._has_room:
             place = self._waiters.popleft()
-            # Who was cancelled meanwhile is still in the queue.
+            # A call that was just cancelled may still be in the queue.
             if not place.done():
                 self._active += 1
                 place.set_result(None)
@@ -186,7 +186,7 @@ class Gate:
     async def _wait_for_start(self) -> bool:
         """Wait for the end of any pause and for the rate; tell if there is still a place."""
         while True:
-            # A deadline that may move while asleep; an event would have to be set by somebody.
+            # The deadline may move during the sleep; an event would need somebody to set it.
             while (wait := self._resume_at - self._clock()) > 0:  # noqa: ASYNC110
                 await anyio.sleep(wait + self._rng() * SPREAD)
             if self._active > int(self._width):

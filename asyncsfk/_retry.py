@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _YEAR: Final = 365 * 24 * 3600.0
 SPREAD: Final = 1.0
-"""Seconds over which requests are spread that would begin at one time, after a pause say."""
+"""Seconds over which to spread requests that would otherwise begin together, as after a pause."""
 
 
 class Failure(enum.Enum):
@@ -52,7 +52,7 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Do not try again; why, if it might have been."""
+    """Do not try again; ``reason`` is the limit that forbids it, unless the error itself does."""
 
     reason: str | None
 
@@ -72,7 +72,7 @@ def failure_of(error: SfkError) -> Failure:
 
 def backoff(policy: Retry, n: int, rng: Callable[[], float]) -> float:
     """Return the n-th wait (from 1), with full jitter; ``rng`` gives 0 <= x < 1."""
-    # The exponent is capped, lest a long row of failures overflow a float.
+    # The exponent is capped so that a long row of failures does not overflow a float.
     return rng() * min(policy.max_backoff, policy.backoff * 2.0 ** min(n - 1, 64))
 
 
@@ -84,7 +84,7 @@ def decide(
     Args:
         policy: The limits.
         error: How the attempt failed.
-        failures: What each failed attempt of this call was, this one included.
+        failures: The kind of each failed attempt of this call, this one included.
         rng: Gives 0 <= x < 1.
     """
     failure = failures[-1]
@@ -96,7 +96,7 @@ def decide(
     if (name := limits.get(failure)) is not None:
         limit: int = getattr(policy, name)
         if failures.count(failure) > limit:
-            # Each could be charged.
+            # Each further try could be charged.
             return Stop(f"Retry.{name}={limit} is used up")
     asked = error.retry_after or 0.0
     if asked > policy.max_retry_after:
@@ -105,7 +105,8 @@ def decide(
         )
     wait = backoff(policy, len(failures), rng)
     if error.retry_after is not None:
-        # Added, and not too short: calls that were refused together must not return together.
+        # On top of what was asked for, spread over a second at least: calls that were refused
+        # together must not return together.
         wait = asked + max(wait, rng() * SPREAD)
     return Wait(wait)
 

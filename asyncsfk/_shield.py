@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 async def wait_out(pending: Callable[[], asyncio.Future[Any] | None]) -> None:
-    """Wait for one thing after the other even when cancelled; cancelled twice, they are left.
+    """Wait for one thing after another even when cancelled; a second cancellation ends the wait.
 
     Args:
         pending: Gives what to wait for next, until there is nothing.
@@ -35,15 +35,16 @@ async def wait_out(pending: Callable[[], asyncio.Future[Any] | None]) -> None:
 
 
 async def to_the_end(work: asyncio.Future[R]) -> R:
-    """Wait for work even when cancelled, and return its result; cancelled twice, it is left.
+    """Wait for work even when cancelled, and return its result; cancelled twice, leave it alone.
 
     Args:
-        work: A thread's, say, that nobody cancels.
+        work: Something that nobody cancels, such as the work of a thread.
     """
     try:
         await wait_out(lambda: None if work.done() else work)
     except asyncio.CancelledError:
-        # Being cancelled is what counts; asyncio would complain of an error that nobody took.
+        # The cancellation is raised, so take the error of the work, if it ends with one: asyncio
+        # complains of errors that nobody took.
         work.add_done_callback(lambda done: done.exception())
         raise
     return work.result()
@@ -52,11 +53,11 @@ async def to_the_end(work: asyncio.Future[R]) -> R:
 class Closing:
     """Closes something once, to the end, for all who want it closed.
 
-    It is done in a task of its own, apart from those who wait for it: who is cancelled waits all
-    the same, and leaves it to itself when cancelled again.
+    A task of its own does it, so that cancelling a caller does not cut it short: a caller that is
+    cancelled still waits for the end, and when cancelled again leaves the task to go on alone.
 
     Args:
-        close: Does it; what it raises is raised to those who wait.
+        close: Does it; what it raises is raised to all who wait.
     """
 
     def __init__(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -66,10 +67,10 @@ class Closing:
         self._error: BaseException | None = None
 
     async def __call__(self) -> None:
-        """Wait for its end, having begun it if nobody has; where it is over, nothing is done.
+        """Begin to close, if nobody has, and wait for the end; does nothing once it is over.
 
         Raises:
-            ClientStateError: It goes on in another event loop.
+            ClientStateError: It is being closed in another event loop.
         """
         if self._is_over or self._was_left_elsewhere():
             return
@@ -79,7 +80,7 @@ class Closing:
             raise self._error
 
     def _was_left_elsewhere(self) -> bool:
-        """Tell whether it was begun in an event loop that will not end it."""
+        """Tell whether it was begun in another event loop, which ended before it did."""
         loop = None if self._task is None else self._task.get_loop()
         if loop is None or loop is asyncio.get_running_loop():
             return False
@@ -88,13 +89,13 @@ class Closing:
         return True
 
     def begin(self) -> None:
-        """Let it be closed, if nobody has begun to."""
+        """Begin to close, if nobody has, and do not wait."""
         if self._task is None:
             self._start()
 
     def _start(self, _: object = None) -> None:
-        # A task that was cancelled before its first step has run no code at all: once more, though
-        # all who wait may have been cancelled, too.
+        # A task that was cancelled before its first step has run nothing. Another begins here,
+        # since all who wait for it may have been cancelled too.
         if not self._is_over:
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(self._start)

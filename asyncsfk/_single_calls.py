@@ -26,7 +26,7 @@ T = TypeVar("T")
 class SingleCalls(ABC):
     """What can be asked of the API through an open client."""
 
-    # Not a property: who inspects an object, to mock it say, reads all of those.
+    # Not a property: tools that inspect an object, to mock it for example, read every property.
     @abstractmethod
     def _api(self) -> Api:
         """Return the routes; raises a `ClientStateError` where the client is not open."""
@@ -35,7 +35,7 @@ class SingleCalls(ABC):
     def _terms(
         self, archive: Archive | None = None, max_age: float | None = None, refresh: bool = False
     ) -> Terms:
-        """Return the terms of a call alone; raises at unusable arguments."""
+        """Return the terms of a single call; raises if an argument is unusable."""
 
     async def showcase_page(
         self,

@@ -102,7 +102,7 @@ class Archive:
         self._opening = Opening(self._path, durability, wait)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # For another process: not open there, whether or not it is here.
+        # For another process, where it is not open, whether or not it is open here.
         opening = self._opening
         return partial(type(self), self._path, durability=opening.durability, wait=opening.wait), ()
 
@@ -170,7 +170,7 @@ class Archive:
             ArchiveError: The file cannot be read.
         """
         with reading(self._path) as connection:
-            # All of one moment: what is exposed now may be charged the next.
+            # One transaction, so all is of one moment: what is exposed now may be charged the next.
             connection.execute("BEGIN")
             usage, summary = _sums.usage(connection), _sums.Summary.read(connection)
             return ArchiveInfo(
@@ -253,7 +253,7 @@ class Archive:
         region: str | None,
         read: Callable[[sqlite3.Connection, Showcase], Iterable[T]],
     ) -> Iterator[T]:
-        # Here, not when the first is asked for, which may be elsewhere.
+        # Checked here, and not when the first item is asked for, which may be far from this call.
         wanted = _wanted(handle, region)
 
         def each() -> Iterator[T]:
@@ -266,7 +266,7 @@ class Archive:
     def answers(self) -> Iterator[ArchivedAnswer]:
         """Iterate every answer that was ever kept, of any route, in the order in which they came.
 
-        Those that were bought afresh later are among them.
+        Answers that were later bought afresh are among them.
 
         Raises:
             ArchiveError: The file cannot be read.
@@ -327,17 +327,17 @@ class Archive:
                 except _replay.CANNOT_DECODE:
                     continue
                 try:
-                    # Before it is handed out: it is looked for among the pages of its showcase.
+                    # Marked first, so that `on_answer` finds it among the pages of its showcase.
                     Decoded(row.id).apply(Tables(connection))
                     yield msgspec.structs.replace(answer, decoded=True)
                 except BaseException:
-                    # Nobody has taken it, perhaps for want of room: it is to come again.
+                    # It was not taken, as on a full disk: unmark it, so that it comes again.
                     Decoded(row.id, can_be=False).apply(Tables(connection))
                     raise
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    """Return a path that leads to the same file whatever folder the process goes to.
+    """Return a path that leads to the same file whatever folder the process changes to.
 
     Raises:
         InvalidArgumentError: There can be no such file.
@@ -366,7 +366,7 @@ def _wanted(handle: str | None, region: str | None) -> tuple[str | None, str | N
 
 
 def _size(path: Path) -> int:
-    """Return how many bytes a file has, with what is still beside it."""
+    """Return how many bytes an archive has, with those still in the log beside it."""
     size = 0
     for part in (path, beside(path, "wal")):
         with suppress(OSError):
@@ -375,10 +375,10 @@ def _size(path: Path) -> int:
 
 
 def opening_of(archive: object) -> Opening:
-    """Return how calls write to an archive.
+    """Return the `Opening` through which calls write to an archive.
 
     Raises:
-        InvalidArgumentError: It is not an archive, such as the path of one.
+        InvalidArgumentError: It is something else, such as the path of an archive.
     """
     if not isinstance(archive, Archive):
         raise InvalidArgumentError(

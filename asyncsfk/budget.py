@@ -66,7 +66,7 @@ class Budget:
         )
 
     def __reduce__(self) -> str:
-        # Of copies neither would know what the other spends.
+        # Neither of two copies would know what the other spends.
         raise TypeError("a Budget cannot be copied or pickled: give each process a part of it")
 
     @property
@@ -149,10 +149,10 @@ class Budget:
             with self._lock:
                 with suppress(ValueError):
                     self._waiting.remove((credits, route, waiter))
-                # It may just have been woken: then the next one is to be.
+                # This waiter may just have been woken, and will not use the room: wake the next.
                 self._wake_waiting()
             raise
-        # Who was woken may not use the room, where another of its budgets is full.
+        # The caller may not use this room, if another of its budgets is full: the next may.
         waiter.get_loop().call_soon(self._wake_next)
 
     def _price(self, credits: int, route: str) -> int:
@@ -163,7 +163,7 @@ class Budget:
             price = self._price(credits, route)
             if price and self._max is not None and self._taken + price > self._max:
                 if self._is_out_of_reach(price):
-                    # A run that has bought nothing yet may be at its job's ceiling all the same.
+                    # Told, since even a run that has bought nothing may be at its job's ceiling.
                     before = f" ({self._before:,} of them before)" if self._before else ""
                     raise BudgetReachedError(
                         f"the ceiling of {self._max:,} credits is reached: {self._charged:,} are "
@@ -184,7 +184,7 @@ class Budget:
         return self._max is not None and self._charged + self._maybe + price > self._max
 
     def _is_decided(self, price: int) -> bool:
-        """Tell if a reservation would now be had, or be refused for good."""
+        """Tell whether a reservation would now be made, or be refused for good."""
         room = not price or self._max is None or self._taken + price <= self._max
         return room or self._is_out_of_reach(price)
 
@@ -196,7 +196,7 @@ class Budget:
             self._reserved -= reservation.credits
             self._charged += charged
             self._maybe += maybe
-            # What has no route is free by contract, and stays so.
+            # A request without a route is free by contract: whatever it cost is no new price.
             news = reservation.credits < charged and reservation.route != ""
             if news:
                 self._raise_price(reservation.route, charged)
@@ -205,7 +205,7 @@ class Budget:
             return news
 
     def _raise_price(self, route: str, price: int) -> None:
-        """Take note that a route costs more than was known, for the requests under way too."""
+        """Take note that a route costs more than was known; those under way reserve it too."""
         self._prices[route] = price
         for other in self._open:
             if other.route == route and other.credits < price:
@@ -213,7 +213,7 @@ class Budget:
                 other.credits = price
 
     def _wake_waiting(self) -> None:
-        """Wake those who waited longest, as many as there is room for, or none any more."""
+        """Wake waiters, oldest first, until one has no room now but may have some later."""
         spare = 0 if self._max is None else self._max - self._taken
         while self._waiting:
             credits, route, waiter = self._waiting[0]
@@ -223,7 +223,7 @@ class Budget:
             self._waiting.popleft()
             try:
                 waiter.get_loop().call_soon_threadsafe(_wake, waiter)
-            except RuntimeError:  # its loop was closed under it
+            except RuntimeError:  # its loop has been closed
                 continue
             if price <= spare:
                 spare -= price
@@ -289,7 +289,7 @@ class Reservations:
     @property
     def credits(self) -> int:
         """The most that the request can cost."""
-        # As nearly always; a generator would take longer than all else in here.
+        # Nearly always; the generator below would take longer than all the rest of it.
         if len(self._reservations) == 1:
             return self._reservations[0].credits
         return max(reservation.credits for reservation in self._reservations)
@@ -299,7 +299,7 @@ class Reservations:
         return budgets == self._budgets or set(budgets) <= set(self._budgets)
 
     def settle(self, charged: int, maybe: int) -> bool:
-        """Count in all of the budgets; tell if the price is new to any."""
+        """Count the cost in all of the budgets; tell whether it raises the price in any."""
         news = False
         for one in self._reservations:
             news |= one._close(charged, maybe)  # noqa: SLF001 - of this module
@@ -323,7 +323,7 @@ async def reserve_all(
     Args:
         budgets_of: Gives the budgets, which may be others after a wait.
         credits: The most that the request should cost.
-        route: What is priced alike.
+        route: Same as in `Budget.reserve`.
 
     Raises:
         BudgetReachedError: One of them is reached.

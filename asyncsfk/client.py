@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable  # noqa: TC003 - of what makes a client, as below
+from collections.abc import Callable  # noqa: TC003 - an annotation, as below
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-# Frameworks that make a client read what it takes when they run.
+# Frameworks that make a client resolve the annotations of its arguments at run time.
 import aiohttp  # noqa: TC002
 from aiolimiter import AsyncLimiter
 from anyio import CancelScope
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-# A twentieth of a second's requests at once: bursts stay within 5% of the rate.
+# A burst is a twentieth of a second's requests, so no second has over 5% more than the rate.
 _BURST_SECONDS = 0.05
 
 
@@ -109,7 +109,7 @@ class Client(BulkCalls):
             that needs it is called.
     """
 
-    # Of the class, so that one that could not be made can be shown.
+    # On the class, so that `repr` works for a client whose `__init__` has failed.
     _open: _Open | None = None
     _closed = False
     _closing: Closing | None = None
@@ -133,7 +133,7 @@ class Client(BulkCalls):
         on_event: Callable[[Event], None] | None = None,
         allow_insecure_http: bool = False,
     ) -> None:
-        # Out of this frame before anything can be raised in it: a traceback may show variables.
+        # No variable here may hold the key once anything can raise: a traceback may show them.
         key = None if api_key is None else ApiKey.parse(api_key)
         api_key = None
         if isinstance(key, ConfigurationError):
@@ -234,8 +234,8 @@ class Client(BulkCalls):
             raise ClientStateError("a client can be opened only once; make a new one")
         config = self._config
         loop = running_loop(self._borrowed)
-        # anyio loads modules when they are first used: some as a call is tried again, or the client
-        # is closed, perhaps because no file can be opened any more.
+        # anyio imports modules when they are first needed. Let it do so now: a retry or the closing
+        # may come about because no file can be opened any more, and then it could not.
         CancelScope()
         limiter = None
         if config.rate is not None:
@@ -271,7 +271,7 @@ class Client(BulkCalls):
         """
         if (parts := self._open) is not None:
             if parts.loop is not asyncio.get_running_loop() and parts.loop.is_running():
-                # One that has ended closes nothing any more: then any other may.
+                # A loop that has ended cannot close it any more, so then any other may.
                 raise ClientStateError("the client was opened in another event loop")
             task = asyncio.current_task()
             runs = any(run._employs(task) for run in self._runs)  # noqa: SLF001 - ours
@@ -286,13 +286,13 @@ class Client(BulkCalls):
             await self._closing()
 
     async def _close(self, parts: _Open) -> None:
-        # At once: one by one, those that come later would go on buying while the first lands. Of a
-        # copy: where tasks begin eagerly a run may be gone by the next.
+        # All begin to close at once: one by one, the later ones would go on buying while the first
+        # lands. A copy, since with eager tasks a run may leave the set during the iteration.
         ends = [Closing(run.aclose) for run in tuple(self._runs)]
         ends.append(Closing(parts.api.caller.aclose))
         for end in ends:
             end.begin()
-        # All of it, whatever fails.
+        # Everything is closed, even if closing some of it fails.
         async with AsyncExitStack() as stack:
             stack.push_async_callback(parts.transport.aclose)
             for end in ends:
@@ -367,7 +367,7 @@ class Client(BulkCalls):
 def _timeout(timeout: Timeout | float) -> Timeout:
     if isinstance(timeout, int | float):
         check_positive("timeout", timeout)
-        # Who wants a request to have that long means silence too.
+        # A request that may take so long may be silent for so long too.
         return Timeout(total=timeout, read=timeout)
     if not isinstance(timeout, Timeout):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(

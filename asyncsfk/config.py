@@ -37,7 +37,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def check_positive(name: str, value: object) -> None:
-    """Refuse what is no finite number above 0.
+    """Refuse what is not a finite number above 0.
 
     Raises:
         ConfigurationError: It is not.
@@ -54,7 +54,7 @@ def _check_count(name: str, value: object, *, least: int) -> None:
 
 def _check_string(name: str, value: object) -> None:
     if not isinstance(value, str):
-        # Not shown: a URL of whatever type can hold a password.
+        # Not shown: it may be a URL of some other type, with a password in it.
         _refuse(f"{name} must be a string, not of type {type(value).__name__}")
 
 
@@ -175,8 +175,8 @@ class ApiKey:
     def parse(cls, value: object) -> ApiKey | ConfigurationError:
         """Return the key, or the error that refuses it.
 
-        The error is for the caller to raise when the value is in none of its variables any more,
-        which a traceback may show.
+        The error is returned, so that the caller can first drop the value from its variables: a
+        traceback may show them.
         """
         if isinstance(value, str) and _KEY.fullmatch(value):
             return cls(value)
@@ -196,7 +196,7 @@ class ApiKey:
     def redact_bytes(self, data: bytes) -> bytes:
         """Return bytes of the API's with the key struck out; the same bytes if it is not there."""
         value = self._value.encode()
-        # From the end: of a body without it CPython makes out that in less than half the time.
+        # From the end: CPython takes less than half the time to find that a body lacks it.
         return data if data.rfind(value) < 0 else data.replace(value, b"***")
 
     def __repr__(self) -> str:
@@ -261,7 +261,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not _is_key(self.api_key):
-            # It would be the key, and this is in the traceback.
+            # It is probably the key itself, and a traceback may show this object.
             msgspec.structs.force_setattr(self, "api_key", None)
             _refuse("a Config takes no key that could be seen: give it to a Client")
         _check_count("concurrency", self.concurrency, least=1)
@@ -346,7 +346,7 @@ def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
     if "?" in url or "#" in url:
         _refuse(f"base_url must have no query and no fragment: {url!r}")
     if parts.path.endswith("/v1"):
-        # Every creator would be a 404.
+        # /v1 would be in each path twice, and every request a 404.
         _refuse(f"base_url must end before the /v1 of the API's paths: {url!r}")
     if parts.scheme == "http" and not allow_insecure_http and not is_loopback(parts.hostname):
         _refuse(

@@ -148,7 +148,7 @@ class SfkError(Exception):
         super().__init__(self.message, self.details)
 
     def __init_subclass__(cls) -> None:
-        # Not a class of the user's, which may bear the name of one of ours.
+        # Ours only: a class of the user's may have the name of one of them.
         if cls.__module__ == __name__:
             SfkError._by_name[cls.__name__] = cls
 
@@ -251,7 +251,7 @@ class ConfigurationError(SfkError, ValueError):
 class InvalidArgumentError(SfkError, ValueError):
     """An argument of anything else is unusable; nothing was sent and nothing is charged.
 
-    Those of calls, runs, `Budget` and `Archive`, of which some may come from a user, as handles do.
+    Arguments of calls, runs, `Budget` and `Archive`; some may come from an end user, as handles do.
     """
 
 
@@ -328,7 +328,7 @@ class ArchiveLockedError(ArchiveError):
 
 
 class ArchiveFormatError(ArchiveError):
-    """The file is no archive, is damaged, or was written by a newer version."""
+    """The file is not an archive, is damaged, or was written by a newer version."""
 
 
 class ArchiveWriteError(ArchiveError):

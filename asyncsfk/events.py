@@ -153,7 +153,7 @@ _LEVELS: dict[type, int] = {
     PriceRaised: logging.WARNING,
 }
 ASKED_FOR: Final = frozenset({RateLimitedError.__name__, UnavailableError.__name__})
-"""What `Paused.error` is where the API itself asks for a pause."""
+"""Values of `Paused.error` for pauses that the API itself asked for."""
 
 
 def log_event(event: Event) -> None:
@@ -164,7 +164,7 @@ def log_event(event: Event) -> None:
     """
     level = _LEVELS.get(type(event), logging.DEBUG)
     if isinstance(event, Paused) and event.error not in ASKED_FOR:
-        # A wrong origin or an unknown certificate, say: a run tries on for minutes.
+        # For example a wrong origin or an unknown certificate: a run keeps trying for minutes.
         level = logging.WARNING
     if logger.isEnabledFor(level):
         logger.log(level, "%s", event)
@@ -173,7 +173,7 @@ def log_event(event: Event) -> None:
 class Emitter:
     """Hands events to a callback, or to `log_event`.
 
-    One that raises does not harm the call: the error is logged, for the page is paid for.
+    A callback that raises does not harm the call, whose page is paid for: the error is logged.
     """
 
     def __init__(self, on_event: Callable[[Event], None] | None) -> None:
@@ -192,7 +192,7 @@ class Emitter:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
-            # A test's failure or a foreign cancellation, too: nobody cancels us in the middle of
-            # a plain function.
+            # A test's failure too, or a cancellation: in a plain function, which nobody can cancel,
+            # that cannot be meant for us.
             with suppress(Exception):
                 logger.exception("on_event raised at %s", event)

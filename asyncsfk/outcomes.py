@@ -56,7 +56,7 @@ class Outcome(Model, frozen=True, kw_only=True):
             SfkError: Why the outcome is not complete.
         """
         if self.error is not None:
-            # Raised again and again its traceback would grow.
+            # Otherwise its traceback would grow each time that it is raised.
             raise self.error.with_traceback(None)
         return self
 

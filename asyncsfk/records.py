@@ -141,7 +141,7 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         size: Its size in bytes.
         origin: The API's origin whose answers it holds.
         complete: How many showcases runs have left complete; `partial` and `failed` likewise.
-        under_way: How many showcases no run has come to the end of.
+        under_way: How many showcases no run has brought to an end.
         answers: How many answers it holds, of all routes.
         undecodable: How many of them could not be decoded; see `Archive.salvage`.
         usage: What all of it has cost; counts no products.
@@ -167,7 +167,7 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def answer_of(row: PageRow) -> ArchivedAnswer:
-    """Return an answer as its row tells of it."""
+    """Return the answer that a row describes."""
     return ArchivedAnswer(
         route=row.route,
         handle=row.handle,
@@ -185,7 +185,7 @@ def answer_of(row: PageRow) -> ArchivedAnswer:
 
 
 def entry_of(row: AttemptRow) -> LedgerEntry:
-    """Return a line of the ledger as its row tells of it."""
+    """Return the line of the ledger that a row describes."""
     return LedgerEntry(
         at=datetime.fromtimestamp(row.at, UTC),
         route=row.route,
@@ -202,5 +202,5 @@ def entry_of(row: AttemptRow) -> LedgerEntry:
 
 
 def when(stamp: float | None) -> datetime | None:
-    """Return a time as its column tells of it."""
+    """Return the time that a column holds."""
     return None if stamp is None else datetime.fromtimestamp(stamp, UTC)
