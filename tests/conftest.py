@@ -74,7 +74,7 @@ def either_way(request, monkeypatch):
 
 @pytest.fixture(params=["pool", "session", "borrowed"])
 def sending(request, monkeypatch):
-    """As `either_way`, or by a session borrowed from the test; see `open_client`."""
+    """Like `either_way`, or by a session borrowed from the test; see `open_client`."""
     return send_by(request.param, monkeypatch)
 
 

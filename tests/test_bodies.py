@@ -98,7 +98,7 @@ async def test_the_cap_is_exact(lines, packed):
 
 @pytest.mark.usefixtures("either_way")
 async def test_what_comes_after_the_cap_is_refused_however_late():
-    """What has come by then is good by itself, but it is not the whole answer."""
+    """What came within the cap is valid by itself, but is not the whole answer."""
 
     async def answer(_, writer):
         good = js(GOOD)
@@ -184,7 +184,7 @@ async def test_silence_is_counted_anew_with_each_piece():
 
 @pytest.mark.usefixtures("either_way")
 async def test_silence_is_counted_anew_with_the_head():
-    """Of a body nothing has come with it."""
+    """With the head nothing of the body has come yet: `read` starts again from there."""
 
     async def dawdle(_, writer):
         body = js(GOOD)
@@ -201,7 +201,7 @@ async def test_silence_is_counted_anew_with_the_head():
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("moment", [0.1, 0.9, 3.1, 4.1])
 async def test_silence_is_noticed_an_eighth_late_at_most(moment):
-    """Whenever the last piece came: `read` is from then on."""
+    """`read` counts from the last piece, whenever that came."""
 
     async def fall_silent(_, writer):
         writer.write(http(200, b"", "Content-Length: 100", length=False))
@@ -310,7 +310,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("unusable", UNUSABLE)
 async def test_an_unusable_answer_is_undecodable(unusable):
-    """Whatever lacks what a showcase must have is an error, never an empty showcase."""
+    """An answer without what a showcase must have is an error, never an empty showcase."""
     value, cost = UNUSABLE[unusable]
     async with told(http(200, js(value)), retry=Retry()) as (server, client):
         error = await failure(client.showcase_page(HANDLE), UndecodableError)
@@ -375,7 +375,7 @@ async def test_half_of_a_character_is_replaced(sent, read, tmp_path):
 
 
 async def test_details_with_half_of_a_character_can_be_read():
-    """Where there is no other in its page."""
+    """Even if it is the only one on its page."""
     body = js(GOOD).replace(b'"id": "1"', rb'"id":"1","details":{"note":"\ud83d"}')
     async with told(http(200, body)) as (_, client):
         (product,) = (await client.showcase_page(HANDLE)).products
@@ -485,9 +485,9 @@ async def test_identity_is_no_encoding():
     ],
 )
 async def test_an_encoding_that_fails_is_undecodable(encoding, pack, charged):
-    """What was packed otherwise than asked, or badly, is an error with the bytes as sent.
+    """A body packed otherwise than asked, or badly, is an error with the bytes as sent.
 
-    Where the price can be read all the same, it is charged for certain.
+    If the price can be read nevertheless, it counts as charged for certain.
     """
     body = pack(js(GOOD))
     async with told(http(200, body, f"Content-Encoding: {encoding}"), retry=Retry()) as (
@@ -504,7 +504,7 @@ async def test_an_encoding_that_fails_is_undecodable(encoding, pack, charged):
     "around", [(b"\xef\xbb\xbf", b""), (b"", b"\n<!-- cached -->"), (b" ", b"")]
 )
 async def test_the_price_is_read_of_what_is_no_proper_json(around):
-    """What stands before or behind the JSON does not hide what it was charged."""
+    """Junk before or behind the JSON does not hide what the answer cost."""
     body = around[0] + js(GOOD).replace(b'"id"', b'"id":NaN,"id"', 1) + around[1]
     async with told(http(200, body)) as (_, client):
         error = await failure(client.showcase_page(HANDLE), UndecodableError)
@@ -512,7 +512,7 @@ async def test_the_price_is_read_of_what_is_no_proper_json(around):
 
 
 async def test_no_limit_of_bodies_is_too_large():
-    """What a program says that wants no limit is one that packed bodies can be held to."""
+    """`sys.maxsize`, given to mean no limit, works as a limit for packed bodies too."""
     packed = gzip.compress(js(GOOD))
     answer = http(200, packed, "Content-Encoding: gzip")
     async with told(answer, max_body_bytes=sys.maxsize) as (_, client):
@@ -532,7 +532,7 @@ async def test_gzip_in_several_members_is_undone():
 
 @pytest.mark.parametrize("tail", [bytes(512), b"\r\n", b"\x1f", b"<!-- served by -->"])
 async def test_what_follows_a_gzip_stream_is_passed_over(tail):
-    """As gzip itself does: what was paid for is all there, and its checksum is right."""
+    """As gzip itself does: the answer that was paid for is whole, and its checksum is right."""
     packed = gzip.compress(js(GOOD)) + tail
     async with told(http(200, packed, "Content-Encoding: gzip")) as (_, client):
         page = await client.showcase_page(HANDLE)
@@ -572,7 +572,7 @@ async def test_every_route_refuses_what_is_not_its_own(call, body):
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"status":1}', b"ok"])
 async def test_health_refuses_what_is_not_its_own(body):
-    """So does the route without an envelope."""
+    """The route without an envelope refuses wrong answers too."""
     async with told(http(200, body)) as (_, client):
         error = await failure(client.health(), UndecodableError)
         assert (error.usage.charged, error.usage.maybe) == (0, 0)
@@ -606,7 +606,7 @@ BODIES = ["envelope", "html", "problem", "empty"]
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("status", KINDS)
 async def test_an_error_status_is_its_own_error(status, body):
-    """Whoever answers with a status, in whatever format, it is that status's error, and short."""
+    """A status gives its error, with a short message, whoever answers and in whatever format."""
     fault = Fault.status(status, body=body, code="some_code", checkout_url="https://pay.example/")
     async with Simulator(faults=[fault]) as sim, client_of(sim) as client:
         error = await failure(client.showcase_page(HANDLE))
@@ -699,7 +699,7 @@ async def test_half_of_a_character_in_an_explanation_hides_nothing():
 
 @pytest.mark.parametrize("packed", [True, False])
 async def test_a_packed_error_page_is_read(packed):
-    """An error's envelope is read from gzip as well; one that cannot be unpacked is no obstacle."""
+    """An error's envelope is read from gzip too; one that cannot be unpacked does no harm."""
     envelope = js({"error": {"code": "forbidden", "message": "No.", "requestId": "req_9"}})
     body = gzip.compress(envelope) if packed else b"no gzip"
     async with told(http(403, body, "Content-Encoding: gzip")) as (_, client):
@@ -731,7 +731,7 @@ async def test_a_long_explanation_is_kept_short(body):
 )
 @pytest.mark.parametrize("status", [200, 502])
 async def test_no_answer_keeps_the_event_loop_busy(status, body, head):
-    """Whatever stands in a page, explaining it takes a moment."""
+    """Whatever a page holds, making a message of it takes only a moment."""
     async with told(http(status, body, *head)) as (_, client):
         began = time.process_time()
         await failure(
@@ -741,7 +741,7 @@ async def test_no_answer_keeps_the_event_loop_busy(status, body, head):
 
 
 async def test_an_answer_of_another_shape_is_believed_that_it_was_free():
-    """Its JSON is proper: nothing of it was damaged on the way."""
+    """Its JSON is valid, so nothing was damaged on the way, and its price can be believed."""
     async with told(http(200, enveloped({"balance": 7}, charged=0)), max_credits=1) as (_, client):
         error = await failure(client.get("/v1/x", type=int), UndecodableError)
         assert (error.usage.charged, error.usage.maybe) == (0, 0)
@@ -760,7 +760,7 @@ async def test_an_answer_of_another_shape_is_believed_that_it_was_free():
     ids=["two documents", "no trailer"],
 )
 async def test_a_damaged_answer_is_not_believed_that_it_was_free(body, head):
-    """What it says of its price counts where that is more than is known, and not where less."""
+    """The price that it gives counts only where it is higher than the known one."""
     async with told(http(200, body, *head)) as (_, client):
         error = await failure(client.showcase_page(HANDLE), UndecodableError)
     assert (error.usage.charged, error.usage.maybe) == (0, 1)

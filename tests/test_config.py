@@ -49,7 +49,7 @@ def test_the_defaults():
 @pytest.mark.parametrize("name", ["total", "connect", "read"])
 @pytest.mark.parametrize("value", NOT_POSITIVE)
 def test_timeouts_are_positive(name, value):
-    """A timeout that is no positive number of seconds is refused, and named."""
+    """A timeout that is not a positive number of seconds is refused, and named."""
     with pytest.raises(ConfigurationError, match=name):
         Timeout(**{name: value})
 
@@ -63,7 +63,7 @@ def test_retry_counts_are_whole(name, value):
 
 
 def test_retry_has_at_least_one_attempt():
-    """No attempt at all is no policy; no retry is one."""
+    """A policy of no attempts at all is refused; one of no retries is fine."""
     with pytest.raises(ConfigurationError, match="attempts"):
         Retry(attempts=0)
     none = Retry.none()
@@ -73,7 +73,7 @@ def test_retry_has_at_least_one_attempt():
 @pytest.mark.parametrize("name", ["backoff", "max_backoff", "max_retry_after"])
 @pytest.mark.parametrize("value", NOT_POSITIVE)
 def test_retry_waits_are_positive(name, value):
-    """A wait that is no positive number of seconds is refused, and named."""
+    """A wait that is not a positive number of seconds is refused, and named."""
     with pytest.raises(ConfigurationError, match=name):
         Retry(**{name: value})
 
@@ -148,13 +148,13 @@ def test_an_unusable_setting_is_refused(name, value):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_setting_of_a_wrong_type_is_refused(name, make):
-    """A setting of a type that cannot work is refused at once, by name, as any other."""
+    """A setting of a type that cannot work is refused at once and by name, like any other."""
     with pytest.raises(ConfigurationError, match=name):
         make()
 
 
 async def test_what_a_client_is_told_is_a_setting_and_all_else_an_argument(tmp_path):
-    """The same mistake is told by whom it is to be mended: who runs the program, or who calls."""
+    """The error's class tells who can mend a mistake: the one who sets up, or who calls."""
     wrong = {"max_credits": 0, "concurrency": 0}
     for name, value in wrong.items():
         with pytest.raises(ConfigurationError, match=name):
@@ -174,7 +174,7 @@ async def test_what_a_client_is_told_is_a_setting_and_all_else_an_argument(tmp_p
 
 
 class Unprintable:
-    """What cannot even be shown."""
+    """Something whose repr raises."""
 
     def __repr__(self):
         raise RuntimeError("no")
@@ -202,7 +202,7 @@ def test_what_a_setting_is_refused_for_is_shown_in_a_line(name, make):
 @pytest.mark.parametrize("name", ["proxy", "base_url"])
 @pytest.mark.parametrize("kind", [URL, str.encode], ids=["URL", "bytes"])
 def test_a_url_of_a_wrong_type_is_not_shown(name, kind):
-    """It can hold a password in whatever type it comes; its type is told instead."""
+    """It can hold a password, whatever its type is; only the type is told."""
     with pytest.raises(ConfigurationError, match=f"{name} must be a string") as raised:
         Client(KEY, **{name: kind("http://user:hunter2@proxy:3128")})
     assert "hunter2" not in repr(raised.value)
@@ -214,7 +214,7 @@ def test_a_url_of_a_wrong_type_is_not_shown(name, kind):
     ["https://user:hunter2@ex\u2100mple", "https://user:hunter2/@host", "https://user:hunter2@[x"],
 )
 def test_a_url_that_is_none_is_not_shown(name, url):
-    """Nor what Python says of it, which quotes the password, or what was taken for a port."""
+    """Nor Python's message, which quotes the password, or what it took for a port."""
     with pytest.raises(ConfigurationError, match=name) as raised:
         Client(KEY, **{name: url})
     error = raised.value
@@ -231,7 +231,7 @@ def test_an_async_callback_is_told_what_is_wrong_with_it():
 
 
 def test_a_number_of_seconds_is_a_timeout():
-    """As other clients have it: for a request in all."""
+    """It is the total for a request, as with other clients."""
     assert Client(KEY, timeout=300).config.timeout == Timeout(total=300, read=300)
     assert Client(KEY, timeout=0.5).config.timeout == Timeout(total=0.5, read=0.5)
 
@@ -309,7 +309,7 @@ def test_key_and_origin_come_from_the_environment(monkeypatch):
 
 
 async def test_a_config_of_ones_own_has_key_and_origin_of_the_environment(monkeypatch):
-    """As a client has: a program that makes a config is aimed at a simulator like any other."""
+    """As with a client: a program that makes a config can be aimed at a simulator too."""
     async with Simulator() as sim:
         monkeypatch.setenv("SOCIALFETCH_API_KEY", sim.api_key)
         monkeypatch.setenv("SOCIALFETCH_BASE_URL", f"{sim.url}/")
@@ -321,7 +321,7 @@ async def test_a_config_of_ones_own_has_key_and_origin_of_the_environment(monkey
 
 @pytest.mark.parametrize("url", ["", 0, False])
 def test_an_origin_that_is_nothing_is_not_the_public_one(url):
-    """A variable that was not set leads nowhere, rather than to where it costs."""
+    """An empty variable must not lead to the public API, where requests cost."""
     with pytest.raises(ConfigurationError, match="base_url"):
         Client(KEY, base_url=url)
 
@@ -400,6 +400,6 @@ def test_a_config_makes_a_client_again(monkeypatch):
     assert Client.from_config(pickle.loads(pickled)).config.api_key is None  # noqa: S301
     monkeypatch.setenv("SOCIALFETCH_API_KEY", KEY)
     assert Client.from_config(pickle.loads(pickled)).config == client.config  # noqa: S301
-    # Whoever passes a config is not asked what the environment says.
+    # With a config given, the environment is not asked.
     monkeypatch.setenv("SOCIALFETCH_API_KEY", "no key\n")
     assert Client.from_config(client.config).config == client.config

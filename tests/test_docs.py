@@ -195,14 +195,14 @@ async def test_the_program_of_the_readme(simulator, tmp_path):
 
 
 def test_the_design_tells_of_every_module():
-    """The list in docs/design.md is that of the layers, in their order."""
+    """The list in docs/design.md has the modules of the layers, in their order."""
     design = (ROOT / "docs" / "design.md").read_text("utf-8")
     told = re.findall(r"^\| `(\w+)/?` \|", design, re.MULTILINE)
     assert told == [layer for layer in LAYERS if layer not in {"_version", "__init__"}]
 
 
 def test_the_guide_writes_calls_as_they_are():
-    """The table of calls has each one's arguments, but for those that it tells of below."""
+    """The table of calls has each one's arguments, except those described below it."""
     table = CALL.findall((ROOT / "docs" / "guide.md").read_text("utf-8"))
     assert len(table) == 13
     for name, written in table:
@@ -222,12 +222,12 @@ def rows_of(page, title):
 
 
 def quoted(cell):
-    """Give the first words of all that is set in code."""
+    """Give the first word of everything that is set in code."""
     return re.findall(r"`(\w+)[^`]*`", cell)
 
 
 def test_the_guide_has_every_event_and_its_fields():
-    """The table of events is that of the code, field by field."""
+    """The table of events agrees with the code, field by field."""
     written = {
         quoted(name)[0]: quoted(fields) for name, fields in rows_of("docs/guide.md", "event")
     }
@@ -255,7 +255,7 @@ def test_the_guide_has_defaults_as_they_are(kind):
 
 
 def test_the_guide_has_every_setting():
-    """Each argument of a client is there, but for the key and the origin, told of above."""
+    """Each argument of a client is there, except key and origin, which are told of above."""
     written = [quoted(row[0])[0] for row in rows_of("docs/guide.md", "setting")]
     assert {*written, "api_key", "base_url"} == {*inspect.signature(asyncsfk.Client).parameters}
 
@@ -284,7 +284,7 @@ def test_the_simulators_page_has_all_of_it():
 
 
 def test_exit_codes_are_the_same_everywhere():
-    """The README, the page on the command line and its help have those of the code."""
+    """The README, the command line's page and its help all have the codes of the code."""
     for page in ("README.md", "docs/cli.md"):
         assert [int(row[0]) for row in rows_of(page, "code")] == list(ExitCode)
     assert list(map(int, re.findall(r"^ +(\d+) ", EXIT_CODES, re.MULTILINE))) == list(ExitCode)

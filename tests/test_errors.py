@@ -124,7 +124,7 @@ async def test_the_drawn_statuses_are_true(status):
     ],
 )
 def test_mistakes_are_also_the_usual_errors(kind, base):
-    """Who expects Python's own errors for mistakes catches ours."""
+    """Code that expects Python's own errors for mistakes catches ours."""
     assert issubclass(kind, base)
 
 
@@ -183,7 +183,7 @@ def test_an_error_of_a_newer_version_is_read():
 
 
 def test_details_are_frozen():
-    """What is known of a failure does not change."""
+    """The details of a failure cannot be changed."""
     with pytest.raises(AttributeError):
         SfkError("m").details.handle = "x"
 
@@ -241,7 +241,7 @@ async def test_real_errors_survive_pickling():
 
 
 async def test_an_error_keeps_its_cause(port):
-    """What aiohttp or msgspec raised is the cause of ours, through retries and all."""
+    """An error of aiohttp or msgspec is the cause of ours, even after retries."""
     async with (
         Simulator(faults=[Fault.reset(times=2)]) as sim,
         client_of(sim, retry=asyncsfk.Retry()) as client,
@@ -305,7 +305,7 @@ def make_foreign(kind):
 
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)
 async def test_no_foreign_error_gets_through(kind):
-    """Whatever is raised while connecting, once, ends as an error of ours that says it is free."""
+    """Any error raised while connecting ends as one of ours that says it was free."""
     asked = []
 
     class Broken(aiohttp.TCPConnector):
@@ -331,7 +331,7 @@ async def test_no_foreign_error_gets_through(kind):
 
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)
 async def test_no_foreign_error_of_a_body_gets_through(kind):
-    """The same holds while the request is under way, where nothing is known to be free."""
+    """The same holds while a request is under way, but there it may have been charged."""
     trace = aiohttp.TraceConfig()
 
     async def on_chunk(*_):
@@ -363,7 +363,7 @@ async def test_no_foreign_error_of_a_body_gets_through(kind):
     ids=str,
 )
 def test_an_outcome_whose_error_is_none_is_refused(error):
-    """What `from_json` cannot read is told by its one error."""
+    """Whatever `from_json` cannot read, it raises its one documented error."""
     told = {"handle": "x", "status": "failed", "error": {"type": "SfkError", "message": "x"}}
     assert Outcome.from_json(json.dumps(told)).error == SfkError("x")
     with pytest.raises(UndecodableError):
@@ -371,7 +371,7 @@ def test_an_outcome_whose_error_is_none_is_refused(error):
 
 
 async def test_any_location_can_be_written_down():
-    """A Location that is no Unicode text does not spoil the JSON of an outcome."""
+    """A Location that is not Unicode text does not spoil the JSON of an outcome."""
     async with told(http(302, b"", b"Location: http://e/\xff".decode("latin-1"))) as (_, client):
         (outcome,) = await client.fetch_showcases(["x"])
         assert isinstance(outcome.error, RedirectError)
@@ -379,10 +379,10 @@ async def test_any_location_can_be_written_down():
 
 
 def test_a_class_of_ones_own_does_not_stand_for_ours():
-    """Programs may name their errors as ours are named; what is described is ours all the same."""
+    """A program's error may have the name of one of ours: descriptions still become ours."""
 
     class BadRequestError(SfkError):
-        """As a program has it."""
+        """A program's own error, named as ours is."""
 
         def __init__(self, reason):
             super().__init__(reason)
@@ -398,7 +398,7 @@ def test_a_class_of_ones_own_does_not_stand_for_ours():
     "text", ["a\nERROR forged", "a\r\x1b[2Jb", "a\u2028b", "a\ud800b", "caf\u00e9"]
 )
 def test_an_error_is_told_in_a_line(text):
-    """Whatever is in a handle or in what the API said, no line of a log can be forged with it."""
+    """Neither a handle nor the API's words can forge a line of a log."""
     error = asyncsfk.BadRequestError(
         text, Details(handle=text, code=text, request_id=text, checkout_url=text)
     )

@@ -161,7 +161,7 @@ async def test_a_run_by_page():
 
 
 async def test_pages_out_of_an_archive_are_told_as_such(tmp_path):
-    """What counts pages can tell those that were bought from those that were there."""
+    """A counter of pages can tell those that were bought from those on file."""
 
     async def twice(client):
         for _ in range(2):
@@ -297,7 +297,7 @@ async def test_info_logs_waits(caplog):
 
 
 async def test_a_callback_that_is_false_is_called():
-    """As an empty list with a ``__call__`` is."""
+    """For example an empty list with a ``__call__``."""
 
     class Kept(list):
         def __call__(self, event):
@@ -310,7 +310,7 @@ async def test_a_callback_that_is_false_is_called():
 
 
 async def test_no_connection_is_logged_as_a_warning(caplog):
-    """Who set up no logging is told, too, why nothing comes for minutes."""
+    """Even without any logging set up, one is told why nothing comes for minutes."""
     caplog.set_level(logging.WARNING, logger="asyncsfk")
     async with Client("sfk_x", base_url="http://127.0.0.1:9", retry=Retry(attempts=2)) as client:
         await failure(client.showcase_page(HANDLE), ConnectionFailedError)
@@ -320,7 +320,7 @@ async def test_no_connection_is_logged_as_a_warning(caplog):
 
 
 async def test_no_connection_for_too_long_is_logged_as_a_warning(caplog):
-    """The last attempts of an outage are its, too."""
+    """The last attempts of an outage, which end it, are logged as warnings too."""
     caplog.set_level(logging.INFO, logger="asyncsfk")
     retry = Retry(attempts=99, quota=99, outage=20)
     async with Client("sfk_x", base_url="http://127.0.0.1:9", retry=retry) as client:
@@ -331,14 +331,14 @@ async def test_no_connection_for_too_long_is_logged_as_a_warning(caplog):
 
 
 async def test_the_status_of_an_answer_that_is_too_large():
-    """It is told, though the answer was not read to its end."""
+    """The event has it, although the answer was not read to its end."""
     events, _ = await events_of([Fault.oversized(size=2_000_000)], max_body_bytes=1_000_000)
     (finished,) = [event for event in events if isinstance(event, RequestFinished)]
     assert (finished.status, finished.error) == (200, "BodyTooLargeError")
 
 
 async def test_a_price_that_rose_is_a_warning(caplog):
-    """What costs more than was known is told to who listens to warnings alone."""
+    """Those who listen only to warnings are told that a route costs more than it did."""
     records = await logged(caplog, logging.WARNING, [Fault.price(3, times=1)])
     assert [record.getMessage().split("(")[0] for record in records] == ["PriceRaised"]
     assert [record.levelname for record in records] == ["WARNING"]
@@ -385,7 +385,7 @@ async def test_a_missing_key_is_no_event():
 
 
 async def test_a_cancelled_request_is_told_to_have_finished():
-    """Each event of a start has one of an end, also where the caller left."""
+    """Each start has an event of its end, even if the caller left."""
     seen = []
     async with (
         Simulator(faults=[Fault.hang()]) as sim,
@@ -399,7 +399,7 @@ async def test_a_cancelled_request_is_told_to_have_finished():
 
 
 async def test_callbacks_that_would_have_to_be_awaited_are_refused():
-    """An async callback, or what is none, is refused instead of never being awaited."""
+    """An async function is refused, since nobody would await it, and so is a non-callable."""
 
     async def callback(_):
         raise AssertionError

@@ -42,7 +42,7 @@ def test_every_export_is_there():
 
 
 def test_all_json_is_in_one_case():
-    """What is told of is camelCase in JSON, whoever made it up; settings are as they are said."""
+    """Reports are camelCase in JSON, the API's and ours alike; settings keep their names."""
     exports = {getattr(asyncsfk, name) for name in asyncsfk.__all__} - {Config, Retry, Timeout}
     structs = [each for each in exports if isinstance(each, type) and issubclass(each, Struct)]
     assert Progress in structs
@@ -79,14 +79,14 @@ def test_public_names_are_exported(unit):
 
 
 def test_every_module_that_is_no_private_one_is_public():
-    """No other module has a name without an underscore, but the simulator and the command line."""
+    """Only these modules, the simulator and the command line have names without underscores."""
     found = {module.name for module in pkgutil.iter_modules(asyncsfk.__path__)}
     others = {"cli", "simulator"}
     assert {name for name in found if not name.startswith("_")} - others == {*PUBLIC}
 
 
 def test_dir_tells_of_nothing_else():
-    """What is completed after `asyncsfk.` are the exports, and what every module has."""
+    """Completing `asyncsfk.` gives the exports, and what every module has."""
     found = {name for name in dir(asyncsfk) if not name.startswith("__")}
     assert found == {name for name in asyncsfk.__all__ if not name.startswith("__")}
 
@@ -102,7 +102,7 @@ def test_classes_and_functions_show_a_public_home():
 
 
 def test_what_a_constructor_takes_can_be_read_at_run_time():
-    """A framework that makes things by their annotations finds ours, or would take them for any."""
+    """Frameworks that build objects from annotations must be able to resolve ours."""
     exports = {getattr(asyncsfk, name) for name in asyncsfk.__all__} - {Listing, ShowcaseRun}
     makers = [each.__init__ for each in exports if inspect.isclass(each)]
     makers = [make for make in makers if inspect.isfunction(make)]
@@ -113,7 +113,7 @@ def test_what_a_constructor_takes_can_be_read_at_run_time():
 
 @pytest.mark.parametrize("state", ["not opened", "closed"])
 async def test_a_client_can_be_looked_at_whatever_its_state(state):
-    """Who mocks one, or shows all that it has, asks for every attribute."""
+    """Tools that mock an object, or show all of it, ask for every attribute."""
     client = Client("sfk_somebody")
     if state == "closed":
         await client.aclose()

@@ -56,7 +56,7 @@ async def test_a_handle_is_sent_as_the_api_wants_it(given_as, sent):
 
 @pytest.mark.parametrize("given_as", REFUSED, ids=lambda value: ascii(value)[:30])
 async def test_a_bad_handle_is_refused_before_anything_is_sent(given_as):
-    """What cannot be a handle is a typed error alone and a failed outcome among many."""
+    """A bad handle is a typed error in a single call, and a failed outcome in a run."""
     async with Simulator() as sim, Client(sim.api_key, base_url=sim.url) as client:
         with pytest.raises(InvalidArgumentError):
             tiktok_handle(given_as)
@@ -149,7 +149,7 @@ async def test_the_simulators_wild_cursors_lead_through_the_whole_list():
 
 @pytest.mark.parametrize("value", ["", 5, b"x", "\ud800", ["x"]], ids=ascii)
 async def test_a_cursor_that_cannot_be_sent_is_refused(value):
-    """One that is empty, no Unicode text or no string is refused by name, and nothing is sent."""
+    """One that is empty, not Unicode text or not a string is refused; nothing is sent."""
     async with told(b"") as (server, client):
         error = await failure(client.showcase_page("x", cursor=value), InvalidArgumentError)
         assert "cursor" in str(error)
@@ -165,7 +165,7 @@ async def test_a_cursor_that_cannot_be_sent_is_refused(value):
     ids=ascii,
 )
 async def test_what_is_no_country_code_is_refused_by_every_call(region):
-    """It would be refused for each creator by itself, or be paid for, and mean nothing."""
+    """Otherwise each creator would be refused by itself, or be paid for with no effect."""
     async with told(b"") as (server, client):
         for call in (
             client.showcase_page("x", region=region),
@@ -190,7 +190,7 @@ async def test_what_is_no_country_code_is_refused_by_every_call(region):
     "path", ["/v1/tiktok/profiles/x/showcase-products", "/v1/tiktok/products/reviews"]
 )
 async def test_get_sends_whatever_region_it_is_told(path, region):
-    """Should the API know others than we do: encoded once, and as they are."""
+    """In case the API knows ones that we do not: encoded once, and unchanged."""
     async with told(EMPTY) as (server, client):
         await client.get(path, params={"region": region})
     assert dict(parse_qsl(urlsplit(server.targets[0]).query)) == {"region": region}
@@ -205,7 +205,7 @@ async def test_get_sends_whatever_region_it_is_told(path, region):
     ],
 )
 async def test_an_instagram_page_that_is_no_profile_is_refused(page):
-    """The URL of a post or a help page is not taken for that of an account of such a name."""
+    """The URL of a post or a help page is not taken for that of an account."""
     async with told(b"") as (server, client):
         with pytest.raises(InvalidArgumentError, match="Instagram"):
             await client.instagram_profile(f"https://{page}/")
@@ -213,7 +213,7 @@ async def test_an_instagram_page_that_is_no_profile_is_refused(page):
 
 
 class Unprintable:
-    """What raises when it is shown."""
+    """An object whose repr raises."""
 
     def __repr__(self):
         raise ValueError("cannot be shown")

@@ -37,7 +37,7 @@ async def client(sim):
 
 
 def assert_all_is_counted(sim, usage):
-    """What the simulator charged is covered, though answers were never waited for."""
+    """Our count covers what the simulator charged, even for answers nobody waited for."""
     assert usage.requests >= sim.ledger.requests
     assert usage.charged <= sim.ledger.charged <= usage.charged + usage.maybe
 
@@ -103,7 +103,7 @@ async def test_by_a_timeout_inside_of_it(sim, client):
 
 
 async def test_an_idle_or_closed_client_leaves_no_timer():
-    """What watched its requests does not keep an event loop awake, nor the client in memory."""
+    """The timer of its requests neither wakes the event loop nor keeps the client in memory."""
 
     def timers():
         return [x for x in gc.get_objects() if isinstance(x, asyncio.TimerHandle)]
@@ -158,7 +158,7 @@ async def test_by_cancelling_a_task_group(sim, client):
 @pytest.mark.parametrize("keeps", ["one and gives", "one and waits", "all and gives"])
 @pytest.mark.parametrize("width", [1, 3, 20])
 async def test_a_source_that_keeps_cancellations_to_itself(sim, client, keeps, width):
-    """Some `wait_for`s and careless code do; nothing more is bought all the same."""
+    """Some versions of `wait_for` and careless code swallow them: still nothing more is bought."""
     found = asyncio.Queue()
     for handle in sim.handles(5):
         found.put_nowait(handle)
@@ -185,7 +185,7 @@ async def test_a_source_that_keeps_cancellations_to_itself(sim, client, keeps, w
 
 
 async def test_by_cancelling_all_tasks_but_the_consumers(sim, client):
-    """Who shuts down like that hears of it in the loop over the run, which ends."""
+    """A program that shuts down like this has its loop over the run end with an error."""
     async with client.showcases(sim.handles(100)) as run:
         async with asyncio.timeout(5):
             with pytest.raises(ClientStateError, match="cancelled from outside"):
@@ -197,7 +197,7 @@ async def test_by_cancelling_all_tasks_but_the_consumers(sim, client):
 
 
 async def test_by_cancelling_all_tasks_while_handles_are_waited_for(sim, client):
-    """A run that waits for more handles is no complete one then."""
+    """A run that was still waiting for handles does not then look complete."""
 
     async def handles():
         yield "a"
@@ -213,7 +213,7 @@ async def test_by_cancelling_all_tasks_while_handles_are_waited_for(sim, client)
 
 
 async def test_by_cancelling_all_tasks_of_a_run_that_nobody_reads(sim, client):
-    """As `asyncio.run` does at its end: they end, though what is ready has filled the queue."""
+    """As `asyncio.run` does at its end: they end, even with a queue full of outcomes."""
     async with client.showcases(sim.handles(100), concurrency=3) as run:
         seen = [await anext(run)]
         await asyncio.sleep(60)
@@ -265,7 +265,7 @@ def test_by_ending_the_program_in_a_callback(tmp_path, kind, event):
 
 
 def test_by_ending_the_program_as_a_request_begins():
-    """A budget that others go on with keeps its credit as maybe, rather than reserved for ever."""
+    """In a budget that others go on with, its credit ends as maybe, not reserved for ever."""
 
     def on_event(told):
         if isinstance(told, events.RequestStarted):
@@ -306,7 +306,7 @@ def test_by_another_event_loop_than_the_one_it_ran_in(tmp_path):
 
 
 async def test_by_closing_the_client_under_a_loop(sim):
-    """Who asks for more is told what has ended the run, and has not left it before its time."""
+    """Asking for more tells what has ended the run; that is not taken for leaving it early."""
     async with client_of(sim, concurrency=3) as client:
         run = client.showcases(sim.handles(100))
         with pytest.raises(ClientStateError, match="inside of its `async with`"):
@@ -355,7 +355,7 @@ async def test_by_closing_the_client(sim):
 
 
 async def test_closing_a_client_ends_a_call_under_way(sim):
-    """Who waits for an answer while the client is closed is told so, and what it may have cost."""
+    """A caller that waits as the client is closed is told so, and what it may have cost."""
     sim.add_fault(Fault.hang(charged=True))
     async with Client(sim.api_key, base_url=sim.url) as client:
         call = asyncio.create_task(client.showcase_page("mrbeast"))
@@ -378,7 +378,7 @@ async def test_a_cancelled_call_is_counted_before_it_returns(sim):
 
 @pytest.mark.parametrize("keeps", [False, True])
 async def test_answers_that_wait_for_their_turn_are_not_lost(tmp_path, keeps):
-    """Of many answers that come at once those not read yet when all is cancelled are kept, too."""
+    """Answers that came at once and are unread when all is cancelled are kept too."""
     count, arrived, all_here = 100, 0, asyncio.Event()
     calls, read = [], 0
 
@@ -506,7 +506,7 @@ def test_another_event_loop_is_refused():
 
 
 async def test_a_run_is_of_its_clients_event_loop():
-    """Neither iterated nor closed in that of another thread, which would disturb its own."""
+    """From the event loop of another thread it can be neither iterated nor closed."""
 
     async def use(run):
         with pytest.raises(ClientStateError, match="another event loop"):
@@ -527,7 +527,7 @@ async def test_a_run_is_of_its_clients_event_loop():
 
 
 def test_a_run_whose_event_loop_has_ended_is_closed_in_any():
-    """It does nothing any more."""
+    """Since it can do nothing any more."""
 
     async def leave():
         client = await Client("sfk_x", base_url="http://127.0.0.1:9").__aenter__()
@@ -543,7 +543,7 @@ def test_a_run_whose_event_loop_has_ended_is_closed_in_any():
 
 
 def test_a_listing_is_of_its_clients_event_loop():
-    """One that is taken elsewhere sends nothing, on connections that are not its own."""
+    """Used in another loop it sends nothing: the connections belong to the client's loop."""
 
     async def take(listing):
         with pytest.raises(ClientStateError, match="another event loop"):
@@ -585,7 +585,7 @@ class maybe_async:  # noqa: N801 - reads as a function
 
 
 async def test_a_run_closed_from_another_task_tells_its_consumer():
-    """Who waits for an outcome while the client is closed elsewhere is told, not left waiting."""
+    """A consumer that waits for an outcome while the client is closed elsewhere is told."""
     async with Simulator(faults=[Fault.hang()]) as sim:
         client = await Client(sim.api_key, base_url=sim.url).__aenter__()
         pages = None

@@ -169,7 +169,7 @@ async def test_a_repr_tells_long_lists_by_their_length(tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_real_answers_come_back_from_json(seed):
-    """What a client really receives is read back equal, of every route."""
+    """The real answers of every route are read back equal."""
     faults = [Fault.status(403, handles=["bad"], pages=[2]), Fault.not_json(handles=["worse"])]
     async with Simulator(seed, faults=faults) as sim, client_of(sim) as client:
         handles = [*sim.handles(12), "unknown_x", "private_x", "bad", "worse", "..", "e.45products"]
@@ -212,7 +212,7 @@ async def test_a_product_says_what_the_api_said():
 
 @pytest.mark.parametrize("handle", ["\ud800", "a\udfffb", "\0", "a\nb", "\u202eevil", "x" * 500])
 async def test_an_outcome_of_any_handle_has_json(handle):
-    """Whatever was given as a handle, its outcome is written and read back."""
+    """Whatever was given as a handle, its outcome can be written as JSON and read back."""
     async with Simulator() as sim, client_of(sim) as client:
         (outcome,) = await client.fetch_showcases([handle])
     assert outcome.status == "failed"
@@ -329,7 +329,7 @@ def test_amounts_are_exact_or_nothing(text, amount):
 
 @given(text=st.text(alphabet="0123456789.-+eE_ NaInfity,\u0661\n"))
 def test_amounts_are_finite(text):
-    """No string makes an amount that is no finite number, or raises."""
+    """No string makes an infinite amount or NaN, or raises."""
     amount = Price(sale_price=text).sale_amount
     assert amount is None or amount.is_finite()
 
@@ -389,7 +389,7 @@ async def test_unknown_fields_change_nothing():
 
 
 async def test_enums_may_grow():
-    """A word that is new to us is handed out as it came."""
+    """A value of an enum that is new to us is handed out as it came."""
     body = js({"data": {"lookupStatus": "hibernating"}, "meta": META})
     async with told(http(200, body)) as (_, client):
         assert (await client.tiktok_profile("x")).lookup_status == "hibernating"
@@ -407,7 +407,7 @@ async def test_has_more_may_be_missing():
 
 
 def test_reading_something_else_is_an_error():
-    """`from_json` refuses what is not the model's."""
+    """`from_json` refuses JSON that is not the model's."""
     for body in (b"[]", b"{}", b'{"id":""}', b'{"id":5}', b'{"id":"1","title":5}', b"", b"\xff"):
         with pytest.raises(UndecodableError) as caught:
             Product.from_json(body)
@@ -418,7 +418,7 @@ def test_reading_something_else_is_an_error():
 
 
 def test_details_that_are_no_json_are_an_error_wherever_they_are_read():
-    """They are looked at only when they are read, and then refused in the same way."""
+    """They are decoded only when they are read, and then refused in the same way."""
     product = Product.from_json(b'{"id":"1","details":"caf\xe9"}')
     for read in (lambda: product.details, product.to_dict):
         with pytest.raises(UndecodableError):
@@ -496,7 +496,7 @@ async def test_usage_adds_up_over_a_run():
 
 @pytest.mark.parametrize("details", [None, {"k": "v" * 50}], ids=["bare", "with details"])
 async def test_a_kept_product_keeps_no_page_alive(details):
-    """One product kept of each of 200 pages of 45 KB takes a small part of those 9 MB."""
+    """Keeping one product of each of 200 pages of 45 KB takes a small part of those 9 MB."""
     product = {"title": "t" * 100, "url": "u" * 200, "details": details or {}}
     if details is None:
         del product["details"]

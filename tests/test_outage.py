@@ -36,7 +36,7 @@ def creators(count):
 
 @pytest.mark.parametrize("count", [1, 10, 500, 20_000])
 async def test_a_run_ends_once_nothing_was_reached_for_long(port, count):
-    """However many creators there are, it takes some minutes, costs nothing and tells why."""
+    """It ends after some minutes, says why and costs nothing, whatever the number of creators."""
     told = []
     now = asyncio.get_running_loop().time
     began = now()
@@ -56,7 +56,7 @@ async def test_a_run_ends_once_nothing_was_reached_for_long(port, count):
 
 
 async def test_calls_alone_end_then_too(port):
-    """All who wait for the API are told at once, and whoever comes later after one attempt."""
+    """All calls that wait for the API are told at once; later ones after one attempt."""
     async with client_at(port, concurrency=20) as client:
         calls = [client.showcase_page(f"c{n}") for n in range(200)]
         errors = await asyncio.gather(*calls, return_exceptions=True)
@@ -94,7 +94,7 @@ async def test_what_lies_between_two_outages_counts(port):
 
 
 async def test_an_answer_that_is_lost_between_two_outages_counts(port):
-    """It came on a connection, whatever became of it."""
+    """It came over a connection, so the API was reached, whatever became of the answer."""
     async with client_at(port, retry=Retry(outage=20, attempts=1)) as client:
         await failure(client.showcase_page("x"), ConnectionFailedError)
         await asyncio.sleep(15)
@@ -113,7 +113,7 @@ async def test_whoever_wants_to_waits_for_ever(port):
 
 
 async def test_time_in_which_nobody_tries_is_no_outage(port):
-    """A failure long ago says nothing of now: whoever comes then is given the usual patience."""
+    """A failure long ago says nothing about now: a new call gets the usual patience."""
     async with client_at(port) as client:
         await failure(client.showcase_page("x"), ConnectionFailedError)
         await asyncio.sleep(400)
@@ -127,7 +127,7 @@ async def test_time_in_which_nobody_tries_is_no_outage(port):
 
 @pytest.mark.parametrize(("waited", "kind"), [(85, UnreachableError), (95, ConnectionFailedError)])
 async def test_attempts_that_are_far_apart_are_two_outages(port, waited, kind):
-    """Not those that have only waited for as long as one may be told to."""
+    """Unless they are only as far apart as our own pauses can make them."""
     async with client_at(port, retry=Retry(attempts=1, outage=50)) as client:
         await failure(client.showcase_page("x"), ConnectionFailedError)
         await asyncio.sleep(waited)
@@ -135,7 +135,7 @@ async def test_attempts_that_are_far_apart_are_two_outages(port, waited, kind):
 
 
 async def test_attempts_that_each_take_long_are_one_outage(deaf_port):
-    """It lasts from the start of the first to the end of the last, however patient each is."""
+    """It lasts from the start of the first attempt to the end of the last, however long each is."""
     patient = {"timeout": Timeout(connect=100), "retry": Retry(outage=250, attempts=9)}
     async with client_at(deaf_port, **patient) as client:
         error = await failure(client.showcase_page("x"), UnreachableError)
@@ -143,7 +143,7 @@ async def test_attempts_that_each_take_long_are_one_outage(deaf_port):
 
 
 async def test_time_in_which_the_process_was_stopped_is_no_outage(deaf_port):
-    """It was in the middle of connecting; once it goes on it tries again."""
+    """Stopped in the middle of connecting, it tries again once it goes on."""
     loop = asyncio.get_running_loop()
     async with client_at(deaf_port, retry=Retry(attempts=3)) as client:
         loop.call_later(1, loop.hold_up, 3600)
@@ -152,7 +152,7 @@ async def test_time_in_which_the_process_was_stopped_is_no_outage(deaf_port):
 
 
 async def test_waiting_for_a_borrowed_pool_is_no_outage(port):
-    """Others have its one place for long; then the first attempt fails."""
+    """Another client has its only place for long, and then the first attempt fails."""
     async with (
         Simulator(latency=Latency.fixed(400)) as sim,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
@@ -177,7 +177,7 @@ class SlowToFail(aiohttp.TCPConnector):
 @pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
 @pytest.mark.parametrize("count", [1, 5])
 async def test_attempts_that_take_longer_than_they_are_told_to_are_one_outage(port, count):
-    """Of each there counts what it was told to try for; they add up, but for those at once."""
+    """Each counts for as long as it was told to try; attempts at the same time count once."""
     async with (
         aiohttp.ClientSession(connector=SlowToFail()) as session,
         client_at(
@@ -239,7 +239,7 @@ asyncio.run(main())
 @pytest.mark.real_time
 @pytest.mark.skipif(sys.platform == "win32", reason="there it cannot be limited")
 async def test_a_program_that_is_out_of_files_tries_again_and_ends_in_order():
-    """Not even a module can be loaded any more."""
+    """By then not even a module can be imported any more."""
     program = await asyncio.create_subprocess_exec(
         *[sys.executable, "-c", OUT_OF_FILES_PROGRAM], stdout=asyncio.subprocess.PIPE
     )
@@ -249,7 +249,7 @@ async def test_a_program_that_is_out_of_files_tries_again_and_ends_in_order():
 
 @pytest.mark.parametrize("sending", ["own", "own session"])
 async def test_a_host_that_no_thread_can_look_up_is_tried_again(monkeypatch, sending):
-    """Where no thread can be started nothing was sent: that ends no run."""
+    """If no thread can be started nothing was sent, and it does not end a run."""
     start, refusals = threading.Thread.start, 0
 
     def refuse_once(thread):

@@ -66,7 +66,7 @@ async def test_one_refusal_pauses_the_whole_run_and_none_stampedes_after_it(retr
 
 @pytest.mark.real_time
 async def test_requests_that_have_waited_for_their_archive_are_one_wave(path, port):
-    """They fail one after the other, but were let through before the first of them had failed."""
+    """They fail one after another, but all had been let through before the first one failed."""
     now = asyncio.get_running_loop().time
     pauses = []
 
@@ -150,7 +150,7 @@ async def test_the_width_is_back_after_a_single_refusal():
 
 
 async def test_the_width_is_halved_and_grows_by_one_with_every_five_successes():
-    """Not by any other amount, which no larger scene would tell from this."""
+    """Exactly so: in the larger tests another amount would not be noticed."""
     async with (
         Simulator(faults=[Fault.status(503, retry_after="0", times=1)]) as sim,
         client_of(sim, concurrency=1_001) as client,
@@ -198,9 +198,9 @@ async def test_an_outage_is_met_with_fewer_and_fewer_requests():
 async def test_pauses_without_a_hint_grow_from_half_a_second_to_the_longest(
     port, max_backoff, most
 ):
-    """Each is from a half to all of what it can be, which doubles; however many there are.
+    """Each is between half and all of its maximum, which doubles, however many there are.
 
-    The longest is what the client was told, and half a minute at most: an outage is then still one.
+    The maximum stops at `max_backoff`, or at half a minute: one outage must not look like two.
     """
     count = 1_100
     paused = []
@@ -253,7 +253,7 @@ async def test_a_late_hint_of_no_seconds_is_no_news():
 
 
 async def test_of_several_hints_the_latest_time_holds():
-    """A shorter one takes nothing from a pause, and is no news; a longer one is, to all."""
+    """A shorter one does not shorten the pause, and is not told; a longer one holds for all."""
     faults = [
         *(Fault.delay(Latency.fixed(number / 10), requests={number}) for number in (1, 2, 3)),
         *(
@@ -281,7 +281,7 @@ async def test_of_several_hints_the_latest_time_holds():
 
 
 async def test_a_wave_of_refusals_is_one_pause():
-    """Each of them ends it a moment later, which is no news; one that ends it much later is."""
+    """Each moves its end by a moment, which is not told; one that moves it far is."""
     paused = []
     faults = [
         Fault.status(503, retry_after="3", requests=range(1, 200)),
@@ -298,7 +298,7 @@ async def test_a_wave_of_refusals_is_one_pause():
 
 
 async def test_what_began_before_a_refusal_narrows_no_further():
-    """However late it is refused: requests that were under way together are one pushback."""
+    """However late it is refused: requests under way together make one pushback."""
     faults = [Fault.status(503, retry_after="1", requests=range(1, 17))]
     async with (
         Simulator(latency=Latency.fixed(5), faults=faults) as sim,
@@ -400,7 +400,7 @@ async def test_a_retry_after_over_the_cap_ends_the_call_with_the_time_in_the_err
 
 
 async def test_a_retry_after_of_just_the_cap_is_waited_for():
-    """More than that is not."""
+    """A longer one does not."""
     async with (
         Simulator(faults=[Fault.status(503, retry_after="120", times=1)]) as sim,
         Client(sim.api_key, base_url=sim.url) as client,
@@ -411,7 +411,7 @@ async def test_a_retry_after_of_just_the_cap_is_waited_for():
 
 
 async def test_a_retry_after_of_just_the_cap_holds_for_all():
-    """Those wait for it, too, whose own call was not refused."""
+    """Calls that were not refused themselves wait for it too."""
     async with (
         Simulator(faults=[Fault.status(503, retry_after="120", times=1)]) as sim,
         client_of(sim) as client,
@@ -423,7 +423,7 @@ async def test_a_retry_after_of_just_the_cap_holds_for_all():
 
 
 async def test_failures_between_refusals_are_no_successes():
-    """They widen nothing, and the pauses go on growing."""
+    """They do not widen the gate, and the pauses go on growing."""
     paused = []
     faults = [
         Fault.status(503, requests={1, 2, 15}),
@@ -584,7 +584,7 @@ async def test_a_paused_call_can_be_cancelled():
 
 
 async def test_who_is_cancelled_while_waiting_for_a_place_gives_none_back():
-    """It had none; the width holds."""
+    """It never had a place, so the width must not grow by one."""
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
         client_of(sim, concurrency=2) as client,
@@ -599,7 +599,7 @@ async def test_who_is_cancelled_while_waiting_for_a_place_gives_none_back():
 
 
 async def test_nothing_is_left_of_who_was_cancelled_while_waiting_for_a_place():
-    """However many give up while the places stay taken."""
+    """No future of theirs stays in the queue, however many give up while places are taken."""
 
     def futures():
         gc.collect()
@@ -622,7 +622,7 @@ async def test_nothing_is_left_of_who_was_cancelled_while_waiting_for_a_place():
 
 @pytest.mark.parametrize("is_given", [False, True])
 async def test_a_place_of_who_is_cancelled_in_that_moment_goes_to_the_next(is_given):
-    """Whether it was just to be given or just given, it is not lost with who was to have it."""
+    """Just about to be given or just given, it is not lost with the call that it was for."""
 
     def on_event(event):
         if isinstance(event, events.RequestFinished):
@@ -651,7 +651,7 @@ async def test_a_place_of_who_is_cancelled_in_that_moment_goes_to_the_next(is_gi
 
 @pytest.mark.parametrize("concurrency", [4, 100])
 async def test_calls_are_sent_in_the_order_in_which_they_were_made(concurrency):
-    """Whatever they wait for, none is passed by another."""
+    """Whatever they wait for, no call overtakes another."""
     begun = []
     async with (
         Simulator(latency=Latency.fixed(0.1)) as sim,
@@ -663,7 +663,7 @@ async def test_calls_are_sent_in_the_order_in_which_they_were_made(concurrency):
 
 
 async def test_who_is_cancelled_while_waiting_for_its_turn_holds_nobody_up():
-    """Those who wait behind it are sent."""
+    """The calls that wait behind it are sent."""
 
     def on_event(event):
         if isinstance(event, events.RequestStarted):
@@ -764,7 +764,7 @@ async def test_a_narrowed_width_holds_for_who_waits_for_the_end_of_a_pause():
 
 
 async def test_a_wide_run_that_was_refused_comes_back_to_its_own_width():
-    """Not to that of its client alone, which is the narrower."""
+    """And not to the width of its client alone, which is narrower."""
     refusal = Fault.status(503, retry_after="1", requests={10})
     async with (
         Simulator(latency=Latency.fixed(0.2), faults=[refusal]) as sim,
@@ -777,7 +777,7 @@ async def test_a_wide_run_that_was_refused_comes_back_to_its_own_width():
 
 
 async def test_a_narrowed_wide_run_leaves_its_client_as_narrow_as_it_was():
-    """Though half of the run's width is more than that."""
+    """Even though half of the run's width is more than the client's own."""
     refusal = Fault.status(503, retry_after="1", requests={30}, times=1)
     async with (
         Simulator(latency=Latency.fixed(1), faults=[refusal]) as sim,
@@ -794,7 +794,7 @@ async def test_a_narrowed_wide_run_leaves_its_client_as_narrow_as_it_was():
 
 
 async def test_a_wide_run_widens_no_client_that_was_narrowed():
-    """What a run allows is for who was at the limit; the others grow into it."""
+    """A run's width is had at once only by a client at its limit; a narrowed one grows into it."""
     async with (
         Simulator(faults=[Fault.status(503, retry_after="1", times=1)]) as sim,
         client_of(sim, concurrency=8) as client,
@@ -805,7 +805,7 @@ async def test_a_wide_run_widens_no_client_that_was_narrowed():
 
 
 async def test_a_wide_run_lets_in_who_waits_already():
-    """The width that a run brings is for all who wait for a place just then."""
+    """Calls that already wait for a place get the width that a run brings."""
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
         Client(sim.api_key, base_url=sim.url, concurrency=1) as client,

@@ -156,7 +156,7 @@ async def test_empty_pages_without_end_are_not_paid_without_end(sim, client):
 
 
 async def test_empty_pages_here_and_there_end_no_list():
-    """Only those in a row do, however many there are."""
+    """Only empty pages in a row end a list, however many there are in all."""
     every_other = Fault.empty_page_with_more(requests=range(2, 26, 2))
     async with Simulator(page_size=1, faults=[every_other]) as sim, client_of(sim) as client:
         pages = [page async for page in client.showcase("x.13products").pages()]
@@ -180,7 +180,7 @@ async def test_an_altered_cursor_is_refused_by_the_api_and_free(client):
 
 
 async def test_going_on_from_a_cursor_numbers_pages_anew(client):
-    """From 1; the cursor itself is that of the first."""
+    """Numbers begin at 1 again, with the page of that cursor."""
     first = await client.showcase_page(HANDLE)
     pages = [page async for page in client.showcase(HANDLE, cursor=first.next_cursor).pages()]
     assert [page.number for page in pages] == [1, 2, 3, 4]

@@ -52,7 +52,7 @@ async def test_without_an_archive_all_is_to_start(sim, client):
 
 
 async def test_handles_of_which_one_is_the_end_of_another(client):
-    """They are different creators, also where many of them have to be told apart."""
+    """They are different creators, even where many of them have to be told apart."""
     handles = [letter * length for length in range(64, 0, -1) for letter in ascii_lowercase]
     plan = await client.plan([*handles, *handles])
     assert plan.distinct == plan.duplicates == len(handles)
@@ -106,7 +106,7 @@ async def test_the_rate_bounds_the_forecast(sim, path):
 
 
 async def test_how_long_requests_take_is_what_the_good_ones_took_on_average(sim, path):
-    """Neither a slow one nor one that failed is what all the others will be like."""
+    """Neither a single slow request nor a failed one tells how long the others will take."""
     sim.faults = [
         Fault.delay(Latency.fixed(3), handles=["slow.1products"]),
         Fault.delay(Latency.fixed(20), handles=["bad"]),
@@ -121,7 +121,7 @@ async def test_how_long_requests_take_is_what_the_good_ones_took_on_average(sim,
 
 
 async def test_options_that_buy_afresh(client, path):
-    """refresh and max_age make of what is there something to start."""
+    """With refresh or max_age, what is on file counts as to be started."""
     await run_through(client, ["a.1products"], archive=path)
     for options, complete in (
         ({}, 1),
@@ -135,7 +135,7 @@ async def test_options_that_buy_afresh(client, path):
 
 
 async def test_max_pages(client, path):
-    """A showcase that was cut short is complete for as many pages, and begun for more."""
+    """A showcase cut short is complete for a plan of as many pages, and begun for more."""
     await run_through(client, ["a.90products"], archive=path, max_pages=2)
     for max_pages, complete, least, most in ((1, 1, 0, 0), (2, 1, 0, 0), (4, 0, 1, 2)):
         plan = await client.plan(["a.90products"], archive=path, max_pages=max_pages)
@@ -146,7 +146,7 @@ async def test_max_pages(client, path):
 
 @pytest.mark.parametrize("cursor", [None, ""], ids=["null", "empty"])
 async def test_what_was_cut_where_it_leads_nowhere_is_complete(sim, client, path, cursor):
-    """A page that says there is more, but not where, has nothing behind it to be bought."""
+    """Behind a page that says there is more, but not where, nothing can be bought."""
     _, (outcome,) = await run_through(client, ["c.90products"], archive=path, max_pages=1)
     sim.add_fault(Fault.has_more_without_cursor(cursor))
     async with Archive(path) as archive:
@@ -166,7 +166,7 @@ async def test_what_was_cut_where_it_leads_nowhere_is_complete(sim, client, path
 
 
 async def test_a_showcase_cut_by_a_killed_process_is_to_continue(client, path):
-    """A creator who has pages but no outcome is gone on with."""
+    """A creator with pages but no outcome is to be continued."""
     async with Archive(path) as archive:
         await client.showcase_page("a.90products", archive=archive)
     plan = await client.plan(["a.90products"], archive=path, max_pages=5)
@@ -195,7 +195,7 @@ async def test_what_cannot_be_decoded_beyond_what_is_wanted_is_in_nobodys_way(si
 
 
 async def test_what_can_be_decoded_by_now_is_gone_on_with(path):
-    """A client that may read more needs no salvage: a run buys what comes next, as was planned."""
+    """A client that may read larger bodies needs no salvage: its run just goes on, as planned."""
     handles = ["long.500products", "short.200products", "odd.5products"]
     async with Simulator(page_size=200, faults=[Fault.not_json(handles={handles[2]})]) as sim:
         async with client_of(sim, max_body_bytes=30_000) as small:
@@ -225,7 +225,7 @@ async def test_a_cursor_that_led_nowhere_is_not_followed_again(sim, client, path
 
 
 async def test_a_limit_does_not_hide_where_a_cursor_led(sim, client, path):
-    """A run that wanted no more told of no error; the next one buys nothing all the same."""
+    """A run that wanted no more pages told no error; still the next one buys nothing."""
     sim.add_fault(Fault.cursor_loop(pages=[2]))
     _, (before,) = await run_through(client, ["a.90products"], archive=path, max_pages=2)
     assert (before.status, before.error) == ("complete", None)
@@ -237,7 +237,7 @@ async def test_a_limit_does_not_hide_where_a_cursor_led(sim, client, path):
 
 
 async def test_who_is_empty_and_leads_nowhere_is_not_looked_up(sim, client, path):
-    """Whether a showcase is empty that has more pages nobody can tell, so no run asks."""
+    """Nobody can tell whether a showcase with further pages is empty, so no run asks."""
     sim.add_fault(Fault.has_more_without_cursor())
     await run_through(client, ["empty_a"], archive=path, max_pages=1)
     plan = await client.plan(["empty_a"], archive=path, verify_empty=True)
@@ -255,7 +255,7 @@ async def test_who_is_empty_and_leads_nowhere_is_not_looked_up(sim, client, path
 
 @pytest.mark.parametrize("max_pages", [None, 1], ids=["call", "run and call"])
 async def test_where_a_call_was_led_nowhere_it_is_known_too(sim, client, path, max_pages):
-    """The file says of a creator what a run would, whoever came to where its pages lead nowhere."""
+    """The file says the same of a creator whether a call or a run met the end of its pages."""
     sim.add_fault(Fault.cursor_loop(pages=[3]))
     if max_pages is not None:
         await run_through(client, ["a.90products"], archive=path, max_pages=max_pages)
@@ -273,7 +273,7 @@ async def test_where_a_call_was_led_nowhere_it_is_known_too(sim, client, path, m
 
 
 async def test_an_empty_file_is_no_archive_yet(client, path):
-    """Who is killed while making one leaves it so: a plan takes it for what a run makes of it."""
+    """A process killed while making an archive leaves one: a plan takes it as a run does."""
     path.touch()
     plan = await client.plan(["a.5products"], archive=path, max_credits=5)
     assert (plan.to_start, plan.left) == (1, 5)
@@ -283,7 +283,7 @@ async def test_an_empty_file_is_no_archive_yet(client, path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
 async def test_a_pipe_is_no_archive(client, path):
-    """Though it is empty: a run would not make one of it."""
+    """Although it is empty: a run would not make an archive of it."""
     os.mkfifo(path)
     with pytest.raises(ArchiveFormatError, match="is not a file"):
         await client.plan(["a.5products"], archive=path)
@@ -312,7 +312,7 @@ async def test_verify_empty_costs_a_look_up(client, path):
 
 
 async def test_one_that_has_products_is_not_looked_up(sim, client, path):
-    """Of those on file half were empty, and as many may be of those that are not begun yet."""
+    """Half of those on file were empty, and so may be half of those yet to be started."""
     sim.faults = [Fault.status(500, pages=[2])]
     await run_through(client, ["a.30products", "empty_b"], archive=path)
     options = {"archive": path, "verify_empty": True, "max_pages": 2}
@@ -334,7 +334,7 @@ async def test_what_was_never_timed_is_planned_without_a_time(client, path):
 
 
 async def test_who_failed_is_not_taken_for_empty(sim, client, path):
-    """No look-ups are foreseen by creators of whom nothing came."""
+    """Creators of whom nothing came do not count when look-ups are forecast."""
     sim.faults = [Fault.status(404, handles=["bad"])]
     await run_through(client, ["bad", "b.1products"], archive=path)
     plan = await client.plan(["x", "y"], archive=path, verify_empty=True)
@@ -342,7 +342,7 @@ async def test_who_failed_is_not_taken_for_empty(sim, client, path):
 
 
 async def test_most_counts_look_ups(sim, client):
-    """The most that it can cost is not passed by a run that looks every creator up."""
+    """A run that looks every creator up costs no more than the plan's most."""
     handles = ["empty_a", "private_b"]
     plan = await client.plan(handles, max_pages=1, verify_empty=True)
     await run_through(client, handles, max_pages=1, verify_empty=True)
@@ -350,7 +350,7 @@ async def test_most_counts_look_ups(sim, client):
 
 
 async def test_most_counts_look_ups_of_those_that_are_begun(sim, client, path):
-    """Where all its pages were empty so far, so may be the rest."""
+    """If all pages of a creator were empty so far, the rest may be too."""
     sim.faults = [Fault.empty_page_with_more(times=1)]
     await run_through(client, ["empty_a"], archive=path, max_pages=1)
     options = {"archive": path, "max_pages": 2, "verify_empty": True}
@@ -362,7 +362,7 @@ async def test_most_counts_look_ups_of_those_that_are_begun(sim, client, path):
 
 
 async def test_most_counts_what_is_started_over(sim, client, path):
-    """Where cursors on file may be stale, showcases that are begun may be bought as a whole."""
+    """If cursors on file may be stale, begun showcases may have to be bought as a whole."""
     await run_through(client, ["a.90products"], archive=path, max_pages=2)
     sim.add_fault(Fault.status(400, pages=[3], times=1))
     options = {"archive": path, "max_pages": 4}
@@ -375,7 +375,7 @@ async def test_most_counts_what_is_started_over(sim, client, path):
 
 
 async def test_where_nothing_but_failures_is_on_file_nothing_is_known(sim, client, path):
-    """Not even how many are empty."""
+    """Not even how many showcases are empty."""
     sim.faults = [Fault.status(404, handles=["bad"])]
     await run_through(client, ["bad"], archive=path)
     plan = await client.plan(["x"], archive=path, verify_empty=True, max_pages=1)
@@ -407,7 +407,7 @@ async def test_many_handles_from_an_async_source(client, path):
 
 
 async def test_one_dict_of_options_does_for_a_plan_and_its_run(client, path):
-    """A plan takes what the call takes that it is made for, and tells what the ceiling leaves."""
+    """A plan takes the arguments of the call that it is for, and tells what the ceiling leaves."""
     options = {
         "archive": path,
         "max_pages": 2,
@@ -428,7 +428,7 @@ async def test_one_dict_of_options_does_for_a_plan_and_its_run(client, path):
 
 
 async def test_what_may_have_been_charged_is_not_left(sim, path):
-    """As for the run, an answer that was lost counts towards the ceiling of an archive."""
+    """As for a run, a lost answer counts towards the ceiling of an archive."""
     sim.faults = [Fault.close(charged=True, times=1)]
     async with client_of(sim) as client:
         (outcome,) = await client.fetch_showcases(["a.5products"], archive=path)
@@ -479,7 +479,7 @@ async def test_what_is_refused(sim, client, path):
 
 
 async def test_what_broke_off_beyond_what_is_wanted_is_complete(sim, client, path):
-    """Where no more pages are wanted than are on file, nothing is bought, and the plan says so."""
+    """If no more pages are wanted than are on file, nothing is bought, and the plan says so."""
     sim.faults = [Fault.status(500, pages=[3])]
     await run_through(client, ["a.90products"], archive=path)
     plan = await client.plan(["a.90products"], archive=path, max_pages=2)
@@ -489,14 +489,14 @@ async def test_what_broke_off_beyond_what_is_wanted_is_complete(sim, client, pat
 
 
 async def test_any_number_of_pages_may_be_the_most(client, path):
-    """The largest that there may be is no more than SQLite can count."""
+    """`sys.maxsize` pages, the most that may be asked for, are within what SQLite can count."""
     await run_through(client, ["a.5products"], archive=path)
     plan = await client.plan(["a.5products", "b"], archive=path, max_pages=sys.maxsize)
     assert (plan.complete, plan.to_start) == (1, 1)
 
 
 async def test_what_calls_alone_have_gone_on_with_is_no_longer_to_be_bought(path):
-    """Nor is a profile looked up where the showcase itself ended in an error."""
+    """Nor is a profile looked up if the showcase itself ended in an error."""
     faults = [
         Fault.status(500, times=1, pages=[2]),
         Fault.has_more_without_cursor(handles=["empty_c"]),
@@ -513,7 +513,7 @@ async def test_what_calls_alone_have_gone_on_with_is_no_longer_to_be_bought(path
 
 
 async def test_what_failed_and_was_bought_by_calls_since_is_complete(sim, client, path):
-    """What is on file counts, not what a run has told of it."""
+    """What is on file now counts, not the outcome that a run had noted."""
     sim.faults = [Fault.status(404, times=1, handles=["a.45products"])]
     await run_through(client, ["a.45products"], archive=path)
     async with Archive(path) as archive:
@@ -523,7 +523,7 @@ async def test_what_failed_and_was_bought_by_calls_since_is_complete(sim, client
 
 
 async def test_a_profile_that_is_too_old_is_looked_up_again(sim, client, path):
-    """As old as the showcase may be, so old may be what is known of an empty one's account."""
+    """What is known of an empty showcase's account may be as old as the showcase may."""
     options = {"archive": path, "verify_empty": True, "max_age": 3600}
     for number, verify_empty in enumerate((False, True)):
         handle = f"empty_{number}"
@@ -557,7 +557,7 @@ async def test_pages_that_calls_have_bought_since_a_limit_are_seen(sim, client, 
 
 
 async def test_each_region_is_planned_for_itself(client, path):
-    """What one region was asked for is complete there, and to be started everywhere else."""
+    """A creator that is complete in one region is to be started in every other."""
     gb = {"archive": path, "region": "GB"}
     await run_through(client, ["a.45products"], max_pages=1, **gb)
     plan = await client.plan(["a.45products"], **gb)
@@ -571,7 +571,7 @@ async def test_each_region_is_planned_for_itself(client, path):
 
 @pytest.mark.parametrize(("max_pages", "least"), [(1, 1), (3, 1), (4, 0)])
 async def test_who_is_empty_as_far_as_is_wanted_is_looked_up(sim, client, path, max_pages, least):
-    """What went wrong on the pages after those is nothing to this run."""
+    """What went wrong on later pages does not concern this run."""
     sim.faults = [Fault.empty_page_with_more(pages=[1], times=1), Fault.cursor_loop()]
     _, (outcome,) = await run_through(client, ["empty_a"], archive=path)
     assert isinstance(outcome.error, PaginationError)
@@ -587,7 +587,7 @@ async def test_who_is_empty_as_far_as_is_wanted_is_looked_up(sim, client, path, 
 async def test_who_is_empty_on_the_pages_that_are_wanted_is_looked_up(
     sim, client, path, max_pages, least
 ):
-    """What is on file of later pages is nothing to a run of fewer."""
+    """Later pages on file do not concern a run that wants fewer."""
     sim.add_fault(Fault.empty_page_with_more(pages=[1], times=1))
     await run_through(client, ["a.45products"], archive=path)
     options = {"archive": path, "verify_empty": True, "max_pages": max_pages}
@@ -598,7 +598,7 @@ async def test_who_is_empty_on_the_pages_that_are_wanted_is_looked_up(
 
 
 async def test_a_look_up_that_was_not_made_is_still_to_be_made(sim, client, path):
-    """Where the budget ends between an empty page and its look-up, only that is missing."""
+    """If the budget ended between an empty page and its look-up, only the look-up is missing."""
     handles = ["empty_a", "empty_b"]
     await run_through(client, handles, archive=path, verify_empty=True, max_credits=2)
     plan = await client.plan(handles, archive=path)
@@ -611,7 +611,7 @@ async def test_a_look_up_that_was_not_made_is_still_to_be_made(sim, client, path
 
 
 async def test_what_was_cut_is_longer_than_it_was_seen(client, path):
-    """Of showcases that were cut nobody can tell the length, but up to where all were followed."""
+    """Nobody can tell how long cut showcases are, only how they are up to the cut."""
     cut = [f"a{n}.90products" for n in range(4)]
     short = [f"b{n}.5products" for n in range(4)]
     await run_through(client, cut + short, archive=path, max_pages=2)
@@ -629,7 +629,7 @@ async def test_what_was_cut_is_longer_than_it_was_seen(client, path):
 
 
 async def test_few_that_were_cut_do_not_hide_the_rest(client, path):
-    """Where hardly any is longer than was seen, the forecast stands."""
+    """If hardly any showcase is longer than was seen, the forecast stands."""
     handles = [f"a{n}.30products" for n in range(19)]
     await run_through(client, [*handles, "b.90products"], archive=path, max_pages=3)
     plan = await client.plan([f"c{n}" for n in range(20)], archive=path)
@@ -644,7 +644,7 @@ async def test_few_that_were_cut_do_not_hide_the_rest(client, path):
 
 
 async def test_one_that_goes_on_where_all_others_had_ended(client, path):
-    """Nobody can tell how far; beside many others it counts for one page more."""
+    """Nobody can tell how far it goes; among many others it counts for one page more."""
     await run_through(client, ["a.1products"], archive=path)
     async with Archive(path) as archive:
         await client.showcase_page("b.90products", archive=archive)
@@ -658,7 +658,7 @@ async def test_one_that_goes_on_where_all_others_had_ended(client, path):
 
 @pytest.mark.parametrize("price", [3, 2])
 async def test_a_raised_price_is_planned_with(price, path):
-    """What a page was charged last is likely, the most that it ever was is the most."""
+    """The last price of a page gives the likely cost, the highest ever the most."""
     faults, latency = [Fault.price(3)], Latency.fixed(1)
     async with Simulator(faults=faults, latency=latency) as sim, client_of(sim) as client:
         await run_through(client, ["a.5products"], archive=path)
@@ -679,7 +679,7 @@ async def test_a_raised_price_is_planned_with(price, path):
 
 
 async def test_what_could_not_be_decoded_and_was_bought_afresh_is_complete(sim, client, path):
-    """A page of an older showcase is in nobody's way."""
+    """A page of an older showcase does not disturb the plan."""
     sim.faults = [Fault.not_json(pages=[2], times=1)]
     await run_through(client, ["a.90products"], archive=path)
     assert (await client.plan(["a.90products"], archive=path)).undecodable == 1
@@ -689,7 +689,7 @@ async def test_what_could_not_be_decoded_and_was_bought_afresh_is_complete(sim, 
 
 
 async def test_a_page_apart_that_cannot_be_decoded_is_in_nobodys_way(sim, client, path):
-    """It has no part in the showcase that is there."""
+    """It is not part of the showcase that is there."""
     async with Archive(path) as archive:
         await run_through(client, ["a.90products"], archive=archive)
         first = await client.showcase_page("a.90products", archive=archive)
@@ -703,7 +703,7 @@ async def test_a_page_apart_that_cannot_be_decoded_is_in_nobodys_way(sim, client
 
 
 async def test_an_older_profile_does_for_a_showcase_bought_afresh(sim, client, path):
-    """Who an account is was looked up once, however often its showcase is bought."""
+    """The account was looked up once, which holds however often its showcase is bought."""
     await run_through(client, ["empty_a"], archive=path, verify_empty=True)
     await run_through(client, ["empty_a"], archive=path, refresh=True)
     plan = await client.plan(["empty_a"], archive=path, verify_empty=True)
@@ -714,7 +714,7 @@ async def test_an_older_profile_does_for_a_showcase_bought_afresh(sim, client, p
 
 
 async def test_pages_of_an_older_showcase_are_bought_again(sim, client, path):
-    """After its first page was bought afresh, those that are there do not go on from it."""
+    """Once a first page is bought afresh, the pages on file are not its continuation."""
     await run_through(client, ["a.90products"], archive=path)
     await run_through(client, ["a.90products"], archive=path, refresh=True, max_pages=1)
     plan = await client.plan(["a.90products"], archive=path, max_pages=5)
@@ -725,7 +725,7 @@ async def test_pages_of_an_older_showcase_are_bought_again(sim, client, path):
 
 
 async def test_a_page_bought_apart_while_its_showcase_begins_anew_is_not_of_it(sim, client, path):
-    """It was left out of the showcase that was there, and is none of the one that came next."""
+    """It was kept apart from the old showcase, and is not part of the new one either."""
     handle = "a.90products"
     async with Archive(path) as archive:
         await run_through(client, [handle], archive=archive)
@@ -745,7 +745,7 @@ async def test_a_page_bought_apart_while_its_showcase_begins_anew_is_not_of_it(s
 
 
 async def test_what_was_decoded_by_a_run_alone_is_planned_by_what_is_on_file(path):
-    """A call made nothing of the answer that a run shared; who may read less cannot, either."""
+    """The call could not decode what the run could; nor can a client that may read less."""
     handle = "short.200products"
     async with Simulator(page_size=200, latency=Latency.fixed(1)) as sim, client_of(sim) as client:
         async with Archive(path) as archive:

@@ -51,7 +51,7 @@ def gets(monkeypatch):
 
 
 async def test_only_who_needs_a_session_has_one_between(sending, gets):
-    """With this aiohttp a client of its own sends without a session; others send the same by it."""
+    """With this aiohttp a client uses a session only if it must; both ways send the same."""
     async with raw_server(USER) as server:
         server.api_key = KEY
         async with open_client(server, sending, user_agent="ours/1") as client:
@@ -68,7 +68,7 @@ async def test_only_who_needs_a_session_has_one_between(sending, gets):
 
 
 async def test_a_proxy_or_the_environment_needs_a_session(gets):
-    """What only a session knows of is left to it."""
+    """What only a session can do is left to a session."""
     async with Simulator() as sim, client_of(sim, trust_env=True) as client:
         await client.whoami()
         assert len(gets) == 1
@@ -80,7 +80,7 @@ async def test_a_proxy_or_the_environment_needs_a_session(gets):
 
 
 async def test_tracing_that_others_add_sees_every_request(monkeypatch):
-    """Tools that trace a program do so by adding to each session that is made."""
+    """Tools that trace a program add tracing to each session that is made."""
     seen, make = [], aiohttp.ClientSession.__init__
 
     async def on_end(_session, _context, params):
@@ -114,7 +114,7 @@ def by_mock(original, seen):
 
 
 class Proxy:
-    """A stand-in that says to be what it stands for, as some tools make them."""
+    """A stand-in that claims to be the method it replaces, as some tools make them."""
 
     def __init__(self, original, seen):
         self._original, self._seen = original, seen
@@ -136,7 +136,7 @@ class Proxy:
 
 @pytest.mark.parametrize("stand_in", [by_wraps, by_mock, Proxy])
 async def test_what_stands_in_for_a_session_sees_every_request(stand_in, monkeypatch):
-    """A mock that did not would let a test send real requests, and pay for them."""
+    """If a mock did not see them, a test would send real requests, and pay for them."""
     seen = []
     request = stand_in(aiohttp.ClientSession._request, seen)
     monkeypatch.setattr(aiohttp.ClientSession, "_request", request)
@@ -147,7 +147,7 @@ async def test_what_stands_in_for_a_session_sees_every_request(stand_in, monkeyp
 
 
 async def test_informational_answers_are_passed_over(sending):
-    """What comes before the answer is none (RFC 9110, section 15.2)."""
+    """Informational responses before the answer are not it (RFC 9110, section 15.2)."""
     early = [http(100, length=False), http(103, b"", "Link: </x>", length=False)]
     async with raw_server(b"".join(early) + USER) as server:
         server.api_key = KEY
@@ -156,7 +156,7 @@ async def test_informational_answers_are_passed_over(sending):
 
 
 async def test_another_protocol_is_no_answer(sending):
-    """Nobody asked for an upgrade: an error, and the connection is not used again."""
+    """Nobody asked for an upgrade, so it is an error, and the connection is not used again."""
     upgrade = http(101, b"", "Upgrade: x", "Connection: Upgrade", length=False)
     async with raw_server(lambda _: upgrade if server.hits == 1 else USER, keep=True) as server:
         server.api_key = KEY
@@ -167,7 +167,7 @@ async def test_another_protocol_is_no_answer(sending):
 
 
 async def test_a_connection_is_kept_only_if_the_server_keeps_it(sending):
-    """One that the server is about to close is not used again."""
+    """A connection that the server is about to close is not used again."""
     async with raw_server(CLOSING, keep=True) as server:
         server.api_key = KEY
         async with open_client(server, sending) as client:
@@ -198,7 +198,7 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(late, own):
 @OWN
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="Windows does not tell")
 async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_nobodys(own):
-    """One that nobody asked for lies in the socket as the next request is about to be sent."""
+    """An answer that nobody asked for lies in the socket when the next request is to be sent."""
     writers = []
 
     async def answer(_head, writer):
@@ -229,7 +229,7 @@ async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_nobodys(o
     ids=["headers", "one byte", "informational", "nonsense"],
 )
 async def test_the_beginning_of_an_answer_that_nobody_asked_for_is_nobodys(begun, rest, late, own):
-    """Nor is what has half come: its rest would be read as the answer to the next request."""
+    """If half an answer has come, its rest would be read as the answer to the next request."""
 
     async def answer(_head, writer):
         if server.hits > 1:
@@ -249,7 +249,7 @@ async def test_the_beginning_of_an_answer_that_nobody_asked_for_is_nobodys(begun
 
 
 async def test_a_server_that_speaks_first_is_refused(sending):
-    """It is no HTTP server; the request may have reached it all the same."""
+    """It is not an HTTP server, but the request may have reached it."""
     connections = 0
 
     async def greet(reader, writer):
@@ -268,7 +268,7 @@ async def test_a_server_that_speaks_first_is_refused(sending):
 
 
 async def test_a_call_that_is_cancelled_gives_no_connection_back(sending):
-    """Its answer would be taken for that to the next request."""
+    """Otherwise its answer would be taken for that to the next request."""
     async with (
         Simulator(latency=Latency.fixed(5)) as sim,
         open_client(sim, sending, concurrency=1) as client,
@@ -461,7 +461,7 @@ def serve_and_close(server, context):
 async def test_what_was_closed_while_the_event_loop_was_held_up_is_not_used(
     tmp_path, context, scheme
 ):
-    """A request sent on it would be lost, and nobody could tell whether it is charged."""
+    """A request sent on it would be lost, and nobody could tell whether it was charged."""
     context = context if scheme == "https" else None
     with socket.create_server(("127.0.0.1", 0)) as server:
         serving = threading.Thread(target=serve_and_close, args=(server, context), daemon=True)
@@ -480,7 +480,7 @@ async def test_what_was_closed_while_the_event_loop_was_held_up_is_not_used(
 
 @pytest.mark.real_time
 async def test_the_servers_certificate_is_checked(tmp_path, context):
-    """Over TLS connections are kept, and a certificate of another host's is refused, for free."""
+    """TLS connections are kept too, and another host's certificate is refused, for free."""
     connections = 0
 
     async def serve(reader, writer):
@@ -507,7 +507,7 @@ async def test_the_servers_certificate_is_checked(tmp_path, context):
 
 
 async def test_what_a_stand_in_sends_is_not_free(monkeypatch):
-    """A session that sends in its own way, and says nothing of it, may have been charged for."""
+    """What a session whose method was replaced has sent may have been charged."""
     request = aiohttp.ClientSession._request
 
     async def own(session, method, url, **options):

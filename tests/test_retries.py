@@ -31,7 +31,7 @@ async def waits_of(retry, calls, status=502, **fault):
 
 
 async def test_waits_double_up_to_the_longest_and_are_random():
-    """The n-th is anything between nothing and backoff * 2 ** (n - 1), or max_backoff."""
+    """The n-th wait is between nothing and backoff * 2 ** (n - 1), or max_backoff if less."""
     retry = Retry(
         attempts=ATTEMPTS, server_errors=ATTEMPTS, backoff=2, max_backoff=40, quota=10_000
     )
@@ -45,7 +45,7 @@ async def test_waits_double_up_to_the_longest_and_are_random():
 
 @pytest.mark.parametrize("backoff", [0.001, 20])
 async def test_what_the_api_asks_for_is_waited_for_besides(backoff):
-    """The call's own wait, or up to a second where that is longer, comes on top."""
+    """The call's own wait, or up to a second if that is longer, comes on top."""
     retry = Retry(attempts=2, backoff=backoff, quota=10_000)
     waits = await waits_of(retry, 60, status=503, retry_after="3")
     assert list(waits) == [1]
@@ -55,7 +55,7 @@ async def test_what_the_api_asks_for_is_waited_for_besides(backoff):
 
 
 async def test_a_call_may_be_tried_as_often_as_one_likes():
-    """However many attempts there are, no wait is too long to be computed."""
+    """However many attempts there are, computing the wait does not overflow."""
     attempts = 1_050  # a float ends at 2 ** 1024
     retry = Retry(
         attempts=attempts,
@@ -69,7 +69,7 @@ async def test_a_call_may_be_tried_as_often_as_one_likes():
 
 
 async def test_what_is_not_tried_again_takes_nothing_of_the_quota():
-    """However many calls fail for good, those that may be tried again are."""
+    """However many calls fail for good, calls that may be tried again still are."""
     faults = [Fault.status(404, times=9), Fault.status(500, times=1)]
     async with Simulator(faults=faults) as sim, client_of(sim, retry=Retry(quota=1)) as client:
         for number in range(9):

@@ -67,7 +67,7 @@ async def test_every_route_tells_the_truth():
 
 
 async def test_the_free_routes_cost_nothing():
-    """Whoami, balance and health are free and say so."""
+    """Whoami, balance and health are free, and their usage says so."""
     async with Simulator() as sim, client_of(sim) as client:
         assert (await client.whoami()).usage.charged == 0
         assert (await client.balance()).usage.charged == 0
@@ -202,7 +202,7 @@ class Videos(msgspec.Struct):
 
 
 async def test_page_one_of_reviews_is_the_first_however_it_is_asked_for(tmp_path):
-    """With a number or without, it is paid once."""
+    """Asked for with its number or without, it is paid once."""
     async with (
         Simulator() as sim,
         client_of(sim) as client,
@@ -229,7 +229,7 @@ async def test_get_decodes_into_the_callers_type():
 
 
 class Foreign:
-    """A class that msgspec knows nothing of, as a model of another library is."""
+    """A class that msgspec does not know, like the model of another library."""
 
     def __init__(self, **fields):
         self.__dict__ |= fields
@@ -244,7 +244,7 @@ class Deep(msgspec.Struct):
 
 @pytest.mark.parametrize("kind", [Foreign, dict[str, Foreign], Foreign | None, Deep])
 async def test_a_type_that_no_json_becomes_is_refused_before_sending(kind):
-    """Else it would be found out when the answer is paid for."""
+    """Otherwise it would only be found out once the answer is paid for."""
     async with told(ANY) as (server, client):
         error = await failure(client.get("/v1/x", type=kind), InvalidArgumentError)
         assert "Foreign" in str(error)
@@ -252,7 +252,7 @@ async def test_a_type_that_no_json_becomes_is_refused_before_sending(kind):
 
 
 async def test_no_type_at_all_is_refused_before_sending():
-    """As a type, ``None`` is null alone: any other answer would be paid for and not be decoded."""
+    """As a type ``None`` means null: any other answer would be paid for but not decoded."""
     async with told(ANY) as (server, client):
         error = await failure(client.get("/v1/x", type=None), InvalidArgumentError)
         assert "type=" in str(error)
@@ -266,14 +266,14 @@ class Tree(msgspec.Struct):
 
 
 async def test_get_decodes_into_a_type_that_has_itself_inside():
-    """It is looked through once."""
+    """Checking such a type comes to an end."""
     async with told(http(200, enveloped({"branches": [{"branches": []}]}))) as (_, client):
         assert (await client.get("/v1/x", type=Tree)).data == Tree([Tree([])])
 
 
 @pytest.mark.parametrize("kind", [object, Number, Annotated[int, {"unit": "views"}]])
 async def test_a_type_that_json_may_become_is_not(kind):
-    """An abstract class is fine, and so is what is noted beside a type."""
+    """An abstract class is fine, and so are annotations on a type."""
     async with told(http(200, enveloped(5))) as (_, client):
         assert (await client.get("/v1/x", type=kind)).data == 5
 
@@ -310,7 +310,7 @@ async def test_a_good_path_is_sent_byte_for_byte(path):
 
 
 class Unresolved(msgspec.Struct):
-    """A type with a name that nobody can find."""
+    """A type with an annotation that cannot be resolved."""
 
     field: "Nowhere"  # noqa: F821
 

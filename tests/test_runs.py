@@ -58,7 +58,7 @@ async def test_outcomes_come_in_input_order_if_asked(sim, client):
 
 
 async def test_ordered_outcomes_survive_failures_and_duplicates(sim, client):
-    """Order holds when some creators fail, come twice or are no handles at all."""
+    """Order holds when some creators fail, come twice or are not handles at all."""
     sim.add_fault(Fault.status(404, handles={"c"}))
     given = ["a", "b", "A", "c", "..", "@b", "d", ""]
     async with client.showcases(given, ordered=True) as run:
@@ -79,7 +79,7 @@ async def test_each_distinct_handle_is_fetched_once(sim, client):
 
 
 async def test_bad_handles_are_told_apart(client):
-    """Each has its outcome, however late it differs from another."""
+    """Each has its own outcome, even if two differ only at their ends."""
     bad = [f"{'no good ' * 20}{number}" for number in range(3)]
     async with client.showcases([*bad, *bad]) as run:
         assert [outcome.status async for outcome in run] == ["failed"] * 3
@@ -139,7 +139,7 @@ async def test_a_single_handle_is_no_list_of_handles(client, handles):
     ids=str,
 )  # fmt: skip
 async def test_bad_options_are_refused(client, options):
-    """A limit that is no count and a region that is no text are refused before anything."""
+    """A limit that is not a count, or a region that is not text, is refused at once."""
     with pytest.raises(InvalidArgumentError, match=next(iter(options))):
         client.showcases(["mrbeast"], **options)
 
@@ -149,7 +149,7 @@ async def test_bad_options_are_refused(client, options):
 async def test_an_exception_of_the_handles_arrives_after_the_outcomes_before_it(
     sim, client, kind, error
 ):
-    """What the source of handles raises ends the run as itself, and loses no outcome."""
+    """An exception of the source of handles ends the run unchanged, and loses no outcome."""
     problem = error("the file is gone")
 
     def source():
@@ -172,7 +172,7 @@ async def test_an_exception_of_the_handles_arrives_after_the_outcomes_before_it(
 @pytest.mark.parametrize("is_over", [False, True])
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_nothing_is_pulled_once_the_handles_have_ended(sim, client, kind, is_over):
-    """Not even from a source that could go on: what it gave then would be bought in vain."""
+    """Not even from a source that could go on: what it then gave would be bought in vain."""
 
     class Source:
         given = 0
@@ -214,7 +214,7 @@ async def test_nothing_is_pulled_once_the_handles_have_ended(sim, client, kind, 
 
 
 async def test_what_the_handles_raised_is_told_though_the_run_is_closed_first(client):
-    """Who waits for an outcome before it learns why there is none."""
+    """A consumer that waits for an outcome by then is told why there is none."""
 
     async def handles():
         yield "a"
@@ -229,7 +229,7 @@ async def test_what_the_handles_raised_is_told_though_the_run_is_closed_first(cl
 
 
 async def test_as_many_creators_as_the_run_is_told_are_worked_on_at_once(sim, client):
-    """And no more, whatever the client could do."""
+    """And no more, whatever width the client has."""
     async with client.showcases(sim.handles(20), concurrency=3) as run:
         async for _ in run:
             assert run.progress.started - run.progress.done <= 3
@@ -308,7 +308,7 @@ async def test_an_outcome_says_what_it_cost_and_by_which_requests(sim, client):
 
 @pytest.mark.parametrize("archived", [False, True])
 async def test_every_outcome_has_the_region(sim, tmp_path, archived):
-    """Those of whom nothing was asked have it as well, as it would have been sent."""
+    """Even outcomes for which nothing was asked have it, as it would have been sent."""
     archive = tmp_path / "a.sfk" if archived else None
     async with client_of(sim, max_credits=1, concurrency=1) as client:
         handles = ["no good", "a.1products", "b", "c"]
@@ -331,7 +331,7 @@ async def test_an_empty_showcase_is_explained_if_asked(client):
         None,
     ]
     assert [outcome.usage.charged for outcome in outcomes] == [2, 2, 2, 1]
-    # Of both answers: whoever disputes a charge is asked for its id.
+    # The ids of both answers: to dispute a charge one needs its id.
     assert [len(set(outcome.request_ids)) for outcome in outcomes] == [2, 2, 2, 1]
     assert {outcome.status for outcome in outcomes} == {"complete"}
     plain = await client.fetch_showcases(handles)
@@ -383,7 +383,7 @@ async def test_an_account_wide_refusal_stops_the_run(sim, client, status, kind):
 
 
 async def test_a_refusal_is_told_to_those_that_wait_in_line():
-    """They are not sent one by one to be refused as well; those of other calls are."""
+    """The run's waiting requests are not sent just to be refused too; other calls' are."""
     now = asyncio.get_running_loop().time
     async with (
         Simulator(latency=Latency.fixed(1), faults=[Fault.status(401, times=1)]) as sim,
@@ -405,7 +405,7 @@ async def test_a_refusal_is_told_to_those_that_wait_in_line():
 
 
 async def test_a_refusal_of_a_run_takes_no_request_from_who_waits_for_it_too():
-    """A call that has joined the run's is sent: it is for the API to say what comes of it."""
+    """A call that had joined the run's request is sent: the API may well answer it."""
     async with (
         Simulator(latency=Latency.fixed(1), faults=[Fault.status(401, times=1)]) as sim,
         client_of(sim, rate=0.1, burst=1) as client,
@@ -472,7 +472,7 @@ async def test_pages_without_a_callback_counts_failures(client):
 
 
 async def test_an_exception_of_on_outcome_arrives_as_itself(sim, client):
-    """What the callback raises ends the iteration as itself."""
+    """An exception of the callback ends the iteration unchanged."""
     with pytest.raises(ZeroDivisionError):
         async with client.showcases(sim.handles(50)) as run:
             async for _ in run.pages(lambda _: 1 // 0):
@@ -534,7 +534,7 @@ async def test_progress_tells_where_a_run_stands(sim, client):
 
 
 async def test_a_slow_consumer_slows_the_fetching(sim, client):
-    """Without anybody taking outcomes, only so many requests are made as there is room for."""
+    """If nobody takes outcomes, only as many requests are made as there is room for."""
     async with client.showcases((f"c{n}.1products" for n in range(10_000)), concurrency=5) as run:
         await anext(run)
         await asyncio.sleep(1000)
@@ -565,7 +565,7 @@ async def drain(run):
 
 @pytest.mark.parametrize("archive", [None, "job.sfk"])
 async def test_requests_leave_nothing_to_the_garbage_collector(sim, client, tmp_path, archive):
-    """What a request was made of goes with it; in cycles it would stay, and grow cold."""
+    """A request's objects die with it; in cycles they would wait for the collector, and pile up."""
     gc.collect()
     gc.disable()
     try:
@@ -580,7 +580,7 @@ async def test_requests_leave_nothing_to_the_garbage_collector(sim, client, tmp_
 
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_a_timeout_inside_of_the_handles_is_told(ordered):
-    """An iterator that cancels whoever pulls from it loses no creator without a word."""
+    """An iterator that cancels its consumer does not make creators vanish silently."""
 
     async def handles():
         try:
@@ -678,7 +678,7 @@ async def test_a_failed_look_up_keeps_the_place_to_go_on():
 
 @pytest.mark.parametrize("is_kept", [False, True])
 async def test_progress_counts_each_creator_once(path, is_kept):
-    """By what became of it, with an archive or without; what comes again is counted apart."""
+    """By its status, with an archive or without; duplicates are counted apart."""
     faults = [
         Fault.status(400, handles=["partial.45products"], pages={2}),
         Fault.status(403, handles=["failed"]),
@@ -697,7 +697,7 @@ async def test_progress_counts_each_creator_once(path, is_kept):
 
 
 async def test_progress_can_be_read_from_another_thread():
-    """A progress bar's thread may ask a run where it stands."""
+    """The thread of a progress bar may ask a run how far it has come."""
     async with (
         Simulator() as sim,
         Client(sim.api_key, base_url=sim.url) as client,
@@ -711,7 +711,7 @@ async def test_progress_can_be_read_from_another_thread():
 @pytest.mark.parametrize("value", ["false", 0, 1, None])
 @pytest.mark.parametrize("name", ["verify_empty", "ordered", "dedupe", "refresh", "restart_stale"])
 async def test_a_flag_is_true_or_false(sim, client, tmp_path, name, value):
-    """A word of a settings file is neither: `"false"` would be true, and buy all afresh."""
+    """A word from a settings file is refused: `"false"` would be true, and buy all afresh."""
     path = tmp_path / "a.sfk"
     with pytest.raises(InvalidArgumentError, match=name):
         client.showcases(["x"], archive=path, **{name: value})
@@ -723,7 +723,7 @@ async def test_a_flag_is_true_or_false(sim, client, tmp_path, name, value):
 
 
 async def test_stop_takes_true_or_false(client):
-    """A word is neither."""
+    """A word is refused."""
     async with client.showcases(["x"]) as run:
         with pytest.raises(InvalidArgumentError, match="now"):
             run.stop(now="false")
@@ -731,7 +731,7 @@ async def test_stop_takes_true_or_false(client):
 
 
 async def test_a_width_beyond_all_bounds_is_refused(sim, client):
-    """Before it can be the client's, for every run after it."""
+    """Before it can become the client's width, for every run after it."""
     with pytest.raises(InvalidArgumentError, match="concurrency"):
         client.showcases(["x"], concurrency=10**400)
     async with client.showcases(["x"], concurrency=10) as run:

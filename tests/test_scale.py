@@ -54,7 +54,7 @@ async def test_a_slow_consumer_of_a_million_handles():
     ("dedupe", "bytes_each"), [(True, 100), (False, 1)], ids=["dedupe", "no dedupe"]
 )
 async def test_a_great_many_handles_take_no_memory(dedupe, bytes_each):
-    """Memory is flat over many handles, but for what dedupe remembers of each."""
+    """Memory is flat over many handles, except for what dedupe remembers of each."""
     # Tracing memory takes most of the time of this; a million take ten times as long.
     count = MILLION // 10
     # The first refusal stops the run: the rest passes through it without a request.
@@ -95,7 +95,7 @@ async def test_pages_are_not_kept():
 
 
 async def test_no_handle_is_taken_for_another():
-    """Thousands of handles that end in one another are all distinct to dedupe."""
+    """Handles that are each the end of another one are all distinct to dedupe."""
     # The longer come first, so that a shorter one could be found in them.
     handles = [str(number) for number in reversed(range(30_000))]
     async with (

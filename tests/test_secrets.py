@@ -1,4 +1,4 @@
-"""The key goes to its origin, and shows nowhere: everything public is walked in search of it."""
+"""The key goes to its origin and shows nowhere: all that is public is searched for it."""
 
 import copy
 import json
@@ -95,7 +95,7 @@ def assert_unpickled(value):
 
 
 def trace_of(error):
-    """Write a traceback with its variables, but for those of the tests themselves."""
+    """Write a traceback with its variables, except those of the tests themselves."""
     told_so = traceback.TracebackException.from_exception(error, capture_locals=True)
     queue, texts = [told_so], []
     while queue:
@@ -247,7 +247,7 @@ async def test_default_logging_shows_no_key(listener):
 
 
 async def test_no_success_shows_the_key(listener):
-    """Nothing that a good call gives shows the key."""
+    """Nothing that a successful call returns shows the key."""
     async with Simulator(api_key=KEY, latency=Latency.fixed(0.1)) as sim:
         async with secret_client(sim, listener, user_agent="ours/1", rate=100) as client:
             answers = [
@@ -305,7 +305,7 @@ async def test_a_proxy_sees_no_key():
 
 
 async def test_a_proxy_of_the_environment_sees_no_key(monkeypatch):
-    """Plain http, which is for this machine, goes by no proxy that the environment names."""
+    """Plain http, which is for this machine, does not go through the environment's proxy."""
     async with raw_server(http(407, b"no")) as proxy, Simulator() as sim:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
@@ -318,7 +318,7 @@ async def test_a_proxy_of_the_environment_sees_no_key(monkeypatch):
 
 @pytest.mark.parametrize("given", ["environment", "session"])
 async def test_a_proxy_of_a_borrowed_session_sees_no_key(given, monkeypatch):
-    """Nor by one that a borrowed session has, unless the caller insists."""
+    """Nor does it go through a borrowed session's proxy, unless the caller insists."""
     async with raw_server(http(200, enveloped({"status": "ok"}))) as proxy, Simulator() as sim:
         monkeypatch.setenv("http_proxy", proxy.url)
         for name in ("no_proxy", "NO_PROXY"):
@@ -335,7 +335,7 @@ async def test_a_proxy_of_a_borrowed_session_sees_no_key(given, monkeypatch):
 
 @pytest.mark.parametrize("url", ["me:PASSWD@h:1", "http://me:PASSWD@h:99999"])
 async def test_the_password_of_a_proxy_that_is_no_url_does_not_show(url, monkeypatch):
-    """Nor in what says why it is none."""
+    """Nor in the message that refuses it."""
     monkeypatch.setenv("https_proxy", url)
     async with Client(KEY, base_url="https://api.example", trust_env=True, retry=ONCE) as client:
         error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
@@ -344,7 +344,7 @@ async def test_the_password_of_a_proxy_that_is_no_url_does_not_show(url, monkeyp
 
 @pytest.mark.parametrize("answer", [b"", http(200)], ids=["refused", "dropped"])
 async def test_the_password_of_a_proxy_of_the_environment_does_not_show(answer, monkeypatch):
-    """aiohttp has it beside the URL, in an error that says which connection failed."""
+    """aiohttp's error on which connection failed holds the password beside the URL."""
     async with raw_server(answer) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//user:PASSWD@"))
         options = {"base_url": "https://api.example", "trust_env": True, "retry": ONCE}
@@ -356,7 +356,7 @@ async def test_the_password_of_a_proxy_of_the_environment_does_not_show(answer, 
 
 
 async def test_a_password_of_a_proxy_that_cannot_be_sent_does_not_show():
-    """What Python says of letters that are not of Latin 1 has all of it."""
+    """Python's error on letters outside of Latin 1 holds all of it."""
     options = {"base_url": "https://api.example", "proxy": "http://me:\u0136PASSWD@127.0.0.1:9"}
     async with Client(KEY, **options, retry=ONCE) as client:
         error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
@@ -383,7 +383,7 @@ async def test_the_password_of_a_proxy_does_not_show(tmp_path, listener):
 
 
 async def test_the_traceback_of_a_lost_answer_shows_no_key():
-    """What had come of an answer that was cut, and may echo the key, is in no frame."""
+    """The received part of an answer, which may echo the key, is in no frame."""
     async with told(http(200, KEY.encode(), "Content-Length: 900", length=False)) as (_, client):
         error = await failure(client.showcase_page(HANDLE), ConnectionLostError)
     assert_untraced(error)
@@ -393,7 +393,7 @@ async def test_the_traceback_of_a_lost_answer_shows_no_key():
 
 
 async def test_the_traceback_of_a_lost_look_up_is_not_kept():
-    """Nor does an outcome keep that of the look-up which was to explain an empty showcase."""
+    """An outcome keeps no traceback of the look-up that was to explain an empty showcase."""
     empty = enveloped({"products": [], "page": {}})
     cut = http(200, KEY.encode(), "Content-Length: 900", length=False)
     async with told(lambda head: http(200, empty) if b"showcase" in head else cut) as (_, client):
@@ -468,7 +468,7 @@ ECHOES = {
 
 @pytest.mark.parametrize("name", ECHOES)
 async def test_an_echoed_key_does_not_get_into_errors(name):
-    """Nor into their pickles, their causes, or their tracebacks with all variables."""
+    """Nor into their pickles, causes or tracebacks with all variables."""
     status, body, lines = ECHOES[name]
     async with told(http(status, body, *lines), max_body_bytes=8_000) as (_, client):
         error = await failure(client.showcase_page(HANDLE))
@@ -477,7 +477,7 @@ async def test_an_echoed_key_does_not_get_into_errors(name):
 
 @pytest.mark.parametrize("before", range(170, 201, 3))
 async def test_an_excerpt_cuts_no_key_in_half(before):
-    """Where an error page is cut to an excerpt, no part of an echoed key stays."""
+    """When an error page is cut to an excerpt, no part of an echoed key stays."""
     page = b"." * before + KEY.encode() + b"." * 200
     async with told(http(403, page)) as (_, client):
         error = await failure(client.showcase_page(HANDLE), ForbiddenError)
@@ -490,7 +490,7 @@ ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
 
 @pytest.mark.parametrize("before", range(170, 201, 3))
 async def test_a_message_cuts_no_key_in_half(before):
-    """Nor where the API's own message is cut, however JSON spells what is in it."""
+    """Nor when the API's own message is cut, however JSON spells the key in it."""
     message = '{"error":{"code":"forbidden","message":"' + "." * before + ESCAPED + '"}}'
     async with told(http(403, message.encode())) as (_, client):
         error = await failure(client.showcase_page(HANDLE), ForbiddenError)
@@ -499,7 +499,7 @@ async def test_a_message_cuts_no_key_in_half(before):
 
 @pytest.mark.parametrize("before", range(1970, 2001, 5))
 async def test_a_code_and_an_address_cut_no_key_in_half(before):
-    """Those are cut, too, though only far behind what they are for."""
+    """They are cut too, although only at a length far beyond what is usual."""
     code = '{"error":{"code":"' + "." * before + ESCAPED + '"}}'
     long = f"Location: /{'.' * before}{KEY}"
     for answer in (http(403, code.encode()), http(302, b"", long)):
@@ -529,7 +529,7 @@ async def test_a_key_echoed_in_broken_http_does_not_show(body, lines, listener):
 
 
 async def test_a_key_that_a_borrowed_session_quotes_does_not_show():
-    """As one may whose user wrote what reads its answers."""
+    """As a session may, if its user replaced what reads its answers."""
 
     class Quoting(aiohttp.ClientResponse):
         async def read(self):
@@ -545,7 +545,7 @@ async def test_a_key_that_a_borrowed_session_quotes_does_not_show():
 
 
 async def test_a_key_echoed_in_a_header_does_not_show_where_a_bug_is_not_ours():
-    """It reaches the caller as it is, with our frames between."""
+    """Another's exception reaches the caller unchanged, through our frames."""
 
     class Buggy(aiohttp.ClientResponse):
         async def read(self):
@@ -670,7 +670,7 @@ def test_a_bad_key_is_refused_without_an_echo(name):
 
 @pytest.mark.parametrize("name", ["newline", "non-ASCII", "inner space", "tab"])
 def test_a_bad_key_of_the_environment_is_refused_without_an_echo(name, monkeypatch):
-    """So is one that comes from the environment."""
+    """A key from the environment is refused in the same way, without an echo."""
     monkeypatch.setenv("SOCIALFETCH_API_KEY", BAD_KEYS[name])
     with pytest.raises(ConfigurationError, match="key") as caught:
         Client()
@@ -735,7 +735,7 @@ def test_plain_http_is_for_this_host_only(url):
 
 
 def test_plain_http_of_the_environment_is_refused_too(monkeypatch):
-    """The origin in the environment is held to the same."""
+    """The same holds for an origin that comes from the environment."""
     monkeypatch.setenv("SOCIALFETCH_BASE_URL", "http://api.socialfetch.dev")
     with pytest.raises(ConfigurationError, match="unencrypted"):
         Client(KEY)

@@ -70,7 +70,7 @@ async def test_a_run_and_a_call_share_too(sim, client):
 
 
 async def test_cancelling_one_does_not_cancel_the_others(sim, client):
-    """Whoever leaves, first or later, the rest gets the page that is being paid for."""
+    """Whether the first caller leaves or a later one, the others get the page."""
     for leaver in (0, 1, 2):
         calls = [asyncio.create_task(client.showcase_page(HANDLE)) for _ in range(3)]
         await asyncio.sleep(0.5)
@@ -84,7 +84,7 @@ async def test_cancelling_one_does_not_cancel_the_others(sim, client):
 
 
 async def test_when_all_leave_the_request_ends(sim, client):
-    """Nobody waiting means no request; what it may have cost is counted."""
+    """When nobody waits any more the request ends; what it may have cost is counted."""
     calls = [asyncio.create_task(client.showcase_page(HANDLE)) for _ in range(3)]
     await asyncio.sleep(0.5)
     for call in calls:
@@ -98,7 +98,7 @@ async def test_when_all_leave_the_request_ends(sim, client):
 
 
 async def test_a_call_that_comes_as_the_last_one_leaves_begins_anew(sim, client):
-    """A request that is being abandoned is joined by nobody, and the one after it is, by all."""
+    """Nobody joins a request that is being abandoned; later callers share the next one."""
     first = asyncio.create_task(client.showcase_page(HANDLE))
     await asyncio.sleep(0.5)
     first.cancel()
@@ -162,7 +162,7 @@ async def test_the_same_path_is_shared_across_types(sim, client):
 
 @pytest.mark.parametrize("begins", ["page", "reply"])
 async def test_who_inherits_a_call_gets_what_it_asked_for(sim, client, begins):
-    """When who began a call leaves it, the next one answers for its cost, in its own type."""
+    """When the caller that began leaves, the next one bears the cost, and gets its own type."""
     calls = {
         "page": lambda: client.showcase_page(HANDLE),
         "reply": lambda: client.get(f"{PATH}/showcase-products"),
@@ -185,7 +185,7 @@ async def test_who_inherits_a_call_gets_what_it_asked_for(sim, client, begins):
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")
 async def test_an_application_whose_tasks_begin_eagerly(tmp_path):
-    """Calls are shared and land all the same where a task runs as soon as it is made."""
+    """Calls are shared and land even if tasks begin to run as soon as they are made."""
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
@@ -234,7 +234,7 @@ async def test_a_run_that_is_stopped_while_a_task_begins_eagerly():
 
 
 async def test_a_joiner_with_another_type_is_shown_no_key():
-    """What it decodes anew is as clean as what the beginner got."""
+    """What it decodes anew is as free of the key as what the first caller got."""
     body = json.dumps(
         {"data": {"seen": KEY}, "meta": {"requestId": f"req-{KEY}", "creditsCharged": 1}}
     ).encode()
@@ -256,7 +256,7 @@ async def test_a_joiner_with_another_type_is_shown_no_key():
 
 
 async def test_a_wrong_type_of_one_caller_is_not_the_others_problem():
-    """Callers of one path who share a request each decode it as they asked, or fail alone."""
+    """Callers that share a request each decode it into their own type, or fail alone."""
     path = "/v1/tiktok/profiles/x.5products/showcase-products"
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
@@ -279,7 +279,7 @@ async def test_a_wrong_type_of_one_caller_is_not_the_others_problem():
 
 
 async def test_who_stays_answers_for_the_cost():
-    """When the caller who began a request leaves, the next one's page and run say the cost."""
+    """When the caller that began leaves, the cost is told by the next one's page and run."""
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
         Client(sim.api_key, base_url=sim.url) as client,

@@ -94,7 +94,7 @@ async def second_cursor(sim):
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_an_attempt_is_one_hit(loss, policy, reused, sending):
-    """However a connection is lost, each attempt is one request, and the error covers its cost."""
+    """However a connection is lost, an attempt is one request, and the error covers its cost."""
     loss, (retry, hits) = LOSSES[loss], POLICIES[policy]
     timeout = Timeout(total=20, read=10)
     async with Simulator(faults=[loss.at(pages=[2])]) as sim:
@@ -120,7 +120,7 @@ async def test_an_attempt_is_one_hit(loss, policy, reused, sending):
 
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_a_lost_answer_is_fetched_again(loss):
-    """One loss is made good by one more request, and the page says what both may have cost."""
+    """One more request makes a loss good, and the page says what both may have cost."""
     async with (
         Simulator(faults=[LOSSES[loss].at(times=1)]) as sim,
         client_of(sim, retry=Retry(), timeout=Timeout(total=20)) as client,
@@ -184,7 +184,7 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch
 
 @pytest.mark.usefixtures("either_way")
 async def test_a_host_is_looked_up_by_the_system_and_remembered(monkeypatch):
-    """Neither does another resolver that is installed take over, nor is each connection's asked."""
+    """An installed resolver does not take over, and not every connection looks its host up."""
     asked = []
 
     class System(aiohttp.ThreadedResolver):
@@ -204,7 +204,7 @@ async def test_a_host_is_looked_up_by_the_system_and_remembered(monkeypatch):
                 await client.health()
                 await asyncio.sleep(20)
             assert (server.connections, asked) == (3, ["localhost"])
-            # By then it may be somewhere else.
+            # By then the host may have another address.
             await asyncio.sleep(1)
             await client.health()
         assert (server.connections, asked) == (4, ["localhost"] * 2)
@@ -268,7 +268,7 @@ async def test_server_errors_can_be_left_at_one():
 
 
 async def test_mixed_failures_are_limited_together():
-    """No mix of failures makes more than `attempts` requests, nor more risky ones than allowed."""
+    """No mix of failures makes more than `attempts` requests, or more risky ones than allowed."""
     faults = [
         Fault.status(503, requests=[1]),
         Fault.close(charged=True, requests=[2]),
@@ -345,7 +345,7 @@ BROKEN = {
 @pytest.mark.parametrize("answer", BROKEN)
 @pytest.mark.parametrize("retry", [ONCE, Retry()], ids=["once", "default"])
 async def test_broken_http_is_a_lost_answer(answer, retry, sending):
-    """Whatever is not HTTP, or stops within it, may be charged: one hit an attempt."""
+    """What is not HTTP, or breaks off within it, may be charged: one hit an attempt."""
     async with raw_server(BROKEN[answer]) as server:
         server.api_key = KEY
         async with open_client(server, sending, retry=retry) as client:
@@ -511,7 +511,7 @@ async def test_a_closed_borrowed_session_is_told_apart():
 
 
 async def test_a_borrowed_pool_that_others_use_is_no_outage():
-    """To wait for a place in it is not to wait for a connection."""
+    """Waiting for a place in the pool is not waiting for a connection."""
     connector = aiohttp.TCPConnector(limit=1)
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
@@ -526,7 +526,7 @@ async def test_a_borrowed_pool_that_others_use_is_no_outage():
 
 
 async def test_a_borrowed_session_closed_under_a_run_stops_it():
-    """Nothing more is tried: the rest is skipped, with the reason."""
+    """Nothing more is tried: the other creators are skipped, with the reason."""
     async with Simulator() as sim, aiohttp.ClientSession() as session:
         async with (
             client_of(sim, session=session, concurrency=5) as client,
@@ -542,7 +542,7 @@ async def test_a_borrowed_session_closed_under_a_run_stops_it():
 
 
 async def test_a_borrowed_session_closed_while_a_host_is_looked_up():
-    """It is the caller's mistake, and free: nothing was sent."""
+    """This is the caller's mistake, and free, since nothing was sent."""
 
     class Slow(aiohttp.ThreadedResolver):
         async def resolve(self, *_, **__):
@@ -559,7 +559,7 @@ async def test_a_borrowed_session_closed_while_a_host_is_looked_up():
 
 
 async def test_a_borrowed_session_of_another_event_loop_is_refused():
-    """It is told when the client is opened, and not by each call in words of asyncio's."""
+    """Opening the client tells it, rather than each call in words of asyncio's."""
 
     async def make():
         return aiohttp.ClientSession(), asyncio.get_running_loop()
@@ -583,7 +583,7 @@ async def test_a_borrowed_session_of_another_event_loop_is_refused():
 
 
 def test_without_an_event_loop_of_asyncio_a_client_cannot_be_opened():
-    """Whoever runs it by another library is told so."""
+    """Running it under another library raises an error that says so."""
     entering = Client(KEY).__aenter__()
     with pytest.raises(ClientStateError, match="asyncio"):
         entering.send(None)
@@ -591,7 +591,7 @@ def test_without_an_event_loop_of_asyncio_a_client_cannot_be_opened():
 
 @pytest.mark.parametrize("way", ["cancelled", "stopped", "closed"])
 async def test_what_ends_while_it_connects_was_not_sent(way, path, deaf_port):
-    """It is no part of a ceiling, nor of the ledger, that it may have been charged."""
+    """Neither the ceiling nor the ledger counts it as maybe charged."""
     archive = Archive(path)
     options = {"base_url": f"http://127.0.0.1:{deaf_port}", "max_credits": 3}
     async with Client(KEY, **options) as client, archive:
@@ -620,7 +620,7 @@ PROXY_ANSWERS = {
 
 @pytest.mark.parametrize("answer", PROXY_ANSWERS.values(), ids=PROXY_ANSWERS)
 async def test_a_proxy_that_does_not_lead_on_is_no_connection(answer):
-    """What never came to the API is free, and tried again as such."""
+    """What never reached the API is free, and is tried again as a free failure."""
     async with (
         raw_server(answer) as proxy,
         Client(
@@ -633,7 +633,7 @@ async def test_a_proxy_that_does_not_lead_on_is_no_connection(answer):
 
 
 async def test_a_borrowed_sessions_defaults_do_not_leak_in():
-    """Its base URL, decompression and middlewares do not change what is asked and understood."""
+    """Its base URL, decompression and middlewares change neither requests nor answers."""
     calls = []
 
     async def meddle(request, handler):
@@ -670,7 +670,7 @@ async def test_a_borrowed_sessions_tracing_sees_each_attempt():
 
 
 async def test_a_borrowed_sessions_tracing_may_take_its_time_over_a_timeout():
-    """What it does in the end of a request that took too long is not cut off, nor is the error."""
+    """A hook that runs as a request times out is not cut off, and the error stays the same."""
     ends, trace = [], aiohttp.TraceConfig()
 
     async def on_exception(_session, _context, params):
@@ -688,10 +688,10 @@ async def test_a_borrowed_sessions_tracing_may_take_its_time_over_a_timeout():
 
 
 class Socks(aiohttp.TCPConnector):
-    """A connector as there are for SOCKS, with an error of its own at first."""
+    """A connector like those for SOCKS, which fails with an error of its own at first."""
 
     class RefusedError(Exception):
-        """Not even of the operating system's."""
+        """An error that is not even an `OSError`."""
 
     left = 2
 
@@ -703,7 +703,7 @@ class Socks(aiohttp.TCPConnector):
 
 
 async def test_what_a_connector_of_another_library_raises_is_no_connection():
-    """It is free, tried again, and no end of a run."""
+    """It is free and tried again, and does not end a run."""
     async with (
         Simulator() as sim,
         aiohttp.ClientSession(connector=Socks()) as session,
@@ -721,7 +721,7 @@ async def test_what_a_connector_of_another_library_raises_is_no_connection():
 
 @pytest.mark.parametrize("hook", ["on_connection_create_start", "on_request_headers_sent"])
 async def test_a_bug_in_a_hook_of_a_borrowed_session_is_no_connection_that_failed(hook):
-    """It reaches the caller as it is, wherever the hook is called."""
+    """Its exception reaches the caller unchanged, wherever the hook is called."""
     trace = aiohttp.TraceConfig()
 
     async def buggy(*_):
@@ -739,7 +739,7 @@ async def test_a_bug_in_a_hook_of_a_borrowed_session_is_no_connection_that_faile
 
 
 async def test_a_bug_in_a_response_of_a_borrowed_session_is_no_connection_that_was_lost():
-    """It reaches the caller as it is, rather than to be tried, and paid, again."""
+    """Its exception reaches the caller unchanged: a retry would be paid for again."""
 
     class Buggy(aiohttp.ClientResponse):
         async def start(self, *_):
@@ -756,7 +756,7 @@ async def test_a_bug_in_a_response_of_a_borrowed_session_is_no_connection_that_w
 
 
 async def test_what_a_session_has_read_is_not_held_until_it_is_collected():
-    """Where the garbage collector seldom comes, or never, memory stays level all the same."""
+    """Memory stays level even if the garbage collector runs seldom or never."""
     async with Simulator() as sim, client_of(sim, trust_env=True) as client:
         gc.collect()
         gc.disable()
@@ -781,7 +781,7 @@ async def test_what_a_session_has_read_is_not_held_until_it_is_collected():
     ids=["lost", "502", "503", "402"],
 )
 async def test_a_session_that_tries_again_by_itself_sends_once(answer, kind):
-    """What it would send besides could be charged, and nobody would count it; the first counts."""
+    """Its second request could be charged, and nobody would count it; the first is counted."""
 
     def tenacious():
         class Tenacious(aiohttp.ClientSession):
@@ -844,7 +844,7 @@ async def test_a_small_borrowed_pool_is_not_in_the_timeout(limits):
 
 
 async def test_a_borrowed_pool_without_a_limit_leaves_it_to_the_client():
-    """As those of crawlers have none."""
+    """Like the pools of crawlers, which have no limit."""
     async with (
         Simulator(latency=Latency.fixed(0.3)) as sim,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
@@ -922,7 +922,7 @@ async def test_a_silent_server_times_out_on_time(limits, seconds, words):
 @pytest.mark.real_time
 @pytest.mark.parametrize("limits", [Timeout(read=0.3), Timeout(total=0.3)], ids=["read", "total"])
 async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_taken(limits):
-    """What lies in the socket is paid for: a program that was stopped for a while takes it."""
+    """An answer in the socket is paid for: a program that was stopped for a while reads it."""
     with running(latency=Latency.fixed(0.1)) as sim:
         async with client_of(sim, timeout=limits, retry=ONCE) as client:
             calls = [asyncio.create_task(client.showcase_page(f"x{n}")) for n in range(5)]
@@ -933,14 +933,14 @@ async def test_an_answer_that_came_while_the_event_loop_was_held_up_is_taken(lim
                 pass
             pages = await asyncio.gather(*calls)
             assert sim.ledger.requests == len(pages) == client.usage.charged
-            # It still knows a silent server.
+            # A silent server is still given up.
             sim.add_fault(Fault.hang())
             await failure(client.showcase_page("y"), RequestTimeoutError)
 
 
 @pytest.mark.real_time
 async def test_time_in_which_the_event_loop_was_held_up_does_not_count():
-    """What fits into no socket's buffer is still to be read then, which takes a while."""
+    """A body too large for the sockets' buffers is still to be read then, which takes a while."""
     body = enveloped({"x": "y" * 16_000_000})
 
     def serve(server):
@@ -972,7 +972,7 @@ async def test_time_in_which_the_event_loop_was_held_up_does_not_count():
     ("early", "held_up"), [(0, 0), (0.1, 0.5), (0.1, 100), (0.9, 1.5), (0.9, 100)]
 )
 async def test_an_answer_that_comes_just_in_time_is_taken(early, held_up, limits):
-    """The event loop hears of it, and that the time is up, in one turn: it is paid for."""
+    """The loop hears of the answer and of the time being up in one turn: the answer counts."""
     loop = asyncio.get_running_loop()
 
     async def answer(_head, writer):
@@ -987,12 +987,12 @@ async def test_an_answer_that_comes_just_in_time_is_taken(early, held_up, limits
 
 @pytest.mark.usefixtures("either_way")
 async def test_pieces_that_each_come_just_in_time_are_waited_for():
-    """That the time was up once is forgotten when more has come."""
+    """When more has come, it no longer matters that the time was up once."""
 
     async def answer(_head, writer):
         await asyncio.sleep(8)
         writer.write(http(200, b"", "Content-Length: 39", length=False))
-        # A hundredth of a second later it was heard of.
+        # Just within the hundredth of a second that an answer gets to be heard of.
         await asyncio.sleep(8.01)
         writer.write(b'{"data":{},"meta":')
         await asyncio.sleep(7)
@@ -1006,7 +1006,7 @@ async def test_pieces_that_each_come_just_in_time_are_waited_for():
 @pytest.mark.parametrize("limits", [Timeout(read=8), Timeout(total=8)], ids=["read", "total"])
 @pytest.mark.parametrize(("held_up", "later"), [(100, 5), (3, 6.5)])
 async def test_who_was_held_up_waits_that_much_longer(held_up, later, limits):
-    """The server may have been held up as well, as by a machine that was stopped."""
+    """The server may have been held up too, for example if the whole machine was stopped."""
     loop = asyncio.get_running_loop()
 
     async def answer(_head, writer):
@@ -1021,7 +1021,7 @@ async def test_who_was_held_up_waits_that_much_longer(held_up, later, limits):
 
 @pytest.mark.parametrize("early", [-0.01, 0, 0.01], ids=["before", "with", "after"])
 async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
-    """Both at the same moment: the call ends once, in either way, and the client goes on."""
+    """Cancelled just as the time is up, a call ends once, in either way; the client goes on."""
     async with (
         Simulator(faults=[Fault.hang(times=1)]) as sim,
         client_of(sim, timeout=Timeout(total=2)) as client,
@@ -1038,7 +1038,7 @@ async def test_a_caller_that_is_cancelled_as_the_time_is_up(early):
 
 @pytest.mark.parametrize("stops_at", [2.007, 2.015], ids=["before", "after"])
 async def test_a_run_that_is_stopped_as_the_time_is_up(stops_at):
-    """Both in one turn of the event loop: what the user asked for counts."""
+    """If both come in one turn of the event loop, the stop that the user asked for counts."""
     loop = asyncio.get_running_loop()
     async with (
         Simulator(faults=[Fault.hang()]) as sim,
@@ -1064,7 +1064,7 @@ async def test_a_run_that_is_stopped_as_the_time_is_up(stops_at):
     ids=["connect", "total", "both", "not read"],
 )
 async def test_a_connection_that_is_never_accepted_is_free(sending, limits, deaf_port):
-    """Giving up on the connection itself costs nothing, for nothing was sent."""
+    """Giving up on the connection itself costs nothing, since nothing was sent."""
     sim = SimpleNamespace(url=f"http://127.0.0.1:{deaf_port}", api_key=KEY)
     async with open_client(sim, sending, timeout=limits) as client:
         loop = asyncio.get_running_loop()
@@ -1108,7 +1108,7 @@ async def test_a_host_that_cannot_be_is_no_connection(host):
 
 @pytest.mark.parametrize("proxy", ["http://[::1", "http://h:99999", "://", "//h:1", "h:1"])
 async def test_a_proxy_of_the_environment_that_is_no_url_is_no_connection(proxy, monkeypatch):
-    """What the environment says of a proxy can be anything; nothing is sent then."""
+    """The environment's proxy can be any text; if it is not a URL, nothing is sent."""
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     options = {"base_url": "https://127.0.0.1:9", "trust_env": True, "retry": ONCE}
     async with Client(KEY, **options) as client:
@@ -1118,7 +1118,7 @@ async def test_a_proxy_of_the_environment_that_is_no_url_is_no_connection(proxy,
 
 
 async def test_a_session_closed_in_between_is_no_attempt():
-    """What could not even be tried again counts neither as an attempt nor as a retry."""
+    """A retry that could not even be tried counts neither as an attempt nor as a retry."""
     closing = None
 
     def on_event(event):
@@ -1138,7 +1138,7 @@ async def test_a_session_closed_in_between_is_no_attempt():
 
 
 async def test_a_hook_that_raises_before_anything_is_sent():
-    """It is no failure to connect either: it arrives as itself."""
+    """That is not a failure to connect: the exception arrives unchanged."""
     trace = aiohttp.TraceConfig()
 
     async def hook(*_):
@@ -1161,7 +1161,7 @@ async def test_a_hook_that_raises_before_anything_is_sent():
     ids=["answer", "timeout"],
 )
 async def test_what_a_hook_of_a_borrowed_session_raises_is_counted(hears, faults):
-    """An exception that is not the client's own arrives as itself, its request as maybe charged."""
+    """A foreign exception arrives unchanged, with its request counted as maybe charged."""
     trace = aiohttp.TraceConfig()
 
     async def hook(*_):
@@ -1182,7 +1182,7 @@ async def test_what_a_hook_of_a_borrowed_session_raises_is_counted(hears, faults
 
 
 async def test_a_hook_that_raises_takes_no_other_calls_connection():
-    """By the time that it raises its answer is read, and the next request is on the connection."""
+    """When it raises, its answer is read already, and the connection has the next request."""
     trace, seen = aiohttp.TraceConfig(), []
 
     async def hook(_session, _context, params):
