@@ -1,4 +1,4 @@
-"""What the proofs about money share: the truth to compare with, and who watches the ceiling."""
+"""What the proofs about money share: the truth to compare with, and a guard of the ceiling."""
 
 import asyncio
 from collections import Counter
@@ -59,7 +59,7 @@ def assert_true(sim, outcomes):
 
 
 async def assert_can_go_on(sim, client, outcomes):
-    """What partial outcomes lack, and nothing else, is where their cursor leads."""
+    """The cursor of a partial outcome leads to exactly what the outcome lacks."""
     for outcome in outcomes:
         if outcome.status != "partial" or outcome.next_cursor is None:
             continue
@@ -68,7 +68,7 @@ async def assert_can_go_on(sim, client, outcomes):
 
 
 def assert_stopped_at_the_ceiling(outcomes):
-    """What is not complete says that it was the ceiling."""
+    """Every outcome that is not complete says that the ceiling was reached."""
     for outcome in outcomes:
         if outcome.status != "complete":
             assert isinstance(outcome.error, BudgetReachedError)
@@ -110,7 +110,7 @@ class Guard:
         return [event for event in self.events if isinstance(event, kind)]
 
     def assert_held(self):
-        """No look saw a ceiling passed, and nothing is reserved any more."""
+        """No ceiling was ever seen to be passed, and nothing is reserved any more."""
         self.look()
         assert self.broken == []
         assert self.looks > 1
@@ -119,7 +119,7 @@ class Guard:
 
 @asynccontextmanager
 async def stepping(guard, seconds=0.25):
-    """Look every so often, whatever happens, while the body runs."""
+    """Look at regular times, besides at each event, while the body runs."""
 
     async def step():
         while True:

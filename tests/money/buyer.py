@@ -1,4 +1,4 @@
-"""A process that buys showcases into an archive, and may be killed at it (see test_kill)."""
+"""A process that buys showcases into an archive, and may be killed doing so (see test_kill)."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""For tests/money: a budget by itself, who waits for it, and what it refuses."""
+"""For tests/money: a budget by itself, how callers wait for it, and what it refuses."""
 
 import asyncio
 import copy
@@ -11,7 +11,7 @@ from asyncsfk import Budget, BudgetReachedError, InvalidArgumentError
 
 @pytest.mark.parametrize("ceiling", [0, -1, 1.5, "5", True, 10**20], ids=repr)
 def test_what_is_no_ceiling_is_refused(ceiling):
-    """It is a whole number from 1 on, or there is none."""
+    """A ceiling is a whole number of 1 or more, or there is none."""
     with pytest.raises(InvalidArgumentError, match="max_credits"):
         Budget(ceiling)
 
@@ -19,7 +19,7 @@ def test_what_is_no_ceiling_is_refused(ceiling):
 @pytest.mark.parametrize("number", [-1, 1.5, "5", None], ids=repr)
 @pytest.mark.parametrize("name", ["charged", "maybe"])
 def test_what_is_no_number_of_credits_spent_before_is_refused(name, number):
-    """What counts as spent before is a whole number from 0 on."""
+    """Credits spent before are a whole number of 0 or more."""
     with pytest.raises(InvalidArgumentError, match=name):
         Budget(5, **{name: number})
 
@@ -34,13 +34,13 @@ def test_it_shows_where_it_stands():
 
 @pytest.mark.parametrize("twice", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_there_is_no_second_one_of_a_ceiling(twice):
-    """What is spent of a copy would not be missing in the other."""
+    """Credits spent from a copy would not be missing in the original."""
     with pytest.raises(TypeError, match="each process a part"):
         twice(Budget(7))
 
 
 def test_without_a_route_no_price_is_learned():
-    """What was charged is counted, and the next one is reserved as before."""
+    """The charge is counted, but the next request is reserved at the old price."""
     budget = Budget(10)
     assert not budget.reserve(0).settle(3)
     assert not budget.reserve(1).settle(3)
@@ -49,7 +49,7 @@ def test_without_a_route_no_price_is_learned():
 
 
 async def test_who_need_not_wait_for_room_does_not():
-    """Neither where there is room, nor where there never will be, at a price that rose as well."""
+    """`room` returns at once if there is room or never will be, even after a rise in price."""
     async with asyncio.timeout(1):
         await Budget().room(1_000)
         budget = Budget(4)
@@ -72,7 +72,7 @@ async def test_who_need_not_wait_for_room_does_not():
 
 
 async def test_who_waits_is_refused_as_soon_as_a_price_rises_out_of_reach():
-    """Not only when all that is under way has come."""
+    """And not only once all requests under way have ended."""
     budget = Budget(4)
     first, second = (budget.reserve(1, route="r") for _ in range(2))
     other = budget.reserve(2)
@@ -89,7 +89,7 @@ async def test_who_waits_is_refused_as_soon_as_a_price_rises_out_of_reach():
 
 
 async def test_who_was_not_served_keeps_the_place_in_the_queue():
-    """No more are woken than there is room for: nobody comes behind who came later."""
+    """No more waiters are woken than there is room for, so none falls behind a later one."""
     budget = Budget(2)
     held = [budget.reserve(1), budget.reserve(1)]
     served = []

@@ -17,7 +17,7 @@ ROUTES = st.sampled_from(["pages", "profiles"])
 
 
 async def reserve_in_time(budget, price, route=""):
-    """Reserve as the client does: where others are in the way, wait for them."""
+    """Reserve as the client does: if other reservations are in the way, wait for them."""
     while True:
         reservation = budget.reserve(price, route=route)
         if reservation is not None:
@@ -27,7 +27,7 @@ async def reserve_in_time(budget, price, route=""):
 
 @dataclass(eq=False)
 class Line:
-    """What the model knows of a reservation."""
+    """What the model remembers of a reservation."""
 
     amount: int
     route: str
@@ -168,7 +168,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @invariant()
     def never_leaves_everybody_waiting(self):
-        """Whoever waits has somebody to wait for: else there is room for it, or never will be."""
+        """Of those that wait, one at least has no room now and is not refused for good."""
         if self.waiting:
             assert self.model.lines
             assert any(
@@ -203,7 +203,7 @@ TestBudgetMachine.settings = settings(max_examples=150, stateful_step_count=40)
 
 @pytest.mark.parametrize("number", [-1, 0.5, True, None])
 async def test_what_is_no_number_of_credits_is_refused(number):
-    """Nothing that would lower what counts can be reserved or settled."""
+    """Nothing that would lower the count of credits can be reserved or settled."""
     budget = Budget(3)
     for asked in (budget.reserve, budget.price, budget.room):
         with pytest.raises(InvalidArgumentError, match="credits"):
@@ -217,7 +217,7 @@ async def test_what_is_no_number_of_credits_is_refused(number):
 
 @pytest.mark.parametrize("route", [None, 5, ["r"], b"r"], ids=repr)
 async def test_what_is_no_route_is_refused(route):
-    """A price would be learned for nothing that is ever asked for."""
+    """Otherwise a price would be learned that no request ever asks for."""
     budget = Budget(3)
     for asked in (budget.reserve, budget.price, budget.room):
         with pytest.raises(InvalidArgumentError, match="route"):
@@ -226,7 +226,7 @@ async def test_what_is_no_route_is_refused(route):
 
 
 async def test_one_that_is_refused_makes_way_for_the_next():
-    """Who waited for more than there will ever be does not stand before whoever wants less."""
+    """A waiter that wants more than there will ever be does not block those that want less."""
     budget = Budget(3)
     all_of_it = budget.reserve(3)
     first = asyncio.create_task(reserve_in_time(budget, 3))
@@ -239,7 +239,7 @@ async def test_one_that_is_refused_makes_way_for_the_next():
 
 
 async def test_one_that_takes_nothing_makes_way_for_the_next():
-    """Who is called and has no use for the room any more does not keep it from the others."""
+    """A waiter that is woken but no longer wants the room does not keep it from the others."""
     budget = Budget(1)
     all_of_it = budget.reserve(1)
     first = asyncio.create_task(budget.room(1))
@@ -251,7 +251,7 @@ async def test_one_that_takes_nothing_makes_way_for_the_next():
 
 
 async def test_those_who_wait_are_served_in_turn():
-    """The longest wait ends first, and one for much is not overtaken by those behind it."""
+    """The oldest waiter is served first, and one that wants much is not overtaken."""
     budget = Budget(4)
     held = [budget.reserve(1) for _ in range(4)]
     served = []
@@ -276,7 +276,7 @@ async def test_those_who_wait_are_served_in_turn():
 
 
 async def test_leaving_the_queue_leaves_nothing_behind():
-    """Whoever is cancelled while it waits, or in the moment it is called, is out of the way."""
+    """A waiter cancelled while it waits, or just as it is woken, is out of the way."""
     for moment in range(6):
         budget = Budget(1)
         held = budget.reserve(1)

@@ -1,4 +1,4 @@
-"""A ceiling of credits: never passed, used to its end, and fair to those who wait for it."""
+"""A ceiling of credits: never passed, used to its end, and fair to those that wait for it."""
 
 import asyncio
 import threading
@@ -29,7 +29,7 @@ def page_size():
 @pytest.mark.parametrize("width", [1, 7, 60])
 @pytest.mark.parametrize("place", ["client", "run"])
 async def test_it_is_used_to_its_last_credit(sim, width, place):
-    """All of it buys pages; creators in hand are partial with their cursor, the rest skipped."""
+    """All of it buys pages; creators under way end as partial with a cursor, others as skipped."""
     handles, guard = creators(60), Guard(sim, 50)
     limits = {"client": (50, None), "run": (None, 50)}[place]
     async with client_of(sim, max_credits=limits[0], on_event=guard) as client:
@@ -54,7 +54,7 @@ async def test_it_is_used_to_its_last_credit(sim, width, place):
 
 
 async def test_one_that_suffices_stops_nothing(sim):
-    """A ceiling of just what there is to buy is no reason to stop."""
+    """A ceiling of exactly what there is to buy does not stop the run."""
     handles = creators(20)
     wanted = sum(pages_of(sim, handle) for handle in handles)
     async with client_of(sim) as client:
@@ -65,7 +65,7 @@ async def test_one_that_suffices_stops_nothing(sim):
 
 
 async def test_an_empty_showcase_is_explained_within_it(sim):
-    """The credit for a profile counts as well, and where it is lacking the outcome says so."""
+    """The credit for a profile counts too, and if it is lacking the outcome says so."""
     handles = [f"empty_{n}" for n in range(6)]
     async with client_of(sim) as client:
         run, outcomes = await run_through(
@@ -81,7 +81,7 @@ async def test_an_empty_showcase_is_explained_within_it(sim):
 
 @pytest.mark.parametrize("status", [400, 404, 503])
 async def test_free_failures_give_their_reservations_back(sim, status):
-    """What a refused request had reserved buys something else."""
+    """The credits that a refused request had reserved buy something else."""
     sim.add_fault(Fault.status(status, times=15))
     async with client_of(sim) as client:
         run, outcomes = await run_through(
@@ -111,7 +111,7 @@ async def test_a_call_between_two_attempts_holds_no_credit(sim):
 
 
 async def test_who_waits_for_others_is_neither_refused_nor_forgotten(sim):
-    """While the last credits are in the air, others wait: some of them are given back."""
+    """While the last credits are in the air the others wait, since some may be given back."""
     sim.add_fault(Fault.status(503, requests=range(1, 9)))
     async with client_of(sim, max_credits=10) as client:
         calls = [asyncio.create_task(client.showcase_page(f"c{n}.1products")) for n in range(40)]
@@ -166,7 +166,7 @@ async def test_a_dearer_call_waits_without_refusing_the_cheaper(sim):
 
 @pytest.mark.parametrize("archived", [False, True])
 async def test_single_calls_are_refused_before_they_are_sent(sim, tmp_path, archived):
-    """At the ceiling every call that costs raises, telling what it was about; nothing is sent."""
+    """At the ceiling every paid call raises, says what it was about, and sends nothing."""
     async with client_of(sim, max_credits=2) as client, Archive(tmp_path / "a.sfk") as archive:
         keeping = {"archive": archive} if archived else {}
         page = await client.showcase_page("mrbeast.50products", **keeping)
@@ -195,7 +195,7 @@ async def test_single_calls_are_refused_before_they_are_sent(sim, tmp_path, arch
 
 
 async def test_free_routes_are_never_refused(sim):
-    """What costs nothing is asked for at the ceiling too."""
+    """Free routes can be called at the ceiling too."""
     async with client_of(sim, max_credits=1) as client:
         await client.showcase_page("a.1products")
         await failure(client.showcase_page("b"), BudgetReachedError)
@@ -208,7 +208,7 @@ async def test_free_routes_are_never_refused(sim):
 
 @pytest.mark.parametrize("call", ["balance", "whoami"])
 async def test_a_free_route_that_says_it_cost_something_stays_free(call):
-    """That is counted, and the route had again though the ceiling is reached."""
+    """The cost is counted, and the route can still be called at the ceiling."""
     seen = []
     answer = http(200, enveloped({"balance": 7, "user": {"id": "u1"}}, charged=2))
     async with told(answer, keep=True, max_credits=2, on_event=seen.append) as (server, client):
@@ -222,7 +222,7 @@ async def test_a_free_route_that_says_it_cost_something_stays_free(call):
 
 @pytest.mark.parametrize("archived", [False, True])
 async def test_a_price_of_nothing_that_is_wrong_is_noticed(sim, tmp_path, archived):
-    """What was said to be free passes the ceiling once: then it is known to be charged."""
+    """A route wrongly called free passes the ceiling once: then its price is known."""
     path, seen = "/v1/tiktok/profiles/a", []
     async with (
         Archive(tmp_path / "a.sfk") as archive,
@@ -238,7 +238,7 @@ async def test_a_price_of_nothing_that_is_wrong_is_noticed(sim, tmp_path, archiv
 
 
 async def test_what_is_unknown_stays_counted(sim):
-    """Answers that were lost, or failed after charging perhaps, count until the end."""
+    """Lost answers, and failures that may have been charged, count until the end."""
     sim.add_fault(Fault.close(charged=True, times=3))
     sim.add_fault(Fault.status(502, charge=1, times=2))
     sim.add_fault(Fault.status(500, times=2))
@@ -254,7 +254,7 @@ async def test_what_is_unknown_stays_counted(sim):
 
 
 async def test_retries_are_paid_from_it_too(sim):
-    """A retry that the ceiling does not cover is not made, and what went before is told."""
+    """A retry that the ceiling does not cover is not made; the error tells what went before."""
     sim.add_fault(Fault.status(502, charge=1))
     async with client_of(sim, retry=Retry(server_errors=5), max_credits=2) as client:
         refused = await failure(client.showcase_page("a"), BudgetReachedError)
@@ -277,7 +277,7 @@ async def test_client_and_run_both_count(sim):
 
 
 async def test_one_budget_for_a_client_and_its_run_counts_once(sim):
-    """A budget that comes by two ways is reserved in once, and buys all that it can."""
+    """A budget that both client and run are given is reserved in once, and used to its end."""
     for amount in (1, 10):
         budget = Budget(amount)
         before = sim.ledger.charged
@@ -363,7 +363,7 @@ async def test_leaving_while_waiting_for_it_leaks_nothing(sim, seconds):
 
 
 async def test_leaving_while_waiting_for_a_place_gives_the_credit_back(sim):
-    """A call has it by then, and is sent to nobody."""
+    """By then a call has reserved it, but the call is not sent."""
     async with client_of(sim, max_credits=2, concurrency=1) as client:
         first, second = (asyncio.create_task(client.tiktok_profile(name)) for name in "ab")
         await asyncio.sleep(0.1)
@@ -377,7 +377,7 @@ async def test_leaving_while_waiting_for_a_place_gives_the_credit_back(sim):
 
 
 async def test_leaving_a_run_at_its_ceiling_leaks_nothing(sim):
-    """A run that is left while its creators wait for credits gives back all but what is unknown."""
+    """A run left while its creators wait for credits gives back all that was surely not spent."""
     budget = Budget(5)
     async with client_of(sim) as client:
         async with client.showcases(creators(40), max_credits=budget, concurrency=30) as run:

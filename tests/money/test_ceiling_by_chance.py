@@ -42,7 +42,7 @@ FAULTS = (
 
 
 class Case:
-    """What chance has given one run."""
+    """One run as chance has drawn it."""
 
     def __init__(self, seed):
         rng = random.Random(f"ceiling:{seed}")

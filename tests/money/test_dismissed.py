@@ -1,4 +1,4 @@
-"""Whoever is stopped, leaves or is cancelled while others share the request: who answers for it."""
+"""Who bears the cost when a caller is stopped, leaves or is cancelled and others share it."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ HANDLE = "mrbeast.5products"
 
 
 async def test_a_run_that_only_joined_answers_for_nothing_when_it_is_stopped(sim, client):
-    """The cost stays with the run in whose budget it was reserved, though that one has left."""
+    """The cost stays with the run in whose budget it was reserved, even if that run has left."""
     async with (
         client.showcases([HANDLE], max_credits=3) as first,
         client.showcases([HANDLE], max_credits=3) as second,
@@ -46,7 +46,7 @@ async def test_a_run_that_only_joined_answers_for_nothing_when_it_is_stopped(sim
 
 @pytest.mark.parametrize("moment", [RequestFinished, RequestRetried])
 async def test_one_who_is_cancelled_as_it_is_let_go_is_no_trouble_for_the_others(sim, moment):
-    """A stopped run whose work is cancelled in the moment of a failure leaves others theirs."""
+    """A stopped run whose worker is cancelled as a request fails leaves others that request."""
     sim.add_fault(Fault.status(503, times=1))
     workers = []
 
@@ -89,7 +89,7 @@ async def test_of_several_who_pay_alike_the_last_to_leave_answers(sim, client):
 async def test_who_leaves_last_answers_for_nothing_that_another_ceiling_was_reserved_for(
     sim, client
 ):
-    """The cost of a request that all have left is the run's whose ceiling it was reserved under."""
+    """The cost of a request that all have left goes to the run that had reserved it."""
     async with client.showcases([HANDLE], max_credits=3) as first:
         began = asyncio.create_task(outcomes_of(first))
         await asyncio.sleep(0.2)

@@ -1,4 +1,4 @@
-"""The same promises towards a server that has nothing in common with the simulator."""
+"""The same promises, kept with a server that has nothing in common with the simulator."""
 
 import asyncio
 from collections import Counter

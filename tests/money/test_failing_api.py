@@ -71,7 +71,7 @@ async def test_a_night_of_failures_costs_little(fault, width, seconds):
 
 
 async def test_a_run_outlasts_twenty_minutes_of_failures():
-    """It goes on at full width once anything good comes, and few creators have failed."""
+    """It returns to full width once anything good comes, and few creators have failed."""
     async with (
         Simulator(latency=Latency.fixed(0.2), faults=[Fault.status(500)]) as sim,
         client_of(sim, concurrency=50, retry=Retry()) as client,
@@ -131,7 +131,7 @@ async def test_so_many_in_a_row_pause_and_one_less_does_not():
 
 
 async def test_what_is_free_neither_counts_nor_ends_a_row():
-    """A service that asks for its balance now and then is protected all the same."""
+    """A service that asks for its balance now and then is still protected."""
     pauses = Pauses()
     free = Fault.status(500, routes={Route.WHOAMI})
     refused = Fault.status(400, handles={"refused"})
@@ -157,7 +157,7 @@ async def test_what_is_free_neither_counts_nor_ends_a_row():
 
 
 async def test_an_answer_that_was_charged_ends_a_row():
-    """Be it one that cannot be decoded: the API works, and an archive keeps it."""
+    """Even if the answer cannot be decoded: the API works, and an archive keeps it."""
     pauses = Pauses()
     broken = Fault.wrong_type(handles={"broken"})
     async with (
@@ -172,7 +172,7 @@ async def test_an_answer_that_was_charged_ends_a_row():
 
 
 async def test_its_pauses_are_no_longer_than_the_client_was_told():
-    """Who buys from creators on whom the API fails for good need not wait for them."""
+    """With a short `max_backoff`, creators on whom the API always fails cost little time."""
     async with (
         Simulator(faults=[FAILING]) as sim,
         client_of(sim, retry=Retry(attempts=1, max_backoff=0.1)) as client,
@@ -184,7 +184,7 @@ async def test_its_pauses_are_no_longer_than_the_client_was_told():
 
 
 async def test_it_is_a_warning(caplog):
-    """Who set up no logging is told what may cost money for nothing."""
+    """Even without logging set up, one is told what may cost money for nothing."""
     caplog.set_level(logging.WARNING, logger="asyncsfk")
     async with Simulator(faults=[FAILING]) as sim, client_of(sim) as client:
         await fail(client, MANY)

@@ -73,7 +73,7 @@ async def test_what_is_unknown_counts_in_later_runs_too(sim, path):
 
 
 async def test_a_budget_of_ones_own_counts_no_earlier_runs(sim, client, path):
-    """A `Budget` object is what it is; it may be told what an archive has cost."""
+    """A `Budget` counts only what it is told of, such as what an archive has cost."""
     handles = creators(40, most=1)
     await run_through(client, handles, archive=job(path), max_credits=10)
     budget = Budget(10)
@@ -86,7 +86,7 @@ async def test_a_budget_of_ones_own_counts_no_earlier_runs(sim, client, path):
 
 
 async def test_a_run_that_is_given_anothers_ceiling_leaves_it_in_place(sim, client, path):
-    """When such a run ends, the one whose ceiling it is remains bound by it."""
+    """When the run that was given it ends, the run that it came from is still bound by it."""
     async with (
         job(path) as archive,
         client.showcases(creators(100, most=1), archive=archive, max_credits=10) as one,
@@ -133,7 +133,7 @@ async def test_the_lowest_ceiling_binds_all_while_it_lasts(sim, client, path):
 
 
 async def test_two_clients_at_once_share_it(sim, path):
-    """So do the runs of two clients."""
+    """The runs of two clients share a ceiling too."""
     async with (
         job(path) as archive,
         client_of(sim, concurrency=15) as one,
@@ -151,7 +151,7 @@ async def test_two_clients_at_once_share_it(sim, path):
 
 
 async def test_whoever_writes_to_it_is_bound(sim, client, path):
-    """Single calls, and runs without a ceiling, count in that of the run beside them."""
+    """Single calls, and runs without a ceiling, count in the ceiling of the run beside them."""
     async with job(path) as archive:
         async with client.showcases(
             creators(30, most=1), archive=archive, max_credits=12, concurrency=1
@@ -294,7 +294,7 @@ async def test_who_waits_for_a_place_reserves_what_another_client_is_charged_mea
 
 
 async def test_what_is_just_being_kept_counts_once(sim, client, path):
-    """A run that is entered while others' pages are being written counts each of them once."""
+    """A run entered while others' pages are being written counts each of those once."""
     seen = []
     async with job(path) as archive:
         calls = asyncio.gather(

@@ -1,4 +1,4 @@
-"""What was sent lands, and is had by those who want it; what was not is sent for nobody."""
+"""What was sent lands, and reaches those that want it; what was not sent stays unsent."""
 
 import asyncio
 
@@ -57,7 +57,7 @@ async def test_what_was_not_sent_is_sent_for_nobody(sim, archive, waits):
 
 
 async def test_a_client_that_is_closed_sends_nothing_that_waits(sim, archive):
-    """While what was sent lands, what waits for a place is not sent any more."""
+    """While sent requests land, those that wait for a place are not sent any more."""
     # One lands before the other, and gives its place back.
     sim.faults = [Fault.delay(Latency.fixed(2), handles=["c0.5products"])]
     async with client_of(sim, concurrency=2) as client:
@@ -72,7 +72,7 @@ async def test_a_client_that_is_closed_sends_nothing_that_waits(sim, archive):
 
 
 async def test_a_stop_at_once_leaves_others_what_lands(sim, client, archive):
-    """What was sent for one who has left lands, though another run waits for nothing any more."""
+    """A request whose caller has left still lands when a run beside it is stopped at once."""
     call = asyncio.create_task(client.showcase_page(HANDLE, archive=archive))
     await asyncio.sleep(0.3)
     call.cancel()
@@ -87,7 +87,7 @@ async def test_a_stop_at_once_leaves_others_what_lands(sim, client, archive):
 
 
 async def test_what_is_still_answered_is_not_given_up():
-    """An answer on its way is waited for, though no further connection can be made."""
+    """An answer on its way is waited for, even if no further connection can be made."""
     body = b'{"data":{"products":[],"page":{}},"meta":{"creditsCharged":1}}'
 
     async def serve(reader, writer):
@@ -109,7 +109,7 @@ async def test_what_is_still_answered_is_not_given_up():
 
 
 async def test_who_comes_during_the_grace_of_another_is_not_cut_short(archive):
-    """What somebody waits for again is waited for, however long ago the first one left."""
+    """A request that somebody waits for again outlives the grace of an earlier caller."""
     async with (
         Simulator(latency=Latency.fixed(3)) as sim,
         client_of(sim, timeout=Timeout(grace=1)) as client,
@@ -124,7 +124,7 @@ async def test_who_comes_during_the_grace_of_another_is_not_cut_short(archive):
 
 
 async def test_one_who_leaves_as_the_answer_comes_takes_it_from_nobody(sim):
-    """A caller that is cancelled in the very moment of the answer is no trouble for the others."""
+    """A caller cancelled at the very moment of the answer does not harm the others."""
     calls = []
 
     def on_event(event):
@@ -140,7 +140,7 @@ async def test_one_who_leaves_as_the_answer_comes_takes_it_from_nobody(sim):
 
 
 async def test_a_beginner_whose_archive_is_closed_is_no_concern_of_others(sim, archive):
-    """Who joined a call that its beginner's archive kept from being sent makes it for itself."""
+    """If the first caller's archive keeps a call from being sent, the joiner makes it itself."""
     async with client_of(sim, concurrency=1) as client:
         blocker = asyncio.create_task(client.showcase_page("a.5products"))
         await asyncio.sleep(0.1)
@@ -167,7 +167,7 @@ def echo(**meta):
 
 
 async def test_what_the_archive_of_who_joined_cannot_take_is_handed_out(path):
-    """An answer that another paid for is in the error of who joined, without the key."""
+    """The joiner's error holds the answer that another paid for, without the key."""
     answer, clean = echo()
     async with told(answer) as (server, client):
         archive = Archive(path)
@@ -182,7 +182,7 @@ async def test_what_the_archive_of_who_joined_cannot_take_is_handed_out(path):
 
 
 async def test_what_an_archive_cannot_take_is_told_without_the_key(path):
-    """The error with an answer that the own archive could not keep says which one, and no key."""
+    """The error with an answer that the archive could not keep identifies it, without the key."""
     answer, clean = echo(requestId="req_1")
     async with told(answer) as (_, client):
         archive = Archive(path)
@@ -198,7 +198,7 @@ async def test_what_an_archive_cannot_take_is_told_without_the_key(path):
 
 
 async def test_a_callback_that_ends_a_program_leaves_no_credit_reserved(sim):
-    """What ends a program in the midst of a request leaves it counted in a shared budget."""
+    """An exception that ends the program mid-request leaves it counted in a shared budget."""
     budget = Budget(5)
 
     def on_event(event):
@@ -218,7 +218,7 @@ async def test_a_callback_that_ends_a_program_leaves_no_credit_reserved(sim):
 
 
 async def test_a_price_that_one_budget_knows_binds_in_the_others():
-    """A run's request that waits is reserved anew, though the client's budget alone knows why."""
+    """A run's waiting request is reserved anew, even if only the client's budget knows why."""
     async with (
         Simulator(faults=[Fault.price(3)], latency=Latency.fixed(1)) as sim,
         client_of(sim, concurrency=1) as client,
@@ -232,7 +232,7 @@ async def test_a_price_that_one_budget_knows_binds_in_the_others():
 
 
 async def test_a_place_is_given_back_when_the_price_rose():
-    """What waited at the old price and cannot be had at the new one holds no place."""
+    """A request that waited at the old price and is refused at the new one holds no place."""
     faults = [Fault.status(503, times=1, retry_after="5"), Fault.price(3)]
     async with (
         Simulator(faults=faults, latency=Latency.fixed(1)) as sim,
@@ -246,7 +246,7 @@ async def test_a_place_is_given_back_when_the_price_rose():
 
 
 async def test_a_stopped_run_probes_no_cursor(sim, client, path):
-    """After a 402 it is not found out whether a showcase on file still leads on."""
+    """After a 402 no request is sent to find out whether a cursor on file still works."""
     await run_through(client, ["x.45products"], archive=path, max_pages=1)
     sim.faults = [Fault.status(402, handles=["bad"])]
     _, outcomes = await run_through(
@@ -273,7 +273,7 @@ async def test_a_page_that_another_buys_before_a_run_gets_there(client, path, re
 
 
 async def test_the_last_showcase_of_a_file_begins_anew_as_any_other(path):
-    """No old page is in a showcase that max_age has bought afresh, wherever it was in the file."""
+    """A showcase that max_age has bought afresh holds no old page, wherever it was in the file."""
     editions = Editions()
     async with told(editions, keep=True) as (server, client):
         await run_of(client, ["x"], archive=path)

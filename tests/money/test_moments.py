@@ -18,7 +18,7 @@ HANDLE = "mrbeast.5products"
 async def test_who_joins_what_its_beginner_leaves_before_it_has_begun(
     sim, client, way, before, after
 ):
-    """A call that joins a run's request in the turn in which the run is left gets its page."""
+    """A call that joins a run's request just as the run is left gets its page."""
     async with client.showcases([HANDLE], max_credits=3) as run:
         outcomes = asyncio.create_task(outcomes_of(run))
         await turns(before)
@@ -54,7 +54,7 @@ async def test_what_is_left_twice_ends_and_is_in_nobodys_way(archive):
 
 @pytest.mark.parametrize("later", range(5))
 async def test_who_comes_as_a_call_is_left_twice(archive, later):
-    """Whoever asks for a page while the request for it is being given up gets one all the same."""
+    """A call for a page whose request is just being given up still gets the page."""
     async with (
         Simulator(latency=Latency.fixed(5)) as sim,
         client_of(sim, timeout=Timeout(grace=50)) as client,
@@ -70,7 +70,7 @@ async def test_who_comes_as_a_call_is_left_twice(archive, later):
 
 
 async def test_a_client_that_is_closed_as_calls_begin(sim):
-    """Each caller is told, whether its request had begun or not."""
+    """Each caller is told of the closing, whether its request had begun or not."""
     calls = []
 
     async def ask():
@@ -88,7 +88,7 @@ async def test_a_client_that_is_closed_as_calls_begin(sim):
 
 
 async def test_closing_the_client_tries_nothing_again(archive):
-    """What fails while it is given time to land is not sent again, and its caller told at once."""
+    """A request that fails while it may land is not sent again; its caller is told at once."""
     async with Simulator(
         latency=Latency.fixed(1), faults=[Fault.status(502, charge=1, times=1)]
     ) as sim:
@@ -100,7 +100,7 @@ async def test_closing_the_client_tries_nothing_again(archive):
 
 
 async def test_by_cancelling_all_tasks_but_the_callers(sim, client):
-    """Whoever shares a request that is cancelled from outside is told, one of them what it cost."""
+    """All that share a request cancelled from outside are told, and one of them what it cost."""
     others = asyncio.all_tasks()
     calls = [asyncio.create_task(client.showcase_page(HANDLE)) for _ in range(3)]
     await asyncio.sleep(0.5)
@@ -113,7 +113,7 @@ async def test_by_cancelling_all_tasks_but_the_callers(sim, client):
 
 @pytest.mark.parametrize("moment", range(4))
 async def test_who_leaves_as_the_client_is_closed_does_not_change_what_others_are_told(sim, moment):
-    """A call that is cancelled in the moment in which the client is closed is its own affair."""
+    """However it ends, the other caller is told that the client was closed."""
     sim.add_fault(Fault.status(503, retry_after="60", times=1))
     async with client_of(sim, retry=Retry()) as client:
         leaver, other = (asyncio.create_task(client.showcase_page(HANDLE)) for _ in range(2))

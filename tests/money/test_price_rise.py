@@ -46,7 +46,7 @@ class Watcher(Guard):
 @pytest.mark.parametrize(("width", "first"), [(1, 1), (1, 15), (8, 15), (20, 1), (20, 15)])
 @pytest.mark.parametrize("ceiling", [20, 37])
 async def test_it_passes_the_ceiling_by_what_is_under_way(ceiling, width, first):
-    """At most the requests in flight cost more than was reserved; then the new price is."""
+    """Only requests in flight can cost more than reserved; then the new price is reserved."""
     watcher = Watcher()
     async with Simulator(
         page_size=5,
@@ -178,7 +178,7 @@ async def test_an_absurd_price_does_not_harm_the_rest(tmp_path, price):
 
 @pytest.mark.parametrize("digits", [101, 4300, 4301])
 async def test_a_price_that_is_none(tmp_path, digits):
-    """What it cost is then unknown: not a sum that Python refuses to write down."""
+    """A price beyond all sense counts as unknown: Python would refuse to write it down."""
     body = b'{"data":{"products":[],"page":{}},"meta":{"creditsCharged":%b}}' % (b"9" * digits)
     async with told(http(200, body), keep=True) as (_, client):
         _, outcomes = await run_through(client, ["a", "b"], archive=tmp_path / "a.sfk")
@@ -188,7 +188,7 @@ async def test_a_price_that_is_none(tmp_path, digits):
 
 
 async def test_a_call_that_told_its_price_is_no_news():
-    """What was reserved for is no rise; what is over it is, and is reserved from then on."""
+    """A price within what was reserved is not a rise; a higher one is, and is then reserved."""
     told = []
     path = "/v1/tiktok/profiles/{}"
     async with (

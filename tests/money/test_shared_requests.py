@@ -1,4 +1,4 @@
-"""One request for all who want the same page at once, whoever pays, keeps, leaves or is stopped."""
+"""One request for all that want the same page, whoever pays, keeps, leaves or is stopped."""
 
 import asyncio
 import random
@@ -98,7 +98,7 @@ async def test_many_callers_of_one_archive(sim, client, archives):
 async def test_a_page_on_file_is_no_answer_for_whoever_has_no_use_for_it(
     sim, client, archives, beside
 ):
-    """Without that archive, with another, or afresh: the page is bought, once for all of these."""
+    """Callers without it, with another archive or with refresh buy the page once for them all."""
     archive, _ = archives
     await client.showcase_page(HANDLE, archive=archive)
     if "archive" in beside:
@@ -142,7 +142,7 @@ async def test_what_was_sent_lands_though_all_have_left(sim, client, archives):
 
 @pytest.mark.parametrize("way", ["break", "timeout", "close"])
 async def test_what_a_run_had_sent_lands_when_it_is_left(sim, archives, way):
-    """A run that is left by whatever way is gone on with without paying twice for anything."""
+    """However a run was left, going on with it pays for nothing twice."""
     archive, _ = archives
     handles = [f"c{n}.45products" for n in range(30)]
     async with client_of(sim, concurrency=10) as client:
@@ -181,7 +181,7 @@ async def test_the_same_creators_again_while_they_are_under_way(sim, client, arc
 
 @pytest.mark.parametrize("leaver", ["kept", "plain"])
 async def test_leaving_the_others_their_page(sim, client, archives, leaver):
-    """Whoever begins and leaves, the rest get the page, and their archive has it."""
+    """If the caller that began leaves, the others get the page, and their archive has it."""
     archive, _ = archives
     first = begin(
         client.showcase_page(HANDLE, **({"archive": archive} if leaver == "kept" else {}))
@@ -201,7 +201,7 @@ async def test_leaving_the_others_their_page(sim, client, archives, leaver):
 
 @pytest.mark.parametrize("first", ["run", "call"])
 async def test_a_run_with_a_ceiling_and_a_call(sim, client, first):
-    """What they share is charged once, to the budgets of whoever began it."""
+    """A shared request is charged once, to the budgets of the caller that began it."""
     async with client.showcases([HANDLE], max_credits=5) as run:
         if first == "call":
             call = begin(client.showcase_page(HANDLE))
@@ -318,7 +318,7 @@ async def test_a_stopped_run_leaves_others_their_page(sim, client, archives, now
 @NOW
 @pytest.mark.parametrize("fault", [Fault.close(charged=True, times=1), Fault.status(503, times=1)])
 async def test_a_stopped_run_pays_for_no_further_attempt(sim, client, now, fault):
-    """Who still wants the page begins anew, in a budget of its own."""
+    """A caller that still wants the page begins anew, in its own budget."""
     sim.add_fault(fault)
     paid = 1 if fault.name == "close" else 0
     async with client.showcases([HANDLE], max_credits=5) as run:
@@ -344,7 +344,7 @@ async def test_a_stopped_run_pays_for_no_further_attempt(sim, client, now, fault
 
 @pytest.mark.parametrize("way", ["stop", "stop now", "cancel"])
 async def test_who_left_before_it_was_sent_does_not_pay(sim, way):
-    """A page that waits for its place is bought by who still wants it."""
+    """A page that was still waiting for its place is bought by the caller that still wants it."""
     async with client_of(sim, concurrency=1) as client:
         run = client.showcases([HANDLE], max_credits=5)
 
@@ -390,7 +390,7 @@ async def test_a_stopped_run_does_not_keep_others_from_trying_again(sim, client,
 
 
 async def test_a_call_that_comes_after_a_stop_is_not_stopped(sim, client):
-    """Whoever joins what a stopped run waits for gets its own tries when that fails."""
+    """A caller that joins the request of a stopped run may retry on its own if that fails."""
     sim.add_fault(Fault.status(503, times=1))
     async with client.showcases([HANDLE]) as run:
         outcomes = begin(outcomes_of(run))
@@ -406,7 +406,7 @@ async def test_a_call_that_comes_after_a_stop_is_not_stopped(sim, client):
 @NOW
 @pytest.mark.parametrize("first", ["run", "call"])
 async def test_a_stopped_run_does_not_wait_for_others_to_try_again(sim, client, now, first):
-    """A run that shares a request which waits to be tried again does not sit that out."""
+    """A run that is stopped does not wait for the retry of a request that it shares."""
     sim.add_fault(Fault.status(503, retry_after="100", times=1))
     async with client.showcases([HANDLE]) as run:
         tasks = {"run": lambda: outcomes_of(run), "call": lambda: client.showcase_page(HANDLE)}
@@ -425,7 +425,7 @@ async def test_a_stopped_run_does_not_wait_for_others_to_try_again(sim, client, 
 
 
 async def test_a_run_that_left_does_not_keep_another_from_being_stopped(sim, client):
-    """Of two runs that wait for the same, one leaves; the other is stopped nevertheless."""
+    """Of two runs that wait for the same request one leaves; the other can still be stopped."""
     sim.add_fault(Fault.status(503, retry_after="100", times=1))
     async with client.showcases([HANDLE]) as run:
         outcomes = begin(outcomes_of(run))
@@ -445,7 +445,7 @@ async def test_a_run_that_left_does_not_keep_another_from_being_stopped(sim, cli
 @pytest.mark.parametrize("when", ["in the air", "between attempts", "not begun"])
 @pytest.mark.parametrize("before", [False, True])
 async def test_a_call_in_the_very_moment_of_a_stop(sim, client, now, when, before):
-    """Whoever asks for a page while the request for it is being ended gets one all the same."""
+    """A call for a page whose request is just being ended by a stop still gets the page."""
     if when == "between attempts":
         sim.add_fault(Fault.status(503, retry_after="60", times=1))
     async with client.showcases([HANDLE]) as run:
@@ -498,7 +498,7 @@ async def test_two_stopped_runs(sim, client, now):
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_callers_that_come_and_go(seed, tmp_path):
-    """Whatever callers do to one another, nobody is failed by others and every credit is known."""
+    """Whatever callers do, none fails because of another, and every credit is accounted for."""
     rng = random.Random(f"callers:{seed}")
     faults = [
         Fault.status(503, probability=0.1),
@@ -559,7 +559,7 @@ async def test_callers_that_come_and_go(seed, tmp_path):
 
 
 async def test_closing_the_client_tells_all(sim):
-    """Whoever shares a request when the client is closed is told so, and it is counted once."""
+    """All that share a request as the client is closed are told so, and it counts once."""
     async with client_of(sim, max_credits=3) as client:
         calls = [begin(client.showcase_page(HANDLE)) for _ in range(5)]
         await asyncio.sleep(0.5)
@@ -572,7 +572,7 @@ async def test_closing_the_client_tells_all(sim):
 
 @pytest.mark.parametrize("count", range(6))
 async def test_closing_the_client_as_who_could_pay_leaves(sim, client, count):
-    """Who joined it, and has credits of its own, is told of the closing all the same."""
+    """A joiner with credits of its own is told of the closing too."""
     sim.add_fault(Fault.status(503, retry_after="100", times=1))
     workers = []
 
@@ -596,7 +596,7 @@ async def test_closing_the_client_as_who_could_pay_leaves(sim, client, count):
 
 @pytest.mark.parametrize("count", range(8))
 async def test_a_page_that_is_asked_for_as_the_client_is_closed(sim, count):
-    """At whatever moment of the closing, be it before its request has begun, it is told why."""
+    """Its caller is told why, at any moment of the closing, even before a request has begun."""
     closing = []
 
     def on_event(event):
@@ -632,7 +632,7 @@ async def test_who_cancels_every_task_but_its_own_is_told_the_cost_once(sim, cli
 
 
 async def test_a_page_that_is_being_kept_for_another_is_not_bought_again(sim, client, archives):
-    """Until the archive of one who joined has the page, whoever comes for it joins as well."""
+    """Until a joiner's archive has the page, further callers for it join too."""
     archive, _ = archives
     plain = asyncio.create_task(client.showcase_page(HANDLE))
     joined = asyncio.create_task(client.showcase_page(HANDLE, archive=archive))
@@ -644,7 +644,7 @@ async def test_a_page_that_is_being_kept_for_another_is_not_bought_again(sim, cl
 
 
 async def test_all_leave_but_an_archive_waits(sim, client, archives):
-    """What was sent lands in the archive of one who joined, though all have left."""
+    """The answer lands in the archive of a joiner, even if all callers have left."""
     archive, _ = archives
     calls = [
         asyncio.create_task(client.showcase_page(HANDLE)),
@@ -658,7 +658,7 @@ async def test_all_leave_but_an_archive_waits(sim, client, archives):
 
 
 async def test_all_leave_while_one_looks_into_its_archive(sim, client, archives):
-    """Who has come for a page gets it, though those whose request it is leave at any moment."""
+    """A caller that has come for a page gets it, even if those that began it leave."""
     archive, _ = archives
     for moment in range(10):
         handle = f"creator{moment}.5products"
@@ -675,7 +675,7 @@ async def test_all_leave_while_one_looks_into_its_archive(sim, client, archives)
 
 @pytest.mark.parametrize("end", ["stop", "close"])
 async def test_a_paid_answer_that_is_being_kept_for_another_is_handed_out(sim, archives, end):
-    """Until a joiner's archive has it nobody gets the answer, but nothing takes it away either."""
+    """Nobody gets the answer before a joiner's archive has it, but then nothing can lose it."""
     archive, _ = archives
     loop = asyncio.get_running_loop()
     closing = []
@@ -732,7 +732,7 @@ async def test_a_stopped_run_does_not_join_after_its_look_up(sim, archives, mome
 
 
 async def test_the_archive_of_the_one_that_began_is_its_own_affair(sim, client, archives):
-    """What an archive that is closed cannot take is handed to who joined, not bought again."""
+    """An answer that a closed archive cannot take goes to the joiner, and is not bought again."""
     archive, other = archives
     calls = [
         begin(client.showcase_page(HANDLE, archive=archive)),
@@ -752,7 +752,7 @@ async def test_the_archive_of_the_one_that_began_is_its_own_affair(sim, client, 
 
 
 async def test_who_began_a_call_answers_for_it_whatever_ceiling_comes(sim, client, archives):
-    """Others that pay alike came and went, and its budgets are no longer those reserved in."""
+    """Even after a joiner came and went, and its budgets are no longer those reserved in."""
     one, _ = archives
     async with client.showcases([HANDLE], archive=one) as run:
         outcome = asyncio.create_task(anext(run))
@@ -767,7 +767,7 @@ async def test_who_began_a_call_answers_for_it_whatever_ceiling_comes(sim, clien
 
 
 async def test_what_was_inherited_is_told(sim, client, archives):
-    """Who comes to answer for a failed attempt, and may not go on, says what it may have cost."""
+    """A caller that inherits a failed attempt, and may not go on, tells what it may have cost."""
     one, _ = archives
     sim.faults = [Fault.status(502, charge=1, times=1)]
     async with client.showcases([], archive=one, max_credits=1):
@@ -782,7 +782,7 @@ async def test_what_was_inherited_is_told(sim, client, archives):
 
 
 async def test_what_was_inherited_is_told_by_who_joins_again(sim, client):
-    """Who comes to answer for a failed attempt says so of the page that another then buys."""
+    """A caller that inherits a failed attempt tells its cost with the page another then buys."""
     sim.faults = [Fault.status(502, charge=1, times=1)]
     shared = Budget(1)
     async with (
@@ -807,7 +807,7 @@ async def test_what_was_inherited_is_told_by_who_joins_again(sim, client):
 
 
 async def test_what_a_probe_cost_is_counted_once(sim, client, archives):
-    """The page after those on file fails, while others ask for it as well."""
+    """The page after those on file fails while other callers ask for it too."""
     one, _ = archives
     handle = "long.60products"
     _, (before,) = await run_through(client, [handle], archive=one, max_pages=1)

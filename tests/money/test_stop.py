@@ -1,4 +1,4 @@
-"""`run.stop()`: the loop ends by itself and soon, what was sent is handed out, nothing more is."""
+"""`run.stop()`: the loop soon ends, what was sent is handed out, and nothing more is sent."""
 
 import asyncio
 from collections import Counter
@@ -55,7 +55,7 @@ class Stop:
         run.stop(now=now)
 
     async def assert_obeyed(self, seconds):
-        """It took so long at most, and nothing was sent since, nor is later."""
+        """The run ended within so many seconds of the stop, and nothing was sent after it."""
         assert time() - self.began <= seconds
         assert isinstance(self._run.stopped, RunStoppedError)
         assert self._sim.ledger.requests == self.sent
@@ -64,7 +64,7 @@ class Stop:
 
 
 def assert_stopped(outcomes):
-    """What is not complete says that the run was stopped, and where to go on."""
+    """Every outcome that is not complete says that the run was stopped, and where to go on."""
     for outcome in outcomes:
         if outcome.status != "complete":
             assert isinstance(outcome.error, RunStoppedError)
@@ -74,7 +74,7 @@ def assert_stopped(outcomes):
 
 @pytest.mark.parametrize("way", ["by the loop", "by a task", "by a task, ordered"])
 async def test_in_the_middle(sim, client, now, keeping, way):
-    """Whoever stops it, creators under way are partial with their cursor, the rest never begun."""
+    """Creators under way end as partial with a cursor, whoever stops; the rest never begin."""
     outcomes, stops = [], []
     ordered = "ordered" in way
     async with client.showcases(HANDLES, ordered=ordered, **keeping) as run:
@@ -110,7 +110,7 @@ async def test_in_the_middle(sim, client, now, keeping, way):
 
 
 async def test_it_can_be_gone_on_with(sim, client, archive, now):
-    """The same run again buys what is missing, and nothing that was kept."""
+    """Running it again buys what is missing, and nothing that was kept."""
     had = lost = 0
     for _ in range(3):
         async with client.showcases(HANDLES, archive=archive) as run:
@@ -159,7 +159,7 @@ async def test_after_the_end(sim, client):
 
 
 class Silent:
-    """Gives some handles, then keeps whoever asks for another waiting for ever."""
+    """Gives some handles, then makes its consumer wait for ever."""
 
     def __init__(self, handles):
         self._handles = iter(handles)
@@ -343,7 +343,7 @@ async def test_now_after_all(sim, client, keeping):
 
 
 async def test_a_profile_is_not_looked_up_any_more(sim, client, keeping):
-    """What would explain an empty showcase is not bought after a stop."""
+    """The profile that would explain an empty showcase is not bought after a stop."""
     handles = [f"empty_{n}" for n in range(20)]
     async with client.showcases(handles, verify_empty=True, **keeping) as run:
         outcomes = asyncio.create_task(outcomes_of(run))

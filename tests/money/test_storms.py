@@ -33,7 +33,7 @@ LOSSES = ("close", "reset", "truncate", "hang", "status", "garbage", "oversized"
     ],
 )
 async def test_a_storm_loses_nothing_and_passes_no_ceiling(tmp_path, count, ceiling, prices):
-    """What is charged is known and under the ceiling; the next run buys what is missing."""
+    """All charges are known and within the ceiling; the next run buys what is missing."""
     faults = [
         fault for fault in Fault.storm(0.02, size=2**17, hang=60.0)
         if prices or fault.name != "price"
