@@ -104,7 +104,7 @@ class Attempts:
             number: Which attempt of its call this is, from 1.
             payer: In whose budgets to reserve.
             cache: Where to keep what comes, and its line in the ledger.
-            flight: Counts the cost, and knows from here what could be lost just now.
+            flight: Counts the cost, and is told here what could be lost just now.
 
         Raises:
             BudgetReachedError: A ceiling leaves no room for it; it was not sent.

@@ -80,7 +80,7 @@ class Closing:
             raise self._error
 
     def _was_left_elsewhere(self) -> bool:
-        """Tell whether it was begun in another event loop, which ended before it did."""
+        """Tell whether it was begun in another event loop, which has ended without it."""
         loop = None if self._task is None else self._task.get_loop()
         if loop is None or loop is asyncio.get_running_loop():
             return False

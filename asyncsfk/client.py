@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-# A burst is a twentieth of a second's requests, so no second has over 5% more than the rate.
+# The default burst is what the rate allows in so long, or one: 5% more than the rate a second.
 _BURST_SECONDS = 0.05
 
 

@@ -135,8 +135,8 @@ def _exiting() -> Generator[None]:
         say_error(error)
         raise Exit(exit_code(error)) from error
     except click.ClickException as error:
-        # It may quote an argument of any origin, such as a line of a file by way of xargs, and that
-        # could otherwise drive the terminal.
+        # The message may quote an argument of any origin, such as a line of a file through xargs,
+        # which could otherwise drive the terminal.
         vars(error)["message"] = printable(error.message)
         # click does the same, but exits with another code where stderr cannot be written.
         with suppress(OSError):

@@ -57,7 +57,7 @@ class Interruption:
         self._is_left = True
 
     def loop_is_over(self) -> None:
-        """Cancel no further on our own: what follows the loop must be able to end as it should."""
+        """Stop cancelling on our own: what follows the loop must be able to end as it should."""
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()

@@ -79,7 +79,7 @@ class LineWriter:
 
         Args:
             outdated: The open files, by name, that are emptied together: at the first line for any.
-            others: Files that are emptied along with these, but not these with them.
+            others: Further files, emptied at the first line for these, but not the other way round.
 
         Raises:
             UnusableFileError: The file can only be appended to.
@@ -196,7 +196,7 @@ class LineWriter:
 
 
 def _ends_a_line(path: str) -> bool:
-    """Tell whether what is appended to a file begins a line; so it seems if it is unreadable."""
+    """Tell whether what is appended to a file begins a line; assumed if it cannot be read."""
     with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - as it is opened to be written
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))

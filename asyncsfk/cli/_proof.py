@@ -65,7 +65,7 @@ class Proof:
             ),
         }
         if creators >= _MANY:
-            # If no creator were complete, the claims about complete ones would hold for nothing.
+            # If no creator were complete, the claims about complete ones would prove nothing.
             claims[f"only {self.outcomes['complete']} of {creators} creators are complete"] = (
                 self.outcomes["complete"] * 2 >= creators
             )

@@ -66,7 +66,7 @@ class HandleFile:
             self._file.close()
 
     def _look_in(self) -> None:
-        """Refuse a file that is not a list, where one can look into it without using it up."""
+        """Refuse a file that is not a list, if one can look into it without using it up."""
         if not is_regular(self._file):
             return
         with suppress(OSError):
