@@ -88,7 +88,7 @@ FOREIGN = {  # others: BASE
 }
 MAX_LINES = 400
 
-#: What SQLite has learned after its version 3.26, as far as it might tempt us.
+#: Features of SQLite that are newer than its version 3.26, and that might tempt us.
 NEWER_SQL = re.compile(
     r"\bFILTER \(|ON CONFLICT DO UPDATE|\bRETURNING\b|\bDROP COLUMN\b|\biif\(|\bNULLS FIRST\b|"
     r"\bNULLS LAST\b|\bMATERIALIZED\b|\b(RIGHT|FULL) JOIN\b|\bIS NOT DISTINCT\b|\) STRICT\b"

@@ -80,7 +80,7 @@ async def test_a_body_over_the_cap_is_refused(fault):
 async def test_the_cap_is_exact(lines, packed):
     """A body of just the cap is read; one byte more is refused."""
     good = js(GOOD)
-    # What is packed is larger on the wire here, so that only its plain size is measured.
+    # Packed, the body is smaller than the cap, so that only its plain size meets it.
     sent = gzip.compress(good, 9) if packed else good
     lines += ("Content-Encoding: gzip",) * packed
     answer = http(

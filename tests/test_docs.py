@@ -38,7 +38,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CALL = re.compile(r"^\| `(?:await )?(\w+)\((.*?)\)` \|", re.MULTILINE)
 
-#: What every call that costs takes, too.
+#: The arguments that every paid call takes besides its own.
 OF_ARCHIVES = {"archive", "max_age", "refresh"}
 
 

@@ -299,7 +299,7 @@ def test_by_another_event_loop_than_the_one_it_ran_in(tmp_path):
         assert "closed" in repr(client)
 
     with running() as sim, warnings.catch_warnings():
-        # Of the connections that nobody could close any more.
+        # From the connections that nobody could close any more.
         warnings.simplefilter("ignore", ResourceWarning)
         asyncio.run(end(*asyncio.run(begin(sim))))
         gc.collect()

@@ -45,7 +45,7 @@ async def test_a_run_ends_once_nothing_was_reached_for_long(port, count):
     assert len(outcomes) == count
     assert now() - began < 300 + 60
     assert (run.usage.charged, run.usage.maybe) == (0, 0)
-    if count > 1:  # else it has failed by itself before
+    if count > 1:  # a single one has failed before, after its attempts
         assert isinstance(run.stopped, UnreachableError)
         assert "out of reach for 3" in str(run.stopped)
     assert {outcome.status for outcome in outcomes} <= {"failed", "skipped"}

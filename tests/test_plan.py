@@ -320,7 +320,7 @@ async def test_one_that_has_products_is_not_looked_up(sim, client, path):
     assert (plan.to_continue, plan.to_start) == (1, 1)
     # A page of the one; one, half of a second and half of a look-up of the other.
     assert plan.likely == 1 + 1 + 0.5 + 0.5
-    # Nobody is looked up who was not asked for.
+    # Without verify_empty nobody is looked up.
     plan = await client.plan(["a.30products", "x", "y"], archive=path, max_pages=2)
     assert plan.likely == 1 + 2 * 1.5
 
@@ -635,7 +635,7 @@ async def test_few_that_were_cut_do_not_hide_the_rest(client, path):
     plan = await client.plan([f"c{n}" for n in range(20)], archive=path)
     # Two pages each, and of every twentieth a third and one more at least.
     assert plan.likely == 20 * 2 + 2
-    # Of those alone that were cut, nothing is known.
+    # From cut showcases alone nothing can be told.
     assert (await client.plan(["b.90products"], archive=path)).likely is None
     # Three of 22 are more than a tenth.
     await run_through(client, ["d.90products", "e.90products"], archive=path, max_pages=3)
@@ -667,12 +667,12 @@ async def test_a_raised_price_is_planned_with(price, path):
         plan = await client.plan(["c.5products"], archive=path, max_pages=1, verify_empty=True)
         # A look-up costs a credit.
         assert (plan.least, plan.likely, plan.most) == (1, price, 3 + 1)
-        # What is dear takes no longer than what is not.
+        # Dear requests take no longer than cheap ones.
         plan = await client.plan(["c.5products"], archive=path, concurrency=1)
         assert (plan.likely, plan.seconds) == (price, pytest.approx(1, rel=0.1))
         async with client_of(sim, rate=0.5) as slow:
             assert (await slow.plan(["c.5products"], archive=path)).seconds == pytest.approx(2)
-        # A refusal is no price.
+        # A refusal, which costs nothing, says nothing of the price.
         sim.faults = [Fault.status(404, handles=["d.5products"])]
         await run_through(client, ["d.5products"], archive=path)
         assert (await client.plan(["c.5products"], archive=path)).likely == price

@@ -352,7 +352,7 @@ async def test_broken_http_is_a_lost_answer(answer, retry, sending):
             error = await failure(client.showcase_page(HANDLE), ConnectionLostError)
         assert server.hits == error.attempts == retry.lost + 1
     assert error.usage.maybe == server.hits
-    # What came is not quoted: it is of any length, and the key may be in it, in part.
+    # What came is not quoted: it can be of any length, and hold a part of the key.
     assert len(str(error)) < 200
     shown = "".join(traceback.format_exception(error))
     assert KEY[:8] not in shown + repr(error.__context__)
@@ -1072,7 +1072,7 @@ async def test_a_connection_that_is_never_accepted_is_free(sending, limits, deaf
         error = await failure(client.showcase_page(HANDLE), ConnectionFailedError)
         assert 2 <= loop.time() - started < 4
     assert (error.usage.charged, error.usage.maybe) == (0, 0)
-    # In words, whoever has kept the time.
+    # Said in words, whichever timer it was that went off.
     assert "it took too long" in str(error) or "Connection timeout to host" in str(error)
 
 

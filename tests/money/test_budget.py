@@ -65,7 +65,7 @@ async def test_who_need_not_wait_for_room_does_not():
             budget.reserve(1, route="r")
         budget = Budget(10)
         first, _ = (budget.reserve(1, route="r") for _ in range(2))
-        # What is reserved has risen past the ceiling, at which what is free is had all the same.
+        # The reservations have risen past the ceiling, but a free request still gets one.
         assert first.settle(7)
         await budget.room(0)
         assert budget.reserve(0) is not None

@@ -308,7 +308,7 @@ def test_a_loop_that_was_closed_is_passed_over():
 
     gone = asyncio.new_event_loop()
     lost = gone.run_until_complete(begin_to_wait())
-    # Not cancelled, as a loop that is run by `asyncio.run` would be.
+    # Closed without cancelling it, which `asyncio.run` would do.
     lost.get_coro().close()
     gone.close()
 

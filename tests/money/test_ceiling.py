@@ -140,7 +140,7 @@ async def test_who_waits_for_two_budgets_does_not_keep_one_from_others(sim):
         for client, handle in ((rich, "first"), (poor, "second"), (rich, "third.1products")):
             calls.append(asyncio.create_task(run_of(client, handle)))
             await asyncio.sleep(0.1)
-        # What the second has waited for, its client no longer can pay.
+        # The second has waited for credits that its client can no longer pay.
         await poor.showcase_page("else.1products")
         async with asyncio.timeout(60):
             outcomes = await asyncio.gather(*calls)
@@ -156,7 +156,7 @@ async def test_a_dearer_call_waits_without_refusing_the_cheaper(sim):
         await asyncio.sleep(0.5)
         dear = asyncio.create_task(client.get("/v1/tiktok/profiles/y", price=3))
         cheap = [asyncio.create_task(client.showcase_page(f"c{n}.1products")) for n in range(2)]
-        # It is charged one, of the three that were reserved.
+        # It is charged one of the three credits that were reserved.
         assert (await first).usage.charged == 1
         await failure(dear, BudgetReachedError)
         async with asyncio.timeout(10):

@@ -105,7 +105,7 @@ async def test_two_runs_at_once_share_it(sim, client, path):
             run_through(client, creators(30, name="d"), archive=archive, max_credits=40),
         )
         assert sim.ledger.charged == 40
-        # Once they are over their ceilings bind nobody.
+        # When runs are over, their ceilings bind nobody.
         await client.showcase_page("shop", archive=archive)
     assert sum(run.usage.charged for run, _ in results) == 40
     assert min(run.usage.charged for run, _ in results) > 0
@@ -166,7 +166,7 @@ async def test_whoever_writes_to_it_is_bound(sim, client, path):
             await failure(client.tiktok_profile("other", archive=archive), BudgetReachedError)
             _, refused = await run_through(client, creators(5, name="e"), archive=archive)
             assert {outcome.status for outcome in refused} == {"skipped"}
-            # What is no business of the archive's is not.
+            # A call that does not use the archive is not bound.
             await client.tiktok_profile("free.of.it")
         # Nor is anybody bound by a run that has ended.
         await client.tiktok_profile("other", archive=archive)

@@ -79,7 +79,7 @@ async def test_a_client_that_is_closed_as_calls_begin(sim):
             await asyncio.sleep(0)
 
     async with client_of(sim) as client, asyncio.timeout(5):
-        # Those can be iterated as long as there is anything to send with.
+        # Made before the closing, they can be iterated as long as there is anything to send with.
         listings = [client.showcase(f"c{number}") for number in range(40)]
         asking = asyncio.create_task(ask())
         await asyncio.gather(client.aclose(), ask(), asking)

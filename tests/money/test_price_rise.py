@@ -39,7 +39,7 @@ class Watcher(Guard):
             case events.RequestFinished():
                 self.under_way -= 1
             case events.PriceRaised() if self.then is None:
-                # The one that told has not been counted as finished yet.
+                # Includes the request that told the price: it has not been counted as finished yet.
                 self.then = self.under_way
 
 
@@ -64,7 +64,7 @@ async def test_it_passes_the_ceiling_by_what_is_under_way(ceiling, width, first)
             assert client.budget.reserved == 0
             assert client.budget.price(1, route=SHOWCASE) == 3
             assert client.budget.left < 3
-            # Reserved are whole prices, as often as there are requests.
+            # Each request under way has the whole new price reserved.
             assert all(reserved % 3 == 0 for reserved in watcher.late)
         assert isinstance(run.stopped, BudgetReachedError)
         assert_one_each(creators(60), outcomes)
@@ -92,7 +92,7 @@ async def test_what_has_not_been_sent_yet_does_not_pass_it(tmp_path, archived):
         ) as run:
             outcomes = asyncio.create_task(outcomes_of(run))
             await asyncio.sleep(3)
-            # All that there is is reserved, for requests that wait.
+            # All credits are reserved, for requests that wait.
             assert (client.budget.reserved, sim.ledger.requests) == (40, 1)
             await outcomes
         assert watcher.then <= 20  # the width, which the refusal has halved

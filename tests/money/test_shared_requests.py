@@ -230,7 +230,7 @@ async def test_leaving_a_run_with_a_ceiling(sim, client, first):
         await asyncio.sleep(0.2)
         if first == "run":
             await run.aclose()
-            assert (await joined).usage.requests == 0  # for it is the run's
+            assert (await joined).usage.requests == 0  # since it is the run's
             with pytest.raises(ClientStateError):
                 await begun
         else:
@@ -305,7 +305,7 @@ async def test_a_stopped_run_leaves_others_their_page(sim, client, archives, now
         run.stop(now=now)
         (outcome,) = await (soon(outcomes) if now else asyncio.gather(outcomes))
         outcome = outcome[0]
-        # What was not waited for may have been charged, for all that it can tell.
+        # As far as this run can tell, the answer it did not wait for may have been charged.
         assert outcome.status == ("failed" if now else "complete")
         assert (outcome.usage.charged, outcome.usage.maybe) == ((0, 1) if now else (1, 0))
         assert isinstance(await call, ShowcasePage)
@@ -329,7 +329,7 @@ async def test_a_stopped_run_pays_for_no_further_attempt(sim, client, now, fault
         run.stop(now=now)
         (outcome,) = await outcomes
     assert isinstance(outcome.error, RunStoppedError)
-    # As it was when it ended, and for good.
+    # What happens after the run has ended does not change its usage.
     assert run.usage == outcome.usage
     before = (run.budget.charged, run.budget.maybe)
     page = await call
@@ -553,7 +553,7 @@ async def test_callers_that_come_and_go(seed, tmp_path):
         assert usage.requests >= sim.ledger.requests
         assert usage.charged <= sim.ledger.charged <= usage.charged + usage.maybe
         assert (client.budget.charged, client.budget.maybe) == (usage.charged, usage.maybe)
-        # No answer is counted by two.
+        # No answer is counted by two callers.
         assert sum(result.usage.charged for result in results) <= usage.charged
         assert "open, 0 requests in flight" in repr(client)
 

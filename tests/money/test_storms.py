@@ -91,7 +91,7 @@ async def test_a_storm_loses_nothing_and_passes_no_ceiling(tmp_path, count, ceil
             if outcome.status == "complete":
                 assert plain(outcome.products) == sim.showcase(outcome.handle)
             else:
-                # It is on file as it came, and leads nowhere.
+                # The answer is on file as it came, but cannot be used or leads nowhere.
                 assert isinstance(
                     outcome.error, UndecodableError | BodyTooLargeError | PaginationError
                 )
