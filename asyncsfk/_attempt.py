@@ -124,7 +124,7 @@ class Attempts:
                 return answer
             return await self._keep(this, cache, answer, line)
         except BaseException:
-            # No effect once settled. What ends the program may come before that: all is maybe then.
+            # No effect once settled. What ends the program may come earlier: all is maybe then.
             reserved.settle(0, reserved.credits)
             if cache is not None and exposed is not None:
                 cache.store.leave(exposed)

@@ -50,7 +50,7 @@ class BulkCalls(SingleCalls):
         max_credits: int | Budget | None,
         archive: Opening | None,
     ) -> ShowcaseRun:
-        """Return a run, yet to be entered; raises where the client is not open."""
+        """Return a run, yet to be entered; raises if the client is not open."""
 
     def showcases(
         self,
@@ -104,8 +104,8 @@ class BulkCalls(SingleCalls):
                 that is not open yet is opened, and closed when the run ends.
             max_age: Seconds: a showcase on file whose first page is older is bought afresh.
             refresh: Buy every showcase afresh.
-            restart_stale: Start a showcase over that is on file in part if the API no longer takes
-                its cursor; otherwise it stays partial, with a `StaleCursorError`.
+            restart_stale: If the API no longer takes the cursor of a showcase on file in part,
+                start it over; without this it stays partial, with a `StaleCursorError`.
 
         Raises:
             InvalidArgumentError: An argument is unusable; nothing was sent. An invalid handle
@@ -171,8 +171,8 @@ class BulkCalls(SingleCalls):
             InvalidArgumentError: As `showcases`.
             ConfigurationError: As `showcases`.
             ArchiveError: The archive cannot be used; nothing was sent.
-            ClientStateError: The client is not open, or was closed meanwhile; only an archive then
-                has what had come.
+            ClientStateError: The client is not open, or was closed meanwhile; what had come by then
+                is only in the archive, if there is one.
         """
         _check_handles(handles)
         if isinstance(handles, AsyncIterable):

@@ -29,7 +29,7 @@ class SingleCalls(ABC):
     # Not a property: tools that inspect an object, to mock it for example, read every property.
     @abstractmethod
     def _api(self) -> Api:
-        """Return the routes; raises a `ClientStateError` where the client is not open."""
+        """Return the routes; raises a `ClientStateError` if the client is not open."""
 
     @abstractmethod
     def _terms(

@@ -127,13 +127,13 @@ class Archive:
         await self.aclose()
 
     async def open(self) -> None:
-        """Open the file for writing; make it where there is none.
+        """Open the file for writing; make it if there is none.
 
         Raises:
             ArchiveLockedError: Another process, or another opening in this one, has it open.
             ArchiveFormatError: It is not an archive, is damaged, or is of a newer version.
             ArchiveWriteError: It cannot be written.
-            ArchiveError: There can be no thread for it.
+            ArchiveError: No thread could be started for it.
             ClientStateError: It is open already, or in use in another event loop.
         """
         await self._opening.open()

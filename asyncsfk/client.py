@@ -266,8 +266,8 @@ class Client(BulkCalls):
         second caller waits for the same end. A caller that is cancelled still waits, once.
 
         Raises:
-            ClientStateError: It was opened in another event loop, or what it waits for would close
-                it, such as the iterator of a run's handles.
+            ClientStateError: It was opened in another event loop, or is closed by what that would
+                have to wait for, such as the iterator of a run's handles.
         """
         if (parts := self._open) is not None:
             if parts.loop is not asyncio.get_running_loop() and parts.loop.is_running():

@@ -109,7 +109,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         at: When it ended.
         route: The route's template; empty for what a process that died left behind.
         handle: What it was about.
-        attempt: 1 for the first attempt of a call; 0 for what was no request of its own.
+        attempt: 1 for the first attempt of a call; 0 for what was not a request of its own.
         status: HTTP status, if an answer came.
         error: Name of the error's class, or ``ProcessDied`` for what a process that died left
             behind; ``None`` for a good answer.
