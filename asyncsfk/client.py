@@ -87,8 +87,8 @@ class Client(BulkCalls):
         concurrency: How many requests may be on their way at once. A run that asks for more widens
             this while it lasts. The provider recommends staying under 500 a key.
         rate: How many requests may start a second; if not given, there is no limit.
-        burst: How many may start at once after a lull; if not given, a twentieth of ``rate``. No
-            more than ``rate`` and this together start in any one second.
+        burst: How many may start at once after a lull; if not given, a twentieth of ``rate``, at
+            least 1. No more than ``rate`` and this together start in any one second.
         max_credits: The most that the client may spend in its life, or a `Budget` that it shares
             with others. See `budget`.
         timeout: How long requests may take; a number is seconds in all, silence included.
