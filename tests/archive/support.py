@@ -38,7 +38,7 @@ def read_now(archive, what, *args, **options):
 
 
 async def read_all(path):
-    """Read all that can be read; what cannot be must fail with an error of ours."""
+    """Read everything; whatever cannot be read must fail with an error of ours."""
 
     def read():
         found = {}
@@ -149,7 +149,7 @@ def ids(outcome):
 
 
 class Script:
-    """A Python program in a process of its own, fed line by line; killed on leaving if it runs."""
+    """A Python program in its own process, fed line by line; killed on leaving if still running."""
 
     def __init__(self, code, *args, before=(), **settings):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}

@@ -16,7 +16,7 @@ def client(pair):
 
 
 async def test_it_is_under_way_again(client, path):
-    """It is no longer complete, whoever asks, until a run has come to its end."""
+    """A showcase that was begun anew is under way to all readers until a run has completed it."""
     async with Archive(path) as archive:
         await run_of(client, ["x", "y"], archive=archive)
         await client.showcase_page("x", archive=archive, refresh=True)
@@ -31,7 +31,7 @@ async def test_it_is_under_way_again(client, path):
 
 
 async def test_a_later_page_of_the_new_beginning_is_bought_once(server, client, editions, path):
-    """One that is bought afresh is apart only from a showcase that has it, not from an older."""
+    """A later page bought afresh is set apart only if the current showcase has it already."""
     async with Archive(path) as archive:
         await run_of(client, ["x"], archive=archive)
         editions.edition = 2
@@ -43,7 +43,7 @@ async def test_a_later_page_of_the_new_beginning_is_bought_once(server, client, 
 
 
 async def test_a_page_that_callers_of_two_clients_joined_is_kept_once_a_payment(path):
-    """Whoever joins a call without an archive keeps its page, unless it is being kept already."""
+    """Callers of two clients who join calls without an archive keep the page once between them."""
     async with (
         Simulator(latency=Latency.fixed(0.1)) as sim,
         Client(sim.api_key, base_url=sim.url, retry=ONCE) as one,
@@ -62,7 +62,7 @@ async def test_a_page_that_callers_of_two_clients_joined_is_kept_once_a_payment(
 
 
 async def test_runs_of_two_regions_do_not_confuse_duplicates(client, archive):
-    """What a run has finished is noted for its region, whoever is at work on another."""
+    """Two runs of a region each pass over duplicates, with another region's showcase on file."""
     await run_of(client, ["x"], archive=archive)
 
     async def handles(number):
@@ -78,7 +78,7 @@ async def test_runs_of_two_regions_do_not_confuse_duplicates(client, archive):
 
 
 async def test_a_refresh_that_bought_nothing_leaves_the_count_as_it_was(client, editions, path):
-    """A showcase that is on file is not counted as failed for want of a newer one."""
+    """A showcase on file still counts as complete after a refresh of it has failed."""
     await run_of(client, ["x"], archive=path)
     await run_of(client, ["y"], archive=path, max_pages=1)
     editions.failing = True
@@ -90,7 +90,7 @@ async def test_a_refresh_that_bought_nothing_leaves_the_count_as_it_was(client, 
 
 
 async def test_the_latest_failure_is_the_one_on_file(path):
-    """Where there never was more, what went wrong last is what is known."""
+    """If nothing was ever bought of a creator, its latest failure is the one on file."""
     faults = [Fault.status(404, times=1), Fault.status(400, times=1)]
     async with Simulator(faults=faults) as sim, client_of(sim) as client:
         for _ in faults:
@@ -100,7 +100,7 @@ async def test_the_latest_failure_is_the_one_on_file(path):
 
 
 async def test_a_page_that_a_call_adds_leaves_the_outcome_as_it_was(client, path):
-    """What a run has told of a showcase stays told when calls buy more of it."""
+    """A showcase that a run has completed stays complete when calls buy more of its pages."""
     async with Archive(path) as archive:
         await run_of(client, ["x"], archive=archive, max_pages=1)
         await client.showcase_page("x", cursor="0/2", archive=archive)

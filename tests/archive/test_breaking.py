@@ -21,12 +21,12 @@ from asyncsfk.simulator import Fault
 from tests.archive.support import held, ids
 from tests.support import client_of, failure, run_through
 
-#: As `os.unlink`, but for the watch that is kept over blocking calls.
+#: `os.unlink` without the watch that is kept over blocking calls.
 unlink = sys.modules[os.name].unlink
 
 
 def unlink_at_page(path, number):
-    """Give a callback that removes a file once so many pages are committed."""
+    """Give a callback that removes a file once `number` pages have been committed."""
     left = number
 
     def on_event(event):
@@ -40,9 +40,9 @@ def unlink_at_page(path, number):
 
 
 async def test_pages_whose_outcome_cannot_be_kept_are_handed_out(sim, path):
-    """Where only the end of a creator could not be written, what was bought is there."""
+    """A creator whose outcome cannot be written comes as partial, with the pages it has bought."""
     async with client_of(sim, on_event=unlink_at_page(path, 1)) as client:
-        # One that comes again is no news, though the archive cannot tell.
+        # The repeated handle is a duplicate, even though the archive can no longer tell.
         handles = ["a.45products", "b.5products", "a.45products"]
         run, (first, second) = await run_through(
             client, handles, concurrency=1, archive=path, max_pages=1
@@ -53,7 +53,7 @@ async def test_pages_whose_outcome_cannot_be_kept_are_handed_out(sim, path):
     assert first.next_cursor == first.error.cursor is not None
     assert (second.status, second.error.usage) == ("skipped", Usage())
     assert isinstance(second.error, ArchiveWriteError)
-    # Why the second was not tried says nothing of the first.
+    # The error of the second, which was not tried, does not name the first.
     assert (second.error.handle, second.error.cursor) == ("b.5products", None)
     assert (run.stopped.handle, run.stopped.cursor) == (None, None)
     assert run.usage.charged == sim.ledger.charged == 1
@@ -62,7 +62,7 @@ async def test_pages_whose_outcome_cannot_be_kept_are_handed_out(sim, path):
 async def test_who_buys_is_told_of_a_file_that_is_gone_and_nobody_else(
     sim, client, path, monkeypatch
 ):
-    """Asyncio does not complain of writes that nobody waits for."""
+    """A call is told that its file is gone; asyncio complains of no write that nobody awaited."""
     complaints = []
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "call_exception_handler", complaints.append)
@@ -75,14 +75,14 @@ async def test_who_buys_is_told_of_a_file_that_is_gone_and_nobody_else(
 
 
 async def test_the_last_outcome_that_cannot_be_kept_stops_the_run(sim, path):
-    """A run says that its archive broke, though nothing was to come any more."""
+    """A run says that its archive broke even if only its last outcome was left to be written."""
     async with client_of(sim, on_event=unlink_at_page(path, 1)) as client:
         run, _ = await run_through(client, ["a.5products"], concurrency=1, archive=path)
     assert isinstance(run.stopped, ArchiveWriteError)
 
 
 async def test_what_ended_a_creator_before_its_outcome_could_not_be_kept(sim, path):
-    """A creator that had failed by itself keeps its own reason; the run ends by the archive."""
+    """A creator that failed by itself keeps that error; the archive's error stops the run."""
     sim.faults = [Fault.has_more_without_cursor(handles=["lost.45products"])]
     async with client_of(sim, on_event=unlink_at_page(path, 1)) as client:
         run, (lost, other) = await run_through(
@@ -94,7 +94,7 @@ async def test_what_ended_a_creator_before_its_outcome_could_not_be_kept(sim, pa
 
 
 async def test_a_handle_that_comes_again_after_the_archive_was_closed(sim, path):
-    """Of what the archive could not be asked, each has one outcome, and nothing is bought."""
+    """After the archive was closed each distinct handle still has one outcome; none is bought."""
     archive, done = Archive(path), asyncio.Event()
 
     def on_event(event):
@@ -120,7 +120,7 @@ async def test_a_handle_that_comes_again_after_the_archive_was_closed(sim, path)
 
 
 async def test_a_list_keeps_what_was_had_before_the_archive_was_closed(sim, path):
-    """In a list of results the first outcome of a handle counts, not what came when it was over."""
+    """In a list, a handle given twice has the outcome from before the archive was closed."""
     archive, closing = Archive(path), []
 
     def on_event(event):
@@ -137,7 +137,7 @@ async def test_a_list_keeps_what_was_had_before_the_archive_was_closed(sim, path
 
 @pytest.mark.parametrize("kept", [True, False])
 async def test_the_first_reason_counts(sim, path, kept):
-    """What ended the run is told to all who come after, whatever else happens."""
+    """What first stopped a run is the reason given in later outcomes, even after run.stop()."""
     sim.faults = [Fault.status(402, handles=["poor"])]
     async with (
         client_of(sim) as client,
@@ -159,7 +159,7 @@ async def test_the_first_reason_counts(sim, path, kept):
 
 
 async def test_what_could_not_be_told_of_a_showcase_is_there_the_next_time(sim, client, path):
-    """Pages whose outcome never came to the file are found by the next run, which adds it."""
+    """A later run buys only the pages that are missing, and its outcome replaces that on file."""
     await run_through(client, ["a.45products"], concurrency=1, archive=path, max_pages=1)
     _, (outcome,) = await run_through(client, ["a.45products"], concurrency=1, archive=path)
     assert sim.ledger.requests == 3

@@ -1,4 +1,4 @@
-"""Single calls with an archive: taken from it where it has the answer, kept before they return."""
+"""Single calls with an archive: an answer on file is free; a new one is kept before it returns."""
 
 import asyncio
 from hashlib import blake2b
@@ -29,7 +29,7 @@ from tests.support import KEY, client_of, failure, sql
 
 PRODUCT = "1729384756102938475"
 
-#: Every call that costs: what it is told, and how to make it.
+#: Every call that costs, by what it is told.
 CALLS = {
     "showcase_page": lambda client, **k: client.showcase_page("x.5products", **k),
     "showcase_page of a region": lambda client, **k: client.showcase_page("x", region="GB", **k),
@@ -45,7 +45,7 @@ CALLS = {
     ),
 }
 
-#: Those that come in pages.
+#: The calls that come in pages.
 LISTINGS = {
     "showcase": lambda client, **k: client.showcase("x.65products", **k),
     "reviews": lambda client, **k: client.reviews(product_id=PRODUCT, **k),
@@ -61,7 +61,7 @@ def content(answer):
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_what_is_on_file_is_free(sim, client, path, call):
-    """The second time the same answer comes out of the file, in a later opening as well."""
+    """The second time, and in a later opening too, the same answer comes from the file for free."""
     async with Archive(path) as archive:
         first = await call(client, archive=archive)
         again = await call(client, archive=archive)
@@ -80,7 +80,7 @@ async def test_what_is_on_file_is_free(sim, client, path, call):
 async def test_a_file_that_is_still_open_knows_all_that_was_put_into_it(
     sim, client, archive, region
 ):
-    """A run takes from it what calls alone have bought, and another run what that one has."""
+    """In an open archive a run finds what calls have bought, and a second run finds everything."""
     handles = [f"c{number}.25products" for number in range(60)]
     for number, handle in enumerate(handles):
         if number % 3 == 0:
@@ -97,7 +97,7 @@ async def test_a_file_that_is_still_open_knows_all_that_was_put_into_it(
 
 
 async def test_a_file_that_is_still_open_forgets_none_of_thousands(sim, client, archive):
-    """Whatever it remembers them by: one that it did not know would be paid again."""
+    """An open archive finds each of thousands again; one forgotten would be paid for twice."""
     handles = [f"c{number}.5products" for number in range(1500)]
     for charged in (1500, 0):
         async with client.showcases(handles, archive=archive) as run:
@@ -108,7 +108,7 @@ async def test_a_file_that_is_still_open_forgets_none_of_thousands(sim, client, 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_refresh_and_age(sim, client, path, call):
-    """refresh=True buys again, as does a max_age that is passed; else the newest on file is had."""
+    """refresh=True or an exceeded max_age buys again; otherwise the newest on file is used."""
     async with Archive(path) as archive:
         first = await call(client, archive=archive)
         fresh = await call(client, archive=archive, refresh=True)
@@ -144,7 +144,7 @@ async def test_listings(sim, client, archive, listing):
 
 
 async def test_a_listing_is_bought_afresh_as_it_is_read(sim, client, archive):
-    """refresh=True over a listing left early has bought what was read, and no more."""
+    """A refreshing listing that is left early has bought afresh only what was read."""
     await client.showcase("x.65products", archive=archive).collect()
     async for _ in client.showcase("x.65products", archive=archive, refresh=True):
         break
@@ -154,7 +154,7 @@ async def test_a_listing_is_bought_afresh_as_it_is_read(sim, client, archive):
 
 
 async def test_joined_calls_with_and_without_an_archive(sim, client, archive):
-    """Calls for a page at once share one request, whatever each of them keeps."""
+    """Simultaneous calls for a page share one request, whether or not each of them keeps it."""
     sim.faults = [Fault.delay(Latency.fixed(1))]
     pages = await asyncio.gather(
         client.showcase_page("x.5products", archive=archive),
@@ -169,7 +169,7 @@ async def test_joined_calls_with_and_without_an_archive(sim, client, archive):
 
 
 async def test_a_kept_answer_serves_only_whom_it_suits(sim, client, path):
-    """Who joins a look into an archive that is not the own, or is told to refresh, buys."""
+    """A kept answer serves no simultaneous call with another archive, with refresh or with none."""
     async with Archive(path) as mine, Archive(path.with_name("other.sfk")) as theirs:
         kept = await client.showcase_page("x.5products", archive=mine)
         pages = await asyncio.gather(
@@ -189,7 +189,7 @@ async def test_a_kept_answer_serves_only_whom_it_suits(sim, client, path):
 
 
 async def test_a_kept_answer_that_is_too_old_serves_nobody_who_joined(sim, client, archive):
-    """Who says max_age buys, though another is just being handed what is on file."""
+    """A call with max_age buys even while another call is being handed the kept answer."""
     kept = await client.showcase_page("x.5products", archive=archive)
     old, young = await asyncio.gather(
         client.showcase_page("x.5products", archive=archive),
@@ -202,7 +202,7 @@ async def test_a_kept_answer_that_is_too_old_serves_nobody_who_joined(sim, clien
 
 
 async def test_another_type_of_the_same_answer(sim, client, archive):
-    """What is kept is the body: another type decodes it at no cost, or fails at none."""
+    """The body is what is kept: another type decodes it, or fails to, at no cost."""
     path = "/v1/tiktok/profiles/x"
     plain = await client.get(path, archive=archive)
     lookup = await client.tiktok_profile("x", archive=archive)
@@ -214,7 +214,7 @@ async def test_another_type_of_the_same_answer(sim, client, archive):
 
 
 async def test_a_page_that_was_accepted_is_read_by_a_client_with_a_smaller_limit(sim, path):
-    """What is on file is paid for; how large a body may be is asked of what comes."""
+    """A body on file is read whatever its size: max_body_bytes applies only to new answers."""
     async with client_of(sim) as client, Archive(path) as archive:
         await client.showcase_page("x.20products", archive=archive)
         async with client_of(sim, max_body_bytes=2_000) as small:
@@ -225,7 +225,7 @@ async def test_a_page_that_was_accepted_is_read_by_a_client_with_a_smaller_limit
 
 
 async def test_looking_tells_of_no_request(sim, path):
-    """Events tell of pages out of the file, and of requests only where there are some."""
+    """Handing out an answer on file emits PageReceived alone, and no event of a request."""
     seen = []
     async with client_of(sim, on_event=seen.append) as client, Archive(path) as archive:
         await client.showcase_page("x", archive=archive)
@@ -235,7 +235,7 @@ async def test_looking_tells_of_no_request(sim, path):
 
 
 async def test_retries_end_in_the_archive(path):
-    """What came at last is kept once, and had for nothing after."""
+    """An answer that came after retries is kept once, and is free afterwards."""
     async with (
         Simulator(faults=[Fault.status(503, times=2)]) as sim,
         Client(sim.api_key, base_url=sim.url, retry=Retry(backoff=0.1)) as client,
@@ -260,7 +260,7 @@ async def test_errors_are_not_kept_for_answers(sim, client, archive):
 @pytest.mark.parametrize("options", [{"refresh": True}, {"max_age": 5}], ids=str)
 @pytest.mark.parametrize("call", [*CALLS.values(), *LISTINGS.values()], ids=[*CALLS, *LISTINGS])
 async def test_without_an_archive_its_options_are_refused(sim, client, call, options):
-    """What would mean nothing is refused before anything is sent, also for listings."""
+    """Options that mean nothing without an archive are refused before anything is sent."""
     with pytest.raises(InvalidArgumentError, match="need an archive"):
         await call(client, **options)
     assert sim.ledger.requests == 0
@@ -268,7 +268,7 @@ async def test_without_an_archive_its_options_are_refused(sim, client, call, opt
 
 @pytest.mark.parametrize("archive", ["job.sfk", 3, Archive], ids=["path", "number", "class"])
 async def test_a_call_takes_an_archive_alone(sim, client, archive):
-    """A path will not do for a single call, which opens nothing."""
+    """A single call opens nothing, so it takes neither a path nor anything else but an Archive."""
     for call in (*CALLS.values(), *LISTINGS.values()):
         with pytest.raises(InvalidArgumentError, match=r"archive must be an Archive"):
             await call(client, archive=archive)
@@ -277,7 +277,7 @@ async def test_a_call_takes_an_archive_alone(sim, client, archive):
 
 @pytest.mark.parametrize("closed", [False, True], ids=["not opened", "closed"])
 async def test_an_archive_that_is_not_open_is_refused(sim, client, path, closed):
-    """A call says so before anything is sent."""
+    """A call refuses an archive that is not open before anything is sent."""
     archive = Archive(path)
     if closed:
         async with archive:
@@ -289,7 +289,7 @@ async def test_an_archive_that_is_not_open_is_refused(sim, client, path, closed)
 
 
 async def test_a_listing_outlives_its_archive(sim, client, path):
-    """A listing whose archive was closed meanwhile says so, and sends nothing."""
+    """A listing whose archive was closed fails with an error that says so, and sends nothing."""
     async with Archive(path) as archive:
         listing = client.showcase("x.65products", archive=archive)
         pages = listing.pages()
@@ -303,7 +303,7 @@ async def test_a_listing_outlives_its_archive(sim, client, path):
 
 @pytest.mark.parametrize("durability", ["half", None, []], ids=str)
 def test_a_durability_that_is_none_is_refused(path, durability):
-    """An archive checks what it is told before it touches anything."""
+    """An unknown durability is refused before anything is touched."""
     with pytest.raises(InvalidArgumentError, match="durability"):
         Archive(path, durability=durability)
     assert not path.exists()
@@ -324,7 +324,7 @@ async def test_states_are_told(path):
 
 
 def test_another_event_loop_is_refused(path):
-    """An archive that was opened in another loop says so, and nothing is sent."""
+    """An archive opened in another loop is refused with an error that says so; nothing is sent."""
     archive = Archive(path)
 
     async def use():
@@ -347,7 +347,7 @@ def test_another_event_loop_is_refused(path):
 
 
 async def test_a_key_of_another_account_does_not_matter(sim, path):
-    """What is on file is had without asking, whatever key the client has."""
+    """An answer on file is handed out without a request, whatever key the client has."""
     async with client_of(sim) as client, Archive(path) as archive:
         await client.showcase_page("x", archive=archive)
         async with Client(KEY, base_url=sim.url) as other:
@@ -356,7 +356,7 @@ async def test_a_key_of_another_account_does_not_matter(sim, path):
 
 
 class Found(msgspec.Struct, rename="camel"):
-    """A caller's own type, which is particular."""
+    """A caller's own type, which raises unless the creator was found."""
 
     problem: ClassVar[Exception] = KeyError("not found")
 
@@ -368,7 +368,7 @@ class Found(msgspec.Struct, rename="camel"):
 
 
 class UnspeakableError(Exception):
-    """One that cannot be shown."""
+    """An error whose message cannot be shown."""
 
     def __str__(self):
         raise RuntimeError("no words")
@@ -380,7 +380,7 @@ class Speechless(Found):
 
 @pytest.mark.parametrize("kind", [Found, Speechless])
 async def test_whatever_a_callers_type_raises_the_answer_is_kept(sim, path, kind):
-    """It is an answer that could not be decoded: counted, on file, and there for another type."""
+    """If a caller's type raises, the answer counts as undecodable, and is kept for other types."""
     url = "/v1/tiktok/profiles/unknown_x"
     async with Archive(path) as archive, client_of(sim, max_credits=1) as bound:
         joined = bound.get(url, archive=archive)
@@ -396,7 +396,7 @@ async def test_whatever_a_callers_type_raises_the_answer_is_kept(sim, path, kind
 
 
 async def test_a_joined_answer_is_kept_beside_an_older_one(sim, client, archive):
-    """What another caller has just paid for is what an age asks for, and is kept as such."""
+    """An answer that another caller paid for satisfies max_age; the older one is kept as well."""
     await client.showcase_page("a.5products", archive=archive)
     await asyncio.sleep(60)
     sql(archive.path, "UPDATE page SET received = received - 60")
@@ -410,7 +410,7 @@ async def test_a_joined_answer_is_kept_beside_an_older_one(sim, client, archive)
 
 
 async def test_the_order_of_parameters_does_not_matter_to_a_showcase(sim, client, archive):
-    """The same page is the same, however a generic call spells it."""
+    """A generic call finds a showcase's page in whatever order it gives the parameters."""
     first = await client.showcase_page("a.45products", region="US", archive=archive)
     await client.showcase_page(
         "a.45products", region="US", cursor=first.next_cursor, archive=archive
@@ -423,7 +423,7 @@ async def test_the_order_of_parameters_does_not_matter_to_a_showcase(sim, client
 
 
 async def test_a_call_that_its_archive_refuses_at_last_leaves_nothing_taken(path):
-    """One that waited for its start while the archive was closed gives back place and credits."""
+    """A call refused because its archive was closed as it waited gives back place and credits."""
     budget = Budget(2)
     async with (
         Simulator() as sim,
@@ -446,7 +446,7 @@ async def test_a_call_that_its_archive_refuses_at_last_leaves_nothing_taken(path
 
 
 async def test_what_pages_are_found_by_stays_the_same(sim, path):
-    """Were it made otherwise one day, all that is on file would be bought again."""
+    """Pages are found by fixed keys: if those changed, all pages on file would be bought again."""
     async with Archive(path) as archive, client_of(sim) as client:
         await client.showcase_page("@MrBeast", archive=archive)
         (page,) = [

@@ -1,4 +1,4 @@
-"""What befalls an archive's file: a typed error, and nothing lost."""
+"""Damage to an archive's file gives a typed error, and loses nothing."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ from tests.support import client_of, failure, running, sql
 
 @pytest.mark.usefixtures("written")
 async def test_a_file_that_was_cut_short(path, tmp_path):
-    """Cut at whatever offset: opening is refused, and what can be read is what was there."""
+    """A file cut at any offset cannot be opened, and what can still be read of it is unchanged."""
     whole = path.read_bytes()
     truth = await read_all(path)
     assert None not in truth.values()
@@ -40,7 +40,7 @@ async def test_a_file_that_was_cut_short(path, tmp_path):
             run = client.showcases(HANDLES, archive=trial)
             await failure(run.__aenter__(), ArchiveFormatError)
             assert trial.read_bytes() == whole[:size], f"touched when cut at {size}"
-            # Its place and size are its own.
+            # The copy has its own path and size.
             truth["info"] = msgspec.structs.replace(truth["info"], path=str(trial), size=size)
             for what, found in (await read_all(trial)).items():
                 assert found is None or found == truth[what], f"{what} when cut at {size}"
@@ -50,7 +50,7 @@ async def test_a_file_that_was_cut_short(path, tmp_path):
 
 @pytest.mark.usefixtures("written")
 async def test_flipped_bits_in_the_header(path, tmp_path):
-    """A header with a wrong bit is refused, or means nothing: never another content."""
+    """A wrong bit in the header is refused or has no effect: contents are never misread."""
     whole = path.read_bytes()
     truth = await read_all(path)
     trial = tmp_path / "trial.sfk"
@@ -77,7 +77,7 @@ async def test_flipped_bits_in_the_header(path, tmp_path):
 
 @pytest.mark.usefixtures("written")
 async def test_flipped_bits_anywhere(path, tmp_path):
-    """Whatever is wrong in a file, reading it ends or goes on with errors of ours alone."""
+    """Whatever bits are wrong, reading and opening either work or raise errors of ours."""
     whole = path.read_bytes()
     trial = tmp_path / "trial.sfk"
     dice = random.Random(4)
@@ -88,7 +88,7 @@ async def test_flipped_bits_anywhere(path, tmp_path):
             broken[dice.randrange(100, len(whole))] ^= 1 << dice.randrange(8)
         trial.write_bytes(broken)
         damaged += None in (await read_all(trial)).values()
-        # An error keeps the frames that it went through, and what they had open, until then.
+        # Until then errors keep their frames alive, and whatever those had open.
         gc.collect()
         try:
             async with Archive(trial):
@@ -97,13 +97,13 @@ async def test_flipped_bits_anywhere(path, tmp_path):
             pass
         for name in beside(trial):
             trial.with_name(f"{trial.name}{name}").unlink()
-    # Some of it shows, and some does not.
+    # Some of the damage shows, and some does not.
     assert 0 < damaged < 30
     assert 0 < opened < 30
 
 
 async def test_a_file_that_is_damaged_under_a_run(path):
-    """Damage that shows while a run is on stops it, with an error that says what is wrong."""
+    """Damage that shows during a run stops it, with an error that says what is wrong."""
     async with Simulator() as sim, client_of(sim, concurrency=2) as client:
         async with Archive(path) as archive:
             await run_of(client, sim.handles(5), archive=archive)
@@ -133,7 +133,7 @@ async def test_a_file_that_is_damaged_under_a_run(path):
 )
 @pytest.mark.usefixtures("written")
 async def test_an_outcome_that_is_none(path, outcome):
-    """Reading tells that the file is damaged; a run puts down again what it has of that creator."""
+    """Readers report an outcome that cannot be read as damage; a run writes it anew for nothing."""
     truth = await held(path, "outcomes")
     sql(path, "UPDATE showcase SET outcome = ?", outcome)
     with pytest.raises(ArchiveFormatError):
@@ -149,7 +149,7 @@ async def test_an_outcome_that_is_none(path, outcome):
 @pytest.mark.parametrize("value", ["", "long ago", b"\xff", 1e300])
 @pytest.mark.usefixtures("written")
 async def test_a_time_that_is_none(path, value):
-    """What was put for a time is told as damage, whatever that would be to Python."""
+    """A value that is not a time is reported as damage, whatever Python would make of it."""
     for table, column, reads in (
         ("page", "received", ["answers"]),
         ("attempt", "at", ["ledger", "info"]),
@@ -176,7 +176,7 @@ async def test_a_time_that_is_none(path, value):
 )
 @pytest.mark.usefixtures("written")
 async def test_a_text_where_none_should_be(path, column, reads, text):
-    """SQLite takes it for any column: it is told as damage, by runs too, and nothing is bought."""
+    """SQLite takes text in any column: readers and runs report it as damage, and buy nothing."""
     table, name = column.split(".")
     sql(path, f"UPDATE {table} SET {name} = ?", text)  # noqa: S608 - of ours
     for what in reads:
@@ -199,7 +199,7 @@ async def test_a_text_where_none_should_be(path, column, reads, text):
 
 @pytest.mark.usefixtures("written")
 async def test_a_region_that_is_none(path):
-    """It is told as damage, and not as an argument of the reader's."""
+    """A region that is not text is reported as damage, rather than as a bad argument."""
     sql(path, "UPDATE showcase SET region = x'ff'")
     for what in ("outcomes", "products", "pages"):
         error = await failure(held(path, what), ArchiveFormatError)
@@ -207,7 +207,7 @@ async def test_a_region_that_is_none(path):
 
 
 async def test_reading_leaves_what_a_crash_has_left(path, tmp_path):
-    """What a process that was killed had in its log is read, and left to whoever goes on."""
+    """Reading includes what a killed process left in the log, and leaves the log as it is."""
     async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
         await client.showcase_page("x.5products", archive=archive)
         copy = copied(path, tmp_path / "crashed")
@@ -220,7 +220,7 @@ async def test_reading_leaves_what_a_crash_has_left(path, tmp_path):
 
 @pytest.mark.usefixtures("written")
 async def test_a_file_that_sqlite_cannot_read(path):
-    """Reading says what is wrong, and is no error of writing."""
+    """A file that SQLite cannot read raises an ArchiveError that says why, not a write error."""
     path.with_name(f"{path.name}-journal").mkdir()
     for what in READS:
         error = await failure(held(path, what), ArchiveError)
@@ -230,7 +230,7 @@ async def test_a_file_that_sqlite_cannot_read(path):
 
 
 async def test_an_end_that_cannot_be_written(client, path):
-    """Closing says so; what was committed is there, and whoever opens the file next goes on."""
+    """If closing cannot write it says so; what was committed stays, and a later opening goes on."""
     resource = pytest.importorskip("resource")
     archive = Archive(path)
     await archive.open()
@@ -252,7 +252,7 @@ async def test_an_end_that_cannot_be_written(client, path):
 @pytest.mark.parametrize("is_noticed", [True, False])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
 async def test_a_file_put_in_the_place_of_one_that_is_open(client, path, tmp_path, is_noticed):
-    """It keeps its log, though that bears the name of the other's."""
+    """A file put in the place of an open one keeps its log, though both logs have the same name."""
     async with Archive(path) as archive:
         page = await client.showcase_page("x.45products", archive=archive)
         copy = copied(path, tmp_path / "crashed")
@@ -270,7 +270,7 @@ async def test_a_file_put_in_the_place_of_one_that_is_open(client, path, tmp_pat
 @pytest.mark.parametrize("what", ["removed", "moved", "replaced"])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
 async def test_a_file_that_goes_from_under_a_run(path, tmp_path, what):
-    """A run stops that would keep its pages where nobody finds them."""
+    """A run stops when its file is moved, removed or replaced: nobody would find its pages."""
     async with Simulator() as sim, client_of(sim, concurrency=2) as client:
         async with client.showcases((f"c{n}.5products" for n in range(300)), archive=path) as run:
             outcomes = [await anext(run)]
@@ -290,7 +290,7 @@ async def test_a_file_that_goes_from_under_a_run(path, tmp_path, what):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
 async def test_a_log_that_goes_from_under_a_run(path):
-    """A run stops whose commits would be gone with the process; what is on file stays."""
+    """A run stops when its log is removed, or its commits would be lost; what is on file stays."""
     async with Simulator() as sim, client_of(sim, concurrency=2) as client:
         handles = [f"c{n}.5products" for n in range(300)]
         async with client.showcases(handles, archive=path) as run:
@@ -329,7 +329,7 @@ asyncio.run(main())
 @pytest.mark.parametrize("goes_on", [False, True])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
 async def test_closing_leaves_what_somebody_else_has_bought_since(path, goes_on):
-    """All that lay beside a file was removed, and another process has bought into it meanwhile."""
+    """Closing an archive whose lock and log were removed keeps what another process has bought."""
     with running() as sim:
         async with client_of(sim) as client:
             archive = Archive(path)

@@ -53,7 +53,7 @@ def on_file(path, *request_ids):
 
 
 def status_on_file(path, handle):
-    """Tell what a file says became of a creator, as another connection sees it right now."""
+    """Tell a creator's status in a file, as another connection sees it right now."""
     return dict(sql(path, "SELECT handle, status FROM showcase")).get(handle)
 
 
@@ -77,13 +77,13 @@ async def test_a_page_is_on_file_when_it_is_handed_out(client, path, durability)
 
 @pytest.mark.parametrize("durability", ["full", "normal"])
 def test_what_only_some_systems_need_to_sync_to_the_disk_is_asked_for(path, durability):
-    """macOS keeps what was synced from a power failure only if it is told to."""
+    """Full durability sets SQLite's fullfsync, without which macOS may lose what was synced."""
     with Script(SYNCS, path, durability) as script:
         assert script.result().split() == ([str(path)] if durability == "full" else [])
 
 
 async def test_only_who_does_not_come_alone_waits_for_company(path):
-    """A commit waits 10 ms for others only where there are requests that may bring some."""
+    """A commit waits 10 ms for others only if a request under way may bring some."""
     latency, look = 0.1, 0.002
     loop = asyncio.get_running_loop()
     async with (
@@ -94,9 +94,9 @@ async def test_only_who_does_not_come_alone_waits_for_company(path):
         started = loop.time()
         for number in range(5):
             await client.tiktok_profile(f"creator{number}", archive=archive)
-        # Nor does the first, which has to be on file before it is sent.
+        # This includes the first exposure, which is written before its request is sent.
         assert loop.time() - started < 5 * (latency + look) + 0.005
-        # With another under way it does.
+        # With another request under way it waits.
         started = loop.time()
         first = asyncio.create_task(client.tiktok_profile("first", archive=archive))
         await asyncio.sleep(latency / 2)
@@ -121,7 +121,7 @@ def commits(monkeypatch):
 
 
 async def test_pages_are_committed_in_groups(client, path, commits):
-    """A commit takes nearly as much as a request; those of many pages and outcomes share one."""
+    """Pages and outcomes share commits, since a commit takes nearly as long as a request."""
     handles = [f"creator{number}.45products" for number in range(200)]
     async with client.showcases(handles, archive=path, concurrency=50) as run:
         async for _ in run:
@@ -131,7 +131,7 @@ async def test_pages_are_committed_in_groups(client, path, commits):
 
 
 async def test_who_comes_while_others_wait_for_company_is_in_their_commit(path, commits):
-    """There is one for all of them, as the last one comes, and none when their time would be up."""
+    """Answers that come within 10 ms share one commit, and no second commit follows it."""
     faults = [Fault.delay(Latency.fixed(n * 0.003), handles=[f"c{n}"]) for n in (1, 2)]
     async with (
         Simulator(latency=Latency.fixed(0.1), faults=faults) as sim,
@@ -149,7 +149,7 @@ async def test_who_comes_while_others_wait_for_company_is_in_their_commit(path, 
 
 
 async def test_fifty_that_come_together_wait_for_nobody_else(path):
-    """So many are a commit, though there is a request under way that may bring another one."""
+    """Fifty writes are committed at once, even with a request under way that may bring more."""
     slow = Fault.delay(Latency.fixed(1), handles=["slow"])
     async with (
         Simulator(latency=Latency.fixed(0.1), faults=[slow]) as sim,
@@ -169,23 +169,23 @@ async def test_fifty_that_come_together_wait_for_nobody_else(path):
 
 
 async def test_who_finds_all_on_file_hardly_waits_for_company(client, path):
-    """No request is under way that might bring some: a run of one at once over 20 is soon over."""
+    """A run that finds all its pages on file hardly waits: no request under way may bring more."""
     handles = [f"creator{number}.3products" for number in range(20)]
     loop = asyncio.get_running_loop()
     await client.fetch_showcases(handles, archive=path)
     started = loop.time()
     await client.fetch_showcases(handles, archive=path, concurrency=1)
-    # Two looks at each, and what became of it, of 2 ms each.
+    # For each creator two looks and one commit, of 2 ms each.
     assert loop.time() - started < 20 * 0.008
 
 
 async def test_what_cannot_be_on_file_is_not_looked_for(client, path):
-    """A new creator's pages are bought without a look at each: with one each waited 2 ms longer."""
+    """A new creator's pages are bought without a look at the file, which would take 2 ms each."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     async with client.showcases(["x.90products"], archive=path) as run:
         await anext(run)
-        # What became of it waits for company, once.
+        # Only the outcome waits for company, once.
         assert loop.time() - started < 5 * 0.1 + 0.01 + 0.005
 
 
@@ -203,7 +203,7 @@ async def test_an_outcome_is_on_file_when_it_is_handed_out(sim, client, path, or
 
 
 async def test_pages_are_on_file_when_a_run_hands_them_out(sim, client, path):
-    """So is each page of run.pages(), and each outcome beside it."""
+    """When run.pages() gives a page or an outcome, others see it in the file already."""
     seen = []
 
     def look(outcome):
@@ -220,7 +220,7 @@ async def test_pages_are_on_file_when_a_run_hands_them_out(sim, client, path):
 
 
 async def test_a_follower_gets_a_page_no_earlier(sim, client, path):
-    """Who only joined a call under way gets its page when it is on file, not before."""
+    """A caller who joined a call under way gets its page only once it is on file."""
     sim.faults = [Fault.delay(Latency.fixed(1))]
 
     async def ask():
@@ -233,7 +233,7 @@ async def test_a_follower_gets_a_page_no_earlier(sim, client, path):
 
 
 async def test_a_page_that_another_paid_for_is_kept_too(sim, client, path):
-    """Who joined the call of one who keeps nothing, or elsewhere, has the page in the own file."""
+    """A page bought by a call without an archive is kept in the archive of each who joined it."""
     sim.faults = [Fault.delay(Latency.fixed(1))]
     other = path.with_name("other.sfk")
     async with Archive(path) as mine, Archive(other) as theirs:
@@ -249,13 +249,13 @@ async def test_a_page_that_another_paid_for_is_kept_too(sim, client, path):
         assert sim.ledger.requests == 1
         again = await client.showcase_page("x.5products", archive=theirs)
         assert again.usage.charged == 0
-    # Its cost is the payer's: a ledger would count it twice.
+    # Only the payer is charged: a cost in these ledgers would be counted twice.
     assert (await held(path, "usage")).charged == (await held(other, "usage")).charged == 0
     assert sim.ledger.charged == client.usage.charged == 1
 
 
 async def test_a_page_that_another_paid_for_keeps_its_id(sim, client, path):
-    """The API's id of the answer is kept with it, whoever asked first."""
+    """A page that another caller paid for is kept with the API's id of the answer."""
     sim.faults = [Fault.delay(Latency.fixed(1))]
     plain = asyncio.create_task(client.showcase_page("x.5products"))
     await asyncio.sleep(0.1)
@@ -267,7 +267,7 @@ async def test_a_page_that_another_paid_for_keeps_its_id(sim, client, path):
 
 @pytest.mark.real_time
 async def test_another_process_sees_it_too(path):
-    """What was handed out can be read by another process while it is being added to."""
+    """Another process can read what was handed out while more is being added."""
     async with (
         Simulator() as sim,
         client_of(sim) as client,
@@ -286,7 +286,7 @@ async def test_another_process_sees_it_too(path):
 
 
 async def handed_out(path, handles):
-    """Fetch showcases one by one; give how long the log was when each was handed out, and what."""
+    """Fetch showcases; give a copy of the files, and how long the log was at each outcome."""
     async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
         log = path.with_name(f"{path.name}-wal")
         async with client.showcases(handles, archive=archive, concurrency=2) as run:
@@ -317,7 +317,7 @@ def assert_whole(path, moments, size, told=""):
 
 @pytest.mark.parametrize("rest", ["cut", "zeros", "noise"])
 async def test_nothing_that_was_handed_out_is_lost_with_the_power(tmp_path, rest):
-    """Wherever the log ends on the disk: the file is whole, and so is all that was seen by then."""
+    """Wherever a power failure cuts the log, the file is whole and holds all handed out by then."""
     kept, moments = await handed_out(tmp_path / "job.sfk", ["a.25products", "b", "c.5products"])
     database, log = kept.read_bytes(), kept.with_name(f"{kept.name}-wal").read_bytes()
     ((page_size,),) = sql(copied(kept, tmp_path / "size"), "PRAGMA page_size")
@@ -335,7 +335,7 @@ async def test_nothing_that_was_handed_out_is_lost_with_the_power(tmp_path, rest
 
 
 async def test_after_a_power_failure_a_run_goes_on(tmp_path):
-    """What the log still has is not paid again, what it lost is, and all ends complete."""
+    """After a power failure a run pays only for what the log has lost, and completes all."""
     handles = ["a.25products", "b.5products", "c.45products"]
     kept, moments = await handed_out(tmp_path / "job.sfk", handles)
     log = kept.with_name(f"{kept.name}-wal").read_bytes()
@@ -377,7 +377,7 @@ async def test_a_crash_loses_nothing_that_was_handed_out(sim, client, path, tmp_
 
 
 async def test_a_copy_that_sqlite_makes_under_a_run(sim, client, path, tmp_path):
-    """It is an archive by itself, with all that was handed out before: a run goes on from it."""
+    """A copy made by VACUUM INTO during a run holds all given so far, and a run goes on from it."""
     given, copies = {}, {}
     handles = list(sim.handles(24))
     async with client.showcases(handles, archive=path, concurrency=3) as run:
@@ -410,7 +410,7 @@ async def test_closing_leaves_a_single_file(client, path):
 
 
 async def test_a_reader_does_not_keep_what_was_written_out_of_the_file(client, path, tmp_path):
-    """A file that was closed while somebody read it can be copied alone, and lacks nothing."""
+    """A file closed while somebody reads it lacks nothing, and can be copied alone."""
     async with Archive(path) as archive:
         await client.showcase_page("x.5products", archive=archive)
         reader = archive.answers()
@@ -430,11 +430,11 @@ async def test_a_reader_does_not_keep_what_was_written_out_of_the_file(client, p
 
 @pytest.mark.parametrize("who", ["reads", "writes"])
 async def test_what_a_killed_commit_left_half_done_is_undone(client, path, tmp_path, who):
-    """By whoever comes, not only to write: `salvage`, say, may have been killed."""
+    """Readers and writers undo a commit left half done by a kill, such as one of `salvage`."""
     await client.fetch_showcases(["a.45products", "b.5products"], archive=path)
     left = tmp_path / "left.sfk"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        # So that what is changed is written at once, into the file and into the journal.
+        # With this, changes are written at once, to the file and to the journal.
         connection.execute("PRAGMA cache_size = 1")
         connection.execute("BEGIN")
         connection.execute("UPDATE page SET decoded = 0, body = randomblob(100000)")

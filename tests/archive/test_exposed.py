@@ -26,7 +26,7 @@ LARGE = 1 << 40
 
 
 async def test_closing_after_a_lull_waits_for_what_is_in_the_air(sim, client, path):
-    """Whatever was quiet before: what is on its way when the archive is closed lands in it."""
+    """Closing an archive waits for a request that began after everything had landed."""
     archive = Archive(path)
     await archive.open()
     await client.showcase_page("a.5products", archive=archive)
@@ -41,7 +41,7 @@ async def test_closing_after_a_lull_waits_for_what_is_in_the_air(sim, client, pa
 
 
 async def test_each_lull_leaves_nothing_at_risk(client, path):
-    """It is put on file every time that all is quiet, not just once."""
+    """Each time all is quiet, it is put on file that nothing is at risk."""
     async with Archive(path) as archive:
         for number in range(3):
             await client.showcase_page(f"c{number}.5products", archive=archive)
@@ -52,7 +52,7 @@ async def test_each_lull_leaves_nothing_at_risk(client, path):
 
 @pytest.mark.real_time
 async def test_what_is_told_of_a_file_is_of_one_moment(client, path):
-    """Credits that are charged while the ledger is added up are not lost between two sums."""
+    """info and plan see one moment: credits charged meanwhile are not lost between two sums."""
     async with Archive(path):
         pass
     ended = threading.Event()
@@ -92,7 +92,7 @@ async def test_what_is_told_of_a_file_is_of_one_moment(client, path):
 
 @pytest.mark.parametrize(("width", "maybe"), [(1, 1), (2, 2), (5, 8)])
 async def test_who_dies_has_lost_no_more_than_was_on_its_way(sim, client, path, width, maybe):
-    """A killed job must not be at its ceiling for requests that were never sent."""
+    """What a killed process had under way counts as maybe, rounded up to a power of two."""
     async with Archive(path) as archive:
         await client.showcase_page("a.5products", archive=archive)
         calls = [
@@ -110,7 +110,7 @@ async def test_who_dies_has_lost_no_more_than_was_on_its_way(sim, client, path, 
 
 
 async def test_calls_that_wait_for_the_same_room(monkeypatch, path):
-    """Of those who look at a full disk together one is sent, and the others wait for it."""
+    """Calls that wait for the room of one request are sent one after another; none is refused."""
     free = 100_000
     disk(monkeypatch, lambda _: (LARGE, free))
     async with (
@@ -127,7 +127,7 @@ async def test_calls_that_wait_for_the_same_room(monkeypatch, path):
 
 
 async def test_who_waits_for_room_waits_for_a_pause_that_begins_meanwhile(monkeypatch, path):
-    """It had its place before the pause, and has not sent anything yet."""
+    """A call that waits for room also waits out a pause begun meanwhile, as nothing is sent yet."""
     disk(monkeypatch, lambda _: (LARGE, ONE))
     async with (
         Simulator(faults=[Fault.status(503, retry_after="10", requests={1})]) as sim,
@@ -142,7 +142,7 @@ async def test_who_waits_for_room_waits_for_a_pause_that_begins_meanwhile(monkey
 
 
 async def test_who_waits_for_a_commit_waits_for_a_pause_that_begins_meanwhile(path):
-    """What was exposed for it is taken back until then."""
+    """A call that waits for a commit also waits out a pause, and takes its exposure back for it."""
     async with (
         Simulator(faults=[Fault.status(503, retry_after="10", requests={2})]) as sim,
         client_of(sim, retry=Retry()) as client,
@@ -151,7 +151,7 @@ async def test_who_waits_for_a_commit_waits_for_a_pause_that_begins_meanwhile(pa
         await client.showcase_page("x", archive=archive)
         await asyncio.sleep(2)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # Who writes waits for it.
+            # All writers wait for this transaction.
             other.execute("BEGIN IMMEDIATE")
             waits = asyncio.create_task(client.showcase_page("a", archive=archive))
             await asyncio.sleep(0.05)
@@ -171,7 +171,7 @@ async def test_who_waits_for_a_commit_waits_for_a_pause_that_begins_meanwhile(pa
 async def test_who_waits_for_room_in_an_archive_that_breaks_sends_nothing(
     monkeypatch, path, tmp_path
 ):
-    """What it would buy could not be kept."""
+    """If the archive breaks, calls waiting for room send nothing, since nothing could be kept."""
     disk(monkeypatch, lambda _: (LARGE, ONE))
     async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
         archive = Archive(path)
@@ -193,7 +193,7 @@ async def test_who_waits_for_room_in_an_archive_that_breaks_sends_nothing(
 
 
 async def test_a_call_into_an_archive_that_broke_sends_nothing(client, sim, path, tmp_path):
-    """Once a write has failed nothing more is bought, by calls alone either."""
+    """After a failed write, calls into the archive send nothing more."""
     archive = Archive(path)
     await archive.open()
     await client.showcase_page("a", archive=archive)
@@ -203,14 +203,14 @@ async def test_a_call_into_an_archive_that_broke_sends_nothing(client, sim, path
     for _ in range(2):
         error = await failure(client.showcase_page("c", archive=archive), ArchiveWriteError)
         assert (error.usage.charged, sim.ledger.requests) == (0, 2)
-    # Nor is anything left to be given back: neither its credit nor its place.
+    # The failed calls have given back their credits and places.
     assert client.budget.reserved == 0
     assert "open, 0 requests in flight" in repr(client)
     await archive.aclose()
 
 
 async def test_what_has_come_is_told_once_of_a_run_that_stops_before_it_is_kept(path):
-    """What it was charged is known by then: nothing on top may be, though a call waits on."""
+    """A stop during the commit counts what an answer was charged once, and no maybe on top."""
     handle, sent, here = "a.5products", asyncio.Event(), asyncio.Event()
 
     def on_event(event):
@@ -229,7 +229,7 @@ async def test_what_has_come_is_told_once_of_a_run_that_stops_before_it_is_kept(
         await sent.wait()
         call = asyncio.create_task(client.showcase_page(handle))
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # Who writes waits for it.
+            # All writers wait for this transaction.
             other.execute("BEGIN IMMEDIATE")
             await here.wait()
             run.stop(now=True)
@@ -242,7 +242,7 @@ async def test_what_has_come_is_told_once_of_a_run_that_stops_before_it_is_kept(
 
 
 async def test_what_no_commit_could_take_stays_at_risk(sim, client, path, monkeypatch):
-    """Though the error is none that SQLite knows, and others are kept after it."""
+    """A failed commit's credits stay at risk, even if the error is unknown and later ones work."""
     connect, failing = sqlite3.connect, False
 
     def connected(where, *, factory=sqlite3.Connection, **settings):
@@ -272,11 +272,11 @@ async def test_what_no_commit_could_take_stays_at_risk(sim, client, path, monkey
 
 @pytest.mark.parametrize("lull", [0, 2])
 async def test_who_leaves_before_anything_is_sent_leaves_nothing_at_risk(sim, client, path, lull):
-    """A call that is cancelled while its credit is put on file is charged nothing for certain."""
+    """A call cancelled while its credit is put on file is free for certain: nothing is at risk."""
     archive = Archive(path)
     await archive.open()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        # Who writes waits for it.
+        # All writers wait for this transaction.
         other.execute("BEGIN IMMEDIATE")
         call = asyncio.create_task(client.showcase_page("a.5products", archive=archive))
         await asyncio.sleep(0.05)
@@ -286,7 +286,7 @@ async def test_who_leaves_before_anything_is_sent_leaves_nothing_at_risk(sim, cl
         other.execute("ROLLBACK")
     await asyncio.sleep(lull)
     if lull:
-        # Nor may it be, should we be killed.
+        # If we were killed now, nothing would count as maybe.
         assert (await held(path, "info")).unsettled == 0
     await archive.aclose()
     async with archive:
@@ -296,7 +296,7 @@ async def test_who_leaves_before_anything_is_sent_leaves_nothing_at_risk(sim, cl
 
 
 async def test_who_comes_and_goes_while_credits_are_put_on_file(path):
-    """Whatever was put on file last: it covers all that is under way."""
+    """What is on file as exposed covers all requests under way, as calls come and go."""
     async with (
         Simulator(latency=Latency.fixed(5)) as sim,
         client_of(sim, concurrency=100) as client,
@@ -307,7 +307,7 @@ async def test_who_comes_and_goes_while_credits_are_put_on_file(path):
             return asyncio.create_task(client.showcase_page(f"c{number}", archive=archive))
 
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # Who writes waits for it.
+            # All writers wait for this transaction.
             other.execute("BEGIN IMMEDIATE")
             calls = [call(number) for number in range(17)]
             await asyncio.sleep(0.05)
@@ -325,7 +325,7 @@ async def test_who_comes_and_goes_while_credits_are_put_on_file(path):
 
 
 async def test_who_waits_for_room_in_an_archive_that_is_closed_at_once(monkeypatch, path):
-    """A closing that is cancelled waits for nothing; who waits for room hears of it."""
+    """Calls that wait for room end with an ArchiveError when a closing of it is cancelled."""
     disk(monkeypatch, lambda _: (LARGE, ONE))
     async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
         archive = Archive(path)
@@ -348,7 +348,7 @@ async def test_who_waits_for_room_in_an_archive_that_is_closed_at_once(monkeypat
 
 
 async def test_a_process_that_died_idle_has_no_line_in_the_ledger(client, path, tmp_path):
-    """There is nothing that it may have been charged for."""
+    """A process that died idle leaves no line in the ledger: nothing may have been charged."""
     async with Archive(path) as archive:
         await client.showcase_page("a", archive=archive)
         await asyncio.sleep(2)
@@ -358,7 +358,7 @@ async def test_a_process_that_died_idle_has_no_line_in_the_ledger(client, path, 
 
 @pytest.mark.parametrize("is_cut", [False, True])
 async def test_no_timer_is_left(sim, path, monkeypatch, is_cut):
-    """When all is closed nothing waits in the event loop for its time, whatever landed too late."""
+    """Once all is closed, no timer is left in the event loop, even if an answer came too late."""
     loop, timers = asyncio.get_running_loop(), []
     call_at = loop.call_at
 
@@ -383,7 +383,7 @@ async def test_no_timer_is_left(sim, path, monkeypatch, is_cut):
 
 
 async def test_what_the_log_holds_has_its_room_taken(monkeypatch, path):
-    """SQLite copies it into the file at some commit: there is room for that beside what lands."""
+    """Room is kept free for copying the log into the file, beside what is still to land."""
     size = least = 11 << 20
 
     def free():

@@ -1,4 +1,4 @@
-"""Whatever else lies at the path: a typed error, and nothing is touched."""
+"""Anything but an archive at the path gives a typed error, and is not touched."""
 
 import asyncio
 import os
@@ -84,7 +84,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
 async def test_another_file_is_refused_and_not_touched(path, make):
-    """What is no archive stays byte for byte what it was, and nothing stays beside it."""
+    """A file that is not an archive is refused, stays byte for byte, and gets nothing beside it."""
     make(path)
     before = path.read_bytes()
     await assert_refused(path, ArchiveFormatError)
@@ -113,7 +113,7 @@ async def test_a_folder_is_no_archive(path):
 
 @pytest.mark.parametrize("kind", ["missing folder", "file for a folder", "name too long", "a loop"])
 async def test_where_no_file_can_be(path, kind):
-    """A path that cannot be is an error that names it; nothing is made on the way."""
+    """A path where no file can be is an error that names it; nothing is made on the way."""
     path.with_name("file").touch()
     path.with_name("loop").symlink_to(path.with_name("loop"))
     bad = {
@@ -127,7 +127,7 @@ async def test_where_no_file_can_be(path, kind):
     is_nothing = kind in ("missing folder", "file for a folder")
     match = "there is no archive" if is_nothing else "cannot be used"
     for what in ("outcomes", "salvage"):
-        # It was not to be written, and is no error of writing.
+        # Only reading was asked for, so it is not an error of writing.
         error = await failure(held(bad, what), ArchiveError)
         assert type(error) is ArchiveError
         assert match in str(error)
@@ -139,7 +139,7 @@ async def test_where_no_file_can_be(path, kind):
     ["a b.sfk", "ünï漢😀.sfk", "a?mode=ro#x%41&b.sfk", ":memory:", "-", "file:x.sfk", ".sfk"],
 )
 async def test_odd_names(tmp_path, name):
-    """Whatever a file may be called, an archive may be."""
+    """An archive may have any name that a file may have."""
     path = tmp_path / name
     async with Simulator() as sim, client_of(sim) as client:
         for _ in range(2):
@@ -150,13 +150,13 @@ async def test_odd_names(tmp_path, name):
 
 
 async def test_a_name_that_is_no_text(tmp_path):
-    """So may be a name of bytes that are no UTF-8."""
+    """A name may have bytes that are not UTF-8; errors and outcomes with it are valid JSON."""
     path = tmp_path / os.fsdecode(b"job\xff\xfe.sfk")
     async with Simulator() as sim, client_of(sim) as client:
         for _ in range(2):
             await run_of(client, ["x.5products"], archive=path)
         assert sim.ledger.requests == 1
-        # Errors that name the file can be written down, as can the outcomes that have them.
+        # Errors that name the file can be written as JSON, and so can outcomes that have them.
         async with Archive(path) as archive:
             assert r"job\udcff\udcfe.sfk" in str(await failure(Archive(path).open()))
             async with client.showcases(["y.45products", "z"], archive=archive) as run:
@@ -169,7 +169,7 @@ async def test_a_name_that_is_no_text(tmp_path):
 
 
 async def test_reading_what_is_just_being_made(path):
-    """Between the making of a file and its first commit there is nothing to be read."""
+    """Readers refuse a file that was made but not yet committed to, and say so."""
     path.touch()
     for what in ("info", "usage", "outcomes"):
         with pytest.raises(ArchiveFormatError, match="just being made"):
@@ -182,7 +182,7 @@ async def test_reading_what_is_just_being_made(path):
 @pytest.mark.parametrize("version", [99, _schema.VERSION + 1, 0, -1])
 @pytest.mark.usefixtures("written")
 async def test_another_version_is_left_alone(path, version):
-    """An archive of a version to come, or of none, is refused, and not touched."""
+    """An archive of an unknown version is refused, and not touched."""
     sql(path, f"PRAGMA user_version = {version}")
     before = path.read_bytes()
     await assert_refused(path, ArchiveFormatError, match=f"version {version};.*upgrade")
@@ -192,7 +192,7 @@ async def test_another_version_is_left_alone(path, version):
 
 @pytest.fixture
 def old(path):
-    """Make an archive as the first version made them, with one complete creator."""
+    """Make an archive as the first version did, with one request and a session that died."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in _schema._STEPS[0].split(";"):
             connection.execute(statement)
@@ -228,7 +228,7 @@ async def test_an_older_version_is_brought_up_to_date(old):
 
 
 async def test_pages_of_an_older_version_are_found(path):
-    """What the second version kept, of a showcase or not, is not bought again."""
+    """Pages that the second version kept, of showcases and profiles, are not bought again."""
     handles = ["x.45products", "y.1products", "empty_z"]
     async with Simulator() as sim, client_of(sim) as client:
         for region in (None, "GB"):
@@ -250,7 +250,7 @@ async def test_pages_of_an_older_version_are_found(path):
 
 
 async def test_an_older_version_is_not_read_as_if_it_were_new(old):
-    """Reading changes no file: it says what to do instead."""
+    """Reading a file of an older version changes nothing, and says what to do instead."""
     before = old.read_bytes()
     for what in READS:
         with pytest.raises(ArchiveFormatError, match="open it once for writing"):
@@ -259,15 +259,15 @@ async def test_an_older_version_is_not_read_as_if_it_were_new(old):
 
 
 async def test_salvage_brings_up_to_date_as_well(old):
-    """salvage() is writing too."""
+    """salvage() brings an older file up to date, since it writes too."""
     assert await held(old, "salvage") == 0
     assert len(await held(old, "ledger")) == 1
 
 
 async def test_a_migration_that_is_cut_is_made_again(old):
-    """A file is of the one version or the other, never between: all steps are one transaction."""
+    """A migration that fails leaves the older version whole: all its steps are one transaction."""
     sql(old, "ALTER TABLE attempt ADD COLUMN seconds REAL")
-    # The second step cannot be taken twice: with the column there already it fails, as a whole.
+    # The second step adds this column: since it is there already, the whole migration fails.
     error = await failure(Archive(old).open(), ArchiveError)
     assert "duplicate column" in str(error)
     assert sql(old, "PRAGMA user_version") == [(1,)]
@@ -291,13 +291,13 @@ async def test_the_usage_of_a_new_file_is_nothing(path, written):
 
 @pytest.mark.parametrize("name", ["a\0b.sfk", "a\ud800.sfk"], ids=["NUL", "surrogate"])
 def test_a_name_that_no_file_can_have(name):
-    """It is refused where it is said."""
+    """A name that no file can have is refused when the Archive is made."""
     with pytest.raises(InvalidArgumentError, match="archive cannot be at"):
         Archive(name)
 
 
 def test_a_path_of_bytes_is_refused(tmp_path):
-    """Such as `os.scandir` gives for a folder named in bytes: it is refused where it is said."""
+    """An entry of a folder named in bytes is refused when the Archive is made."""
     (tmp_path / "job.sfk").touch()
     with os.scandir(os.fsencode(tmp_path)) as entries:
         (entry,) = entries
@@ -306,7 +306,7 @@ def test_a_path_of_bytes_is_refused(tmp_path):
 
 
 def test_a_folder_that_is_gone_has_no_archive(tmp_path, monkeypatch):
-    """A relative path means nothing where the process is in no folder."""
+    """A relative path is refused if the process's own folder no longer exists."""
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -316,7 +316,7 @@ def test_a_folder_that_is_gone_has_no_archive(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes to be opened")
 def test_a_pipe_is_not_waited_for(tmp_path):
-    """Reading what is not a file ends at once."""
+    """Reading a named pipe is refused at once, instead of waiting for its other end."""
     os.mkfifo(tmp_path / "pipe.sfk")
     with pytest.raises(ArchiveFormatError, match="not a file"):
         Archive(tmp_path / "pipe.sfk").info()
@@ -360,7 +360,7 @@ asyncio.run(main())
 @pytest.mark.real_time
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no forking")
 async def test_a_process_that_was_forked_off_keeps_from_open_files(path):
-    """It would read what is half written, and lock its parent out; one forked later may read."""
+    """A child forked while the file is open may not use it; one forked after it was closed may."""
     with running() as sim, Script(FORKING, sim.api_key, sim.url, path) as script:
         out = await asyncio.to_thread(script.result)
     assert out.splitlines() == ["forked forked forked", "read read 0"]
@@ -369,7 +369,7 @@ async def test_a_process_that_was_forked_off_keeps_from_open_files(path):
 
 @pytest.mark.skipif(os.name != "posix", reason="needs the right of an owner")
 async def test_a_plan_of_what_cannot_be_looked_at(path, tmp_path):
-    """It is refused as a run is, by an error of ours."""
+    """A plan refuses a bad path as a run does, but takes a missing folder as holding nothing."""
     long = tmp_path / ("a" * 300)
     async with Simulator() as sim, client_of(sim) as client:
         for where in long, path / "below":
