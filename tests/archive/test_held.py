@@ -46,7 +46,7 @@ from tests.support import (
 REVIEWS = "/v1/tiktok/products/reviews"
 PRODUCT = "1729384756102938475"
 
-#: Letters of which a random text can hardly be packed.
+#: A random text of these characters can hardly be packed.
 DENSE = "".join(chr(code) for code in range(32, 127) if chr(code) not in '"\\')
 
 
@@ -61,7 +61,7 @@ def showcase_body(title="A thing", **spaces):
 
 
 async def test_what_is_held_of_a_page(sim, client, archive):
-    """Route, normalised handle, region, cursor, request id, credits, time and whether decoded."""
+    """A page is held with its route, handle, region, cursor, id, credits, time and decoded flag."""
     before = datetime.now(UTC)
     first = await client.showcase_page("@X.45Products", region="GB", archive=archive)
     second = await client.showcase_page(
@@ -82,7 +82,7 @@ async def test_what_is_held_of_a_page(sim, client, archive):
 
 @pytest.mark.parametrize("kind", ["gzip", "x-gzip", "two members"])
 async def test_a_gzip_answer_is_held_byte_for_byte(path, kind):
-    """What came packed is kept as it came, however it was packed."""
+    """A gzip body is kept exactly as it came, in one member or several."""
     body = showcase_body("ünïcödé 漢 " * 50, indent=1)
     if kind == "two members":
         packed = gzip.compress(body[:70], 9, mtime=7) + gzip.compress(body[70:], 1, mtime=9)
@@ -99,7 +99,7 @@ async def test_a_gzip_answer_is_held_byte_for_byte(path, kind):
 
 @pytest.mark.parametrize("kind", ["small", "large", "large and dense"])
 async def test_a_plain_answer_is_held_byte_for_byte(path, kind):
-    """What came plain is kept plain, or packed where that pays; unpacked it is the very same."""
+    """A plain body is kept plain, or packed where that pays, and unpacks to the very same bytes."""
     dice = random.Random(5)
     title = {
         "small": "\n t\t",
@@ -147,7 +147,7 @@ async def test_each_route_is_held_and_decoded_as_itself(client, archive):
 
 
 async def test_free_routes_are_no_business_of_an_archive(client, archive):
-    """Account and health take no archive: nothing of them need be kept."""
+    """The free routes take no archive, since nothing of them needs to be kept."""
     for call in (client.whoami, client.balance, client.health):
         with pytest.raises(TypeError, match="archive"):
             await call(archive=archive)
@@ -177,7 +177,7 @@ async def test_free_routes_are_no_business_of_an_archive(client, archive):
     ids=lambda value: value.name if isinstance(value, Fault) else None,
 )
 async def test_the_ledgers_line_on_an_attempt(path, fault, status, failed, cost):
-    """Each request has a line: what came of it, and what was charged, maybe charged, or free."""
+    """Each request has a ledger line with its status, its error, and its charged and maybe cost."""
     async with Simulator(faults=[fault] if fault else []) as sim:
         timeout = Timeout(total=30)
         async with client_of(sim, timeout=timeout) as client, Archive(path) as archive:
@@ -197,7 +197,7 @@ async def test_the_ledgers_line_on_an_attempt(path, fault, status, failed, cost)
 
 
 async def test_each_attempt_of_a_call_has_a_line_of_its_own(path):
-    """Retries are told from first attempts, and each says how it went."""
+    """Each attempt has a ledger line of its own, with its number and how it went."""
     faults = [Fault.status(503, times=1), Fault.close(times=1), Fault.status(500, times=1)]
     async with (
         Simulator(faults=faults) as sim,
@@ -219,7 +219,7 @@ async def test_each_attempt_of_a_call_has_a_line_of_its_own(path):
 
 
 async def test_a_request_that_could_not_be_sent_is_free(path):
-    """Where no connection was made, the ledger says that it was tried, and cost nothing."""
+    """A request that found no connection has a ledger line, and cost nothing."""
     async with (
         Client("sfk_x", base_url="http://127.0.0.1:9", retry=ONCE) as client,
         Archive(path) as archive,
@@ -231,7 +231,7 @@ async def test_a_request_that_could_not_be_sent_is_free(path):
 
 
 async def test_what_could_not_even_be_tried_is_no_request(sim, path):
-    """The ledger tells of it, and counts it neither as a request nor as a retry."""
+    """A call that could not be tried has a ledger line, but counts as neither request nor retry."""
     async with (
         aiohttp.ClientSession() as session,
         client_of(sim, session=session) as client,
@@ -270,7 +270,7 @@ async def test_what_became_of_each_creator(sim, path):
 
 @pytest.mark.parametrize("what", ["outcomes", "errors", "products", "pages"])
 async def test_every_reader_is_told_whom_to_read_in_the_same_way(sim, path, what):
-    """The creator comes first, with or without the name of the argument."""
+    """All readers take the creator as their first argument, by position or by name."""
     sim.faults = [Fault.status(502, pages={2})]
     async with client_of(sim) as client:
         await run_of(client, ["a.45products", "b.45products"], archive=path)
@@ -297,7 +297,7 @@ ASKED = {
 
 @pytest.mark.parametrize(("call", "params"), ASKED.values(), ids=ASKED)
 async def test_what_was_asked_with_is_held(path, call, params):
-    """Which of many questions to a route an answer answers, its parameters tell."""
+    """A generic answer or a review page is kept with its parameters, unless they hold the key."""
     answer = http(200, enveloped({"products": [], "reviews": [], "page": {"hasMore": False}}))
     async with told(answer) as (_, client), Archive(path) as archive:
         await call(client, archive=archive)
@@ -307,7 +307,7 @@ async def test_what_was_asked_with_is_held(path, call, params):
 
 
 async def test_a_skipped_creator_is_not_on_file(path):
-    """What a stop left untried is as it was: nothing is known of it."""
+    """A creator that was skipped has no outcome on file."""
     async with Simulator(credits=2) as sim, client_of(sim, concurrency=1) as client:
         handles = [f"c{n}.5products" for n in range(6)]
         _, outcomes = await run_of(client, handles, archive=path)
@@ -324,7 +324,7 @@ async def test_a_skipped_creator_is_not_on_file(path):
 
 @pytest.mark.parametrize(("now", "under_way"), [(False, 1), (True, 0)])
 async def test_a_creator_that_a_stop_cut_short_is_under_way(sim, client, path, now, under_way):
-    """That a run was told to stop says nothing of the creator, least of all without a page."""
+    """A creator that a stop cut short counts as under way, or not at all if no page came."""
     async with client.showcases(["x.45products"], archive=path) as run:
         outcomes = asyncio.create_task(outcomes_of(run))
         await asyncio.sleep(0.05)
@@ -337,7 +337,7 @@ async def test_a_creator_that_a_stop_cut_short_is_under_way(sim, client, path, n
 
 
 async def test_what_is_under_way_is_partial(client, path):
-    """A showcase without an outcome yet is there as far as it has come, with its cursor."""
+    """A showcase without an outcome yet reads as partial, with its pages and next cursor."""
     async with Archive(path) as archive:
         first = await client.showcase_page("x.45products", archive=archive)
         (outcome,) = await held(path, "outcomes")
@@ -351,7 +351,7 @@ async def test_what_is_under_way_is_partial(client, path):
 
 
 async def test_what_calls_have_bought_beyond_an_outcome(sim, client, path):
-    """It is counted in: what was cut short stays complete, what had failed is partial by now."""
+    """Pages bought later by calls count: a complete one stays so, a failed one becomes partial."""
     sim.faults = [
         Fault.status(404, handles={"y.45products"}, times=1),
         Fault.not_json(handles={"z"}),
@@ -373,7 +373,7 @@ async def test_what_calls_have_bought_beyond_an_outcome(sim, client, path):
 
 
 async def test_where_the_last_page_that_was_wanted_leads_does_not_matter(sim, client, path):
-    """A creator that a run told to be complete is complete on file, too."""
+    """A creator complete by max_pages is complete on file, even if its last page leads nowhere."""
     sim.add_fault(Fault.has_more_without_cursor(None))
     _, told = await run_of(client, ["x.45products"], archive=path, max_pages=1)
     (outcome,) = await held(path, "outcomes")
@@ -382,7 +382,7 @@ async def test_where_the_last_page_that_was_wanted_leads_does_not_matter(sim, cl
 
 
 async def test_a_page_that_cannot_be_read_any_more(client, path):
-    """What comes before it is read all the same."""
+    """The pages before one that can no longer be read are still read."""
     await run_of(client, ["x.45products"], archive=path)
     sql(path, "UPDATE page SET encoding = '', body = x'7b' WHERE id = 2")
     assert [page.number for page in await held(path, "pages")] == [1]
@@ -395,7 +395,7 @@ async def test_a_page_that_cannot_be_read_any_more(client, path):
 
 
 async def test_info_adds_it_all_up(sim, path):
-    """Creators by status, answers, their cost, size, origin and times."""
+    """info() gives creators by status, answers, their cost, size, origin and times."""
     before = datetime.now(UTC)
     sim.faults = [Fault.status(404, handles={"bad"}), Fault.not_json(handles={"odd"})]
     async with client_of(sim) as client:
@@ -421,7 +421,7 @@ async def test_info_adds_it_all_up(sim, path):
 
 
 async def test_the_size_of_a_file_that_is_open(client, path, archive):
-    """What is in the log beside it, and not in the file yet, counts, whatever links lead there."""
+    """The size includes the log beside the file, even if the path is a link."""
     await client.showcase_page("x", archive=archive)
     log = path.with_name(f"{path.name}-wal").stat().st_size
     assert log > 0
@@ -432,7 +432,7 @@ async def test_the_size_of_a_file_that_is_open(client, path, archive):
 
 
 async def test_an_archive_that_was_never_used_is_empty(path):
-    """A new file holds nothing, and says so without complaint."""
+    """A new file reads as empty, without an error."""
     async with Archive(path):
         pass
     info = await held(path, "info")
@@ -443,7 +443,7 @@ async def test_an_archive_that_was_never_used_is_empty(path):
 
 
 async def test_what_is_not_there_cannot_be_read(path):
-    """Reading makes no file."""
+    """Reading where there is no archive is an error, and makes no file."""
     for what in ("outcomes", "errors", "products", "answers", "ledger", "salvage", "info", "usage"):
         with pytest.raises(ArchiveError, match="there is no archive"):
             await held(path, what)
@@ -451,7 +451,7 @@ async def test_what_is_not_there_cannot_be_read(path):
 
 
 async def test_an_archive_holds_one_origin(sim, path):
-    """The answers of a simulator are never taken for another's, nor mixed with them."""
+    """An archive never mixes the answers of two origins: a client of another is refused."""
     async with client_of(sim) as client:
         await run_of(client, ["x.5products"], archive=path)
     other = "https://api.example.test"
@@ -464,7 +464,7 @@ async def test_an_archive_holds_one_origin(sim, path):
             assert isinstance(error, ArchiveError)
             with pytest.raises(ArchiveError, match="use another file"):
                 client.showcase("x", archive=archive)
-    # Another port of this machine is the same simulator started again.
+    # Another port of this machine counts as the same simulator, started again.
     async with Simulator() as again, client_of(again) as client:
         run, _ = await run_of(client, ["x.5products"], archive=path)
     assert again.ledger.requests == 0
@@ -481,7 +481,7 @@ async def test_an_archive_holds_one_origin(sim, path):
     ],
 )
 async def test_an_origin_is_one_however_it_is_written(path, one, other, same):
-    """Scheme, host and port tell (RFC 6454), and all of this machine is one."""
+    """Origins are the same if scheme, host and port are (RFC 6454); all of this machine is one."""
     for url in (one, other):
         async with Client(KEY, base_url=url) as client:
             run = client.showcases([], archive=path)
@@ -494,7 +494,7 @@ async def test_an_origin_is_one_however_it_is_written(path, one, other, same):
 
 
 async def test_another_origin_is_known_even_where_nothing_was_kept_yet(path):
-    """The first client to use a file decides whose it is."""
+    """The first client to use a file decides its origin, even if nothing is kept."""
     async with (
         Client(KEY, base_url="https://api.example.test", retry=ONCE) as client,
         client.showcases([], archive=path),
@@ -504,7 +504,7 @@ async def test_another_origin_is_known_even_where_nothing_was_kept_yet(path):
 
 
 async def test_odd_texts_survive(path):
-    """Cursors and ids with every odd character are found again as they were."""
+    """Cursors and ids with odd characters are found again unchanged."""
     odd = "a\x00b'\"\n%2B+& 漢😀\u202e"
     data = {"products": [{"id": "1"}], "page": {"nextCursor": odd, "hasMore": True}}
     meta = {"requestId": odd, "creditsCharged": 1}
@@ -535,7 +535,7 @@ async def test_cursors_that_differ_in_a_byte_are_other_pages(archive):
 
 @pytest.mark.parametrize("charged", [2**63 - 1, 2**63, 10**30])
 async def test_an_absurd_price_spoils_nothing(path, charged):
-    """Under a price that cannot be, neither the pages, the run nor the file suffers."""
+    """An absurd price spoils neither the pages, the run nor the file."""
     data = {"products": [{"id": "1"}], "page": {"nextCursor": None, "hasMore": False}}
     meta = {"requestId": "req_1", "creditsCharged": charged}
     body = json.dumps({"data": data, "meta": meta}).encode()
@@ -548,7 +548,7 @@ async def test_an_absurd_price_spoils_nothing(path, charged):
 
 
 async def test_nothing_in_an_answer_breaks_the_file(path):
-    """Bytes that are no text, in a header, a status line or a body, are an outcome like any."""
+    """An answer with bytes that are not text gives an ordinary outcome, kept as it was given."""
     answers = [
         http(200, b"{}", b"X: \xff\x00\xff".decode("latin-1")),
         b"HTTP/1.1 \xff\xfe \x80\r\n\r\n",
@@ -572,7 +572,7 @@ async def test_nothing_in_an_answer_breaks_the_file(path):
 
 
 async def test_the_file_is_an_ordinary_database(sim, client, path):
-    """What SQLite itself checks of a file holds, and no connection of ours is needed to read it."""
+    """A closed file passes SQLite's own checks, and any SQLite connection can read it."""
     await run_of(client, sim.handles(30), archive=path)
     assert sql(path, "PRAGMA integrity_check") == [("ok",)]
     assert sql(path, "PRAGMA journal_mode") == [("delete",)]

@@ -1,4 +1,4 @@
-"""An archive that somebody else has made, to do harm: it is refused, and nothing comes of it."""
+"""An archive that somebody else has made to do harm is refused, and does none."""
 
 import os
 import struct
@@ -15,7 +15,7 @@ MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
 def hot_journal(database, victim):
-    """Make a journal that is to be rolled back, and that names a further one: any file."""
+    """Make a hot journal that names a further one, which can be any file."""
     page_size = struct.unpack(">H", database[16:18])[0]
     nonce, page = 1, database[:page_size]
     head = MAGIC + struct.pack(">5I", 1, nonce, len(database) // page_size, 512, page_size)
@@ -37,7 +37,7 @@ def hot_journal(database, victim):
 @pytest.mark.parametrize("of", ["", "-lock"])
 @pytest.mark.usefixtures("written")
 async def test_a_journal_that_names_another_file(path, tmp_path, of):
-    """SQLite would take that for the journal of several files, and remove it."""
+    """A journal that names another file is refused: SQLite would remove that file."""
     victim = tmp_path / "victim.txt"
     victim.write_text("of great value")
     database = path.with_name(f"{path.name}{of}")
@@ -57,7 +57,7 @@ async def test_a_journal_that_names_another_file(path, tmp_path, of):
 @pytest.mark.parametrize("of", ["", "-lock"])
 @pytest.mark.usefixtures("written")
 async def test_a_journal_that_is_a_pipe(path, of):
-    """SQLite would wait for its other end, and no Ctrl-C end that."""
+    """A journal that is a pipe is refused: SQLite would wait for ever, deaf to Ctrl-C."""
     if of:
         path.with_name(f"{path.name}{of}").write_bytes(path.read_bytes())
     os.mkfifo(path.with_name(f"{path.name}{of}-journal"))
@@ -68,7 +68,7 @@ async def test_a_journal_that_is_a_pipe(path, of):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows makes links for few")
 @pytest.mark.usefixtures("written")
 async def test_a_lock_that_leads_elsewhere(path, tmp_path):
-    """A link that somebody has put in its place has no file made where it leads."""
+    """A link in the place of the lock is refused, and no file is made where it leads."""
     made = tmp_path / "made"
     lock = path.with_name(f"{path.name}-lock")
     lock.symlink_to(made)
@@ -79,7 +79,7 @@ async def test_a_lock_that_leads_elsewhere(path, tmp_path):
     assert lock.is_symlink()
 
 
-#: Three rows, where a file that is to do harm has rows without end, and SQLite is busy for ever.
+#: Three rows here; a harmful file has endless ones, which keep SQLite busy for ever.
 ROWS = "(WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r LIMIT 3) SELECT n FROM r)"
 TAMPERED = {
     "view": [
@@ -110,7 +110,7 @@ TAMPERED = {
 @pytest.mark.parametrize("how", TAMPERED)
 @pytest.mark.usefixtures("written")
 async def test_what_only_looks_like_our_tables(path, how):
-    """It is refused before anything is read from it, and nothing is sent or written."""
+    """A file with tables that only look like ours is refused unread; nothing is sent or written."""
     for statement in TAMPERED[how]:
         sql(path, statement)
     before = path.read_bytes()
@@ -125,7 +125,7 @@ async def test_what_only_looks_like_our_tables(path, how):
 
 @pytest.mark.usefixtures("written")
 async def test_what_its_owner_has_added_is_left_alone(path):
-    """A view, a table, an index and a column of one's own are no harm, and stay."""
+    """A view, table, index or column that its owner has added does no harm, and stays."""
     before = await held(path, "outcomes")
     for statement in (
         "CREATE VIEW mine AS SELECT handle, count(*) FROM page GROUP BY handle",
@@ -152,7 +152,7 @@ async def test_what_its_owner_has_added_is_left_alone(path):
 )
 @pytest.mark.usefixtures("written")
 async def test_credits_that_were_given_back(path, negative):
-    """They would raise the ceiling of whoever goes on: they are told as damage, and not taken."""
+    """Negative credits are reported as damage: they would raise the ceiling of the next run."""
     sql(path, negative)
     async with Simulator() as sim, client_of(sim) as client:
         for ask in (client.plan, client.fetch_showcases):
@@ -164,7 +164,7 @@ async def test_credits_that_were_given_back(path, negative):
 
 @pytest.mark.usefixtures("written")
 async def test_a_showcase_of_more_pages_than_there_can_be(path):
-    """A plan says that the file is damaged, and does not count to a number without end."""
+    """A plan reports an absurd number of pages as damage, instead of counting up to it."""
     outcome = b'{"handle":"x","status":"complete","pages":%d}'
     sql(path, "UPDATE showcase SET outcome = ?", outcome % 10**7)
     async with Simulator() as sim, client_of(sim) as client:
@@ -175,7 +175,7 @@ async def test_a_showcase_of_more_pages_than_there_can_be(path):
 @pytest.mark.parametrize("cursor", ["x", "9" * 5000, "1.5"])
 @pytest.mark.usefixtures("written")
 async def test_a_page_of_reviews_whose_number_is_none(path, cursor):
-    """What cannot be decoded is told as such, and keeps nothing else from being salvaged."""
+    """A review page with a bad number is undecodable, and keeps no other from being salvaged."""
     sql(path, "UPDATE page SET decoded = 0")
     (whole, broken, *_) = await held(path, "answers")
     sql(

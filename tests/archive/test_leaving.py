@@ -1,4 +1,4 @@
-"""Leaving with an archive: what was sent lands in it, for a while; nothing is left behind."""
+"""Leaving with an archive: what was sent has a while to land in it; nothing is left behind."""
 
 import asyncio
 import gc
@@ -42,7 +42,7 @@ def threads():
 
 
 class clock:  # noqa: N801 - reads as a function
-    """How many seconds of the loop's time something took."""
+    """Measures how many seconds of the loop's time something takes."""
 
     def __enter__(self):
         self._began = asyncio.get_running_loop().time()
@@ -113,12 +113,12 @@ WAYS = [by_break, by_exception, by_timeout, by_scope, by_cancel, by_page]
 
 @pytest.mark.parametrize("leave", WAYS, ids=lambda way: way.__name__)
 async def test_what_is_in_flight_lands(sim, client, path, leave):
-    """Whatever way a run is left, the answers on their way arrive in the file first."""
+    """However a run is left, the answers on their way arrive in the file first."""
     await leave(client.showcases(sim.handles(200), archive=path))
     assert sim.ledger.in_flight == 0
     assert 20 <= sim.ledger.charged < 100
     await assert_all_landed(sim, path)
-    # The next run pays for none of it.
+    # The next run pays for none of them.
     before = sim.ledger.charged
     run, _ = await run_of(client, sim.handles(30), archive=path, max_pages=1)
     assert run.usage.archived > 0
@@ -159,7 +159,7 @@ async def test_no_grace(path):
 
 
 async def test_without_an_archive_there_is_no_grace(sim, client):
-    """Nothing can land where there is nowhere to land."""
+    """Without an archive there is no grace, since nothing can land."""
     sim.faults = [Fault.hang(charged=True)]
     with clock() as took:
         await by_cancel(client.showcases(sim.handles(20)))
@@ -179,7 +179,7 @@ async def test_a_call_that_is_cancelled_lands(sim, client, path):
 
 
 async def test_a_call_that_landed_may_be_joined(sim, client, path):
-    """Who asks for a page whose first caller has left while it was landing gets it."""
+    """A call may join a page that is still landing after its first caller was cancelled."""
     sim.faults = [Fault.delay(Latency.fixed(2))]
     async with Archive(path) as archive:
         first = asyncio.create_task(client.showcase_page("x.5products", archive=archive))
@@ -194,7 +194,7 @@ async def test_a_call_that_landed_may_be_joined(sim, client, path):
 
 
 async def test_a_call_that_fails_while_it_lands_is_not_tried_again(sim, path):
-    """Nobody pays for a second attempt that nobody waits for."""
+    """A failed attempt is not retried once its caller has left."""
     sim.faults = [Fault.status(503)]
     async with client_of(sim, retry=Retry()) as patient, Archive(path) as archive:
         with anyio.move_on_after(0.4):
@@ -204,7 +204,7 @@ async def test_a_call_that_fails_while_it_lands_is_not_tried_again(sim, path):
 
 
 async def test_being_cancelled_twice(sim, client, path):
-    """Who cannot wait for the landing either leaves at once, and all is counted."""
+    """A call cancelled twice leaves at once, and its cost is counted as maybe."""
     sim.faults = [Fault.hang(charged=True)]
     async with Archive(path) as archive:
         with clock() as took:
@@ -225,7 +225,7 @@ async def test_being_cancelled_twice(sim, client, path):
 async def test_being_cancelled_twice_while_an_archive_is_opened(
     path, monkeypatch, caplog, blocked, fails
 ):
-    """Whatever its thread is at, what it opens is closed behind it, and no error of it is told."""
+    """An opening cancelled twice still closes what its thread opens, and logs no error of it."""
     opened, is_blocked, goes_on = [], threading.Event(), threading.Event()
     connect = sqlite3.connect
 
@@ -267,7 +267,7 @@ async def test_being_cancelled_twice_while_an_archive_is_opened(
     ("since", "sent"), [((), 0), (events.RequestStarted, 10), (events.RequestFinished, 20)]
 )
 async def test_being_cancelled_at_any_moment(path, grace, since, sent):
-    """Wherever a call is cancelled, the archive closes, and its ledger covers what was charged."""
+    """Whenever a call is cancelled, the archive closes, and its ledger covers what was charged."""
     reached = asyncio.Event()
 
     def on_event(event):
@@ -294,7 +294,7 @@ async def test_being_cancelled_at_any_moment(path, grace, since, sent):
 
 
 async def test_leaving_a_run_soon(sim, client, path):
-    """A run that is left while its first requests are being exposed sends none, and closes."""
+    """A run left while its first requests are being exposed sends none of them, and closes."""
     async with client.showcases(sim.handles(50), archive=path) as run:
         pulling = asyncio.create_task(anext(run))
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -322,7 +322,7 @@ async def test_closing_the_client_under_a_run(sim, client, path):
 
 
 async def test_closing_the_client_ends_all_of_it_at_once(sim, client, path, tmp_path):
-    """While one run's request lands, neither another run nor a listing buys any further page."""
+    """While one run's request lands as its client closes, no other run or listing buys a page."""
     sim.faults = [Fault.hang(charged=True, handles={"never"})]
     never = await client.showcases(["never"], archive=path).__aenter__()
     other = await client.showcases(sim.handles(200), archive=tmp_path / "other").__aenter__()
@@ -341,7 +341,7 @@ async def test_closing_the_client_ends_all_of_it_at_once(sim, client, path, tmp_
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")
 async def test_closing_the_client_under_runs_where_tasks_begin_eagerly(client):
-    """What has nothing to wait for has ended as soon as its end has begun."""
+    """Closing a client ends its runs even where each end is over as soon as it has begun."""
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     runs = [await client.showcases(["a"]).__aenter__() for _ in range(3)]
     await client.aclose()
@@ -350,7 +350,7 @@ async def test_closing_the_client_under_runs_where_tasks_begin_eagerly(client):
 
 
 async def test_closing_the_client_under_calls(sim, client, path):
-    """Calls under way are given the grace to land, then end with what was had of them."""
+    """A closing client lets its calls land for the grace, then ends them with their maybe cost."""
     sim.faults = [Fault.hang(charged=True, handles={"never"})]
     async with Archive(path) as archive:
         calls = [
@@ -370,7 +370,7 @@ async def test_closing_the_client_under_calls(sim, client, path):
 
 
 async def test_closing_the_archive_waits_for_calls(sim, client, path):
-    """An archive that is closed under calls lets them land first; later ones are refused."""
+    """A closing archive lets calls under way land first, and refuses later ones."""
     archive = Archive(path)
     await archive.open()
     calls = [
@@ -395,7 +395,7 @@ async def late(client, archive):
 
 @pytest.mark.parametrize("delay", [0, 0.3, 0.9, 1.7, 2.5])
 async def test_closing_the_archive_under_a_run(sim, client, path, delay):
-    """The run stops: what was sent lands and is handed out, each handle has its outcome."""
+    """Closing the archive stops a run: what was sent lands, and each handle has its outcome."""
     archive = Archive(path)
     await archive.open()
 
@@ -418,7 +418,7 @@ async def test_closing_the_archive_under_a_run(sim, client, path, delay):
 
 
 async def test_closing_the_archive_under_a_run_skips_the_rest(sim, client, path):
-    """Those that were not tried since the archive was closed are skipped, as after any stop."""
+    """Handles not yet tried when the archive was closed are skipped, as after any stop."""
     async with (
         Archive(path) as archive,
         client.showcases(sim.handles(60), archive=archive) as run,
@@ -448,7 +448,7 @@ async def test_closing_both_in_any_order(sim, path, first):
 
 
 async def test_closing_twice_at_once(client, path):
-    """Two who close an archive at once are both fine."""
+    """Two simultaneous closings of an archive both succeed."""
     archive = Archive(path)
     await archive.open()
     call = asyncio.create_task(client.showcase_page("x", archive=archive))
@@ -459,7 +459,7 @@ async def test_closing_twice_at_once(client, path):
 
 
 async def test_who_comes_second_to_a_closing_of_an_archive(sim, client, path, tmp_path):
-    """It waits for the end of it, be it to copy the file or to open it again."""
+    """A closing or opening that comes during a closing waits for its end."""
     archive = Archive(path)
     for number, second in enumerate((archive.aclose, archive.open), 1):
         await archive.open()
@@ -478,17 +478,17 @@ async def test_who_comes_second_to_a_closing_of_an_archive(sim, client, path, tm
 
 
 async def test_closing_while_somebody_reads(client, path, tmp_path):
-    """What is in the log goes into the file all the same, once they are done with their query."""
+    """On closing, the log goes into the file as soon as a reader has finished its query."""
     async with Archive(path) as archive:
         await client.showcase_page("a", archive=archive)
         reader = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM page").fetchone()
-        # What comes now is in the log alone, as long as this reads.
+        # While this reads, what comes now is in the log alone.
         await client.showcase_page("b", archive=archive)
         done = threading.Timer(0.2, reader.execute, ["COMMIT"])
         done.start()
-    # Without the log.
+    # The file without its log.
     copy = tmp_path / "copy.sfk"
     copy.write_bytes(path.read_bytes())
     done.join()
@@ -521,12 +521,12 @@ async def test_a_program_that_ends_while_an_archive_closes(path, turns):
     async with Archive(path):
         pass
     assert beside(path) == []
-    # Its line in the ledger was written as well: it is one credit, not all that was exposed.
+    # The call's line was written too: one credit of maybe, and not all that was exposed.
     assert (await held(path, "usage")).maybe == 1
 
 
 def test_an_archive_whose_event_loop_has_ended(path):
-    """It can be closed in another one, whatever was under way, and opened again."""
+    """An archive whose event loop has ended can be closed in another one, and opened again."""
     archive = Archive(path)
     loop = asyncio.new_event_loop()
 
@@ -549,7 +549,7 @@ def test_an_archive_whose_event_loop_has_ended(path):
     with closing(loop):
         stack = AsyncExitStack()
         loop.run_until_complete(leave_open(stack))
-        # It stands still from here on.
+        # The first loop stands still from here on.
         asyncio.run(close())
         loop.run_until_complete(stack.aclose())
     assert beside(path) == []
@@ -557,7 +557,7 @@ def test_an_archive_whose_event_loop_has_ended(path):
 
 
 async def test_closing_an_archive_in_another_event_loop(path):
-    """While its own one runs that is refused."""
+    """An archive cannot be closed in another event loop while its own runs."""
     async with Archive(path) as archive:
         with pytest.raises(ClientStateError, match="another event loop"):
             await asyncio.to_thread(lambda: asyncio.run(archive.aclose()))
@@ -566,7 +566,7 @@ async def test_closing_an_archive_in_another_event_loop(path):
 
 @pytest.mark.parametrize("what", ["archive", "client"])
 async def test_closing_in_another_event_loop_what_its_own_is_closing(what, path):
-    """That is refused as well, and what is in the air lands."""
+    """Even during a closing in its own loop, one in another loop is refused; requests land."""
     async with AsyncExitStack() as stack:
         sim = await stack.enter_async_context(Simulator(latency=Latency.fixed(2)))
         client = await stack.enter_async_context(client_of(sim))
@@ -584,7 +584,7 @@ async def test_closing_in_another_event_loop_what_its_own_is_closing(what, path)
 
 
 def test_what_was_being_closed_as_its_event_loop_ended(path):
-    """Another one does not wait for what cannot go on."""
+    """A closing in another loop does not wait for one whose own loop has ended."""
     loop = asyncio.new_event_loop()
 
     async def begin(stack):
@@ -596,7 +596,7 @@ def test_what_was_being_closed_as_its_event_loop_ended(path):
             await asyncio.sleep(0.001)
         closing = asyncio.create_task(client.aclose())
         stack.push_async_callback(asyncio.gather, call, closing, return_exceptions=True)
-        # Begun, and no more.
+        # The closing has only just begun.
         await asyncio.sleep(0)
         assert not closing.done()
         return client
@@ -609,7 +609,7 @@ def test_what_was_being_closed_as_its_event_loop_ended(path):
 
 
 async def test_a_closing_that_is_cancelled_closes(sim, client, path):
-    """Who gives up waiting for a closing has closed it all the same."""
+    """A closing of an archive that is cancelled has closed it nevertheless."""
     archive = Archive(path)
     await archive.open()
     call = asyncio.create_task(client.showcase_page("x", archive=archive))
@@ -621,7 +621,7 @@ async def test_a_closing_that_is_cancelled_closes(sim, client, path):
         await closing
     assert took.seconds < 0.1
     assert beside(path) == []
-    # To the file it is as if the process had died.
+    # For the file this is as if the process had died.
     async with Archive(path):
         pass
     assert (await held(path, "usage")).maybe >= sim.ledger.charged == 1
@@ -629,7 +629,7 @@ async def test_a_closing_that_is_cancelled_closes(sim, client, path):
 
 
 async def test_what_a_closed_archive_cannot_take_is_handed_out(client, path):
-    """An answer that comes when its archive was closed for good is in the error, with its cost."""
+    """An answer that comes after its archive was closed for good is in the error, with its cost."""
     archive = Archive(path)
     await archive.open()
     call = asyncio.create_task(client.showcase_page("x.5products", archive=archive))
@@ -645,7 +645,7 @@ async def test_what_a_closed_archive_cannot_take_is_handed_out(client, path):
 
 
 async def test_a_run_by_page_that_nobody_reads(sim, client, path):
-    """A consumer that has gone to sleep is no reason for what was sent not to land."""
+    """What was sent lands even if the consumer of run.pages() has gone to sleep."""
     async with client.showcases(sim.handles(100), archive=path, concurrency=5) as run:
         pages = run.pages()
         await anext(pages)
@@ -684,7 +684,7 @@ async def test_stopping_at_once(sim, client, path):
 
 @pytest.mark.parametrize("first_leaves", [True, False])
 async def test_whoever_leaves_last_gets_the_whole_grace(tmp_path, first_leaves):
-    """The grace of one who left before does not cut it short."""
+    """Whoever leaves a shared call last gets the whole grace, whenever the others left."""
     async with (
         Simulator(latency=Latency.fixed(1.6)) as sim,
         Archive(tmp_path / "a.sfk") as archive,
@@ -704,7 +704,7 @@ async def test_whoever_leaves_last_gets_the_whole_grace(tmp_path, first_leaves):
         assert (await held(archive, "usage")).pages == sim.ledger.charged == 1
 
 
-#: Ends itself in a callback, in the midst of a request; says what the simulator charged.
+#: Raises in a callback, in the midst of a request; prints what the simulator charged.
 LEAVER = """
 import asyncio, sys
 from asyncsfk import Client
@@ -738,7 +738,7 @@ finally:
 @pytest.mark.parametrize("when", ["RequestStarted", "RequestFinished", "PageReceived"])
 @pytest.mark.parametrize("ending", ["exit", "interrupt"])
 async def test_a_program_that_ends_itself_ends(tmp_path, when, ending):
-    """Whatever a callback raises, nothing waits for ever, and the ledger covers what it cost."""
+    """A program ended by a callback's exception does not hang, and its ledger covers the cost."""
     path = tmp_path / "a.sfk"
     arguments = [sys.executable, "-c", LEAVER, path, when, ending]
     process = await asyncio.create_subprocess_exec(
@@ -751,7 +751,7 @@ async def test_a_program_that_ends_itself_ends(tmp_path, when, ending):
     assert usage.charged <= int(stdout) <= usage.charged + usage.maybe
 
 
-#: Calls on from another thread when the main one has ended; says what ended it, and what it cost.
+#: Goes on calling in a thread after the main one has ended; prints the cost and the error.
 OUTLIVER = """
 import asyncio, sys, threading
 from asyncsfk import Archive, ArchiveError, Client
@@ -781,7 +781,7 @@ begun.wait()
 
 @pytest.mark.real_time
 async def test_a_thread_that_outlives_the_main_one_is_told(path):
-    """Python takes no work for threads then, and no call waits for ever for a page to be kept."""
+    """A call in a thread that outlives the main one fails, and does not wait for ever."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", OUTLIVER, path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -800,7 +800,7 @@ async def test_a_thread_that_outlives_the_main_one_is_told(path):
 
 @pytest.mark.parametrize("what", ["run", "client"])
 async def test_a_cancelled_closing_goes_on_to_its_end(sim, client, path, what):
-    """Who is cancelled while a run or a client closes leaves when that is closed, no sooner."""
+    """A cancelled closing of a run or a client still waits until that is closed."""
     run = await client.showcases(sim.handles(200), archive=path).__aenter__()
     await anext(run)
     closing = asyncio.create_task((run if what == "run" else client).aclose())
@@ -816,7 +816,7 @@ async def test_a_cancelled_closing_goes_on_to_its_end(sim, client, path, what):
 
 @pytest.mark.parametrize("what", ["run", "client"])
 async def test_who_is_cancelled_twice_leaves_a_closing_to_itself(sim, client, path, what):
-    """Who cannot wait for that either goes at once, and it is closed all the same."""
+    """A closing cancelled twice returns at once, and the run or client is closed nevertheless."""
     sim.faults = [Fault.hang()]
     run = await client.showcases(["x"], archive=path).__aenter__()
     pulling = asyncio.create_task(anext(run))
@@ -841,7 +841,7 @@ async def test_who_is_cancelled_twice_leaves_a_closing_to_itself(sim, client, pa
 
 @pytest.mark.parametrize("turns", range(1, 8))
 async def test_a_closing_whose_tasks_are_all_cancelled_goes_on_to_its_end(path, turns):
-    """Those that nobody waits for any more, and that had no turn to begin in, begin again."""
+    """A closing goes on to its end even if all its tasks are cancelled, begun or not."""
     async with Simulator() as sim, client_of(sim) as client:
         run = await client.showcases(["x.5products"], archive=path).__aenter__()
         await anext(run)
@@ -862,7 +862,7 @@ async def test_a_closing_whose_tasks_are_all_cancelled_goes_on_to_its_end(path, 
 
 @pytest.mark.parametrize("second", ["run", "client"])
 async def test_who_comes_second_to_a_closing_waits_for_its_end(sim, client, path, second):
-    """A run or client that another task is closing is closed for all who close it."""
+    """A second closing waits until the first has closed the run or the client."""
     run = await client.showcases(sim.handles(200), archive=path).__aenter__()
     await anext(run)
     closing = asyncio.create_task(client.aclose())
@@ -877,7 +877,7 @@ async def test_who_comes_second_to_a_closing_waits_for_its_end(sim, client, path
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 40])
 async def test_closing_the_client_while_a_run_is_entered(sim, path, turns):
-    """A run whose client is closed as it opens its archive lets go of it."""
+    """A run whose client is closed while it opens its archive lets go of the file."""
     async with client_of(sim) as client:
         entering = asyncio.create_task(client.showcases(["x"], archive=path).__aenter__())
         for _ in range(turns):
@@ -891,7 +891,7 @@ async def test_closing_the_client_while_a_run_is_entered(sim, path, turns):
 
 @pytest.mark.parametrize("turns", [1, 3, 10])
 async def test_cancelling_who_enters_a_run(sim, path, turns):
-    """A run that is cancelled as it opens its archive leaves nothing of its width behind."""
+    """A run cancelled while it opens its archive gives its width back."""
     async with client_of(sim, concurrency=2) as client:
         run = client.showcases(["x"], archive=path, concurrency=50)
         entering = asyncio.create_task(run.__aenter__())
@@ -907,7 +907,7 @@ async def test_cancelling_who_enters_a_run(sim, path, turns):
 
 @pytest.mark.parametrize("what", ["run", "client"])
 async def test_handles_that_close_the_run_which_pulls_them(client, what):
-    """What would wait for itself is an error, and nothing hangs."""
+    """A run or client closed by its own source of handles raises, instead of waiting for itself."""
 
     async def handles():
         yield "x"
@@ -920,7 +920,7 @@ async def test_handles_that_close_the_run_which_pulls_them(client, what):
 
 
 async def test_closing_in_another_event_loop(client):
-    """A client is closed where it was opened, also while that goes on in another thread."""
+    """Closing a client in another event loop is refused, and its calls go on."""
 
     def close():
         asyncio.run(client.aclose())
@@ -935,7 +935,7 @@ async def test_closing_in_another_event_loop(client):
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 5, 10])
 @pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "leaves it to the client"])
 def test_a_program_that_ends_while_a_client_closes(tmp_path, turns, leaves):
-    """All is closed, though asyncio.run cancels what closes it, perhaps before it has begun."""
+    """A client closes fully even if asyncio.run cancels its closing, perhaps before it began."""
     path = tmp_path / "job.sfk"
 
     async def work(sim, client):
@@ -968,7 +968,7 @@ def test_a_program_that_ends_while_a_client_closes(tmp_path, turns, leaves):
 
 
 async def test_a_hook_of_a_borrowed_session_that_closes_the_client(sim):
-    """What a call waits for cannot wait for that call's end: it is told so, and nothing hangs."""
+    """A session's hook that closes the client or run is refused, instead of waiting for itself."""
     trace, caught = aiohttp.TraceConfig(), []
 
     async def hook(*_):
@@ -990,7 +990,7 @@ async def test_a_hook_of_a_borrowed_session_that_closes_the_client(sim):
 
 
 async def test_one_archive_that_cannot_be_closed_leaves_the_others_their_grace(sim, tmp_path):
-    """Whatever fails as a client closes, its other runs and calls land all the same."""
+    """If one archive fails to close with its client, the other runs and calls still land."""
     good, bad = tmp_path / "good.sfk", tmp_path / "bad.sfk"
     async with aiohttp.ClientSession() as session, client_of(sim, session=session) as client:
         runs = [
@@ -1001,7 +1001,7 @@ async def test_one_archive_that_cannot_be_closed_leaves_the_others_their_grace(s
         call = asyncio.create_task(client.showcase_page("x"))
         while sim.ledger.requests < 6:  # noqa: ASYNC110 - it has none
             await asyncio.sleep(0.01)
-        # No plain file that can be written any more.
+        # From now on nothing can be written into this archive.
         sql(bad, "DROP TABLE session")
         with pytest.raises(ArchiveError):
             await client.aclose()

@@ -1,4 +1,4 @@
-"""What the file says was paid: for clean runs to the credit, after a crash between two bounds."""
+"""What the file says was paid: exact for clean runs, and between two bounds after a crash."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ def total(usages):
 
 
 async def test_usage_is_the_sum_of_clean_runs(path):
-    """Runs, retries, failures, duplicates and single calls: the file's usage is theirs together."""
+    """The file's usage is the sum of runs, retries, failures, duplicates and single calls."""
     faults = Fault.storm(0.04, size=2**18, hang=400)
     async with (
         Simulator(faults=faults) as sim,
@@ -55,7 +55,7 @@ async def test_usage_is_the_sum_of_clean_runs(path):
 
 
 async def test_the_ledger_adds_up_to_usage(path):
-    """Its lines are the usage, one by one."""
+    """The ledger's lines add up to the usage."""
     faults = [Fault.status(503, probability=0.2), Fault.status(502, probability=0.2, charge=1)]
     async with (
         Simulator(faults=faults) as sim,
@@ -73,7 +73,7 @@ async def test_the_ledger_adds_up_to_usage(path):
 
 
 async def test_after_a_crash_the_truth_lies_between(path, tmp_path):
-    """Whenever a process dies, the next one knows a lower and an upper bound of what was paid."""
+    """After a crash the file gives a lower and an upper bound of what was paid."""
     async with (
         Simulator(
             latency=Latency.uniform(0.1, 1), faults=[Fault.close(charged=True, times=3)]
@@ -108,7 +108,7 @@ async def test_after_a_crash_the_truth_lies_between(path, tmp_path):
 
 
 async def test_a_crash_counts_against_a_ceiling(path, tmp_path):
-    """What a dead process may have spent counts in max_credits of the runs that go on."""
+    """What a dead process may have spent counts towards max_credits of later runs."""
     async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
         async with Archive(path) as archive:
             calls = [
@@ -155,7 +155,7 @@ async def test_many_crashes_in_a_row(path, tmp_path):
 
 
 async def test_a_larger_price_is_exposed_as_such(path, tmp_path):
-    """Where a route was seen to cost more, a request under way may have cost as much."""
+    """If a route was seen to cost more, as much is exposed for each request under way."""
     async with (
         Simulator(latency=Latency.fixed(1), faults=[Fault.price(30)]) as sim,
         client_of(sim) as client,
@@ -175,7 +175,7 @@ async def test_a_larger_price_is_exposed_as_such(path, tmp_path):
 
 
 async def test_a_larger_price_is_known_to_who_opens_the_file_next(path):
-    """Be it larger by one credit: a ceiling with room for less than that buys nothing."""
+    """The next to open the file knows a higher price, and buys nothing without room for it."""
     async with Simulator(faults=[Fault.price(2)]) as sim:
         async with client_of(sim) as client, Archive(path) as archive:
             await client.showcase_page("a", archive=archive)
@@ -203,7 +203,7 @@ async def test_a_quiet_archive_has_nothing_at_risk(sim, path):
         assert (await held(path, "info")).unsettled > 0
         await asyncio.sleep(2)
         assert (await held(path, "info")).unsettled == 0
-        # Nor is anything forgotten of what comes after.
+        # Requests after the lull are exposed again.
         call = asyncio.create_task(client.showcase_page("d.5products", archive=archive))
         await asyncio.sleep(0.05)
         assert (await held(path, "info")).unsettled > 0

@@ -1,4 +1,4 @@
-"""One writer at a time: who else wants to write is told who does; the dead are in nobody's way."""
+"""One writer at a time: others are told who it is, and a dead process is in nobody's way."""
 
 import asyncio
 import base64
@@ -112,12 +112,12 @@ asyncio.run(main(sys.argv[1]))
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it asks Linux what is open")
 async def test_no_lock_is_left_where_no_open_file_can_be_removed(path, monkeypatch):
-    """On Windows, too, an archive that is closed is a single file."""
+    """On Windows too, where no open file can be removed, closing leaves a single file."""
     unlink, refused = os.unlink, []
 
     def is_open(name):
         for link in Path("/proc/self/fd").iterdir():
-            # That of the folder itself is closed by now.
+            # The descriptor of the listing itself is closed by now.
             with suppress(OSError):
                 if link.samefile(name):
                     return True
@@ -138,7 +138,7 @@ async def test_no_lock_is_left_where_no_open_file_can_be_removed(path, monkeypat
 
 
 async def test_a_second_opening_of_this_process_is_refused(client, path):
-    """It is told who holds the file: this very process."""
+    """A second opening in this process is refused, with an error that names this process."""
     async with Archive(path) as archive:
         for other in (Archive(path), Archive(str(path))):
             error = await failure(other.open(), ArchiveLockedError)
@@ -148,7 +148,7 @@ async def test_a_second_opening_of_this_process_is_refused(client, path):
                 str(error),
             )
             assert not other.is_open
-        # Nobody's trying has disturbed the holder.
+        # The attempts have not disturbed the holder.
         page = await client.showcase_page("x", archive=archive)
         assert page.usage.charged == 1
         error = await failure(Archive(path).open(), ArchiveLockedError)
@@ -157,7 +157,7 @@ async def test_a_second_opening_of_this_process_is_refused(client, path):
 
 
 async def test_a_process_of_another_host_is_not_this_one(path):
-    """Containers that share a folder may both be the first process of their host."""
+    """A process of another host is not taken for this one, even with the same number."""
     async with Archive(path):
         sql(path, "UPDATE session SET host = 'elsewhere'")
         error = await failure(Archive(path).open(), ArchiveLockedError)
@@ -167,7 +167,7 @@ async def test_a_process_of_another_host_is_not_this_one(path):
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="time zones cannot be set")
 async def test_since_when_it_is_open_is_told_in_utc(path, monkeypatch):
-    """Wherever on earth the process is that is told."""
+    """The time since when a file is open is told in UTC, whatever the local time zone."""
     with monkeypatch.context() as there:
         there.setenv("TZ", "UTC-9")
         time.tzset()
@@ -180,7 +180,7 @@ async def test_since_when_it_is_open_is_told_in_utc(path, monkeypatch):
 
 
 async def test_who_salvages_is_not_taken_for_who_had_it_open_before(path):
-    """An archive that was closed long ago is written by nobody whom it could name."""
+    """During a salvage no process that had the file open before is named as its writer."""
     async with told(http(200, b"no JSON")) as (_, client), Archive(path) as archive:
         await failure(client.showcase_page("x", archive=archive), UndecodableError)
     sql(path, "UPDATE page SET body = ?", enveloped({"products": [], "page": {"hasMore": False}}))
@@ -196,7 +196,7 @@ async def test_who_salvages_is_not_taken_for_who_had_it_open_before(path):
 
 
 async def test_openings_at_once(path):
-    """Of many that open one file at the same moment, one has it and the rest are told."""
+    """If many open one file at the same moment, one succeeds and the others are refused."""
     archives = [Archive(path) for _ in range(8)]
     results = await asyncio.gather(*(a.open() for a in archives), return_exceptions=True)
     assert results.count(None) == 1
@@ -208,7 +208,7 @@ async def test_openings_at_once(path):
 
 
 async def test_one_archive_opened_twice_at_once(path):
-    """Two tasks that open the same archive cannot both have opened it."""
+    """Of two tasks that open the same archive at once, only one succeeds."""
     archive = Archive(path)
     results = await asyncio.gather(archive.open(), archive.open(), return_exceptions=True)
     assert results.count(None) == 1
@@ -218,7 +218,7 @@ async def test_one_archive_opened_twice_at_once(path):
 
 
 async def test_who_only_looks_keeps_nobody_out(path):
-    """Of several who come in the same moment one has it, whoever else is about to try."""
+    """A process that only reads the lock file keeps nobody out."""
     lock = path.with_name(f"{path.name}-lock")
     with closing(sqlite3.connect(lock, isolation_level=None)) as other:
         other.execute("BEGIN")
@@ -229,7 +229,7 @@ async def test_who_only_looks_keeps_nobody_out(path):
 
 @pytest.mark.parametrize("how", ["run", "open"])
 async def test_threads_that_come_for_one_archive_in_the_same_moment(sim, client, path, how):
-    """Whose event loop does not have it is told so, and need not wait for who does."""
+    """While a run waits for its file, the archive is refused at once in other event loops."""
     archive = Archive(path, wait=5)
 
     async def come():
@@ -241,7 +241,7 @@ async def test_threads_that_come_for_one_archive_in_the_same_moment(sim, client,
     async with Archive(path) as first:
         run = asyncio.ensure_future(client.fetch_showcases(["a.5products"], archive=archive))
         await asyncio.sleep(1)
-        # Waits for the first, as the run does.
+        # The run is still waiting for the first archive.
         with pytest.raises(ClientStateError, match="in use in another event loop"):
             await asyncio.to_thread(asyncio.run, come())
         await first.aclose()
@@ -253,7 +253,7 @@ async def test_threads_that_come_for_one_archive_in_the_same_moment(sim, client,
 
 @pytest.mark.parametrize("is_closing", [False, True])
 async def test_an_archive_that_another_event_loop_has(sim, client, path, is_closing):
-    """Until it is closed there, all who want to write to it elsewhere are refused."""
+    """An archive used in one event loop is refused in others until it is closed there."""
     archive = Archive(path)
     await archive.open()
     page = asyncio.ensure_future(client.showcase_page("a.5products", archive=archive))
@@ -274,7 +274,7 @@ async def test_an_archive_that_another_event_loop_has(sim, client, path, is_clos
 
 
 async def test_an_archive_goes_from_one_event_loop_to_the_next(sim, path):
-    """Once it is closed in the one, the other may have it while the first goes on."""
+    """Once closed in one event loop, an archive can be opened in another, and back again."""
     archive = Archive(path)
 
     async def fetch(handle):
@@ -289,14 +289,14 @@ async def test_an_archive_goes_from_one_event_loop_to_the_next(sim, path):
 
 
 async def test_an_archive_needs_an_event_loop_of_asyncio(path):
-    """Who opens it in another one is told, before there is a file."""
+    """Opening outside an event loop of asyncio is refused before a file is made."""
     with pytest.raises(ClientStateError, match="event loop of asyncio"):
         await asyncio.to_thread(Archive(path).open().send, None)
     assert not path.exists()
 
 
 async def test_an_archive_goes_to_another_process(path):
-    """Pickled it is the same archive, not open."""
+    """A pickled or copied archive has the same settings, and is not open."""
     async with Archive(path, durability="normal", wait=0.3) as archive:
         other = pickle.loads(pickle.dumps(archive))  # noqa: S301 - our own
         assert (other.path, other.is_open) == (archive.path, False)
@@ -320,7 +320,7 @@ def shared():
 )
 @pytest.mark.parametrize("mode", [0o666, 0o644])
 async def test_another_user_does_not_write_beside_us(shared, tmp_path, mode):
-    """One who may write the file is told who has it open; one who may not, just that."""
+    """Another user who may write is told who has the file; one who may not, only that."""
     path = shared / "job.sfk"
     async with Archive(path):
         pass
@@ -334,7 +334,7 @@ async def test_another_user_does_not_write_beside_us(shared, tmp_path, mode):
 
 
 async def test_runs_that_share_an_archive_that_is_not_open(sim, client, path):
-    """The first of them opens it, the last one closes it, in whatever order they come and go."""
+    """The first run opens a shared archive and the last closes it, in whatever order they come."""
     archive = Archive(path)
     first = client.showcases(["a.45products"], archive=archive)
     second = client.showcases(["b.45products"], archive=archive)
@@ -354,7 +354,7 @@ async def test_runs_that_share_an_archive_that_is_not_open(sim, client, path):
 
 
 async def test_a_run_that_comes_while_the_last_one_closes(client, path):
-    """It waits until the file is closed, and opens it again."""
+    """A run that comes while the last one closes waits for that, and opens the file again."""
     archive = Archive(path)
     async with client.showcases(["a.5products"], archive=archive) as run:
         assert (await anext(run)).status == "complete"
@@ -370,7 +370,7 @@ async def test_a_run_that_comes_while_the_last_one_closes(client, path):
 
 
 async def test_runs_do_not_close_what_they_did_not_open(client, path):
-    """An archive that was open stays so, and whoever closes it under a run has closed it."""
+    """A run leaves open what its user has opened, even if that was during the run."""
     async with Archive(path) as archive:
         await run_of(client, ["a.5products"], archive=archive)
         assert archive.is_open
@@ -384,7 +384,7 @@ async def test_runs_do_not_close_what_they_did_not_open(client, path):
 
 
 async def test_a_run_that_could_not_open_its_archive_has_no_part_in_it(client, path):
-    """It does not keep the others from closing it, nor does it buy what nothing would keep."""
+    """A run that could not open its archive buys nothing, and keeps no other from closing it."""
     archive = Archive(path)
     async with Archive(path):
         run = client.showcases(["a"], archive=archive, max_credits=1)
@@ -398,7 +398,7 @@ async def test_a_run_that_could_not_open_its_archive_has_no_part_in_it(client, p
 
 @pytest.mark.parametrize("kind", ["relative", "with dots", "symlink", "linked folder"])
 async def test_other_names_of_the_file_are_no_way_round(path, monkeypatch, kind):
-    """Whatever leads to the file, it has one writer."""
+    """A file has one writer, by whatever path it is opened."""
     other = {
         "relative": path.relative_to(path.parent),
         "with dots": path.parent / "there" / ".." / path.name,
@@ -417,13 +417,13 @@ async def test_other_names_of_the_file_are_no_way_round(path, monkeypatch, kind)
 
 
 async def test_a_file_of_two_names_is_refused(client, path):
-    """By a hard link neither the lock nor the log of the file is found: it is free to be read."""
+    """A file with a second hard link cannot be opened for writing, but can be read."""
     other = path.with_name("other.sfk")
     async with Archive(path) as archive:
         await client.showcase_page("x", archive=archive)
         other.hardlink_to(path)
         await failure(Archive(other).open(), ArchiveWriteError)
-        # Whoever has it open goes on.
+        # The archive that has it open goes on.
         await client.showcase_page("y", archive=archive)
     for name in path, other:
         error = await failure(Archive(name).open(), ArchiveWriteError)
@@ -452,7 +452,7 @@ async def test_a_relative_path_may_be_left_behind(client, tmp_path, monkeypatch)
 
 @pytest.mark.real_time
 async def test_another_process_is_named(path):
-    """The error tells the number of the process that has the file; reading is free for all."""
+    """The error tells the number of the process that has the file; reading is still allowed."""
     with Script(HOLDER, path) as holder:
         pid = await asyncio.to_thread(holder.line)
         error = await failure(Archive(path).open(), ArchiveLockedError)
@@ -473,7 +473,7 @@ async def test_another_process_is_named(path):
 
 @pytest.mark.real_time
 async def test_waiting_for_another_process(path):
-    """With wait= an opening goes on when the file is let go, and gives up when its time is over."""
+    """With wait= an opening waits until the file is let go, and gives up after that time."""
     with Script(HOLDER, path) as holder:
         await asyncio.to_thread(holder.line)
         began = time.monotonic()
@@ -491,14 +491,14 @@ async def test_waiting_for_another_process(path):
 
 @pytest.mark.parametrize("wait", [-1, float("nan"), float("inf"), "1", None, True])
 def test_a_wait_that_is_no_time_is_refused(path, wait):
-    """Where it is said, not when somebody else has the file."""
+    """A wait that is not a time is refused when the Archive is made."""
     with pytest.raises(InvalidArgumentError, match="wait"):
         Archive(path, wait=wait)
 
 
 @pytest.mark.real_time
 async def test_waiting_can_be_cancelled(path):
-    """Who waits for a file may go away, and leaves it as it is."""
+    """An opening that waits for a file can be cancelled, and leaves the file as it is."""
     async with Archive(path):
         opening = asyncio.create_task(Archive(path, wait=30).open())
         await asyncio.sleep(0.15)
@@ -513,7 +513,7 @@ async def test_waiting_can_be_cancelled(path):
 
 @pytest.mark.real_time
 async def test_a_killed_holder_is_taken_over(path):
-    """A process that was killed holds nothing: its pages are there, its request counts as maybe."""
+    """A killed process holds no lock: its pages are on file, and its request counts as maybe."""
     with Script(KILLED, path) as victim:
         request_id = await asyncio.to_thread(victim.line)
         await failure(Archive(path).open(), ArchiveLockedError)
@@ -539,7 +539,7 @@ async def test_a_killed_holder_is_taken_over(path):
 
 @pytest.mark.real_time
 async def test_processes_hammering_one_file(tmp_path):
-    """Processes that open and close one file all the time are never in it together."""
+    """Processes that keep opening and closing one file never have it open at the same time."""
     path, token = tmp_path / "job.sfk", tmp_path / "token"
     scripts = [Script(HAMMER, path, token, 1) for _ in range(3)]
     try:
@@ -550,14 +550,14 @@ async def test_processes_hammering_one_file(tmp_path):
     counts = [tuple(map(int, result.split())) for result in results]
     assert sum(opened for opened, _ in counts) > 5
     assert sum(refused for _, refused in counts) > 5
-    # Who was refused as the last one closed was reading, to tell by whom.
+    # A refused process may have been reading the holder's name as the last one closed.
     async with Archive(path):
         pass
     assert [found.name for found in tmp_path.iterdir()] == ["job.sfk"]
 
 
 async def test_reading_beside_a_writer(sim, client, path):
-    """Readers see what is on file while a run is writing, again and again, and hinder nobody."""
+    """Readers can read again and again during a run, and hinder nobody."""
     counts = []
     async with client.showcases(sim.handles(30), archive=path, concurrency=5) as run:
         async for _ in run:
@@ -573,7 +573,7 @@ async def test_reading_beside_a_writer(sim, client, path):
 
 
 async def test_a_reader_that_takes_its_time(sim, client, path):
-    """A reading that was begun before a run and ends after it is whole, and blocks nothing."""
+    """A reading that began before a run and ended after it is whole, and blocks nothing."""
     await run_of(client, sim.handles(10), archive=path)
     reading = Archive(path).products()
     first = await asyncio.to_thread(next, reading, None)
@@ -584,7 +584,7 @@ async def test_a_reader_that_takes_its_time(sim, client, path):
 
 
 class Readers:
-    """Threads that read a file for a while each, of which one comes before another goes."""
+    """Threads that read a file for a while each, every one beginning before the other ends."""
 
     def __init__(self, path):
         self._path = path
@@ -621,7 +621,7 @@ class Readers:
 
 @pytest.mark.real_time
 async def test_readers_that_follow_one_upon_the_other_do_not_keep_the_log(path):
-    """It does not grow for as long as they come, and all that is written is there for them."""
+    """Under overlapping readers the log does not grow without end, and nothing is lost."""
     noise = base64.b64encode(random.Random(1).randbytes(3 << 20)).decode()
     body = gzip.compress(enveloped({"noise": noise}), 1)
     log = path.with_name(f"{path.name}-wal")
@@ -640,7 +640,7 @@ async def test_readers_that_follow_one_upon_the_other_do_not_keep_the_log(path):
 
 
 async def test_a_lock_file_alone_holds_nothing(path):
-    """A lock file that somebody left behind is no lock."""
+    """A lock file that was left behind keeps nobody out."""
     path.with_name(f"{path.name}-lock").touch()
     async with Archive(path):
         pass
@@ -661,7 +661,7 @@ def write_notes(path):
     ],
 )
 async def test_a_lock_file_that_cannot_be_one(path, make, why):
-    """It is told as what it is, at once, and not taken for the lock of somebody else."""
+    """Something else in the lock file's place is reported at once, not as another's lock."""
     lock = path.with_name(f"{path.name}-lock")
     make(lock)
     error = await failure(Archive(path, wait=30).open(), ArchiveWriteError)
@@ -670,7 +670,7 @@ async def test_a_lock_file_that_cannot_be_one(path, make, why):
 
 
 async def test_a_lock_file_that_was_removed_by_hand(client, path):
-    """Whoever thought that it was left behind keeps nobody from closing the file."""
+    """Removing the lock file by hand does not keep the holder from closing the file."""
     async with Archive(path) as archive:
         path.with_name(f"{path.name}-lock").unlink()
         await client.showcase_page("x", archive=archive)
@@ -680,7 +680,7 @@ async def test_a_lock_file_that_was_removed_by_hand(client, path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
 async def test_a_lock_that_somebody_else_has_by_now(sim, client, path):
-    """Who has lost it buys no more, lets what was sent land, and leaves it to whoever has it."""
+    """A run that lost its lock to another stops buying, and what it has sent still lands."""
     handles = list(sim.handles(60))
     other = Archive(path)
     async with client.showcases(handles, archive=path) as run:

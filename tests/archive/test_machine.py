@@ -1,4 +1,4 @@
-"""Any row of runs, calls, crashes and closings, against a model of what is on file and paid."""
+"""Random rows of runs, calls, crashes and closings, against a model of what is on file and paid."""
 
 import asyncio
 import shutil
@@ -18,10 +18,10 @@ from tests.virtual_time import VirtualTimeLoop
 
 PAGE = 20
 
-#: Creators, and of how many pages their showcases are.
+#: Creators, and how many pages their showcases have.
 PAGES = {"a.5products": 1, "b.25products": 2, "c.45products": 3, "d.65products": 4, "empty_e": 1}
 
-#: What a session may have had under way, as far as the next one can know: of five creators.
+#: What the next session may count as maybe of a dead one, which asked for five creators at most.
 EXPOSED = (0, 1, 2, 4, 8)
 
 handles = st.sampled_from(sorted(PAGES))
@@ -34,12 +34,12 @@ class ArchiveMachine(RuleBasedStateMachine):
 
     Attributes:
         depth: How many pages of each creator's current showcase are on file, from the first on.
-        profiles: Whose profiles are.
-        answers: How many answers are, those of older showcases included.
+        profiles: Creators whose profiles are on file.
+        answers: How many answers are on file, those of older showcases included.
         charged: Credits that the file knows to be charged.
         maybe: Credits that dead sessions may have spent besides.
         truth: Credits that were charged.
-        lost: How many of those died with their sessions.
+        lost: How many of those the file lacks, since their sessions died.
     """
 
     def __init__(self):
@@ -98,7 +98,7 @@ class ArchiveMachine(RuleBasedStateMachine):
 
     @rule(given=some_handles, most=limits, refresh=st.booleans(), by_page=st.booleans())
     def run(self, given, most, refresh, by_page):
-        """Make a run to its end: each creator once, paid where it is not on file."""
+        """Follow a run to its end: each creator comes once, and what is on file is free."""
         found = self.do(self._run(given, most, refresh=refresh, by_page=by_page))
         assert found.keys() == set(given)
         for handle in set(given):
@@ -195,7 +195,7 @@ class ArchiveMachine(RuleBasedStateMachine):
                 copy = copied(self.path, self.folder / str(self.crashes))
                 had, truth = tuple(seen), self.sim.ledger.charged
                 is_over = consuming.done()
-                # What the old process does from here on never was.
+                # What the old process does from here on counts as never done.
                 await consuming
             await self.archive.aclose()
             self.path, self.archive = copy, Archive(copy)
@@ -208,7 +208,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         self.learn()
         assert {page.request_id for page in read_now(self.archive, "answers")} >= set(had)
         assert self.maybe - maybe in EXPOSED
-        # A second after its end, all being quiet, nothing is at risk any more.
+        # Once the run is over and all has been quiet for a second, nothing is at risk any more.
         if truth > before and not is_over:
             assert self.maybe > maybe
         self.lost = self.truth - self.charged
@@ -243,7 +243,7 @@ class ArchiveMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_was_paid(self):
-        """The ledger knows each credit for certain, and of the dead no more than they can have."""
+        """The ledger agrees with the model, and the truth lies between its bounds."""
         if self.client is None:
             return
         usage = read_now(self.archive, "usage")

@@ -13,7 +13,7 @@ from tests.archive.support import ROOT, held
 #: isal has no wheels for rare machines.
 LIBRARIES = ["zlib", *(["isal"] if find_spec("isal") else [])]
 
-#: Buys some pages, packed well, badly and not at all, or reads what was bought; tells of them.
+#: Buys pages packed well, badly and not at all, or reads what was bought; prints what came.
 PROGRAM = """
 import asyncio, gzip, json, sys
 
@@ -91,14 +91,14 @@ def told(path, library, what):
 
 @pytest.mark.parametrize("library", LIBRARIES)
 async def test_packed_bodies_are_the_same_by_either_library(path, library):
-    """What comes packed is read, or refused, alike; what is written by one is read by the other."""
+    """Both libraries read and refuse the same bodies, and each reads what the other has written."""
     title = "thing " * 2000
     refused = ["UndecodableError", 0, 1]
     folder = path.parent
     assert told(folder, library, "buy") == {
         "good": [title, 1, 0],
         "two": [title, 1, 0],
-        # What it was charged can be read of one whose end alone is missing.
+        # The price can still be read if only the end of a body is missing.
         "cut": ["UndecodableError", 1, 0],
         **dict.fromkeys(["checksum", "size", "spoilt", "nothing"], refused),
         "bomb": ["BodyTooLargeError", 0, 1],
