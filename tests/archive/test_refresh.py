@@ -1,4 +1,4 @@
-"""Bought afresh as a whole: a showcase never mixes pages from before and after a refresh."""
+"""A showcase is bought afresh as a whole, and never mixes pages from before and after."""
 
 import asyncio
 import sqlite3
@@ -22,7 +22,7 @@ NEW = ["2.1", "2.2", "2.3"]
 
 
 async def on_file(path, handle="x"):
-    """Give the ids of the products that a file's outcome of a creator comes with."""
+    """Give the ids of a creator's products on file, on which outcomes and products must agree."""
     found = [ids(o) for o in await held(path, "outcomes") if o.handle == handle]
     listed = [product.id for name, product in await held(path, "products") if name == handle]
     assert found == [listed]
@@ -30,12 +30,12 @@ async def on_file(path, handle="x"):
 
 
 def grow_old(path, handle="%"):
-    """Let the pages of a creator be two hours older."""
+    """Make the pages of a creator two hours older."""
     sql(path, "UPDATE page SET received = received - 7200 WHERE handle LIKE ?", handle)
 
 
 async def test_a_refresh_that_joins_a_request_keeps_what_it_brings(path):
-    """Also where somebody found the old page on file meanwhile, for whom that will do."""
+    """A refresh that joins a request keeps its page, even if another call was given the old one."""
     handle = "a.40products"
     async with (
         Simulator(latency=Latency.fixed(0.2)) as sim,
@@ -54,7 +54,7 @@ async def test_a_refresh_that_joins_a_request_keeps_what_it_brings(path):
 
 
 async def test_a_page_that_another_bought_afresh_meanwhile_is_not_bought_again(path):
-    """Though the refresh buys one before it only after that."""
+    """A refresh takes a later page that was bought while it ran, instead of buying it again."""
     handle = "a.50products"
     async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
         first = await client.showcase_page(handle, archive=archive)
@@ -69,7 +69,7 @@ async def test_a_page_that_another_bought_afresh_meanwhile_is_not_bought_again(p
 
 
 async def test_of_a_creator_that_was_skipped_nothing_new_is_on_file(path):
-    """It is no less complete than before, and what was never tried has no outcome."""
+    """A skipped creator keeps its old outcome on file, or has none."""
     handles = ["a.1products", "b.1products"]
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, handles[1:], archive=path)
@@ -105,7 +105,7 @@ async def test_refresh_buys_everything_afresh(server, client, editions, path):
 
 @pytest.mark.parametrize("bought", [1, 2])
 async def test_a_refresh_that_was_cut_goes_on_with_new_pages(client, editions, path, bought):
-    """However far a refresh came, the next run adds new pages to it and never an old one."""
+    """The next run goes on from a cut refresh with new pages, and never with an old one."""
     await run_of(client, ["x"], archive=path)
     editions.edition = 2
     await run_of(client, ["x"], archive=path, refresh=True, max_pages=bought)
@@ -118,7 +118,7 @@ async def test_a_refresh_that_was_cut_goes_on_with_new_pages(client, editions, p
 
 
 async def test_a_refresh_that_crashed_goes_on_with_new_pages(client, editions, path):
-    """So it is where the process just went, in the middle of a page after the first."""
+    """The same holds for a refresh that ended, as by a crash, after its first page."""
     await run_of(client, ["x"], archive=path)
     editions.edition = 2
     async with Archive(path) as archive:
@@ -131,7 +131,7 @@ async def test_a_refresh_that_crashed_goes_on_with_new_pages(client, editions, p
 
 
 async def test_a_refresh_that_bought_nothing_changes_nothing(client, editions, path):
-    """Where buying afresh fails at once, what was there stays as it was, and is had again."""
+    """A creator of which a refresh bought nothing keeps its old showcase, which is still free."""
     await run_of(client, ["x", "y"], archive=path)
     editions.edition = 2
     run, outcomes = await run_of(client, ["x", "y"], archive=path, refresh=True, max_credits=7)
@@ -154,7 +154,7 @@ async def test_duplicates_in_a_refresh_are_bought_once(server, client, editions,
         handles = [outcome.handle async for outcome in run]
     assert sorted(handles) == ["x", "y"]
     assert server.hits == 9
-    # Without dedupe each has an outcome, of what this run has bought.
+    # Without dedupe each has an outcome, of pages that this run has bought.
     async with client.showcases(given, archive=path, refresh=True, dedupe=False) as run:
         outcomes = [outcome async for outcome in run]
     assert len(outcomes) == 6
@@ -174,14 +174,14 @@ async def test_an_old_showcase_is_bought_afresh_as_a_whole(server, client, editi
     run, _ = await run_of(client, ["x", "y"], archive=path, max_age=3600)
     assert run.usage.charged == 0
     assert server.hits == 9
-    # What is old enough for everybody is still had by who does not mind.
+    # Without max_age, pages of any age are still free.
     grow_old(path)
     run, _ = await run_of(client, ["x", "y"], archive=path)
     assert run.usage.charged == 0
 
 
 async def test_an_age_goes_on_after_an_interruption(client, editions, path):
-    """A run with max_age that was cut goes on in the next one, and buys nothing twice."""
+    """The next run continues one with max_age that was cut, and buys nothing twice."""
     await run_of(client, ["x", "y"], archive=path)
     grow_old(path)
     editions.edition = 2
@@ -196,7 +196,7 @@ async def test_an_age_goes_on_after_an_interruption(client, editions, path):
 
 
 async def test_old_later_pages_of_a_young_start_are_used(client, path):
-    """The age of a showcase is that of its first page: the others belong to it."""
+    """The age of a showcase is that of its first page, even if later pages are older."""
     await run_of(client, ["x"], archive=path)
     sql(path, "UPDATE page SET received = received - 7200 WHERE cursor IS NOT NULL")
     run, outcomes = await run_of(client, ["x"], archive=path, max_age=3600)
@@ -204,7 +204,7 @@ async def test_old_later_pages_of_a_young_start_are_used(client, path):
 
 
 async def test_look_ups_grow_old_too(path):
-    """verify_empty buys a profile afresh with the showcase that it belongs to."""
+    """A profile looked up by verify_empty is bought afresh together with its showcase."""
     async with Simulator() as sim, client_of(sim) as client:
         await look_ups_grow_old(client, path)
     assert sim.ledger.charged == 6
@@ -234,7 +234,7 @@ async def test_a_listing_that_is_refreshed_is_a_whole(client, editions, path):
 
 @pytest.mark.parametrize("cursor", [None, "0/2"], ids=["first", "later"])
 async def test_a_page_that_is_refreshed_alone_does_not_mix(client, editions, path, cursor):
-    """Whatever a showcase is after one of its pages was bought afresh: it is of one edition."""
+    """Buying one page afresh never leaves a showcase of mixed editions."""
     async with Archive(path) as archive:
         await run_of(client, ["x"], archive=archive)
         editions.edition = 2
@@ -246,7 +246,7 @@ async def test_a_page_that_is_refreshed_alone_does_not_mix(client, editions, pat
 
 
 async def test_a_later_duplicate_in_a_refresh_is_bought_once(client, editions, path):
-    """What a run has bought itself is fresh enough for it."""
+    """A later duplicate in a refreshing run takes the pages that the run has bought already."""
     await run_of(client, ["x"], archive=path)
     editions.edition = 2
     options = {"refresh": True, "dedupe": False, "concurrency": 1}
@@ -256,7 +256,7 @@ async def test_a_later_duplicate_in_a_refresh_is_bought_once(client, editions, p
 
 
 async def test_a_first_page_joins_later_ones_on_file(client, path):
-    """One that is bought after them, without a wish for fresh ones, does not put them aside."""
+    """A first page that is bought later, without refresh, joins the later pages on file."""
     async with Archive(path) as archive:
         await client.showcase_page("x", cursor="0/2", archive=archive)
         await client.showcase_page("x", archive=archive)
@@ -268,7 +268,7 @@ async def test_a_first_page_joins_later_ones_on_file(client, path):
 async def test_a_listing_that_is_refreshed_from_its_midst_does_not_mix(
     client, editions, path, options
 ):
-    """It buys its pages afresh, and the showcase that is there stays of one edition."""
+    """A listing from a cursor on buys its pages afresh; the showcase on file stays as it was."""
     async with Archive(path) as archive:
         await run_of(client, ["x"], archive=archive)
         grow_old(path)
@@ -284,7 +284,7 @@ async def test_a_listing_that_is_refreshed_from_its_midst_does_not_mix(
 
 
 async def test_a_listing_from_the_midst_of_what_is_not_there_goes_by_age(client, editions, path):
-    """It takes a page that is young enough, and buys one that is not."""
+    """Without a showcase on file, a listing from a cursor on goes by the age of each page."""
     async with Archive(path) as archive:
         for edition, found, charged in ((1, OLD, 2), (2, OLD, 0)):
             editions.edition = edition
@@ -301,7 +301,7 @@ async def test_a_listing_from_the_midst_of_what_is_not_there_goes_by_age(client,
 async def test_a_later_page_bought_afresh_for_the_first_time_is_kept_for_runs(
     server, client, path, options
 ):
-    """A page that no archive held takes no other's place: a run goes on over it, at no cost."""
+    """A later page bought afresh that was not on file before is free to the next run."""
     async with Archive(path) as archive:
         await run_of(client, ["x"], archive=archive, max_pages=1)
         page = await client.showcase_page("x", cursor="0/2", archive=archive, **options)
@@ -330,7 +330,7 @@ async def test_two_refreshing_runs_at_once_agree(server, client, editions, archi
 
 
 async def test_a_refresh_beside_a_run_that_does_not(client, editions, archive, path):
-    """A run over what another is refreshing gets old or new showcases, each of one piece."""
+    """A run beside a refreshing one gets each showcase either wholly old or wholly new."""
     handles = [f"c{n}" for n in range(10)]
     await run_of(client, handles, archive=archive)
     editions.edition = 2
@@ -356,7 +356,7 @@ async def test_regions_are_refreshed_apart(client, editions, path):
 
 
 async def test_pages_of_a_refreshing_run(client, editions, path):
-    """run.pages() hands out new pages alone."""
+    """run.pages() of a refreshing run hands out new pages alone."""
     await run_of(client, ["x", "y"], archive=path)
     editions.edition = 2
     async with client.showcases(["x", "y"], archive=path, refresh=True) as run:
@@ -365,7 +365,7 @@ async def test_pages_of_a_refreshing_run(client, editions, path):
 
 
 async def test_the_ledger_forgets_nothing(client, editions, path):
-    """What was bought before counts in the archive's usage for good."""
+    """What was bought before a refresh still counts in the archive's usage."""
     total = None
     for edition in (1, 2, 3):
         editions.edition = edition
@@ -377,12 +377,12 @@ async def test_the_ledger_forgets_nothing(client, editions, path):
 
 
 async def test_what_lands_after_its_caller_left_is_old_to_a_refresh(editions, archive, path):
-    """A page that was being kept as its caller left is on file, and none of a later refresh."""
+    """A page that was being kept as its caller left is on file, and not part of a later refresh."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
 
         def answer(head):
             if editions.edition == 1:
-                # Who writes waits for it.
+                # All writers wait for this transaction.
                 other.execute("BEGIN IMMEDIATE")
             return editions(head)
 
@@ -405,7 +405,7 @@ async def test_what_lands_after_its_caller_left_is_old_to_a_refresh(editions, ar
 
 
 async def test_runs_with_an_age_at_once_buy_each_page_once(tmp_path):
-    """What one run has bought afresh since another looked is fresh enough for that one, too."""
+    """Runs with max_age at once pay for each page once: what one has bought is fresh to all."""
     handles = [f"c{n}.5products" for n in range(400)]
     async with (
         Simulator(latency=Latency.uniform(0.0001, 0.02)) as sim,
@@ -427,7 +427,7 @@ async def test_runs_with_an_age_at_once_buy_each_page_once(tmp_path):
 @pytest.mark.real_time
 @pytest.mark.parametrize("restart_stale", [False, True])
 async def test_a_run_and_calls_with_an_age_at_once_buy_each_page_once(tmp_path, restart_stale):
-    """A run goes on with what a call began anew while it looked, in place of buying it again."""
+    """A run goes on with what a call has begun anew meanwhile, instead of buying it again."""
     handles = [f"c{n}.25products" for n in range(100)]
     async with (
         Simulator(latency=Latency.uniform(0.005, 0.1)) as sim,
@@ -452,7 +452,7 @@ async def test_a_run_and_calls_with_an_age_at_once_buy_each_page_once(tmp_path, 
 
 
 async def test_a_run_that_joins_a_call_and_lags_behind_buys_no_page_again(tmp_path):
-    """What a call it joined began anew is the run's showcase: also what others buy of it since."""
+    """A run that joined a call also takes later pages that others then buy of that showcase."""
     async with (
         Simulator(latency=Latency.fixed(0.1)) as sim,
         Archive(tmp_path / "a.sfk") as archive,
@@ -480,7 +480,7 @@ async def test_a_run_that_joins_a_call_and_lags_behind_buys_no_page_again(tmp_pa
 async def test_who_is_in_the_middle_of_a_showcase_that_is_bought_afresh(
     client, editions, archive, path, reader
 ):
-    """A reader of what is on file gets to the end of the showcase that it began, of one piece."""
+    """A reader in the middle of a showcase gets the rest of it, even if it is bought afresh."""
     await run_of(client, ["x"], archive=archive)
     editions.edition = 2
     got = []
@@ -506,7 +506,7 @@ async def test_who_is_in_the_middle_of_a_showcase_that_is_bought_afresh(
 
 
 async def test_what_is_on_file_needs_nothing_of_a_refresh_under_way(client, editions, archive):
-    """A run whose showcase is complete on file does not wait for, nor fail with, a refresh."""
+    """A run whose showcase is complete on file neither waits for a refresh nor fails with it."""
     await run_of(client, ["x"], archive=archive)
     editions.failing = True
     page = await client.showcase_page("x", archive=archive)
@@ -523,7 +523,7 @@ async def test_what_is_on_file_needs_nothing_of_a_refresh_under_way(client, edit
 
 
 async def test_a_joined_look_up_takes_no_page_of_another_time(client, editions, archive):
-    """A page set apart serves a call for it alone, and no run that asks at the same moment."""
+    """A page bought afresh by itself serves calls for it, but no run over the older showcase."""
     for number in range(12):
         handle = f"x{number}"
         await run_of(client, [handle], archive=archive)
@@ -546,7 +546,7 @@ async def test_a_joined_look_up_takes_no_page_of_another_time(client, editions, 
 async def test_pages_bought_since_a_refresh_began_are_behind_no_later_first_page(
     client, editions, path, option
 ):
-    """A run that comes to a creator late takes no page that is of an older first one."""
+    """A refreshing run that comes to a creator late takes no page of an older first one."""
     async with Archive(path) as archive:
         await run_of(client, ["x"], archive=archive, max_pages=1)
         gate = asyncio.Event()
@@ -570,7 +570,7 @@ async def test_pages_bought_since_a_refresh_began_are_behind_no_later_first_page
 async def test_later_pages_without_a_first_one_have_no_part_in_what_is_bought_afresh(
     client, editions, path, option
 ):
-    """What was bought from a cursor on, long ago, is used only where its age does not matter."""
+    """Later pages without a first one are used only by a run to which their age is all the same."""
     async with Archive(path) as archive:
         await client.showcase("x", cursor=f"{editions.cursor}/2", archive=archive).collect()
     grow_old(path)
@@ -583,7 +583,7 @@ async def test_later_pages_without_a_first_one_have_no_part_in_what_is_bought_af
 async def test_old_later_pages_are_not_put_behind_a_first_page_of_a_refreshs_own_time(
     client, editions, path
 ):
-    """Though the first page is new enough, and was bought by a call that refreshes nothing."""
+    """A refresh puts no old later page behind a first page that another call has just bought."""
     async with Archive(path) as archive:
         await client.showcase("x", cursor=f"{editions.cursor}/2", archive=archive).collect()
         gate = asyncio.Event()

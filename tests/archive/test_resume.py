@@ -59,7 +59,7 @@ async def test_a_run_that_was_left_goes_on(sim, client, path, stop_after):
 
 
 async def test_what_is_there_in_part_goes_on_from_its_cursor(sim, client, path):
-    """Pages on file are not asked for again; the next is, by the cursor that they lead to."""
+    """A partial showcase is continued by its cursor, without asking for pages on file."""
     sim.faults = [Fault.status(502, pages={3}, times=1)]
     _, before = await run_of(client, [LONG], archive=path)
     assert (before[LONG].status, before[LONG].pages) == ("partial", 2)
@@ -73,7 +73,7 @@ async def test_what_is_there_in_part_goes_on_from_its_cursor(sim, client, path):
 
 
 async def test_failed_and_skipped_ones_are_tried_again(path):
-    """What had nothing to show for itself is begun anew, and free refusals cost nothing."""
+    """The next run tries failed and skipped creators again, and pays for no page twice."""
     async with Simulator(credits=3) as sim, client_of(sim, concurrency=1) as client:
         sim.faults = [Fault.status(404, handles={"bad.5products"}, times=1)]
         handles = ["bad.5products", *(f"c{n}.5products" for n in range(8))]
@@ -93,7 +93,7 @@ async def test_failed_and_skipped_ones_are_tried_again(path):
 
 
 async def test_more_and_fewer_pages(sim, client, path):
-    """A larger max_pages goes on, a smaller one takes what is there."""
+    """A larger max_pages buys more, and a smaller one takes what is on file."""
     spent = []
     for most in (2, 1, 3, None, 2):
         run, outcomes = await run_of(
@@ -110,7 +110,7 @@ async def test_more_and_fewer_pages(sim, client, path):
 
 @pytest.mark.parametrize("later", ["fewer pages by a run", "more pages by a call"])
 async def test_an_outcome_on_file_agrees_with_its_products(client, path, later):
-    """What an outcome on file says of its pages and products is true of those it comes with."""
+    """The counts of an outcome on file agree with the products that come with it."""
     async with Archive(path) as archive:
         if later == "fewer pages by a run":
             await run_of(client, [LONG], archive=archive)
@@ -124,7 +124,7 @@ async def test_an_outcome_on_file_agrees_with_its_products(client, path, later):
 
 
 async def test_regions_are_other_showcases(sim, client, path):
-    """What was seen from one country does not stand for another."""
+    """Each region has its own showcase: one on file does not serve another region."""
     seen = {}
     for region in (None, "GB", "US"):
         run, outcomes = await run_of(client, [LONG], archive=path, region=region)
@@ -143,7 +143,7 @@ async def test_regions_are_other_showcases(sim, client, path):
 
 
 async def test_reading_one_creator_or_region(sim, client, path):
-    """What is read can be of one creator, of one region, or of both, as they may be written."""
+    """Reading can be limited to a creator, a region or both, in any spelling."""
     handles = ["a.45products", "b.3products"]
     for region in ("GB", "US"):
         sim.faults = [Fault.status(500, pages=[2])] if region == "US" else []
@@ -180,7 +180,7 @@ def test_reading_of_what_cannot_be(path, what, wanted):
 
 
 async def test_a_region_is_one_however_it_is_written(sim, client, archive):
-    """A country in small letters is the same country, by whatever call."""
+    """A region in small letters is the same region, in every call."""
     path = f"/v1/tiktok/profiles/{LONG}/showcase-products"
     run, outcomes = await run_of(client, [LONG], archive=archive, region="us", max_pages=1)
     assert outcomes[LONG].region == "US"
@@ -194,7 +194,7 @@ async def test_a_region_is_one_however_it_is_written(sim, client, archive):
 
 
 async def test_look_ups_of_empty_showcases_are_kept_too(client, path):
-    """verify_empty pays for a profile once; what it said is known to the next run."""
+    """verify_empty pays for each profile once; the next run finds it on file."""
     handles = ["empty_one", "private_two", "unknown_three", "shows.5products"]
     first, before = await run_of(client, handles, archive=path, verify_empty=True)
     second, after = await run_of(client, handles, archive=path, verify_empty=True)
@@ -207,7 +207,7 @@ async def test_look_ups_of_empty_showcases_are_kept_too(client, path):
 
 
 async def test_a_look_up_that_failed_is_made_again(sim, client, path):
-    """The empty showcase itself is not bought again, only what was missing."""
+    """A failed look-up is made again without buying the empty showcase again."""
     sim.faults = [Fault.status(502, routes={Route.TIKTOK_PROFILE}, times=1)]
     _, before = await run_of(client, ["private_x"], archive=path, verify_empty=True)
     assert isinstance(before["private_x"].error, LookupFailedError)
@@ -218,7 +218,7 @@ async def test_a_look_up_that_failed_is_made_again(sim, client, path):
 
 
 async def test_a_look_up_may_be_asked_for_later(client, path):
-    """A run with verify_empty over what one without has fetched pays for the look-ups alone."""
+    """A later run with verify_empty pays for the look-ups alone."""
     await run_of(client, ["empty_one", "b.5products"], archive=path)
     run, outcomes = await run_of(
         client, ["empty_one", "b.5products"], archive=path, verify_empty=True
@@ -229,7 +229,7 @@ async def test_a_look_up_may_be_asked_for_later(client, path):
 
 @pytest.mark.parametrize("concurrency", [1, 100])
 async def test_each_distinct_handle_has_one_outcome(sim, client, path, concurrency):
-    """Duplicates are passed over, under way or long done, without remembering handles."""
+    """Duplicates are passed over, whether their creator is still under way or done."""
     given = ["x.45products", "@X.45products", "y", "https://www.tiktok.com/@x.45products"]
     given += [*sim.handles(15), *sim.handles(15), "Y", "", ".."] * 2
     async with client.showcases(given, archive=path, concurrency=concurrency) as run:
@@ -244,7 +244,7 @@ async def test_each_distinct_handle_has_one_outcome(sim, client, path, concurren
 
 
 async def test_a_duplicate_of_a_failed_one_is_passed_over_too(sim, client, path):
-    """One outcome each, though nothing of the creator is on file."""
+    """A duplicate of a failed creator is passed over, though nothing of it is on file."""
     sim.faults = [Fault.status(404)]
     handles = ["a", "b", "a", "b", "a"]
     async with client.showcases(handles, archive=path, concurrency=1) as run:
@@ -268,7 +268,7 @@ async def test_without_dedupe_each_has_its_outcome(sim, client, path, concurrenc
 
 
 async def test_outcomes_in_order(sim, client, path):
-    """ordered=True holds over what is on file, what is to be bought and what fails."""
+    """ordered=True keeps the order over what is on file, what is bought and what fails."""
     handles = [*sim.handles(15), LONG, "x.5products", "empty_one"]
     await run_of(client, handles[::3], archive=path)
     sim.faults = [Fault.status(404, handles={handles[1]})]
@@ -298,14 +298,14 @@ async def test_pages_of_a_run(sim, client, path):
         assert products == sim.showcase(handle)
     assert {outcome.handle: outcome.products for outcome in outcomes} == dict.fromkeys(handles, ())
     assert sim.ledger.paid_twice() == {}
-    # What a run of pages put on file does for a run of outcomes, too.
+    # A run of outcomes uses what a run of pages has put on file.
     again, complete = await run_of(client, handles, archive=path)
     assert again.usage.charged == 0
     assert plain(complete[LONG].products) == sim.showcase(LONG)
 
 
 async def test_fetch_showcases(sim, client, path):
-    """The call for small lists uses an archive as runs do, in the order of its input."""
+    """fetch_showcases() uses an archive as runs do, and keeps the order of its input."""
     given = ["b.5products", "", "a.45products", "@B.5products"]
     first = await client.fetch_showcases(given, archive=path)
     second = await client.fetch_showcases(given, archive=path)
@@ -319,7 +319,7 @@ async def test_fetch_showcases(sim, client, path):
 
 
 async def test_one_archive_for_runs_and_single_calls(sim, client, archive):
-    """Whatever bought a page, it serves all others: listings, pages, runs and the other way."""
+    """A page bought by a call, a listing or a run serves all the others."""
     page = await client.showcase_page(LONG, archive=archive)
     assert page.usage.charged == 1
     items = await client.showcase(LONG, archive=archive, max_pages=2).collect()
@@ -338,7 +338,7 @@ async def test_one_archive_for_runs_and_single_calls(sim, client, archive):
 
 
 async def test_a_page_bought_by_get_is_not_bought_again(sim, client, archive):
-    """The generic call and the route's own know each other's answers, in both directions."""
+    """The generic call and the route's own call use each other's answers."""
     path = "/v1/tiktok/profiles/{}/showcase-products"
     await run_of(client, ["a.5products"], archive=archive)
     await client.get(path.format("a.5products"), archive=archive)
@@ -351,8 +351,7 @@ async def test_a_page_bought_by_get_is_not_bought_again(sim, client, archive):
 
 
 async def test_a_page_bought_by_get_is_one_however_it_is_written(sim, client, archive):
-    """The order of parameters, a page's number that means nothing and the case of a handle do not
-    make another page of it."""
+    """The order of parameters, page=1 and the case of a handle or region make no other page."""
     products = (await client.showcase_page("a.5products", archive=archive)).products
     await client.get("/v1/tiktok/profiles/A.5Products/showcase-products", archive=archive)
     assert sim.ledger.charged == 1
@@ -386,7 +385,7 @@ async def test_two_runs_at_once_share_an_archive(sim, client, archive):
 
 
 async def test_two_runs_at_once_do_not_confuse_duplicates(client, archive):
-    """Each run has one outcome a handle, whoever else is at work on the same archive."""
+    """Each of two runs at once has one outcome for a handle that it is given twice."""
 
     async def handles(number):
         yield "x.5products"
@@ -414,7 +413,7 @@ async def test_two_clients_share_an_archive(sim, path):
 
 
 async def test_a_path_an_archive_and_an_open_one(sim, client, path):
-    """All three will do for a run, which closes only what it opened."""
+    """A run takes a path or an archive, open or not, and closes only what it has opened."""
     handles = ["x.5products"]
     await run_of(client, handles, archive=path)
     await run_of(client, handles, archive=str(path))
@@ -436,7 +435,7 @@ async def test_a_path_an_archive_and_an_open_one(sim, client, path):
 
 
 async def test_a_run_opens_its_archive_when_it_is_entered(sim, client, path):
-    """Making a run touches no file, and leaving it unused lets go of the file again."""
+    """A run opens its file when it is entered, not when it is made, and releases it if unused."""
     run = client.showcases(["x"], archive=path)
     assert not path.exists()
     async with run, client.showcases(["x"], archive=path.with_name("other.sfk")):
@@ -448,7 +447,7 @@ async def test_a_run_opens_its_archive_when_it_is_entered(sim, client, path):
 
 
 async def test_an_archive_that_cannot_be_opened_sends_nothing(sim, client, path):
-    """A run whose archive somebody else has says so at once, and leaves nothing behind."""
+    """A run whose archive is locked is refused at once, sends nothing and leaves nothing behind."""
     async with Archive(path):
         run = client.showcases(["x"], archive=path)
         error = await failure(run.__aenter__(), ArchiveLockedError)
@@ -472,7 +471,7 @@ async def test_where_paging_was_refused_it_is_refused_again_for_nothing(path):
 
 
 async def test_a_showcase_that_grew_goes_on_where_it_ended(path):
-    """What max_pages cut short goes on by its cursor, though the start has changed since."""
+    """A showcase cut by max_pages is continued by its cursor, even if its start has changed."""
     editions = Editions()
     async with told(editions, keep=True) as (server, client):
         await run_of(client, ["x"], archive=path, max_pages=2)
@@ -486,7 +485,7 @@ async def test_a_showcase_that_grew_goes_on_where_it_ended(path):
     "options", [{"max_age": 1}, {"refresh": True}, {"restart_stale": True}], ids=str
 )
 async def test_a_run_without_an_archive_takes_none_of_its_options(client, options):
-    """What would mean nothing is refused before anything is sent."""
+    """Options that mean nothing without an archive are refused."""
     with pytest.raises(InvalidArgumentError, match="need an archive"):
         client.showcases(["x"], **options)
     error = await failure(client.fetch_showcases(["x"], **options), InvalidArgumentError)
@@ -495,7 +494,7 @@ async def test_a_run_without_an_archive_takes_none_of_its_options(client, option
 
 @pytest.mark.parametrize("archive", ["", 3, b"x.sfk", ["x.sfk"]], ids=repr)
 async def test_what_is_no_archive_is_refused(sim, client, archive):
-    """So is a path that is none."""
+    """Anything but an archive or a usable path is refused before anything is sent."""
     with pytest.raises(InvalidArgumentError, match="path of a file"):
         client.showcases(["x"], archive=archive)
     with pytest.raises(InvalidArgumentError, match="path of a file"):
@@ -505,7 +504,7 @@ async def test_what_is_no_archive_is_refused(sim, client, archive):
 
 @pytest.mark.parametrize("max_age", [-1, "1", float("nan"), float("inf"), True], ids=repr)
 async def test_an_age_that_is_none_is_refused(client, archive, max_age):
-    """Ages are finite numbers of seconds, from 0 on."""
+    """A max_age that is not a finite number of seconds from 0 on is refused."""
     with pytest.raises(InvalidArgumentError, match="max_age"):
         client.showcases(["x"], archive=archive, max_age=max_age)
     error = await failure(client.showcase_page("x", archive=archive, max_age=max_age))
@@ -513,7 +512,7 @@ async def test_an_age_that_is_none_is_refused(client, archive, max_age):
 
 
 async def test_a_slow_start_of_the_same_creator_is_joined(sim, client, archive):
-    """A run over a creator whose page a single call is fetching just now does not pay for it."""
+    """A run joins a single call that is fetching its creator's page, and does not pay for it."""
     sim.faults = [Fault.delay(Latency.fixed(1))]
     page, (run, outcomes) = await asyncio.gather(
         client.showcase_page(LONG, archive=archive), run_of(client, [LONG], archive=archive)
@@ -524,7 +523,7 @@ async def test_a_slow_start_of_the_same_creator_is_joined(sim, client, archive):
 
 
 async def test_an_outcome_on_file_is_what_was_handed_out(sim, path):
-    """Each outcome can be read back equal, its error and usage included."""
+    """Each outcome reads back equal to what was handed out, its error and usage included."""
     sim.faults = [*Fault.storm(0.05, size=2**18, hang=10)]
     async with client_of(sim, max_body_bytes=2**17) as client:
         _, outcomes = await run_of(client, sim.handles(60), archive=path, verify_empty=True)
@@ -541,7 +540,7 @@ async def test_an_outcome_on_file_is_what_was_handed_out(sim, path):
 
 
 async def test_an_archive_under_a_run_that_does_not_own_it_may_be_closed_last(sim, client, path):
-    """A run does not close an archive that was open before it."""
+    """A run that fails does not close an archive that was open before it."""
     async with Archive(path) as archive:
         with pytest.raises(ZeroDivisionError):
             async with client.showcases(sim.handles(20), archive=archive) as run:
@@ -554,7 +553,7 @@ async def test_an_archive_under_a_run_that_does_not_own_it_may_be_closed_last(si
 
 
 async def test_what_a_call_alone_has_come_to_the_end_of_is_complete(path):
-    """Outcomes on file, errors and plans go by the pages that are there, whoever bought them."""
+    """Outcomes on file, errors and plans count pages that calls alone have bought."""
     faults = [Fault.status(500, times=1, handles=["failed.45products"])]
     async with Simulator(faults=faults) as sim, client_of(sim) as client:
         await run_of(client, ["failed.45products"], archive=path)
@@ -604,7 +603,7 @@ async def test_where_a_showcase_leads_nowhere_the_file_says_what_the_run_said(pa
 
 
 async def test_a_profile_that_was_looked_up_alone_is_on_file_with_its_creator(client, path):
-    """What a later run knows of an empty showcase is on file, and planned, as it was handed out."""
+    """A profile that a call has bought is in later outcomes and plans, and on file."""
     await run_of(client, ["empty_c"], archive=path)
     async with Archive(path) as archive:
         await client.tiktok_profile("empty_c", archive=archive)
@@ -616,7 +615,7 @@ async def test_a_profile_that_was_looked_up_alone_is_on_file_with_its_creator(cl
 
 
 async def test_a_path_is_that_of_where_it_was_said(sim, client, tmp_path, monkeypatch):
-    """A process that goes to another folder keeps its archive, open or not, and pays once."""
+    """A relative path is bound where it is given: after a chdir the same file is used."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     archive = Archive("job.sfk")

@@ -1,4 +1,4 @@
-"""Where nothing can be written, and where there is no room: nothing is bought that has no place."""
+"""Read-only files, full disks, no memory or descriptors: nothing is bought that cannot be kept."""
 
 import asyncio
 import errno
@@ -20,7 +20,7 @@ from asyncsfk.simulator import Latency, Simulator
 from tests.archive.support import Script, beside, disk, held, read_all, run_of
 from tests.support import client_of, failure, sql
 
-#: What comes before a command that mounts what nobody else is to see.
+#: Put before a command to let it mount what nobody else sees.
 UNSHARE = ["unshare", "-m"]
 
 
@@ -28,7 +28,7 @@ UNSHARE = ["unshare", "-m"]
 
 
 def is_privileged(folder):
-    """Tell if permissions mean nothing to us."""
+    """Tell if permissions do not hold us back."""
     folder.chmod(0o500)
     try:
         (folder / "probe").touch()
@@ -114,7 +114,7 @@ async def test_a_read_only_mount(path, written):
     for found, data in saved:
         if not found.name.endswith(("-shm", "-lock", "-journal")):
             found.write_bytes(data)
-    # As it stays where somebody was reading while it was closed.
+    # A file stays like this if somebody was reading it while it was closed.
     shutil.copyfile(path, path.with_name("read.sfk"))
     sql(path.with_name("read.sfk"), "PRAGMA journal_mode = WAL")
     with Script(READ_ONLY, path, before=UNSHARE) as script:
@@ -128,7 +128,7 @@ async def test_a_read_only_mount(path, written):
 # --- a full disk
 
 
-#: Prints a line for each outcome, and what the run and the file say at the end.
+#: Runs until the disk is full; prints what the run and the file say, and runs again.
 FULL = """
 import asyncio, json, resource, signal, subprocess, sys
 from collections import Counter
@@ -213,14 +213,14 @@ async def test_a_full_disk(path, kind):
         lines = (await asyncio.to_thread(script.result)).splitlines()
     told = json.loads(lines[0])
     assert told["stopped"] == "ArchiveWriteError"
-    # None was on its way if what failed was a line of the ledger.
+    # Nothing is lost if the write that failed was a line of the ledger.
     assert 0 < len(told["kept"]) <= told["paid"]
     # All that was handed out is on file.
     assert set(told["given"]) <= set(told["kept"])
-    # Nothing was sent once a write had failed; while there is room, what was let through is.
+    # After a failed write nothing is sent; on a mount, what was let through before still is.
     assert told["late"] <= (5 if kind == "mount" else 0)
-    # Where the room can be seen to go short, all that was paid for is kept.
-    # Else what was on its way is not: at a rate more comes on its way while a disk is slow to fail.
+    # On a mount the lack of room is seen in time, and all that was paid for is kept.
+    # Otherwise what was on its way is not: more of it at a rate, as a disk is slow to fail.
     # All of that is handed out in `error.body`.
     lost = told["paid"] - len(told["kept"])
     assert told["bodies"] == lost
@@ -234,7 +234,7 @@ async def test_a_full_disk(path, kind):
         assert again["again"] == 120 - len(told["kept"])
 
 
-#: Takes all memory from SQLite in the middle of a run; prints what became of what.
+#: Takes all memory from SQLite in the middle of a run; prints what came of it.
 MEMORY = """
 import asyncio, json, sqlite3, sys
 from contextlib import suppress
@@ -265,7 +265,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 31), reason="SQLite cannot be limited")
 async def test_no_memory_left_for_sqlite(path):
-    """It ends a run as a full disk does: what was paid for is on file, or comes as a body."""
+    """If SQLite runs out of memory, what was paid for is on file, or comes as a body."""
     with Script(MEMORY, path) as script:
         told = json.loads(await asyncio.to_thread(script.result))
     assert told["stopped"] == "ArchiveWriteError"
@@ -277,7 +277,7 @@ async def test_no_memory_left_for_sqlite(path):
     assert 0 < told["bodies"] <= 6
 
 
-#: Makes a run into a large file with no number to spare, once some are open; tells what was kept.
+#: Runs into a large file, takes all file descriptors once some are open, and prints the sums.
 FILES = """
 import asyncio, hashlib, os, resource, sqlite3, sys
 from asyncsfk import Archive, Client
@@ -320,7 +320,7 @@ print(Archive(sys.argv[1]).usage().pages)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 async def test_an_archive_needs_no_file_besides(path):
-    """Writing opens nothing: there may be no number left, or nowhere to write but beside it."""
+    """Writing opens no further file, so it works without a free file descriptor."""
     with Script(FILES, path) as script:
         lines = (await asyncio.to_thread(script.result)).splitlines()
     assert lines == ["{'complete'} 800", "800"]
@@ -329,7 +329,7 @@ async def test_an_archive_needs_no_file_besides(path):
 @pytest.mark.usefixtures("written")
 @pytest.mark.parametrize("refused", [1, 2])
 async def test_an_archive_that_can_have_no_thread_is_not_opened(path, monkeypatch, refused):
-    """Each of its two threads is started as it is opened: later nobody could be told."""
+    """An archive is not opened if one of its two threads cannot be started."""
     start, begun = threading.Thread.start, 0
 
     def refuse(thread):
@@ -359,7 +359,7 @@ def unknown(_):
     ids=["small", "none", "fails"],
 )
 async def test_a_small_disk_narrows_a_run_and_does_not_stop_it(path, monkeypatch, answer):
-    """As many requests are on their way as there is room for; what is unknown is no lack of it."""
+    """Only as many requests are under way as there is room for; unknown room limits nothing."""
     disk(monkeypatch, answer)
     handles = [f"c{n}.5products" for n in range(40)]
     async with (
@@ -373,7 +373,7 @@ async def test_a_small_disk_narrows_a_run_and_does_not_stop_it(path, monkeypatch
 
 
 async def test_the_room_of_the_disk_that_a_link_leads_to(tmp_path, monkeypatch):
-    """It is the one that what is bought must fit on, wherever the link itself lies."""
+    """The room that counts is that of the disk where the file itself lies, not the link to it."""
     disk(monkeypatch, lambda path: (1 << 30, 0 if "full" in os.path.realpath(path) else 1 << 30))
     for name in "full", "roomy":
         (tmp_path / name).mkdir()
@@ -392,7 +392,7 @@ async def test_the_room_of_the_disk_that_a_link_leads_to(tmp_path, monkeypatch):
 
 @pytest.mark.real_time
 async def test_a_small_disk_narrows_a_run_while_the_disk_is_looked_at(path, monkeypatch):
-    """That takes a while, in another thread: until it is done what was known holds."""
+    """While the disk is being looked at in a thread, the room known before still limits."""
 
     def small(_):
         time.sleep(0.003)
@@ -409,7 +409,7 @@ async def test_a_small_disk_narrows_a_run_while_the_disk_is_looked_at(path, monk
 
 
 async def test_a_disk_that_is_nearly_full_buys_nothing_until_there_is_room(path, monkeypatch):
-    """An archive that is open in a service is of use again when somebody has made room."""
+    """An open archive buys nothing while the disk is nearly full, and does once there is room."""
     free = 100_000
     disk(monkeypatch, lambda _: (1 << 30, free))
     async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
@@ -425,7 +425,7 @@ async def test_a_disk_that_is_nearly_full_buys_nothing_until_there_is_room(path,
 
 
 async def test_closing_an_archive_under_calls_that_wait_for_room(path, monkeypatch):
-    """They are told that it is closed, and what is on its way lands."""
+    """Calls that wait for room learn that the archive was closed; what is on its way lands."""
     disk(monkeypatch, lambda _: (1 << 30, 1_300_000))
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,

@@ -12,7 +12,7 @@ from tests.support import KEY, ONCE, sql
 
 
 async def test_a_run_that_is_refused_does_not_count_as_one(client, path):
-    """The last run closes the archive, whatever runs could not be entered before."""
+    """Runs that could not be entered do not keep the last run from closing the archive."""
     archive = Archive(path)
     await run_of(client, ["a.5products"], archive=archive)
     async with Client(KEY, base_url="https://api.example.test", retry=ONCE) as stranger:
@@ -27,7 +27,7 @@ async def test_a_run_that_is_refused_does_not_count_as_one(client, path):
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a run"])
 async def test_who_finished_a_showcase_is_forgotten_with_the_run(client, archive, path, beside):
-    """An archive that is open in a service for years does not grow by each run over it."""
+    """Runs over a showcase leave one stamp in all, so a service's archive does not grow by them."""
     end = asyncio.Event()
 
     async def handles():
@@ -51,7 +51,7 @@ async def test_who_finished_a_showcase_is_forgotten_with_the_run(client, archive
 
 @pytest.mark.parametrize("again", ["aclose", "open"])
 async def test_after_a_closing_that_was_given_up(client, path, again):
-    """It goes on to its end, for which whoever comes next waits."""
+    """A closing that was given up goes on to its end, and the next call waits for it."""
     async with Archive(path) as archive:
         await client.showcase_page("a.5products", archive=archive)
         closing = asyncio.create_task(archive.aclose())

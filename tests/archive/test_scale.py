@@ -1,4 +1,4 @@
-"""A great many creators: memory does not grow, neither in a run nor in reading what it kept."""
+"""A great many creators: memory grows neither in a run nor in reading what it kept."""
 
 import asyncio
 import sqlite3
@@ -41,7 +41,7 @@ async def fetch(path, handles):
 
 
 def key_of(handle):
-    """Give what an archive finds a creator's first page by."""
+    """Give the key by which an archive finds a creator's first page."""
     target = f"/v1/tiktok/profiles/{handle}/showcase-products"
     return blake2b(target.encode(), digest_size=16).digest()
 
@@ -79,7 +79,7 @@ def many(count):
 
 
 async def test_a_run_with_an_archive_remembers_nothing(path, multiply):
-    """Memory does not grow with the handles of a run, for all that they are told apart."""
+    """A run's memory does not grow with its handles, although duplicates are told apart."""
     multiply(40)
     handles = [*many(40)]
     peaks = []
@@ -92,7 +92,7 @@ async def test_a_run_with_an_archive_remembers_nothing(path, multiply):
 
 
 async def test_a_run_that_fills_an_archive_keeps_nothing_in_memory(path):
-    """Nor does it grow with what a run puts on file."""
+    """Memory does not grow with what a run puts on file."""
     peaks = [(await fetch(path.with_name(str(n)), names(n)))[1].peak for n in (300, 800)]
     assert peaks[1] <= peaks[0] + MIB
 
@@ -115,7 +115,7 @@ async def test_reading_takes_no_memory(path, multiply, what):
 
 @pytest.mark.skipif(not IO.exists(), reason="only Linux tells what is read")
 async def test_what_could_not_be_decoded_is_found_without_reading_the_rest(path, multiply):
-    """Neither what `info` counts nor what `salvage` looks through is all that was bought."""
+    """`info` and `salvage` find undecodable pages without reading the others."""
     multiply(40)
     size = path.stat().st_size
     sql(path, "UPDATE page SET decoded = 0 WHERE id IN (7, 3000)")
@@ -130,7 +130,7 @@ def bytes_read():
     return int(IO.read_text("ascii").split()[1])
 
 
-#: Tells by how many MiB the process grows when a large file is used after a small one.
+#: Prints by how many MiB the process grows when a large file is used after a small one.
 PROGRAM = """
 import asyncio, pathlib, sys
 
@@ -160,10 +160,10 @@ print(peak() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="it asks Linux how large a process was")
 @pytest.mark.parametrize("what", ["plan", "open"])
 async def test_the_sums_of_a_large_file_take_no_memory(tmp_path, what):
-    """What is added up of all creators and requests is not gathered, in SQLite's memory either."""
+    """Sums over many creators and requests are not gathered in memory, SQLite's included."""
     paths = [str(tmp_path / f"{name}.sfk") for name in ("small", "large")]
     for path in paths:
-        # No origin is noted: it belongs to whatever server comes.
+        # With no origin noted, the file takes answers of any server.
         async with Archive(path):
             pass
     count = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"
@@ -194,7 +194,7 @@ async def test_the_sums_of_a_large_file_take_no_memory(tmp_path, what):
 
 
 async def test_a_plan_does_not_search_the_ledger_for_every_route(client, path):
-    """Routes that cost more, of which there may be one for each creator, are not looked up."""
+    """A plan does not look up every route that cost more, of which there may be very many."""
     await run_of(client, ["empty"], archive=path)
     sql(
         path,
@@ -208,7 +208,7 @@ async def test_a_plan_does_not_search_the_ledger_for_every_route(client, path):
 
 
 async def test_reading_many_large_pages_holds_few_at_a_time(path):
-    """Bodies of megabytes are not gathered by the hundred."""
+    """Reading or salvaging large bodies holds only a few of them in memory."""
     size, count = MIB, 40
     async with (
         Simulator(page_size=20) as sim,
@@ -237,7 +237,7 @@ async def test_reading_many_large_pages_holds_few_at_a_time(path):
 
 
 async def test_a_large_file_opens_at_once(path, multiply):
-    """Opening, and what it holds in all, do not read every body."""
+    """Opening a large file, and `info`, do not read every body."""
     multiply(100)
     began = time.perf_counter()
     async with Archive(path):

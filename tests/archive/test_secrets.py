@@ -1,4 +1,4 @@
-"""The API key is nowhere in an archive's files, though the API, or a proxy, echoes it."""
+"""The API key is nowhere in an archive's files, even if the API or a proxy echoes it."""
 
 import gzip
 import json
@@ -94,7 +94,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 async def test_an_echoed_key_is_not_kept(path, answer):
-    """Whatever echoes the key, in whatever way: neither the file nor what lies beside has it."""
+    """However an answer echoes the key, neither the file nor what lies beside it has it."""
     async with told(answer) as (_, client), Archive(path) as archive:
         await run_of(client, ["x", "y"], archive=archive)
         with suppress(SfkError):
@@ -106,7 +106,7 @@ async def test_an_echoed_key_is_not_kept(path, answer):
 
 @pytest.mark.parametrize("answer", [ANSWERS["plain"], ANSWERS["gzip"]], ids=["plain", "gzip"])
 async def test_what_is_struck_out_is_the_key_alone(path, answer):
-    """A body that echoed the key is otherwise as it came, and decodes."""
+    """Only the key is struck out: the body is otherwise as it came, and decodes."""
     async with told(answer) as (_, client), Archive(path) as archive:
         await client.showcase_page("x", archive=archive)
         again = await client.showcase_page("x", archive=archive)
@@ -117,7 +117,7 @@ async def test_what_is_struck_out_is_the_key_alone(path, answer):
 
 
 async def test_a_request_id_that_echoes_the_key_is_not_kept(path):
-    """The id of a good answer is no way in either."""
+    """A key echoed in a good answer's request id is not kept either."""
     answer = http(200, envelope(title="A thing", request_id=f"req_{KEY}"))
     async with told(answer) as (_, client), Archive(path) as archive:
         await run_of(client, ["x"], archive=archive)
@@ -128,7 +128,7 @@ async def test_a_request_id_that_echoes_the_key_is_not_kept(path):
 
 @pytest.mark.parametrize("kind", ["too large", "cut", "too many members"])
 async def test_a_packed_body_that_is_refused_hides_no_key(path, kind):
-    """A gzip body that is refused for its size or its end is kept without the key all the same."""
+    """A gzip body that is refused for its size, end or members is kept without the key, too."""
     body = envelope() + PAD.encode()
     stream = {
         "too large": gzip.compress(body),
@@ -143,7 +143,7 @@ async def test_a_packed_body_that_is_refused_hides_no_key(path, kind):
 
 
 async def test_the_key_of_a_simulator_is_not_kept(path):
-    """Nothing of an ordinary run, its failures included, has the key that it was sent with."""
+    """Nothing kept of an ordinary run, failures included, has the key that it was sent with."""
     async with (
         Simulator(api_key=KEY, faults=Fault.storm(0.05, size=2**18, hang=5)) as sim,
         client_of(sim, max_body_bytes=2**17) as client,
@@ -156,7 +156,7 @@ async def test_the_key_of_a_simulator_is_not_kept(path):
 
 
 async def test_a_cursor_that_echoes_the_key_leads_on_without_it(path):
-    """The key is struck out of where a page leads: it is in no URL and no file, and all agree."""
+    """A key echoed in a cursor is struck out everywhere: in URLs, files and outcomes alike."""
     asked = []
 
     def answer(head):
@@ -178,7 +178,7 @@ async def test_a_cursor_that_echoes_the_key_leads_on_without_it(path):
 
 
 async def test_a_key_echoed_in_a_status_is_not_kept(path):
-    """What a look-up says of an account is kept with the outcome, but for the key."""
+    """An account status that echoes the key is kept without it."""
     empty = enveloped({"products": [], "page": {}})
     status = enveloped({"lookupStatus": KEY})
 
@@ -191,7 +191,7 @@ async def test_a_key_echoed_in_a_status_is_not_kept(path):
 
 
 async def test_a_key_echoed_in_what_could_not_be_kept_does_not_show(path, tmp_path):
-    """Whoever asked has the answer in the error, but for the key."""
+    """The error of an answer that could not be kept has its body, without the key."""
     archive = Archive(path)
     await archive.open()
     async with told(http(200, envelope(request_id=KEY))) as (_, client):

@@ -1,4 +1,4 @@
-"""Cursors from an archive that the API no longer takes: said clearly, nothing lost, begun anew."""
+"""Cursors on file that the API no longer takes: told clearly, nothing lost, or begun anew."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def client(pair):
 
 @pytest.fixture
 async def stale(client, editions, path):
-    """Put two pages of x on file, and let the cursor that they lead to grow stale."""
+    """Put two pages of x on file, and make the cursor that they lead to stale."""
     await run_of(client, ["x"], archive=path, max_pages=2)
     editions.edition = editions.fresh = 2
 
@@ -49,14 +49,14 @@ async def test_a_stale_cursor_is_named_as_such(client, path):
     (kept,) = await held(path, "errors")
     assert kept.error == error
     assert kept.error.evolve() == SfkError.from_dict(error.to_dict())
-    # And so it stays, for nothing, until somebody decides.
+    # The next run says the same, at no cost.
     run, outcomes = await run_of(client, ["x"], archive=path)
     assert isinstance(outcomes["x"].error, StaleCursorError)
     assert run.usage.charged == 0
 
 
 async def test_starting_over_a_showcase_of_one_page(client, editions, path):
-    """The page that is bought anew is not the one on file, though that is the newest there."""
+    """Starting over buys the first page anew, even if it is the newest on file."""
     await run_of(client, ["x"], archive=path, max_pages=1)
     editions.edition = editions.fresh = 2
     run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True)
@@ -65,7 +65,7 @@ async def test_starting_over_a_showcase_of_one_page(client, editions, path):
 
 
 async def test_a_refusal_of_the_new_beginning_is_no_stale_cursor(path):
-    """It had no cursor out of the archive."""
+    """A refusal of the first page, when it is bought anew, is not called a stale cursor."""
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, [LONG], archive=path, max_pages=2)
         sim.faults = [Fault.status(400, pages={1, 3})]
@@ -75,7 +75,7 @@ async def test_a_refusal_of_the_new_beginning_is_no_stale_cursor(path):
 
 @pytest.mark.usefixtures("stale")
 async def test_a_listing_is_started_over_by_refresh(client, path):
-    """A listing has no restart_stale=True, and is not told of it."""
+    """A listing's error suggests refresh=True, since listings have no restart_stale."""
     async with Archive(path) as archive:
         error = await failure(client.showcase("x", archive=archive).collect(), StaleCursorError)
         assert "; refresh=True starts this showcase over: " in str(error)
@@ -102,7 +102,7 @@ async def test_starting_over(server, client, path):
 
 @pytest.mark.usefixtures("stale")
 async def test_starting_over_by_page(client, path):
-    """In run.pages() no page is handed out twice: the old ones not at all."""
+    """Starting over in run.pages() hands out the new pages alone, each once."""
     outcomes = []
     async with client.showcases(["x"], archive=path, restart_stale=True) as run:
         pages = [page async for page in run.pages(outcomes.append)]
@@ -112,7 +112,7 @@ async def test_starting_over_by_page(client, path):
 
 
 async def test_nothing_is_started_over_that_still_leads_on(client, editions, path):
-    """With restart_stale=True a showcase whose cursor is good just goes on, its pages in order."""
+    """With restart_stale=True a showcase whose cursor still works just goes on."""
     await run_of(client, ["x", "y"], archive=path, max_pages=2)
     editions.edition = 2
     run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True)
@@ -126,14 +126,14 @@ async def test_nothing_is_started_over_that_still_leads_on(client, editions, pat
 
 @pytest.mark.usefixtures("stale")
 async def test_starting_over_and_cut_again(client, path):
-    """What was begun anew goes on as a whole: no old page comes back into it."""
+    """A showcase that was started over and cut again goes on with new pages alone."""
     await run_of(client, ["x"], archive=path, restart_stale=True, max_pages=3)
     _, outcomes = await run_of(client, ["x"], archive=path)
     assert ids(outcomes["x"]) == NEW
 
 
 async def test_starting_over_that_fails_loses_nothing(path):
-    """Where the new beginning cannot be had, the old pages are still on file."""
+    """If starting over fails, the old pages are still on file."""
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, [LONG], archive=path, max_pages=2)
         sim.faults = [Fault.status(400, pages={3}), Fault.status(502, pages={1})]
@@ -147,7 +147,7 @@ async def test_starting_over_that_fails_loses_nothing(path):
 
 
 async def test_where_the_next_page_fails_otherwise_nothing_is_started_over(path):
-    """An error that is no refusal of the cursor is that error, behind what is on file."""
+    """An error that does not refuse the cursor starts nothing over; pages on file are given."""
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, [LONG], archive=path, max_pages=2)
         sim.faults = [Fault.status(502, pages={3})]
@@ -167,7 +167,7 @@ async def test_where_the_next_page_fails_otherwise_nothing_is_started_over(path)
 
 
 async def test_a_refusal_of_a_fresh_cursor_is_not_stale(path):
-    """A 400 on a cursor that has just come is the API's fault, and no reason to begin anew."""
+    """A 400 on a cursor that has just come is not called stale, and starts nothing over."""
     faults = [Fault.status(400, pages={2})]
     async with Simulator(faults=faults) as sim, client_of(sim) as client:
         for options in ({}, {"restart_stale": True, "refresh": True}):
@@ -177,20 +177,20 @@ async def test_a_refusal_of_a_fresh_cursor_is_not_stale(path):
 
 
 async def test_a_refusal_behind_a_page_just_bought_is_not_stale(path):
-    """Nor is one behind the page that restart_stale=True bought to see if the cursor is good."""
+    """A refusal of a cursor from a page that this run has bought is not called stale."""
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, [LONG], archive=path, max_pages=2)
         sim.faults = [Fault.status(400, pages={4})]
         _, outcomes = await run_of(client, [LONG], archive=path, restart_stale=True)
         assert type(outcomes[LONG].error) is BadRequestError
         assert plain(outcomes[LONG].products) == sim.showcase(LONG)[:60]
-        # The next run meets it with all of that on file: now it is.
+        # For the next run the cursor comes from the file, and so it is stale.
         _, outcomes = await run_of(client, [LONG], archive=path)
         assert type(outcomes[LONG].error) is StaleCursorError
 
 
 async def test_a_refusal_of_the_first_page_is_not_stale(path):
-    """Nor is one of a page that no cursor led to."""
+    """A refusal of a first page, to which no cursor led, is not called stale."""
     async with Simulator(faults=[Fault.status(400)]) as sim, client_of(sim) as client:
         for _ in range(2):
             _, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True)
@@ -200,12 +200,12 @@ async def test_a_refusal_of_the_first_page_is_not_stale(path):
 
 @pytest.mark.usefixtures("stale")
 async def test_a_single_listing_says_so_too(client, path):
-    """A listing over a stale cursor hands out what is on file, then says what it is."""
+    """A listing over a stale cursor hands out what is on file, then says that it is stale."""
     async with Archive(path) as archive:
         listing = client.showcase("x", archive=archive)
         error = await failure(listing.collect(), StaleCursorError)
         assert [product.id for product in error.partial] == ["1.1", "1.2"]
-        # Who names the cursor is told what the API said of it.
+        # A call that is given the cursor gets the API's own error.
         error = await failure(client.showcase_page("x", cursor="0/3", archive=archive))
         assert type(error) is BadRequestError
         error = await failure(client.showcase("x", cursor="0/3", archive=archive).collect())
@@ -213,7 +213,7 @@ async def test_a_single_listing_says_so_too(client, path):
 
 
 async def test_a_stale_one_among_many(path):
-    """One creator's stale cursor is its own matter."""
+    """One creator's stale cursor affects no other creator."""
     handles = [f"c{n}.60products" for n in range(12)]
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, handles, archive=path, max_pages=1)
@@ -232,7 +232,7 @@ async def test_a_stale_one_among_many(path):
 @pytest.mark.parametrize("options", [{"max_pages": 2}, {"max_pages": 1}], ids=str)
 @pytest.mark.usefixtures("stale")
 async def test_nobody_looks_further_than_needed(server, client, path, options):
-    """Where the pages on file are enough, a cursor behind them is not even tried."""
+    """If the pages on file are enough, the cursor behind them is not tried."""
     asked = server.hits
     run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True, **options)
     assert outcomes["x"].status == "complete"
@@ -240,7 +240,7 @@ async def test_nobody_looks_further_than_needed(server, client, path, options):
 
 
 async def test_a_run_that_was_stopped_starts_nothing_over(client, editions, path):
-    """At the ceiling a stale cursor is not found out: what is on file is handed out."""
+    """At its ceiling a run does not find a cursor stale, and hands out what is on file."""
     await run_of(client, ["x"], archive=path, max_pages=2)
     editions.edition = editions.fresh = 2
     run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True, max_credits=2)

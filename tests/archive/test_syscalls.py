@@ -1,4 +1,4 @@
-"""Killed at any system call, and seen from below: what was handed out had reached the disk."""
+"""Killed at any system call, and traced: what was handed out had reached the disk."""
 
 import asyncio
 import os
@@ -20,8 +20,8 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("strace"), reason="needs strace"),
 ]
 
-#: Fetches creators and writes each answer's id to stdout once it was handed out. With a second
-#: line on its stdin it does so in a child of its own for each folder that it is told.
+#: Fetches creators and writes each answer's id to a file `out` once it was handed out: into the
+#: folder of its arguments, or in a child of its own for each folder that its stdin names.
 FETCH = """
 import asyncio, os, sys, time
 from asyncsfk import Archive, Client
@@ -70,7 +70,7 @@ def can_trace():
 
 
 def handed_out(folder):
-    """Give what a killed process had handed out: answers' ids, and creators with theirs."""
+    """Give the ids of all answers that a killed process handed out, and those of each creator."""
     out = folder / "out"
     lines = out.read_text().splitlines() if out.exists() else []
     pages, outcomes = set(), {}
@@ -103,7 +103,7 @@ def kill_at(zygote, folder, calls, count):
 @pytest.mark.parametrize("calls", ["pwrite64", "fdatasync", "unlink"])
 @pytest.mark.timeout(120)
 def test_killed_at_any_system_call(tmp_path, calls):
-    """After a kill at any write, sync or removal: the file opens, and what was seen is in it."""
+    """After a kill at any write, sync or removal the file opens, and has all that was given."""
     if not can_trace():
         pytest.skip("tracing is not permitted")
     lengths = []
@@ -134,7 +134,7 @@ def test_killed_at_any_system_call(tmp_path, calls):
 
 
 def trace(tmp_path, durability):
-    """Give the writes and syncs of a fetch, in the order of their ends."""
+    """Give the writes and syncs of a fetch, in the order in which they ended."""
     log = tmp_path / "trace"
     before = ["strace", "-f", "-y", "-o", str(log), "-e", "trace=pwrite64,fdatasync,fsync,write"]
     with Script(FETCH, tmp_path, durability, before=before) as script:
@@ -149,7 +149,7 @@ def trace(tmp_path, durability):
 
 @pytest.mark.parametrize("durability", ["full", "normal"])
 def test_what_is_synced_before_it_is_handed_out(tmp_path, durability):
-    """With full durability all that was written is synced by then; with normal, at the end."""
+    """With full durability all is synced before it is handed out; with normal, at the end."""
     if not can_trace():
         pytest.skip("tracing is not permitted")
     dirty, written, handed = False, 0, []
@@ -187,7 +187,7 @@ asyncio.run(main(sys.argv[1]))
 
 @contextmanager
 def late(path):
-    """Let a process open an archive that takes the lock 1.5 s after it has opened its file."""
+    """Let a process open an archive, and lock it 1.5 s after it has opened the lock file."""
     if not can_trace():
         pytest.skip("tracing is not permitted")
     marks = path.with_name("trace")
@@ -202,12 +202,12 @@ def late(path):
 
 
 def test_a_lock_file_that_is_removed_while_it_is_opened(tmp_path):
-    """Who opened the lock file of a holder that then removed it does not hold the next one's."""
+    """Opening a lock file that its holder then removes does not give the next holder's lock."""
     holder = Archive(tmp_path / "job.sfk")
     with asyncio.Runner() as runner:
         runner.run(holder.open())
         with late(holder.path) as script:
-            # It has the file that is removed now; the next holder makes another.
+            # It has opened the file that is removed now; the next holder makes another.
             runner.run(holder.aclose())
             runner.run(holder.open())
             told = script.result()
@@ -216,7 +216,7 @@ def test_a_lock_file_that_is_removed_while_it_is_opened(tmp_path):
 
 
 def test_a_lock_file_that_is_removed_while_it_is_made(tmp_path):
-    """Who made the lock file that another used and removed holds one that others can see."""
+    """A lock is seen by others even if its file was removed while it was being made."""
     other = Archive(tmp_path / "job.sfk")
     with asyncio.Runner() as runner, late(other.path) as script:
         runner.run(other.open())
@@ -229,7 +229,7 @@ def test_a_lock_file_that_is_removed_while_it_is_made(tmp_path):
 
 
 def test_a_lock_that_is_given_back_slowly(tmp_path):
-    """Its file is removed before anybody else can hold it: two would hold what nobody sees."""
+    """A lock's file is removed before the lock is free, or the next one would go unseen."""
     if not can_trace():
         pytest.skip("tracing is not permitted")
     path = tmp_path / "job.sfk"

@@ -32,7 +32,7 @@ SPOILT = {
 
 @pytest.mark.parametrize("fault", SPOILT.values(), ids=SPOILT)
 async def test_it_is_kept_and_not_bought_again(path, fault):
-    """It is on file as it came, reported by each run, and paid once."""
+    """An undecodable page is kept as it came, reported by each run, and paid once."""
     async with (
         Simulator(faults=[fault]) as sim,
         client_of(sim, max_body_bytes=2**20) as client,
@@ -66,7 +66,7 @@ async def test_it_is_kept_and_not_bought_again(path, fault):
     ids=[name for name in SPOILT if name not in {"bomb", "wrong_data"}],
 )
 async def test_salvage_of_what_still_cannot_be_decoded_changes_nothing(path, fault):
-    """Such a page stays what it was, however often one tries."""
+    """Salvaging a page that still cannot be decoded changes nothing."""
     async with Simulator(faults=[fault]) as sim, client_of(sim) as client:
         _, before = await run_of(client, [LONG], archive=path)
         pages = await held(path, "answers")
@@ -81,7 +81,7 @@ async def test_salvage_of_what_still_cannot_be_decoded_changes_nothing(path, fau
 
 
 async def test_what_was_too_large_is_decoded_when_it_may_be(path):
-    """salvage() with a larger limit decodes it for nothing, and the next run goes on from there."""
+    """salvage() with a larger limit decodes a page for free, and the next run goes on from it."""
     async with Simulator(page_size=200) as sim:
         handle = "large.900products"
         async with client_of(sim, max_body_bytes=30_000) as small:
@@ -105,7 +105,7 @@ async def test_what_was_too_large_is_decoded_when_it_may_be(path):
 
 
 async def test_what_cannot_be_decoded_takes_the_place_of_nothing_that_can(path):
-    """Of two clients that buy the same page at once, the one's bad answer may come last."""
+    """An undecodable answer that comes last does not replace a good one of the same page."""
     slow = [Fault.delay(Latency.fixed(1), requests=[2]), Fault.wrong_type(requests=[2])]
     async with Simulator(faults=slow, latency=Latency.fixed(0.1)) as sim:
         handle = "a.45products"
@@ -126,7 +126,7 @@ async def test_what_cannot_be_decoded_takes_the_place_of_nothing_that_can(path):
 
 @pytest.mark.parametrize("limit", [0, -1, "1000", None, 1.5])
 async def test_a_limit_that_is_none_is_refused(path, limit):
-    """By all who take the largest body that they may unpack."""
+    """A max_body_bytes that is not a positive integer is refused."""
     async with Simulator() as sim, client_of(sim) as client:
         await run_of(client, ["x"], archive=path)
     (answer,) = await held(path, "answers")
@@ -151,7 +151,7 @@ async def test_a_client_that_may_read_more_needs_no_salvage(path):
 
 
 async def test_salvage_decodes_some_of_many(path):
-    """Each page for itself: what can be decoded is given, what cannot stays."""
+    """salvage() decodes each page that it can, and leaves the others."""
     async with Simulator(page_size=200) as sim:
         sim.faults = [Fault.not_json(handles={"c1.150products", "c3.150products"})]
         handles = [f"c{n}.150products" for n in range(5)]
@@ -162,14 +162,14 @@ async def test_salvage_decodes_some_of_many(path):
             )
         salvaged = []
         assert await held(path, "salvage", salvaged.append) == 4
-        # In the order of their coming, which is not that of their handles.
+        # They come in the order of their arrival, which is not that of the handles.
         assert sorted(page.handle for page in salvaged if page.handle) == handles[::2]
     info = await held(path, "info")
     assert (info.answers, info.undecodable) == (6, 2)
 
 
 async def test_salvage_that_breaks_off_gives_again_what_was_not_taken(path):
-    """What it has told of is marked, but for a page at which what it told raised."""
+    """salvage() marks a page as decoded only if the callback took it without raising."""
     async with Simulator(page_size=200) as sim, client_of(sim, max_body_bytes=20_000) as small:
         await run_of(small, [f"c{n}.150products" for n in range(4)], archive=path)
 
@@ -191,13 +191,13 @@ async def test_salvage_that_breaks_off_gives_again_what_was_not_taken(path):
 
 @pytest.mark.parametrize("on_answer", ["x", asyncio.sleep])
 async def test_salvage_tells_plain_functions_alone(path, on_answer):
-    """What cannot be called, or would have to be awaited, is refused."""
+    """salvage() refuses a callback that is not a plain function."""
     with pytest.raises(InvalidArgumentError, match="plain function"):
         await held(path, "salvage", on_answer)
 
 
 async def test_salvage_needs_the_file_to_itself(client, path):
-    """While somebody has the archive open it is locked, and nothing is changed."""
+    """salvage() is refused while somebody has the archive open."""
     async with Archive(path) as archive:
         await client.showcase_page("x", archive=archive)
         with pytest.raises(ArchiveLockedError, match="process"):
@@ -223,7 +223,7 @@ async def test_other_routes_are_kept_undecoded_too(path):
 
 
 async def test_the_error_of_a_kept_page_says_which_it_is(path):
-    """As that of the call did: a number for reviews, a cursor for showcases."""
+    """The error of a kept page names the same place as the call's: a page's number or a cursor."""
     async with (
         told(http(200, b"<html>"), keep=True) as (_, client),
         Archive(path) as archive,
@@ -243,7 +243,7 @@ async def test_the_error_of_a_kept_page_says_which_it_is(path):
 
 
 async def test_a_body_over_the_limit_on_the_wire_is_not_kept(path):
-    """What was never read cannot be kept: it may have been charged, and is asked for again."""
+    """A body over the limit on the wire is not kept: it may be charged, and is asked for again."""
     async with (
         Simulator(faults=[Fault.oversized(2**18)]) as sim,
         client_of(sim, max_body_bytes=2**16) as client,
@@ -280,7 +280,7 @@ async def test_what_cannot_even_be_unpacked_is_kept(path, kind):
 
 
 async def test_an_undecodable_page_may_be_bought_afresh(path):
-    """refresh=True is the way past a page that will never be decoded."""
+    """refresh=True buys a page again that will never be decoded."""
     async with Simulator(faults=[Fault.not_json(pages={2}, times=1)]) as sim, client_of(sim) as one:
         await run_of(one, [LONG], archive=path)
         run, outcomes = await run_of(one, [LONG], archive=path, refresh=True)
@@ -290,7 +290,7 @@ async def test_an_undecodable_page_may_be_bought_afresh(path):
 
 
 async def test_another_type_decodes_what_one_cannot(path):
-    """A body that one type cannot make sense of is had by another, at no cost."""
+    """A body that one type cannot decode is decoded by another, at no cost."""
     body = {"products": [{"id": 7}], "page": {"nextCursor": None, "hasMore": False}}
     answer = http(200, enveloped(body))
     async with told(answer, keep=True) as (server, client), Archive(path) as archive:
@@ -305,7 +305,7 @@ async def test_another_type_decodes_what_one_cannot(path):
 
 @pytest.mark.parametrize("encoding", ["\xff\xfe", "gzip\xe9", "x" * 5000, KEY.lower()])
 async def test_an_odd_encoding_costs_the_others_nothing(path, encoding):
-    """An answer whose Content-Encoding is no text is kept, as are those that came with it."""
+    """An answer with an odd Content-Encoding is kept, and so are those that came with it."""
     good = enveloped({"products": [], "page": {}})
 
     def answer(head):
@@ -321,7 +321,7 @@ async def test_an_odd_encoding_costs_the_others_nothing(path, encoding):
 
 
 async def test_what_was_salvaged_is_read_by_a_client_with_a_smaller_limit(path):
-    """The next run goes on from it, whatever its client accepts of what comes."""
+    """A run goes on from a salvaged page even if its client accepts only smaller answers."""
     async with (
         Simulator(page_size=200) as sim,
         client_of(sim, max_body_bytes=30_000) as client,

@@ -1,4 +1,4 @@
-"""What is seen of what others keep, and of what a closing waits for."""
+"""What a run sees of pages that others keep meanwhile, and what a closing waits for."""
 
 import asyncio
 import sqlite3
@@ -15,7 +15,7 @@ LONG = "long.90products"
 
 
 async def test_a_page_that_is_being_kept_while_a_run_looks_is_not_bought_again(path):
-    """It is not there yet when the run comes to its creator, and is by the time it is wanted."""
+    """A page that is being kept as a run comes to its creator is found once it is wanted."""
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
         client_of(sim) as client,
@@ -25,13 +25,13 @@ async def test_a_page_that_is_being_kept_while_a_run_looks_is_not_bought_again(p
         second = asyncio.create_task(
             client.showcase_page(LONG, cursor=first.next_cursor, archive=archive)
         )
-        # So that what is on file of requests under way covers one more.
+        # With these, the exposure on file covers one more request.
         others = [
             asyncio.create_task(client.showcase_page(f"c{n}", archive=archive)) for n in range(4)
         ]
         await asyncio.sleep(0.9)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # Who writes waits for it.
+            # All writers wait for this transaction.
             other.execute("BEGIN IMMEDIATE")
             await asyncio.sleep(0.15)
             running = asyncio.create_task(run_of(client, [LONG], archive=archive, max_pages=2))
@@ -46,7 +46,7 @@ async def test_a_page_that_is_being_kept_while_a_run_looks_is_not_bought_again(p
 
 
 async def test_pages_that_another_clients_run_keeps_meanwhile_are_not_bought_again(path):
-    """A run that began with nothing on file sees what others have brought since."""
+    """A run that began with nothing on file finds what another client's run has kept since."""
     faults = [Fault.delay(Latency.fixed(20), requests=[2])]
     async with (
         Simulator(latency=Latency.fixed(1), faults=faults) as sim,
@@ -58,13 +58,13 @@ async def test_pages_that_another_clients_run_keeps_meanwhile_are_not_bought_aga
         await asyncio.sleep(0.5)
         run, outcomes = await run_of(other, [LONG], archive=archive)
         await running
-        # Both had asked for the first page before either came.
+        # Both had asked for the first page before either answer came.
         assert (run.usage.charged, run.usage.archived, outcomes[LONG].pages) == (1, 4, 5)
         assert sim.ledger.charged == 5 + 1
 
 
 async def test_a_price_that_fell_is_not_forgotten(path):
-    """The most that a route was ever charged is what all clients of the archive reserve."""
+    """All clients of an archive reserve the highest price that a route ever had."""
     faults = [Fault.price(3, times=1), Fault.price(2, times=1)]
     async with Simulator(faults=faults) as sim, Archive(path) as archive:
         async with client_of(sim) as client:
@@ -76,7 +76,7 @@ async def test_a_price_that_fell_is_not_forgotten(path):
 
 
 async def test_closing_in_a_scope_that_is_cancelled_waits_for_what_is_in_the_air(path):
-    """What is on its way lands, as when a run is left so."""
+    """Closing an archive in a cancelled scope still waits for what is on its way."""
     async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
         archive = Archive(path)
         await archive.open()
