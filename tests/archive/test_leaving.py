@@ -498,7 +498,7 @@ async def test_closing_while_somebody_reads(client, path, tmp_path):
 
 @pytest.mark.parametrize("turns", range(1, 16, 2))
 async def test_a_program_that_ends_while_an_archive_closes(path, turns):
-    """A call is cancelled, and then all tasks are: the archive closes, and can be opened."""
+    """An archive whose closing is cancelled with all tasks still closes, and can be reopened."""
     async with (
         Simulator(latency=Latency.fixed(1)) as sim,
         client_of(sim, timeout=Timeout(grace=0)) as client,

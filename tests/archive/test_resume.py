@@ -578,7 +578,7 @@ async def test_what_a_call_alone_has_come_to_the_end_of_is_complete(path):
 
 @pytest.mark.parametrize("last", [None, "", "c2", "c3"], ids=["none", "empty", "repeat", "same"])
 async def test_where_a_showcase_leads_nowhere_the_file_says_what_the_run_said(path, last):
-    """Who goes on from an outcome on file pays for no page that is there; a plan knows it."""
+    """A showcase that leads nowhere reads as the run told it; going on from it costs nothing."""
 
     def answer(head):
         target = head.split(b" ")[1]
