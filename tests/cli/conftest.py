@@ -17,7 +17,7 @@ ASYNCSFK = str(Path(sysconfig.get_path("scripts")) / "asyncsfk")
 
 @pytest.fixture
 def simulate(monkeypatch):
-    """Run a simulator with settings of choice and point the environment at it."""
+    """Run a simulator with given settings and point the environment at it."""
 
     @contextmanager
     def simulate(**settings):
@@ -54,7 +54,7 @@ def spawn():
     processes = []
 
     def spawn(*args, command=(ASYNCSFK,), **settings):
-        # Buffered as users have it: Python would complain at its end of what it could not write.
+        # Buffered as for users: at its end Python would complain of what it could not write.
         ours = {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": ""}
         environment = os.environ | ours | settings.pop("env", {})
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
@@ -73,5 +73,5 @@ def spawn():
 
 @pytest.fixture
 def out(tmp_path):
-    """Give the name of an output, beside which `out.sfk` would be its archive."""
+    """Give the path of an output, whose archive would be `out.sfk` beside it."""
     return tmp_path / "out.jsonl"

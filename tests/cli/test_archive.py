@@ -1,4 +1,4 @@
-"""`asyncsfk archive`: what is read of an archive, without a key and at no cost."""
+"""`asyncsfk archive` reads an archive, without a key and at no cost."""
 
 import asyncio
 import gzip
@@ -61,7 +61,7 @@ def test_products(invoke, archive, out):
 
 
 def test_products_of_two_regions(invoke, simulate, out):
-    """Positions count anew for the showcase of the same creator in another region."""
+    """In another region's showcase of the same creator, positions count from 1 again."""
     with simulate(page_size=19) as simulator:
         for region in "US", "GB":
             assert invoke("fetch", "a.45products", "--region", region, "-o", out).exit_code == 0
@@ -76,7 +76,7 @@ def test_products_of_two_regions(invoke, simulate, out):
 
 
 def test_one_creator_or_region(invoke, simulator, out):
-    """`--handle` and `--region` choose of whom the lines are."""
+    """`--handle` and `--region` choose whose lines are printed."""
     simulator.faults = [Fault.status(400, pages=[2])]
     for region in "US", "GB":
         fetch = ["fetch", "a.45products", "b.3products", "--region", region]
@@ -96,12 +96,12 @@ def test_one_creator_or_region(invoke, simulator, out):
 
 
 def test_errors(invoke, archive, out):
-    """`errors` gives the lines of those that are not complete, as fetch --errors does."""
+    """`errors` gives the lines of creators that are not complete, as fetch --errors does."""
     result = invoke("archive", "errors", archive)
     assert (result.exit_code, result.stderr) == (0, "")
     rows = {row["handle"]: row for row in lines(result.stdout)}
     told = {row["handle"]: row for row in read(out.with_name("errors.jsonl"))}
-    # A handle that is none is nothing that could be kept.
+    # What is not a handle cannot be in an archive.
     assert rows.keys() == told.keys() - {"no good"}
     for handle, row in rows.items():
         assert row["status"] == told[handle]["status"]
@@ -128,7 +128,7 @@ def test_ledger(invoke, archive):
 
 
 def test_salvage_of_nothing(invoke, simulator, out):
-    """Where all is decoded, `salvage` prints nothing and is content."""
+    """If everything is decoded, `salvage` prints nothing and exits with 0."""
     assert invoke("fetch", "a.45products", "-o", out).exit_code == 0
     result = invoke("archive", "salvage", out.with_suffix(".sfk"))
     assert (result.exit_code, result.stdout) == (0, "")
@@ -137,20 +137,20 @@ def test_salvage_of_nothing(invoke, simulator, out):
 
 
 def test_salvage_of_what_cannot_be_decoded(invoke, archive):
-    """What is no JSON stays as it is, and the exit code says so."""
+    """What is not JSON stays as it is, and the exit code says so."""
     result = invoke("archive", "salvage", archive)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "0 answers decoded that could not be before, 1 left\n"
 
 
 def undo_decoding(path, which, lost="id = 0"):
-    """Leave an archive as an older version would have, that could not decode some pages."""
+    """Leave an archive as an older version would, which could not decode some pages."""
     sql(path, f"UPDATE page SET decoded = 0 WHERE {which}")  # noqa: S608 - our own
     sql(path, f"DELETE FROM page WHERE {lost}")  # noqa: S608 - our own
 
 
 def fetch_with_little_room(simulator, path, handles, room):
-    """Fetch into an archive with a client that takes no answers over so many bytes."""
+    """Fetch into an archive with a client that takes no answers over `room` bytes."""
 
     async def fetch():
         client = Client(simulator.api_key, base_url=simulator.url, max_body_bytes=room)
@@ -184,7 +184,7 @@ def test_salvage(invoke, simulate, out):
 
 
 def test_a_file_of_an_older_version(invoke, simulator, out):
-    """`salvage` brings it up to date, which is what others say that it needs."""
+    """Other commands say that an older file needs `salvage`, which brings it up to date."""
     path = out.with_suffix(".sfk")
     assert invoke("fetch", "a.45products", "-o", out).exit_code == 0
     undo_decoding(path, "cursor IS NULL")
@@ -202,7 +202,7 @@ def test_a_file_of_an_older_version(invoke, simulator, out):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
 def test_salvage_onto_a_full_disk(invoke, simulator, out):
-    """What could not be printed comes again when there is room."""
+    """What could not be printed comes again once there is room."""
     path = out.with_suffix(".sfk")
     invoke("fetch", "a.45products", "-o", out)
     sql(path, "UPDATE page SET decoded = 0")
@@ -212,7 +212,7 @@ def test_salvage_onto_a_full_disk(invoke, simulator, out):
 
 
 def test_salvage_of_a_later_page(invoke, simulator, out):
-    """A salvaged page has its place on the showcase, or none where that cannot be known."""
+    """A salvaged page has its positions in the showcase, or none if those cannot be known."""
     assert invoke("fetch", "a.45products", "-o", out).exit_code == 0
     path = out.with_suffix(".sfk")
     for first_page, positions in ("kept", [*range(21, 41)]), ("lost", [None] * 20):
@@ -226,7 +226,7 @@ def test_salvage_of_a_later_page(invoke, simulator, out):
 
 
 def test_salvage_of_a_page_of_two_regions(invoke, simulator, out):
-    """Its place is that on the showcase of its own region."""
+    """A salvaged page has its positions in the showcase of its own region."""
     path = out.with_suffix(".sfk")
     for region in "GB", "US":
         assert invoke("fetch", "a.45products", "-o", out, "--region", region).exit_code == 0
@@ -237,7 +237,7 @@ def test_salvage_of_a_page_of_two_regions(invoke, simulator, out):
 
 
 def test_salvage_of_a_very_large_answer(invoke, simulator, out):
-    """--max-body-bytes takes also what is over the usual limit."""
+    """--max-body-bytes lets `salvage` decode an answer over the usual limit."""
     path = out.with_suffix(".sfk")
     assert invoke("fetch", "a.1products", "-o", out).exit_code == 0
     (kept,) = Archive(path).answers()
@@ -250,7 +250,7 @@ def test_salvage_of_a_very_large_answer(invoke, simulator, out):
 
 
 def test_salvage_of_another_route(invoke, simulator, out):  # noqa: ARG001 - the environment
-    """A profile that was asked for is printed with its route."""
+    """A salvaged profile is printed with its route."""
     assert invoke("fetch", "empty_a", "--verify-empty", "-o", out).exit_code == 0
     path = out.with_suffix(".sfk")
     undo_decoding(path, "route LIKE '%{handle}'")
@@ -261,7 +261,7 @@ def test_salvage_of_another_route(invoke, simulator, out):  # noqa: ARG001 - the
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_file_that_is_not_there_or_no_archive(invoke, tmp_path, command):
-    """What is no archive is exit code 2 and one line, and no output is emptied or made."""
+    """A path without an archive is exit code 2 and one line; no output is emptied or made."""
     text = tmp_path / "text"
     text.write_text("handle,price\n" * 1000, "utf-8")
     for path, told in (tmp_path / "none", "there is no archive"), (text, "not an archive"):
@@ -282,7 +282,7 @@ def test_a_file_that_is_not_there_or_no_archive(invoke, tmp_path, command):
 
 
 def test_an_output_that_cannot_be_opened(invoke, simulator, tmp_path, out):
-    """An output that cannot be made is exit code 2."""
+    """An output that cannot be made, or that is part of the archive, is exit code 2."""
     assert invoke("fetch", "a.1products", "-o", out).exit_code == 0
     path = out.with_suffix(".sfk")
     result = invoke("archive", "products", path, "-o", tmp_path / "none" / "out")
@@ -298,7 +298,7 @@ def test_an_output_that_cannot_be_opened(invoke, simulator, tmp_path, out):
 
 
 def test_salvage_of_an_archive_in_use(invoke, simulator, out):
-    """What changes an archive waits for nobody: it names who has it open. Reading does not mind."""
+    """`salvage` waits for nobody, but names who has the archive open; reading is not hindered."""
     path = out.with_suffix(".sfk")
     assert invoke("fetch", "a.3products", "-o", out).exit_code == 0
 

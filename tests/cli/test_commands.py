@@ -35,7 +35,7 @@ def test_help(invoke, command):
 @pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
 @pytest.mark.parametrize(("there", "loop"), [(True, "uvloop"), (False, "asyncio.unix_events")])
 def test_uvloop_is_used_where_it_is_installed(simulator, there, loop):
-    """A command runs on uvloop if it can, and without it as well."""
+    """A command runs on uvloop if that is installed, and without it otherwise."""
     program = f"""
 import asyncio, sys
 
@@ -60,7 +60,7 @@ main()
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_json_is_utf8(simulator, invoke, spawn, tmp_path, encoding):  # noqa: ARG001 - the environment
-    """Whatever stdout's encoding is, as on Windows, where it goes to a file."""
+    """stdout is in UTF-8, whatever encoding is set for it, as for files on Windows."""
     path = tmp_path / "prix en € 日本.sfk"
     invoke("fetch", "a.1products", "--archive", path)
     process = spawn("archive", "info", path, env={"PYTHONIOENCODING": encoding})
@@ -70,7 +70,7 @@ def test_json_is_utf8(simulator, invoke, spawn, tmp_path, encoding):  # noqa: AR
 
 
 def test_the_defaults_are_those_of_a_client(invoke):
-    """What a help says holds without a flag is what a client does that is told nothing."""
+    """The defaults that the help names are those of a client."""
     told = " ".join(invoke("fetch", "--help").stdout.split())
     config = Config()
     assert f"[default: {config.concurrency}; " in told
@@ -80,7 +80,7 @@ def test_the_defaults_are_those_of_a_client(invoke):
 
 
 def test_help_loads_little():
-    """The help is quick: it needs neither the HTTP client, the archive, nor rich's machinery."""
+    """The help is quick: it loads neither the HTTP client, nor the archive, nor rich's console."""
     program = """
 import sys
 from asyncsfk.cli import main
@@ -139,7 +139,7 @@ def test_health_needs_no_key(invoke, simulator, monkeypatch):
 
 @pytest.mark.parametrize("around", ["{}", "{}\r\n", "\ufeff{}\n", " {} \n\n"])
 def test_key_from_a_file(invoke, simulator, monkeypatch, tmp_path, around):
-    """The key can come from a file: what editors put around it does not matter, its mode does."""
+    """The key's file may have what editors add to it; if others can read it, that is warned of."""
     monkeypatch.setenv("SOCIALFETCH_API_KEY", "sfk_wrong")
     key = tmp_path / "key"
     key.write_text(around.format(simulator.api_key), "utf-8")
@@ -163,7 +163,7 @@ def test_key_from_a_file(invoke, simulator, monkeypatch, tmp_path, around):
     ],
 )
 def test_a_file_of_something_else_than_a_key(invoke, tmp_path, content, told):
-    """What people put into such files by mistake is told by name."""
+    """What people put into a key's file by mistake is named in the error, and not shown."""
     key = tmp_path / "key"
     key.write_bytes(content)
     key.chmod(0o600)
@@ -176,7 +176,7 @@ def test_a_file_of_something_else_than_a_key(invoke, tmp_path, content, told):
 
 @pytest.mark.parametrize("content", [b"sfk_se cret", b"sfk_secret\xff", b"sfk_secret\nmore"])
 def test_a_file_without_a_key_is_refused_unseen(invoke, tmp_path, content):
-    """A file that holds no key is a usage error that does not tell what it holds."""
+    """A file that holds no key is a usage error that does not show what it holds."""
     key = tmp_path / "key"
     key.write_bytes(content)
     key.chmod(0o600)
@@ -206,8 +206,8 @@ def test_a_refused_key_is_the_accounts_affair(invoke, simulator, monkeypatch):
 
 
 def test_plain_http_to_another_machine_is_insisted_on(invoke, simulator):
-    """The key goes over plain HTTP to what may be another machine only with the flag."""
-    # No loopback address, though a connection to it comes to this machine.
+    """Only with the flag is the key sent over plain HTTP to what may be another machine."""
+    # Not a loopback address, although a connection to it reaches this machine.
     elsewhere = ["--base-url", simulator.url.replace("127.0.0.1", "0.0.0.0")]  # noqa: S104 - none binds
     result = invoke("whoami", *elsewhere)
     assert (result.exit_code, simulator.ledger.requests) == (2, 0)
@@ -235,7 +235,7 @@ def test_bad_flags(invoke, simulator, flags, told):
 
 
 def test_timeout_is_the_requests(invoke, simulate):
-    """`--timeout` gives a request up after so many seconds, which is exit code 1."""
+    """A request is given up after `--timeout` seconds, which is exit code 1."""
     with simulate(faults=[Fault.hang(30)]):
         began = time.perf_counter()
         result = invoke("showcase", "mrbeast", "--timeout", "0.2")
@@ -245,7 +245,7 @@ def test_timeout_is_the_requests(invoke, simulate):
 
 
 def test_showcase_prints_products(invoke, simulator):
-    """showcase prints every product as the API names its fields, one a line."""
+    """showcase prints each product on a line, with the fields as the API names them."""
     result = invoke("showcase", "@Some.45products")
     assert result.exit_code == 0
     assert lines(result.stdout) == simulator.showcase("some.45products")
@@ -253,7 +253,7 @@ def test_showcase_prints_products(invoke, simulator):
 
 
 def test_showcase_limits_and_cursor(invoke, simulator):
-    """A showcase that was cut short tells the cursor that goes on with it."""
+    """A showcase that was cut short tells the cursor to go on with, ready for a shell."""
     truth = simulator.showcase("some.45products", "GB")
     first = invoke("showcase", "some.45products", "--region", "GB", "--max-pages", "1")
     assert lines(first.stdout) == truth[:20]
@@ -273,7 +273,7 @@ def test_showcase_limits_and_cursor(invoke, simulator):
     few = invoke("showcase", "some.45products", "--region", "GB", "--max-items", "21")
     assert lines(few.stdout) == truth[:21]
     assert simulator.ledger.charged == 1 + 2 + 2
-    # Behind the last page, 19 products that were paid for would be left out.
+    # The next page's cursor would leave out 19 products that were paid for.
     told = re.search(r"^19 products .* begins at --cursor (.*)$", few.stderr, re.MULTILINE)
     assert told[1] == cursor
     fewer = invoke("showcase", "some.15products", "--max-items", "5")
@@ -298,7 +298,7 @@ STEERING = "\x1b[31m\x1b]0;owned\x07\r\x9b2J\u202e"
 )
 @pytest.mark.usefixtures("simulator")
 def test_arguments_that_would_steer_the_terminal(invoke, tmp_path, monkeypatch, args):
-    """Arguments can be anybody's, as names of files are: none is told as it is."""
+    """Arguments, like names of files, can be anybody's: none is printed unescaped."""
     monkeypatch.chdir(tmp_path)
     for name in (f"{STEERING}.txt", f"key{STEERING}"):
         path = tmp_path / name
@@ -316,7 +316,7 @@ def test_arguments_that_would_steer_the_terminal(invoke, tmp_path, monkeypatch, 
     "odd", ["\x1b]0;owned\x07", "\r\nError: none", "\x9b2J", "\u202e", "'\x7f"]
 )
 def test_a_cursor_that_would_steer_the_terminal(invoke, odd, flag):
-    """It is told as bash takes it, every letter that cannot be seen spelt out."""
+    """A cursor is told quoted for bash, with every invisible character spelt out."""
     begun = invoke("showcase", "some.45products", "--cursor", odd, flag, "1")
     assert begun.exit_code == 1  # the simulator never made it
     told = re.search(r"^There is more: --cursor (\$'.*')$", begun.stderr, re.MULTILINE)[1]
@@ -327,7 +327,7 @@ def test_a_cursor_that_would_steer_the_terminal(invoke, odd, flag):
 
 @pytest.mark.parametrize("cursor", [None, ""], ids=["null", "empty"])
 def test_showcase_that_leads_nowhere(invoke, simulate, cursor):
-    """Where the API says that there is more, but not where, no cursor is told to go on from."""
+    """If the API says that there is more, but not where, no cursor to go on with is told."""
     with simulate(faults=[Fault.has_more_without_cursor(cursor)]):
         result = invoke("showcase", "some.45products", "--max-pages", "1")
     assert result.exit_code == 0
@@ -340,7 +340,7 @@ def test_showcase_that_leads_nowhere(invoke, simulate, cursor):
     ids=["nowhere", "in circles"],
 )
 def test_showcase_that_goes_on_to_nothing_new(invoke, simulate, fault):
-    """No cursor is told that would print, and pay, the last page once more."""
+    """No cursor is told with which the last page would be printed, and paid for, once more."""
     with simulate(faults=[fault]):
         result = invoke("showcase", "some.90products")
     assert result.exit_code == 1
@@ -350,7 +350,7 @@ def test_showcase_that_goes_on_to_nothing_new(invoke, simulate, fault):
 
 
 def test_showcase_that_breaks_off(invoke, simulate):
-    """What came before a failure is printed, the error is one line, and tells how to go on."""
+    """What came before a failure is printed; the error is one line, and the cursor follows it."""
     with simulate(faults=[Fault.status(500, pages=[2])]) as simulator:
         result = invoke("showcase", "some.45products")
         assert result.exit_code == 1
@@ -370,7 +370,7 @@ def test_showcase_that_breaks_off(invoke, simulate):
     ids=["attempts", "lost"],
 )
 def test_what_was_tried_again_in_vain(invoke, simulate, fault, told):
-    """The reason is told in words of a command line, which has no `Retry`."""
+    """The reason for giving up is told in terms of the command line, which has no `Retry`."""
     with simulate(faults=[fault]):
         error, *_ = invoke("showcase", "mrbeast").stderr.splitlines()
         assert told in error
@@ -399,7 +399,7 @@ def test_no_credits_left(invoke, simulate):
 
 
 def test_verbose_logs_to_stderr(invoke, simulate):
-    """`-v` tells of retries, `-vv` of every request, nothing else does, and the key is in none."""
+    """`-v` logs retries to stderr and `-vv` every request, and neither shows the key."""
     for flags, retries, requests in ([], 0, 0), (["-v"], 1, 0), (["-vv"], 1, 2):
         with simulate(faults=[Fault.close(times=1)]):
             result = invoke("showcase", "mrbeast.3products", *flags)
@@ -409,7 +409,7 @@ def test_verbose_logs_to_stderr(invoke, simulate):
 
 
 def test_what_the_api_says_cannot_drive_the_terminal(invoke, simulator, tmp_path):
-    """Control characters in what is echoed arrive escaped."""
+    """Control characters in the name of a file arrive escaped."""
     result = invoke("fetch", "x", "--from", f"{tmp_path}/\x1b[2J")
     assert result.exit_code == 2
     assert f"cannot open {tmp_path}/\\x1b[2J: " in result.stderr
@@ -417,7 +417,7 @@ def test_what_the_api_says_cannot_drive_the_terminal(invoke, simulator, tmp_path
 
 
 def test_a_closed_stdout_is_no_traceback(simulator, spawn):
-    """A command that is given no stdout says so."""
+    """A command without a stdout says so, without a traceback."""
     process = spawn("showcase", "mrbeast", preexec_fn=lambda: os.close(1), stdout=None)
     assert process.wait(20) == 2
     assert process.stderr.read().endswith(b"cannot open stdout: Bad file descriptor\n")

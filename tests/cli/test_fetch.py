@@ -31,7 +31,7 @@ def test_products_of_many_creators(invoke, simulator, out):
 
 
 def test_stdout_is_the_default(invoke, simulator):
-    """Without -o, or with -o -, the lines go to stdout, and --quiet leaves them alone there."""
+    """Without -o, or with -o -, the lines go to stdout, and with --quiet nothing to stderr."""
     for flags in [], ["-o", "-"]:
         result = invoke("fetch", "a.3products", "-q", *flags)
         assert by_handle(lines(result.stdout))["a.3products"] == simulator.showcase("a.3products")
@@ -39,7 +39,7 @@ def test_stdout_is_the_default(invoke, simulator):
 
 
 def test_handles_from_a_file(invoke, simulator, tmp_path, out):  # noqa: ARG001 - environment
-    """A file gives a handle a line, after those of the command line, however it ends its lines."""
+    """A file gives a handle a line, with any line ends, besides those of the command line."""
     source = tmp_path / "handles.txt"
     source.write_bytes(b"\xef\xbb\xbfa.1products\r\n\n  # a comment\n @b.2products \nc.3products")
     result = invoke("fetch", "d.4products", "--from", source, "-o", out)
@@ -61,7 +61,7 @@ def test_handles_from_stdin(invoke, simulator, out):  # noqa: ARG001 - sets the 
 
 
 def test_a_stdin_that_does_not_wait(simulator, spawn):
-    """What comes late is read, though another process has set the pipe to wait for nobody."""
+    """Late handles are read even if another process made the pipe of stdin non-blocking."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     process = spawn("fetch", "--from", "-", stdin=reading)
@@ -75,7 +75,7 @@ def test_a_stdin_that_does_not_wait(simulator, spawn):
 
 
 def test_a_stdout_that_does_not_wait(simulator, spawn):
-    """A slow reader gets all, though another process has set the pipe to wait for nobody."""
+    """A slow reader gets everything even if another process made its pipe non-blocking."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     process = spawn("fetch", "a.900products", stdout=writing)
@@ -88,7 +88,7 @@ def test_a_stdout_that_does_not_wait(simulator, spawn):
 
 
 def test_a_handle_cut_by_a_chunk(invoke, simulator, tmp_path):
-    """Handles that fall on the edge of what is read at once stay whole."""
+    """A handle at the edge between two chunks of a file stays whole."""
     source = tmp_path / "handles.txt"
     link = f"https://www.tiktok.com/@empty_two?source={'x' * 200}"
     source.write_text(f"{'#' * 65_530}\nempty_one_that_is_cut\n{'#' * 65_400}\n{link}\n", "utf-8")
@@ -97,7 +97,7 @@ def test_a_handle_cut_by_a_chunk(invoke, simulator, tmp_path):
 
 
 def test_a_file_without_lines_is_refused(invoke, simulator, tmp_path):
-    """A file whose line does not end is not read into memory."""
+    """A file whose line does not end is refused, and not read into memory."""
     source = tmp_path / "handles.txt"
     source.write_bytes(b"x" * 10_000_000)
     result = invoke("fetch", "--from", source)
@@ -120,7 +120,7 @@ NO_LISTS = {
 
 @pytest.mark.parametrize("kind", NO_LISTS)
 def test_a_file_that_is_no_list_is_refused(invoke, simulator, tmp_path, kind):
-    """A list as a spreadsheet writes it is told at once, in place of each line being no handle."""
+    """A list that is packed or in UTF-16 is refused at once, rather than line by line."""
     content, told = NO_LISTS[kind]
     source, out = tmp_path / "handles.txt", tmp_path / "out.jsonl"
     source.write_bytes(content)
@@ -133,7 +133,7 @@ def test_a_file_that_is_no_list_is_refused(invoke, simulator, tmp_path, kind):
 
 
 def test_a_name_that_begins_as_a_packed_file_does(invoke, simulator, tmp_path):
-    """A list of names is one, whosever comes first."""
+    """A list may begin with a name that resembles the first bytes of a packed file."""
     source = tmp_path / "handles.txt"
     for name in "BZhang", "BZh9", "PK":
         source.write_text(f"{name}.1products\n", "utf-8")
@@ -142,7 +142,7 @@ def test_a_name_that_begins_as_a_packed_file_does(invoke, simulator, tmp_path):
 
 
 def test_a_pipe_that_brings_no_list(simulator, spawn):
-    """What cannot be looked into before is refused as it comes."""
+    """What comes on stdin cannot be looked at beforehand, and is refused as it comes."""
     process = spawn("fetch", "--from", "-", stdin=subprocess.PIPE)
     _, stderr = process.communicate("\ufeffmrbeast\n".encode("utf-16-le"), timeout=20)
     assert process.returncode == 1
@@ -152,7 +152,7 @@ def test_a_pipe_that_brings_no_list(simulator, spawn):
 
 
 def test_lines_that_end_by_a_carriage_return(invoke, simulator, tmp_path):
-    """A list from an old Macintosh, or some spreadsheets, has its lines as well."""
+    """Lines may end in carriage returns, as on old Macintoshes and in some spreadsheets."""
     source = tmp_path / "handles.txt"
     source.write_bytes(b"empty_one\rempty_two\r")
     assert invoke("fetch", "--from", source).exit_code == 0
@@ -160,7 +160,7 @@ def test_lines_that_end_by_a_carriage_return(invoke, simulator, tmp_path):
 
 
 def test_a_handle_in_another_encoding(invoke, simulator, tmp_path):
-    """Letters that cannot be read are not left out: what remained might be another creator."""
+    """Unreadable letters are not left out: what remained might be another creator's handle."""
     source = tmp_path / "handles.txt"
     source.write_bytes(b"mr\xe9beast\n")
     assert invoke("fetch", "--from", source).exit_code == 1
@@ -168,7 +168,7 @@ def test_a_handle_in_another_encoding(invoke, simulator, tmp_path):
 
 
 def test_a_file_that_breaks_off(invoke, simulator):
-    """A file that can be opened but not read is told in one line."""
+    """A file that can be opened but not read is reported in one line."""
     result = invoke("fetch", "--from", "/proc/self/mem", "-q")
     assert result.exit_code == 1
     assert result.stderr == "Error: cannot read /proc/self/mem: Input/output error\n"
@@ -176,7 +176,7 @@ def test_a_file_that_breaks_off(invoke, simulator):
 
 
 def test_an_empty_file(invoke, simulator, tmp_path):
-    """No handles in a file are no creators, and no failure."""
+    """A file without handles means no creators, and is not a failure."""
     source = tmp_path / "handles.txt"
     source.touch()
     result = invoke("fetch", "--from", source)
@@ -203,7 +203,7 @@ def test_an_empty_file(invoke, simulator, tmp_path):
     ],
 )
 def test_usage_errors(invoke, simulator, tmp_path, monkeypatch, args):
-    """What cannot be done is exit code 2, before anything is sent or any file is emptied."""
+    """Impossible arguments are exit code 2, before anything is sent or any file is emptied."""
     monkeypatch.chdir(tmp_path)
     source = tmp_path / "handles.txt"
     source.write_text("mrbeast\n", "utf-8")
@@ -215,7 +215,7 @@ def test_usage_errors(invoke, simulator, tmp_path, monkeypatch, args):
 
 
 def test_a_refused_flag_empties_no_file(invoke, simulator, out):  # noqa: ARG001 - the environment
-    """A fetch that is refused leaves the output of the one before."""
+    """A fetch that is refused leaves the output of the previous one."""
     out.write_text("{}\n", "utf-8")
     assert invoke("fetch", "mrbeast", "--region", "", "-o", out).exit_code == 2
     assert read(out) == [{}]
@@ -223,7 +223,7 @@ def test_a_refused_flag_empties_no_file(invoke, simulator, out):  # noqa: ARG001
 
 @pytest.mark.parametrize("flag", ["--errors", "--outcomes"])
 def test_a_file_that_cannot_be_opened_empties_no_other(invoke, simulator, tmp_path, out, flag):
-    """Files are emptied once all of them are open."""
+    """Files are emptied only once all of them are open."""
     out.write_text("{}\n", "utf-8")
     result = invoke("fetch", "a", "-o", out, flag, tmp_path / "none" / "e.jsonl", "--no-archive")
     assert result.exit_code == 2
@@ -232,7 +232,7 @@ def test_a_file_that_cannot_be_opened_empties_no_other(invoke, simulator, tmp_pa
 
 
 def test_a_list_that_is_taken_for_a_handle(invoke, simulator, tmp_path):
-    """The name of a file among the handles buys no creator of that name."""
+    """A file's name, or -, among the handles is refused, with a hint at --from."""
     (tmp_path / "handles.txt").write_text("mrbeast\n", "utf-8")
     for name in (tmp_path / "handles.txt", "-"):
         result = invoke("fetch", "a", name)
@@ -242,7 +242,7 @@ def test_a_list_that_is_taken_for_a_handle(invoke, simulator, tmp_path):
 
 
 def test_a_file_that_happens_to_be_named_like_a_creator(invoke, simulator, tmp_path, monkeypatch):
-    """Only what is named like a list is taken for one; a name can be of any length."""
+    """Only an existing file that is named like a list is taken for one; long names are no harm."""
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert invoke("fetch", "mr.3products", "-o", "mr.3products").exit_code == 0
@@ -264,7 +264,7 @@ def test_append(invoke, simulator, out):  # noqa: ARG001 - sets the environment
 
 
 def test_what_is_appended_begins_a_line(invoke, simulator, out):  # noqa: ARG001 - as above
-    """Even where a killed fetch has left half a line: that one is lost, and no other."""
+    """Appending begins a new line, so that of a killed fetch only its half line is lost."""
     out.write_bytes(b'{"handle":"a","position":1,"id":"17')
     for _ in range(2):
         assert invoke("fetch", "a.2products", "-o", out, "--no-archive", "--append").exit_code == 0
@@ -274,7 +274,7 @@ def test_what_is_appended_begins_a_line(invoke, simulator, out):  # noqa: ARG001
 
 
 def test_what_is_not_complete_can_be_gone_on_with(invoke, simulate, tmp_path, out):
-    """--errors gets a line a creator that is not complete, with the cursor to go on from."""
+    """--errors gets a line for each incomplete creator, with the cursor to go on from."""
     errors = tmp_path / "errors.jsonl"
     faults = [
         Fault.status(500, handles=["a.45products"], pages=[2]),
@@ -318,7 +318,7 @@ def test_without_errors_file_the_first_failures_are_told(invoke, simulator):
 
 
 def test_quiet_tells_that_there_are_errors_in_a_file(invoke, simulator, tmp_path):
-    """Who hears of errors alone, as by a mail of cron, hears that there are some."""
+    """With --quiet one line still says that there are errors, and in which file."""
     errors = tmp_path / "errors.jsonl"
     args = ["fetch", "--errors", errors, "--quiet", "a.1products"]
     result = invoke(*args, "no good", "b!")
@@ -332,7 +332,7 @@ def test_quiet_tells_that_there_are_errors_in_a_file(invoke, simulator, tmp_path
 
 
 def test_outcomes_and_verify_empty(invoke, simulator, tmp_path):
-    """--outcomes gets a line a creator; with --verify-empty it tells what an empty one is."""
+    """--outcomes gets a line for each creator; --verify-empty adds what each empty one is."""
     outcomes = tmp_path / "outcomes.jsonl"
     handles = ["private_a", "unknown_b", "empty_c", "d.1products"]
     result = invoke("fetch", *handles, "--verify-empty", "--outcomes", outcomes, "-q")
@@ -351,7 +351,7 @@ def test_outcomes_and_verify_empty(invoke, simulator, tmp_path):
 
 
 def test_account_statuses_without_end(invoke, monkeypatch):
-    """Words of the API's are counted as far as they are few, and told as far as they are short."""
+    """However many and long the account statuses are, the summary of them stays short."""
 
     def answer(head):
         handle = re.search(rb"/profiles/(\w+)", head)[1].decode()
@@ -372,7 +372,7 @@ def test_account_statuses_without_end(invoke, monkeypatch):
 
 
 def test_flags_reach_the_run(invoke, simulate):
-    """Pages, region and width of the run are those of the flags."""
+    """The flags set the run's pages, region and width."""
     with simulate(latency=None) as simulator:
         handles = [f"a{number}.45products" for number in range(6)]
         flags = ["--max-pages", "2", "--region", "GB", "--concurrency", "2", "--rate", "1000"]
@@ -383,7 +383,7 @@ def test_flags_reach_the_run(invoke, simulate):
 
 
 def test_waits_are_no_longer_than_told(invoke, simulate):
-    """Those of a call, and those of all once 20 requests have failed in a row."""
+    """--max-backoff limits the waits of a call, and of all after 20 failures in a row."""
     with simulate(faults=[Fault.status(500)]):
         handles = [f"a{number}" for number in range(7)]
         result = invoke("fetch", *handles, "--max-backoff", "0.02", "-v")
@@ -403,7 +403,7 @@ def test_duplicates_are_paid_once(invoke, simulator):
 
 
 def test_the_account_stops_it(invoke, simulate, out):
-    """When credits run out, what was had is written, the rest is skipped and the exit code is 3."""
+    """When credits run out, what was bought is written, the rest is skipped, and the code is 3."""
     with simulate(credits=3) as simulator:
         handles = [f"a{number}.1products" for number in range(10)]
         result = invoke("fetch", *handles, "-o", out, "--concurrency", "1", "-q")
@@ -416,14 +416,14 @@ def test_the_account_stops_it(invoke, simulate, out):
 
 
 def test_a_full_disk(invoke, simulator):  # noqa: ARG001 - sets the environment
-    """A file that takes no more is told in one line."""
+    """A file that takes no more is reported, and is exit code 1."""
     result = invoke("fetch", "a.45products", "-o", "/dev/full", "-q")
     assert result.exit_code == 1
     assert "No space left on device" in result.stderr
 
 
 def test_a_full_disk_does_not_drive_the_terminal(invoke, simulator, tmp_path):
-    """Its name is told escaped, too."""
+    """The name of a file that takes no more is told escaped."""
     full = tmp_path / "\x1b[2Jfull"
     full.symlink_to("/dev/full")
     result = invoke("fetch", "a.1products", "-o", full, "-q")
@@ -452,7 +452,7 @@ def test_a_storm(invoke, simulate, out, tmp_path):
 
 
 def test_what_is_no_handle_does_not_reach_the_terminal(invoke, simulator):
-    """Control characters in a handle arrive escaped, in the lines on creators as well."""
+    """Control characters in a handle arrive escaped in the line on its creator."""
     result = invoke("fetch", "no\x1b[2Jgood")
     assert "no\\x1b[2Jgood: failed" in result.stderr
     assert "\x1b" not in result.stderr
@@ -460,7 +460,7 @@ def test_what_is_no_handle_does_not_reach_the_terminal(invoke, simulator):
 
 
 def test_what_a_full_disk_did_not_take_is_gone_on_with(invoke, simulator, tmp_path):
-    """The cursor that is told leads to the page whose lines were lost: here there is none."""
+    """If no line of a creator could be written, --errors gives no cursor behind its pages."""
     errors = tmp_path / "errors.jsonl"
     result = invoke("fetch", "a.90products", "-o", "/dev/full", "--errors", errors)
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""The files that a command is given: none is emptied, mixed up or lost without need."""
+"""The files that a command is given: none is emptied, mixed up or lost needlessly."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="of files as POS
     ids=["no archive", "refresh", "ceiling"],
 )
 def test_what_is_there_stays_until_there_is_something_new(invoke, simulator, tmp_path, out, case):
-    """A fetch that gets nothing leaves the products of the one before."""
+    """A fetch that gets nothing leaves the products of the previous one."""
     flags, code = case
     flags = [str(tmp_path / flag) if flag == "wrong" else flag for flag in flags]
     (tmp_path / "wrong").write_text("sfk_wrong")
@@ -44,7 +44,7 @@ def test_what_is_there_stays_until_there_is_something_new(invoke, simulator, tmp
 @pytest.mark.parametrize("flag", ["--errors", "--outcomes"])
 @pytest.mark.parametrize("archiving", ["--no-archive", "--refresh"])
 def test_errors_alone_leave_the_products(invoke, simulator, out, flag, archiving):
-    """What is told of creators of whom nothing came takes the place of what was told before."""
+    """A fetch without products replaces errors and outcomes, but leaves the products."""
     told = out.with_name("told.jsonl")
     line = ("fetch", "a.20products", "-o", out, flag, told)
     assert invoke(*line).exit_code == 0
@@ -59,7 +59,7 @@ def test_errors_alone_leave_the_products(invoke, simulator, out, flag, archiving
 
 
 def test_an_empty_list_leaves_the_output(invoke, simulator, tmp_path, out):
-    """A list whose maker failed is no reason to empty a file."""
+    """An empty list of handles leaves the output as it was."""
     assert invoke("fetch", "a.20products", "-o", out).exit_code == 0
     (tmp_path / "handles.txt").touch()
     result = invoke("fetch", "--from", tmp_path / "handles.txt", "-o", out)
@@ -70,7 +70,7 @@ def test_an_empty_list_leaves_the_output(invoke, simulator, tmp_path, out):
 
 @pytest.mark.usefixtures("simulator")
 def test_a_fetch_without_products_has_none_in_its_files(invoke, tmp_path, out):
-    """Where all went well and there was nothing, nothing of another fetch is left."""
+    """A fetch that succeeds without products leaves nothing of earlier ones in its files."""
     errors = tmp_path / "errors.jsonl"
     invoke("fetch", "a.20products", "no good", "-o", out, "--errors", errors)
     assert len(read(errors)) == 1
@@ -99,7 +99,7 @@ def test_an_output_has_one_writer(invoke, simulator, out):
     ],
 )
 def test_no_file_is_written_that_is_something_else(invoke, simulator, tmp_path, monkeypatch, case):
-    """Neither the key nor what lies beside an archive becomes an output."""
+    """Neither the key's file nor a file beside an archive is written as an output."""
     args, message = case
     monkeypatch.chdir(tmp_path)
     (tmp_path / "key").write_text(simulator.api_key)
@@ -125,7 +125,7 @@ def test_the_list_on_stdin_is_no_output(spawn, simulator, tmp_path):
 
 @pytest.mark.usefixtures("simulator")
 def test_what_an_archive_prints_replaces_what_was_there(invoke, out):
-    """The products of an archive, written twice, are there once."""
+    """The products of an archive, written twice into a file, are there once."""
     invoke("fetch", "a.20products", "-o", out)
     for _ in range(2):
         assert invoke("archive", "products", out.with_suffix(".sfk"), "-o", out).exit_code == 0
@@ -135,7 +135,7 @@ def test_what_an_archive_prints_replaces_what_was_there(invoke, out):
 
 
 def test_what_cannot_be_printed_is_not_salvaged(invoke, simulate, tmp_path, out):
-    """What `archive salvage` decodes is printed once, so there must be somewhere to print it."""
+    """`archive salvage` decodes nothing that it cannot print, as it prints each answer once."""
     with simulate(faults=[Fault.unknown_fields()]) as simulator:
         invoke("fetch", "a.1products", "-o", out)
         assert simulator.ledger.charged == 1
@@ -155,7 +155,7 @@ def undecoded(path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
 @pytest.mark.parametrize("command", ["balance", "showcase", "fetch --dry-run", "archive info"])
 def test_a_full_stdout_is_told(spawn, simulator, invoke, out, command):  # noqa: ARG001 - the environment
-    """What cannot be printed is told in a line, with what it cost."""
+    """If stdout cannot take what is printed, one line says so, and what it has cost."""
     invoke("fetch", "a.1products", "-o", out)
     args = {"showcase": ["a.45products"], "fetch --dry-run": ["a.1products"]}.get(command, [])
     if command == "archive info":
@@ -174,7 +174,7 @@ def test_a_full_stdout_is_told(spawn, simulator, invoke, out, command):  # noqa:
 
 
 def test_a_showcase_on_a_disk_that_fills_up(spawn, simulator, invoke, out):
-    """The page that there was no room for is the one to go on with."""
+    """The cursor that is told is that of the page for which there was no room."""
     size = len(invoke("showcase", "a.60products", "--max-pages", "1").stdout_bytes)
     room = size * 3 // 2
     with out.open("wb") as file:
@@ -193,7 +193,7 @@ def test_a_showcase_on_a_disk_that_fills_up(spawn, simulator, invoke, out):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
 @pytest.mark.parametrize("command", ["--help", "--version", "fetch --help", "archive info --help"])
 def test_help_that_cannot_be_printed(spawn, command):
-    """Nor does what click prints by itself end in a traceback, or without its exit code."""
+    """Help that cannot be printed is one line at most, and its exit code says so."""
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - no file
         process = spawn(*command.split(), stdout=full)
         _, stderr = process.communicate(timeout=30)
@@ -210,13 +210,13 @@ def test_help_that_cannot_be_printed(spawn, command):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
 @pytest.mark.parametrize("command", ["nonsense", "fetch", "whoami --api-key-file none"])
 def test_a_full_stderr_changes_no_exit_code(spawn, command):
-    """What cannot be told is still in the exit code."""
+    """A full stderr does not change the exit code."""
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - no file
         assert spawn(*command.split(), stderr=full).wait(30) == 2
 
 
 def test_no_stdout_at_all(spawn, simulator):
-    """A shell may close stdout: nothing is printed then, and that is not well."""
+    """If the shell has closed stdout, a command says so and exits with 2."""
     line = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", ASYNCSFK]
     process = spawn("balance", command=line)
     _, stderr = process.communicate(timeout=30)
@@ -226,7 +226,7 @@ def test_no_stdout_at_all(spawn, simulator):
 
 
 def test_no_stdout_and_a_reader_that_goes_away(spawn, simulator, tmp_path):
-    """Where there is no stdout, the reader of another pipe may go away all the same."""
+    """Without a stdout, a fetch still ends quietly when the reader of its pipe goes away."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     line = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", ASYNCSFK]
@@ -262,7 +262,7 @@ def test_no_stdout_and_a_reader_that_goes_away(spawn, simulator, tmp_path):
     ],
 )
 def test_a_table_is_no_list(invoke, simulator, tmp_path, text):
-    """What has several columns is refused as a whole, and says what is wanted."""
+    """A table or JSON in place of a list is refused as a whole, with a hint at what is wanted."""
     (tmp_path / "table").write_text(text)
     result = invoke("fetch", "--from", tmp_path / "table")
     assert (result.exit_code, simulator.ledger.requests) == (2, 0)
@@ -270,7 +270,7 @@ def test_a_table_is_no_list(invoke, simulator, tmp_path, text):
 
 
 def test_urls_may_have_commas(invoke, simulator, tmp_path):
-    """A profile's address is a handle, whatever is behind it."""
+    """A profile's URL may have commas behind the handle."""
     (tmp_path / "list").write_text("https://www.tiktok.com/@a.1products?x=1,2;3\n")
     assert invoke("fetch", "--from", tmp_path / "list").exit_code == 0
     (tmp_path / "list").write_text("https://www.tiktok.com/@b.1products#x=1,2;3\n")
@@ -280,7 +280,7 @@ def test_urls_may_have_commas(invoke, simulator, tmp_path):
 
 @pytest.mark.parametrize("flag", ["-o", "--errors", "--outcomes"])
 def test_no_output_says_that_it_is_packed(invoke, simulator, tmp_path, flag):
-    """JSON lines are written plainly; a name that says otherwise is refused."""
+    """An output that is named as if packed is refused: JSON lines are written plainly."""
     for name in "x.jsonl.gz", "X.ZIP":
         result = invoke("fetch", "a", flag, tmp_path / name)
         assert (result.exit_code, simulator.ledger.requests) == (2, 0)
@@ -288,7 +288,7 @@ def test_no_output_says_that_it_is_packed(invoke, simulator, tmp_path, flag):
 
 
 def test_a_larger_answer_may_be_allowed(invoke, simulate, out):
-    """What is too large by default costs its credit once, if the limit is raised."""
+    """An answer over the limit can be had with a higher --max-body-bytes."""
     with simulate(page_size=200) as simulator:
         args = ("fetch", "a.200products", "-o", out, "--max-body-bytes")
         assert invoke(*args, 1_000).exit_code == 1
@@ -298,7 +298,7 @@ def test_a_larger_answer_may_be_allowed(invoke, simulate, out):
 
 
 def test_files_are_emptied_together(tmp_path):
-    """No line of an earlier fetch is beside one of this, in whichever of its files."""
+    """Outputs are emptied together, so that no line of an earlier fetch is beside a new one."""
     outdated, paths = {}, [tmp_path / "products", tmp_path / "errors"]
     for path in paths:
         path.write_text("old\n")
@@ -313,7 +313,7 @@ def test_files_are_emptied_together(tmp_path):
 
 
 def test_a_file_system_without_locks_is_written_to(invoke, simulator, out, monkeypatch):
-    """Where nobody can be kept out, nobody is."""
+    """On a file system without locks, an output is written without one."""
     import fcntl  # noqa: PLC0415 - not on Windows
 
     def fail(*_):
@@ -326,7 +326,7 @@ def test_a_file_system_without_locks_is_written_to(invoke, simulator, out, monke
 
 @pytest.mark.parametrize("case", ["may only grow", "breaks"])
 def test_a_file_that_cannot_be_emptied(invoke, simulator, out, monkeypatch, case):
-    """That is told: before anything is sent where the file may only grow, as with `chattr +a`."""
+    """A file that cannot be emptied is told; nothing is sent if it may only grow (`chattr +a`)."""
     out.write_text("{}\n")
     refused, code = {"may only grow": (3, 2), "breaks": (0, 1)}[case]
 
@@ -344,7 +344,7 @@ def test_a_file_that_cannot_be_emptied(invoke, simulator, out, monkeypatch, case
 
 @pytest.mark.parametrize("limit", ["", "ulimit -f 40; "], ids=["room", "none"])
 def test_what_others_have_in_stdout_stays(spawn, simulator, out, limit):
-    """A file that the shell has opened is not ours to cut, even where it takes no more."""
+    """A file that the shell has opened as stdout is never cut, even when it takes no more."""
     out.write_text("x" * 50_000)
     line = ["/bin/sh", "-c", f'{limit}exec "$@" 1<>{out}', "sh", ASYNCSFK]
     process = spawn("fetch", "a.60products", command=line)
@@ -358,7 +358,7 @@ def test_what_others_have_in_stdout_stays(spawn, simulator, out, limit):
 
 
 def test_devices_are_no_files(spawn, simulator):
-    """What is nowhere can be stdin and an output at once."""
+    """/dev/null may be stdin and an output at once."""
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - no file
         process = spawn("fetch", "a.1products", "--from", "-", "-o", os.devnull, stdin=nothing)
         _, stderr = process.communicate(timeout=30)
@@ -366,7 +366,7 @@ def test_devices_are_no_files(spawn, simulator):
 
 
 def test_what_was_salvaged_before_stays(invoke, simulate, tmp_path, out):
-    """What is printed once is added to what was."""
+    """A salvage keeps what an earlier one has printed into the same file."""
     with simulate():
         invoke("fetch", "a.1products", "b.1products", "-o", out)
     kept, salvaged = out.with_suffix(".sfk"), tmp_path / "salvaged.jsonl"
@@ -377,7 +377,7 @@ def test_what_was_salvaged_before_stays(invoke, simulate, tmp_path, out):
 
 
 def test_what_others_say_is_told_as_they_said_it(invoke, simulate):
-    """Flags stand for a program's arguments, and for nothing that the API or a user says."""
+    """Names of arguments are told as flags, but the API's or a user's words are not changed."""
     with simulate(faults=[Fault.status(400, handles=["base_url"])]):
         result = invoke("fetch", "base_url")
     assert "base_url: failed: HTTP 400" in result.stderr
