@@ -83,7 +83,7 @@ def handles(count, products=300):
 
 
 def go_on(stderr):
-    """Run the line that an interrupted fetch told to go on with, in a shell; give what it did."""
+    """Run, in a shell, the line that an interrupted fetch gave to go on with; give its result."""
     interrupted, told = stderr.decode().splitlines()[-2:]
     assert interrupted == "Interrupted."
     assert told.startswith("Go on with: asyncsfk fetch ")
@@ -99,7 +99,7 @@ def go_on(stderr):
 
 @EACH_SIGNAL
 def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
-    """Ctrl-C, SIGTERM and SIGHUP write what was paid for, and tell the line that goes on."""
+    """Ctrl-C, SIGTERM and SIGHUP write what was paid for, and give the line that goes on."""
     out, errors = tmp_path / "out\u202fput 'it'.jsonl", tmp_path / "errors.jsonl"
     with simulate(latency=Latency.fixed(0.05)) as simulator:
         process = spawn("fetch", *handles(6), "-o", out, "--errors", errors)
@@ -130,7 +130,7 @@ def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
 
 
 def test_one_interruption_that_comes_twice(simulate, spawn, tmp_path, out):
-    """A wrapper passes on the Ctrl-C that the whole terminal has got: it is one all the same."""
+    """A Ctrl-C that comes twice in a moment, as through a wrapper, counts as one."""
     source = tmp_path / "all of them"
     source.write_text("\n".join(handles(20, 100)), "utf-8")
     with simulate(latency=Latency.fixed(0.3)) as simulator:
@@ -148,7 +148,7 @@ def test_one_interruption_that_comes_twice(simulate, spawn, tmp_path, out):
 
 @pytest.mark.parametrize("seconds", [0.01, 0.4])
 def test_interrupted_while_the_archive_is_closed(simulate, spawn, out, seconds):
-    """Ctrl-C as things are closed raises nothing in their middle, and the line to go on is told."""
+    """Ctrl-C while the archive is being closed breaks nothing, and the line to go on is given."""
     with simulate() as simulator:
         command = (sys.executable, "-c", INTERRUPTED_AT, "close", seconds)
         process = spawn("fetch", *handles(2, 45), "-o", out, command=map(str, command))
@@ -162,7 +162,7 @@ def test_interrupted_while_the_archive_is_closed(simulate, spawn, out, seconds):
 
 
 def test_interrupted_while_the_archive_is_opened(simulate, spawn, out):
-    """Nor does it as they are opened, and nothing was begun that could go on."""
+    """Ctrl-C while the archive is being opened ends the command, with nothing begun."""
     with simulate() as simulator:
         command = (sys.executable, "-c", INTERRUPTED_AT, "open", "0.01")
         process = spawn("fetch", "a", "-o", out, command=command)
@@ -174,7 +174,7 @@ def test_interrupted_while_the_archive_is_opened(simulate, spawn, out):
 
 
 def test_a_terminal_that_is_gone(simulate, spawn, out):
-    """Where nobody can be told, what is bought is written, and the exit code says how it ended."""
+    """With a stderr that takes nothing, a fetch still writes its products and exits with 0."""
     with simulate(), Path("/dev/full").open("wb") as full:
         process = spawn("fetch", *handles(5, 45), "-o", out, stderr=full)
         assert process.wait(20) == 0
@@ -182,7 +182,7 @@ def test_a_terminal_that_is_gone(simulate, spawn, out):
 
 
 def test_no_stderr_at_all(simulate, spawn, out):
-    """A shell may close stderr: the same."""
+    """With a stderr that the shell has closed, a fetch writes its products and exits with 0."""
     line = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", ASYNCSFK]
     with simulate():
         process = spawn("fetch", *handles(2, 45), "-o", out, command=line)
@@ -217,7 +217,7 @@ def test_interrupted_as_on_windows(simulate, spawn, tmp_path, out):
 
 
 def test_interrupted_with_a_list_from_the_shell(simulator, spawn, tmp_path):
-    """`--from <(zcat list.gz)` names what the next command has not: that is told."""
+    """The list of `--from <(zcat list.gz)` cannot be named again: one is told to give it again."""
     reading, writing = os.pipe()
     line = ["fetch", "--from", f"/dev/fd/{reading}", "--archive", str(tmp_path / "a.sfk")]
     process = spawn(*line, pass_fds=[reading])
@@ -234,7 +234,7 @@ def test_interrupted_with_a_list_from_the_shell(simulator, spawn, tmp_path):
 
 @pytest.mark.parametrize("name", ["INT", "HUP"])
 def test_a_signal_that_the_shell_has_ignored(simulate, spawn, out, name):
-    """What runs in the background, or under `nohup`, is not stopped by what it is to outlive."""
+    """A signal that the shell has set to be ignored, as under `nohup`, does not stop a fetch."""
     line = ["/bin/sh", "-c", f'trap "" {name}; exec "$@"', "sh", ASYNCSFK]
     with simulate(latency=Latency.fixed(0.1)) as simulator:
         process = spawn("fetch", "a.90products", "-o", out, command=line)
@@ -245,7 +245,7 @@ def test_a_signal_that_the_shell_has_ignored(simulate, spawn, out, name):
 
 
 def test_interrupted_before_there_was_a_product(simulator, spawn, out, tmp_path):
-    """The products of an earlier fetch stay: all that was begun is complete, but not all is."""
+    """A fetch interrupted before its first product leaves the earlier ones in the file."""
     out.write_text("{}\n")
     outcomes = tmp_path / "outcomes.jsonl"
     line = ("fetch", "--from", "-", "-o", out, "--outcomes", outcomes)
@@ -261,7 +261,7 @@ def test_interrupted_before_there_was_a_product(simulator, spawn, out, tmp_path)
 
 @pytest.mark.parametrize("stdin", ["-", "/dev/stdin"])
 def test_interrupted_while_stdin_is_silent(simulator, spawn, tmp_path, stdin):
-    """A fetch that waits for handles ends at once on Ctrl-C, and says what it is to be given."""
+    """A fetch that waits for handles ends at once on Ctrl-C, and says to give the same list."""
     line = ["fetch", "--from", stdin, "--archive", str(tmp_path / "a.sfk")]
     process = spawn(*line, stdin=subprocess.PIPE)
     process.stdin.write(b"a.1products\n")
@@ -276,7 +276,7 @@ def test_interrupted_while_stdin_is_silent(simulator, spawn, tmp_path, stdin):
 
 @pytest.mark.parametrize("command", [(ASYNCSFK,), AS_ON_WINDOWS], ids=["here", "windows"])
 def test_interrupted_with_a_reader_that_waits(simulate, spawn, tmp_path, command):
-    """Pages that a slow reader has not taken yet are paid for: they come, whole, on Ctrl-C."""
+    """After Ctrl-C a slow reader still gets, whole, all the pages that were paid for."""
     errors = tmp_path / "errors.jsonl"
     with simulate() as simulator:
         process = spawn("fetch", *handles(5, 900), "--errors", errors, command=command)
@@ -285,7 +285,7 @@ def test_interrupted_with_a_reader_that_waits(simulate, spawn, tmp_path, command
         stdout, stderr = process.communicate(timeout=20)
         assert process.returncode == 130, stderr
         assert stdout.endswith(b"\n")
-        # And what is told to go on with begins behind them.
+        # The cursors to go on with follow these lines.
         assert Counter(json.loads(line)["handle"] for line in stdout.splitlines()) == {
             row["handle"]: row["usage"]["products"] for row in read(errors)
         }
@@ -299,10 +299,10 @@ def test_interrupted_with_a_reader_that_waits(simulate, spawn, tmp_path, command
 
 
 def test_interrupted_during_a_pause(simulate, spawn, out):
-    """What waits to be sent is not waited for."""
+    """Ctrl-C does not wait for requests that a pause holds back."""
     with simulate(faults=[Fault.status(503, retry_after="90")]) as simulator:
         process = spawn("fetch", *handles(3), "-o", out, "--concurrency", "1", "-v")
-        # Whoever looks at it without -v is told, too.
+        # This line comes without -v as well.
         assert process.stderr.readline() == b"HTTP 503: Simulated 503; trying on.\n"
         assert b"Paused(" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
@@ -316,7 +316,7 @@ def test_interrupted_during_a_pause(simulate, spawn, out):
 
 
 def test_a_second_signal_leaves_at_once(simulate, spawn, tmp_path, out):
-    """The first signal waits for what was sent; another does not, and counts it as maybe."""
+    """The first signal waits for what was sent; a second does not, and counts it as maybe."""
     errors = tmp_path / "errors.jsonl"
     with simulate(faults=[Fault.hang(60, charged=True, pages=[3])]) as simulator:
         process = spawn("fetch", *handles(5), "-o", out, "--errors", errors)
@@ -337,14 +337,14 @@ def test_a_second_signal_leaves_at_once(simulate, spawn, tmp_path, out):
         simulator.faults = []
         assert go_on(stderr).returncode == 0
         assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles(5)}
-        # The answers that nobody waited for, and no others.
+        # Only the answers that nobody waited for are paid twice.
         lost = {(row["handle"], row["nextCursor"]) for row in rows}
         twice = simulator.ledger.paid_twice()
         assert {(page.handle, page.cursor) for page in twice} == lost
 
 
 def test_a_reader_that_goes_away_from_who_was_interrupted(simulate, spawn, invoke, tmp_path):
-    """What a reader that waits has not taken, and then never does, is not told as written."""
+    """Products that a slow reader had not taken when it went away are not told as written."""
     errors = tmp_path / "errors.jsonl"
     reading, writing = os.pipe()
     with simulate() as simulator:
@@ -368,8 +368,8 @@ def test_a_reader_that_goes_away_from_who_was_interrupted(simulate, spawn, invok
 
 
 def test_two_signals_once_a_file_is_broken(simulate, spawn, tmp_path):
-    """What ended a fetch is told as that, though who waits for its last answers grows impatient."""
-    # Until it has landed, the fetch has not ended.
+    """A fetch that failed is told as failed, even if signals come before its last answers."""
+    # Until this answer has landed, the fetch has not ended.
     last = Fault.delay(Latency.fixed(4), handles=["b"])
     with simulate(faults=[last]) as simulator:
         line = ("fetch", "b", "a.1products", "-o", "/dev/full", "--archive", tmp_path / "a.sfk")
@@ -403,7 +403,7 @@ def test_a_second_signal_does_not_wait_for_a_reader(simulate, spawn, tmp_path, m
         assert process.wait(10) == 130
         stderr = process.stderr.read()
         assert b"Traceback" not in stderr
-        # What is told to go on with begins with the page that was cut, if one was.
+        # The cursors to go on with begin at the page that was cut, if one was.
         *whole, _ = process.stdout.read().split(b"\n")
         taken = Counter(json.loads(line)["handle"] for line in whole)
         told = {row["handle"]: row["usage"]["products"] for row in read(errors)}
@@ -418,7 +418,7 @@ def test_a_second_signal_does_not_wait_for_a_reader(simulate, spawn, tmp_path, m
 
 
 def test_a_showcase_whose_reader_waits_goes_on_from_the_page_that_was_cut(simulate, spawn, invoke):
-    """What its reader has not got is not behind the cursor that an interrupted showcase tells."""
+    """An interrupted showcase tells the cursor of the page that its reader did not get whole."""
     with simulate() as simulator:
         process = spawn("showcase", "a.900products")
         wait_for(lambda: is_idle(simulator))
@@ -436,7 +436,7 @@ def test_a_showcase_whose_reader_waits_goes_on_from_the_page_that_was_cut(simula
 
 
 def test_an_interrupted_refresh_goes_on(simulate, spawn, invoke, out):
-    """What an interrupted --refresh has bought is fresh enough for the line that goes on."""
+    """The line that goes on from an interrupted --refresh keeps what that has bought."""
     with simulate(latency=Latency.fixed(0.05)) as simulator:
         names = handles(4)
         assert invoke("fetch", *names, "-o", out).exit_code == 0
@@ -455,7 +455,7 @@ def test_an_interrupted_refresh_goes_on(simulate, spawn, invoke, out):
 
 @pytest.mark.parametrize("flags", [["--max-age", "1h"], ["--max-age=1h"]])
 def test_an_interrupted_max_age_goes_on(simulate, spawn, out, flags):
-    """The line that goes on takes for fresh what the interrupted one did, however late it is."""
+    """The line that goes on takes for fresh what the interrupted --max-age did, however late."""
     with simulate(faults=[Fault.hang(60)]) as simulator:
         process = spawn("fetch", *flags, "-o", out, "--region", "US", "--", "a.45products")
         wait_for(lambda: simulator.ledger.requests == 1)
@@ -474,7 +474,7 @@ def test_an_interrupted_max_age_goes_on(simulate, spawn, out, flags):
 
 
 def test_interrupted_after_the_account_stopped_it(simulate, spawn, out):
-    """What had stopped a fetch before it was interrupted is told as well."""
+    """An interrupted fetch also tells what had stopped it before."""
     faults = [Fault.status(402, handles=["a"]), Fault.hang(60, handles=["b"])]
     with simulate(faults=faults):
         process = spawn("fetch", "b", "a", "-o", out, "-vv")
@@ -497,7 +497,7 @@ def test_interrupted_after_the_account_stopped_it(simulate, spawn, out):
 
 
 def test_interrupted_after_its_archive_was_moved(simulate, spawn, out):
-    """Where the archive is gone, the line to go on with would buy all again: that is told first."""
+    """If its archive is gone, an interrupted fetch first says to put it back before going on."""
     kept = out.with_suffix(".sfk")
     with simulate(faults=[Fault.hang(60, handles=["b"])]):
         process = spawn("fetch", "b", "a", "-o", out, "-vv")
@@ -519,7 +519,7 @@ def test_interrupted_after_its_archive_was_moved(simulate, spawn, out):
 
 
 def test_interrupted_without_an_archive(simulate, spawn):
-    """Where nothing is kept, that is told instead of a line to go on with."""
+    """A fetch interrupted without an archive says that there is nothing to go on from."""
     with simulate(latency=Latency.fixed(0.05)):
         process = spawn("fetch", "a.900products", "-q")
         assert json.loads(process.stdout.readline())
@@ -538,7 +538,7 @@ def test_interrupted_without_an_archive(simulate, spawn):
 
 @EACH_SIGNAL
 def test_an_interrupted_showcase_tells_where_to_go_on(simulate, spawn, signum):
-    """What was bought is told, and the cursor of what was not."""
+    """An interrupted showcase tells what was bought, and the cursor of what was not."""
     with simulate(faults=[Fault.hang(60, pages=[3])]) as simulator:
         process = spawn("showcase", "a.90products")
         wait_for(lambda: simulator.ledger.requests == 3)
@@ -572,10 +572,10 @@ def test_an_interrupted_showcase_tells_where_to_go_on(simulate, spawn, signum):
     ids=" ".join,
 )
 def test_interrupted_at_a_pipe_without_another_end(simulator, spawn, tmp_path, args):
-    """To open it waits for whoever has the other end, for ever if need be: not so Ctrl-C."""
+    """Ctrl-C ends a command that is opening a pipe whose other end nobody has."""
     os.mkfifo(tmp_path / "pipe", 0o600)
     process = spawn("fetch", *args, cwd=tmp_path)
-    # It imports and opens what comes before.
+    # Time to import, and to open what comes before the pipe.
     time.sleep(1.5)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
@@ -586,7 +586,7 @@ def test_interrupted_at_a_pipe_without_another_end(simulator, spawn, tmp_path, a
 
 @pytest.mark.parametrize("module", ["asyncsfk.cli._app", "asyncsfk.errors", "uvloop"])
 def test_interrupted_while_something_is_imported(simulator, spawn, tmp_path, module):
-    """However early it comes, it is told as what it is, if at all, and as nothing else."""
+    """Ctrl-C during an import is exit code 130, and told as an interruption or not at all."""
     process = spawn(
         *("fetch", "a", "-o", tmp_path / "out"),
         command=(sys.executable, "-c", INTERRUPTED_IMPORT, module),

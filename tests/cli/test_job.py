@@ -53,7 +53,7 @@ def test_the_same_line_costs_nothing_again(invoke, simulator, tmp_path, out):
 
 
 def test_without_an_archive_nothing_goes_on(invoke, simulate):
-    """Where something is missing that is told, and where nothing is it is not."""
+    """Only a fetch that something is left to buy for says that it has no archive to go on from."""
     none = "There is no archive to go on from: -o FILE keeps one beside the output"
     faults = [
         Fault.status(500, pages=[2], handles=["a.45products"]),
@@ -68,7 +68,7 @@ def test_without_an_archive_nothing_goes_on(invoke, simulate):
 
 
 def test_the_same_line_goes_on(invoke, simulate, out):
-    """What broke off goes on from the archive with the next page, as the first run tells."""
+    """The same line goes on from the archive with the next page, as the first run has said."""
     with simulate(faults=[Fault.status(500, pages=[2], handles=["a.45products"])]) as simulator:
         args = ["fetch", "a.45products", "b.3products", "-o", out]
         first = invoke(*args)
@@ -84,7 +84,7 @@ def test_the_same_line_goes_on(invoke, simulate, out):
 
 
 def test_nothing_is_left_to_go_on_with(invoke, simulator, out):  # noqa: ARG001 - the environment
-    """Where only handles that are none are missing, no line would bring them."""
+    """If nothing is missing but what are not handles, no line to go on with is told."""
     result = invoke("fetch", "a.3products", "no good", "née", "-o", out)
     assert result.exit_code == 1
     assert result.stderr.endswith("All is there but for 2 that are not handles.\n")
@@ -95,7 +95,7 @@ def test_nothing_is_left_to_go_on_with(invoke, simulator, out):  # noqa: ARG001 
 
 @pytest.mark.parametrize("ending", ["ceiling", "failure"])
 def test_a_refresh_that_ended_early_tells_what_goes_on(invoke, simulate, out, ending):
-    """The same line would buy everything afresh once more."""
+    """The line told after a --refresh that ended early buys nothing afresh once more."""
     handles = [f"c{n}.5products" for n in range(10)]
     with simulate() as simulator:
         assert invoke("fetch", *handles, "-o", out).exit_code == 0
@@ -113,7 +113,7 @@ def test_a_refresh_that_ended_early_tells_what_goes_on(invoke, simulate, out, en
 
 @pytest.mark.usefixtures("simulator")
 def test_what_is_called_like_a_flag_stays_in_the_line_that_goes_on(invoke, out):
-    """Behind -- there are only handles, though these are none: the others are not lost by them."""
+    """Handles behind -- that look like flags stay in the line that is told to go on."""
     handles = ["--", "--max-age", "a.45products", "--refresh"]
     result = invoke("fetch", "--refresh", "-o", out, "--max-credits", "1", *handles)
     assert result.exit_code == 4
@@ -122,7 +122,7 @@ def test_what_is_called_like_a_flag_stays_in_the_line_that_goes_on(invoke, out):
 
 
 def test_more_handles_cost_what_is_new(invoke, simulator, out):
-    """A list that has grown costs what has been added to it."""
+    """A list that has grown costs only what was added to it."""
     for count in (1, 2, 3):
         assert invoke("fetch", *HANDLES[:count], "-o", out).exit_code == 0
     assert simulator.ledger.charged == 9
@@ -153,7 +153,7 @@ def test_no_archive(invoke, simulator, tmp_path, out):
 
 
 def test_beside_a_device_or_a_pipe_there_is_no_archive(invoke, simulator, tmp_path):
-    """What is no file of its own has no archive beside it."""
+    """An output that is a pipe or a device has no archive beside it."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -171,7 +171,7 @@ def test_beside_a_device_or_a_pipe_there_is_no_archive(invoke, simulator, tmp_pa
 
 
 def test_what_the_shell_has_opened_is_left_as_it_is(spawn, simulator, tmp_path):
-    """Stdout, by whatever name, is added to, as it may be with >>, and has no archive."""
+    """Stdout, by whatever name, is appended to and has no archive beside it."""
     out = tmp_path / "out.jsonl"
     out.write_bytes(b"precious\n")
     beside = Path("/dev/stdout.sfk")
@@ -197,7 +197,7 @@ def test_what_the_shell_has_opened_is_left_as_it_is(spawn, simulator, tmp_path):
 
 
 def test_each_dated_output_has_an_archive_of_its_own(invoke, simulator, tmp_path, monkeypatch):
-    """What follows the last dot of a name is kept where it is a date or a number."""
+    """What follows the last dot of a name stays in the archive's if it is a date or a number."""
     monkeypatch.chdir(tmp_path)
     for name in "out.2026-10-01", "out.2026-10-02", "v1.2", "plain", "a.jsonl":
         assert invoke("fetch", "a.1products", "-o", name).exit_code == 0
@@ -207,14 +207,14 @@ def test_each_dated_output_has_an_archive_of_its_own(invoke, simulator, tmp_path
 
 
 def test_a_region_has_one_form(invoke, simulator, out):
-    """However it is written, a country's showcases are bought once."""
+    """A country's showcases are bought once, however --region is written."""
     for region in "US", "us", " Us ":
         assert invoke("fetch", "a.5products", "--region", region, "-o", out).exit_code == 0
     assert simulator.ledger.charged == 1
 
 
 def test_a_list_without_a_name(invoke, simulator, out):
-    """A variable of the shell that is empty is no list that is empty."""
+    """An empty --from, as of an unset shell variable, is refused, not taken for an empty list."""
     out.write_text("before\n")
     for flags in [], ["--dry-run"]:
         assert invoke("fetch", "--from", "", "-o", out, *flags).exit_code == 2
@@ -223,7 +223,7 @@ def test_a_list_without_a_name(invoke, simulator, out):
 
 
 def test_what_cannot_be_decoded_is_told_apart(invoke, simulate, out):
-    """The same line does not get what is on file and cannot be decoded; what does is told."""
+    """Answers that cannot be decoded are told apart, with the commands that may get them."""
     with simulate(faults=[Fault.not_json(handles={"odd"})]) as simulator:
         assert invoke("fetch", "odd", "a.1products", "-o", out).exit_code == 1
         simulator.faults = []
@@ -251,7 +251,7 @@ def test_what_cannot_be_decoded_is_told_apart(invoke, simulate, out):
     ids=["a space", "no letter of the terminal's", "turning round", "lines, quotes, no letters"],
 )
 def test_a_file_is_told_as_a_shell_takes_it(simulate, spawn, tmp_path, case):
-    """Whatever the terminal can show, and whatever it would do with it."""
+    """A file's name is told as a shell takes it, escaped where the terminal cannot show it."""
     name, encoding, told = case
     with simulate(faults=[Fault.not_json()]):
         process = spawn(
@@ -269,7 +269,7 @@ def test_a_file_is_told_as_a_shell_takes_it(simulate, spawn, tmp_path, case):
 
 
 def test_what_will_never_be_more_is_told_apart(invoke, simulate, out):
-    """A job that repeats its line as long as it is told to comes to its end."""
+    """A line that can bring no more says so, so that a job that repeats it comes to an end."""
     faults = [
         Fault.cursor_loop(handles={"round.45products"}),
         Fault.gzip_bomb(size=1 << 22, handles={"bomb"}),
@@ -286,7 +286,7 @@ def test_what_will_never_be_more_is_told_apart(invoke, simulate, out):
         assert simulator.ledger.paid_twice() == {}
         assert "Nothing is left to buy" in invoke(*line, "--dry-run").stdout
         assert "there is no more to buy" in invoke("fetch", "round.45products").stderr
-    # What has not come whole is not kept.
+    # An answer that has not come whole is not kept, so the same line may still get it.
     with simulate(faults=[Fault.oversized(1 << 21, handles={"large"})]) as simulator:
         result = invoke("fetch", "large", "-o", out, "--max-body-bytes", 1 << 20)
         assert "The same line goes on from here" in result.stderr
@@ -294,7 +294,7 @@ def test_what_will_never_be_more_is_told_apart(invoke, simulate, out):
 
 
 def test_an_archive_that_is_moved_away(simulate, spawn, invoke, out):
-    """Without it the same line would begin anew: that is told, and not that it goes on."""
+    """If the archive is gone, a fetch says to put it back, not that the same line goes on."""
     kept, away = out.with_suffix(".sfk"), out.with_name("away")
     away.mkdir()
     with simulate(latency=Latency.fixed(0.05)) as simulator:
@@ -314,12 +314,12 @@ def test_an_archive_that_is_moved_away(simulate, spawn, invoke, out):
             (away / file.name).rename(file)
         before = simulator.ledger.charged
         assert invoke("fetch", *names, "-o", out).exit_code == 0
-        # What was on its way when the archive was gone.
+        # These were on their way when the archive went.
         assert simulator.ledger.charged - 500 <= 5 < before
 
 
 def test_an_archive_that_is_moved_alone(simulate, spawn, invoke, out):
-    """The file has all that was kept, where it is now; what is put in its place is left alone."""
+    """A moved archive has all that was kept, and what is put in its place is left alone."""
     kept, away = out.with_suffix(".sfk"), out.with_name("away.sfk")
     other = out.with_name("other.sfk")
     with simulate(latency=Latency.fixed(0.05)) as simulator:
@@ -331,7 +331,7 @@ def test_an_archive_that_is_moved_alone(simulate, spawn, invoke, out):
         _, stderr = process.communicate(timeout=20)
         assert "or give its new place with --archive" in stderr.decode()
         before = simulator.ledger.charged
-        # One is in the other archive.
+        # One credit was for the page in the other archive.
         assert before - 1 - Archive(away).info().answers <= 5
         other.rename(kept)
         assert invoke("fetch", "b.1products", "-o", out).exit_code == 0
@@ -341,7 +341,7 @@ def test_an_archive_that_is_moved_alone(simulate, spawn, invoke, out):
 
 
 def test_an_archive_that_is_moved_at_the_end(simulate, spawn, out):
-    """That it is gone is told whatever else is missing."""
+    """A moved archive is told even if something else is missing as well."""
     kept = out.with_suffix(".sfk")
     with simulate(faults=[Fault.status(400, handles=["a"])]):
         process = spawn("fetch", "--from", "-", "-o", out, "-vv", stdin=subprocess.PIPE)
@@ -357,7 +357,7 @@ def test_an_archive_that_is_moved_at_the_end(simulate, spawn, out):
 
 @pytest.mark.parametrize("seconds", [-60, 60], ids=["back", "forward"])
 def test_a_clock_that_is_set(invoke, simulator, out, monkeypatch, seconds):
-    """What a refreshing fetch has bought is fresh for the line that goes on, whatever its date."""
+    """The line that goes on takes a refresh's pages for fresh, even if the clock was set."""
 
     def time_told(now=time.time):
         return now() + (seconds if simulator.ledger.requests > 25 else 0)
@@ -378,7 +378,7 @@ def test_a_clock_that_is_set(invoke, simulator, out, monkeypatch, seconds):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
 def test_a_full_disk_leaves_whole_lines(simulate, spawn, tmp_path, out):
-    """What is appended later begins a line; what went wrong first is told."""
+    """On a full disk the output ends in a whole line, and the error names it."""
     errors = tmp_path / "errors.jsonl"
     limited = ["/bin/sh", "-c", 'ulimit -f 40; exec "$@"', "sh", ASYNCSFK]
     with simulate(latency=Latency.fixed(0.01)):
@@ -392,7 +392,7 @@ def test_a_full_disk_leaves_whole_lines(simulate, spawn, tmp_path, out):
         assert f"Error: cannot write {out}: File too large" in stderr.decode()
     written = Counter(row["handle"] for row in read(out))
     assert written.total() > 10
-    # And where to go on with each creator of whom something was written.
+    # Each creator of whom lines were written has a cursor to go on from.
     told = read(errors)
     assert {row["handle"]: row["usage"]["products"] for row in told} == written
     assert all(row["nextCursor"] for row in told)
@@ -400,7 +400,7 @@ def test_a_full_disk_leaves_whole_lines(simulate, spawn, tmp_path, out):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
 def test_errors_are_written_though_outcomes_cannot_be(invoke, simulate, tmp_path):
-    """Where to go on is told on one disk, though another is full."""
+    """--errors is written even if --outcomes is on a full disk."""
     errors = tmp_path / "errors.jsonl"
     broken = "a.100products"
     with simulate(faults=[Fault.status(400, pages=[2], handles=[broken])]):
@@ -412,7 +412,7 @@ def test_errors_are_written_though_outcomes_cannot_be(invoke, simulate, tmp_path
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
 def test_a_full_disk_tells_how_to_go_on(invoke, simulator, tmp_path, out):
-    """What was bought is in the archive, and the line that is told does not buy it again."""
+    """After a full disk, the line told to go on does not buy again what is in the archive."""
     kept = tmp_path / "elsewhere.sfk"
     args = ["fetch", "a.20products", "-o", "/dev/full", "--archive", kept]
     first = invoke(*args)
@@ -433,7 +433,7 @@ def test_a_full_disk_tells_how_to_go_on(invoke, simulator, tmp_path, out):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
 def test_a_full_disk_without_an_archive(invoke, simulator):  # noqa: ARG001 - the environment
-    """There is nothing to go on from; who wants to know no more than errors is not told of it."""
+    """On a full disk one is told that there is no archive to go on from, but not with --quiet."""
     told = invoke("fetch", "a.20products", "-o", "/dev/full").stderr.splitlines()
     assert told[-1].startswith("There is no archive to go on from: ")
     quiet = invoke("fetch", "a.20products", "-o", "/dev/full", "--quiet")
@@ -443,7 +443,7 @@ def test_a_full_disk_without_an_archive(invoke, simulator):  # noqa: ARG001 - th
 
 
 def test_a_ceiling(invoke, simulator, out):
-    """At the ceiling what was had is written, the exit code is 4, and a higher one goes on."""
+    """At the ceiling what was bought is written, the code is 4, and a higher one goes on."""
     args = ["fetch", *(f"a{number}.45products" for number in range(4)), "-o", out]
     first = invoke(*args, "--max-credits", "7", "--concurrency", "2")
     assert first.exit_code == 4
@@ -470,7 +470,7 @@ def test_a_ceiling(invoke, simulator, out):
 
 
 def test_a_ceiling_without_an_archive(invoke, simulator, tmp_path):
-    """Without an archive a ceiling is one run's, and --errors tells where to go on."""
+    """Without an archive a ceiling is that of one run, and --errors tells where to go on."""
     errors = tmp_path / "errors.jsonl"
     args = ["fetch", "a.45products", "--max-credits", "2", "--errors", errors]
     for charged in 2, 4:
@@ -495,7 +495,7 @@ def test_refresh(invoke, simulator, out):
 
 
 def test_max_age(invoke, simulator, out):
-    """--max-age buys afresh what is older, by a duration or by a time."""
+    """--max-age buys afresh what is older than a duration or a time."""
     before = datetime.now(UTC).replace(microsecond=0).isoformat()
     args = ["fetch", "a.45products", "-o", out]
     assert invoke(*args).exit_code == 0
@@ -536,7 +536,7 @@ def test_an_age_that_is_none(invoke, simulator, tmp_path, out, age):
 
 
 def test_a_stale_cursor(invoke, simulate, out):
-    """A cursor on file that the API no longer takes is told; --restart-stale starts over."""
+    """A stale cursor on file is told, and --restart-stale starts that showcase over."""
     args = ["fetch", "a.45products", "b.45products", "-o", out]
     with simulate() as simulator:
         assert invoke(*args, "--max-pages", "1").exit_code == 0
@@ -546,7 +546,7 @@ def test_a_stale_cursor(invoke, simulate, out):
         told = stale.stderr.splitlines()[0]
         assert told.startswith("a.45products: partial: the API no longer")
         assert "; --restart-stale starts this showcase over: " in told
-        # Which would be a lie.
+        # The same line would only be refused again.
         assert "goes on from here" not in stale.stderr
         assert stale.stderr.endswith(
             "--restart-stale starts those showcases over whose cursor is stale.\n"
@@ -591,7 +591,7 @@ def foreign_database(path):
 
 @pytest.mark.parametrize("make", [foreign_text, foreign_database])
 def test_a_file_that_is_no_archive(invoke, simulator, out, make):
-    """A file of another kind is not taken for an archive, and neither it nor the output touched."""
+    """A file that is not an archive is refused; neither it nor the output is touched."""
     archive = out.with_suffix(".sfk")
     make(archive)
     before = archive.read_bytes()
@@ -606,7 +606,7 @@ def test_a_file_that_is_no_archive(invoke, simulator, out, make):
 
 
 def test_an_archive_of_another_origin(invoke, simulator, out):
-    """A simulator's pages are not taken for the API's: nothing is sent, no output emptied."""
+    """An archive of another origin is refused: nothing is sent, and no output is emptied."""
     assert invoke("fetch", "a.1products", "-o", out).exit_code == 0
     result = invoke("fetch", "b.1products", "-o", out, "--base-url", "https://example.com")
     assert result.exit_code == 2
@@ -626,7 +626,7 @@ def test_an_archive_that_cannot_be_made(invoke, simulator, tmp_path, out):
 
 @pytest.mark.parametrize("keeps", [False, True])
 def test_a_disk_that_fills_up(simulator, spawn, tmp_path, keeps):
-    """An archive that takes no more stops the run: what it could not keep is not bought."""
+    """A full disk under the archive stops the run, which tells of the answers it could not keep."""
     handles = [f"a{number}.45products" for number in range(100)]
     errors = tmp_path / "errors.jsonl"
 
@@ -642,12 +642,12 @@ def test_a_disk_that_fills_up(simulator, spawn, tmp_path, keeps):
         told = stderr.decode()
         assert f"Error: {archive} cannot be used: " in told
         assert told.endswith("\nOnce that is mended, the same line goes on from here.\n") is keeps
-        # Up to the width, which was in flight when it was seen.
+        # At most the width, which was in flight when the lack of room was seen.
         return re.search(
             r"^([1-4]) answers? paid for and not in the archive: (.*)$", told, re.MULTILINE
         )
 
-    # It may fill up with what is no answer, and none be lost.
+    # What does not fit may be something else than an answer, and then none is lost.
     lost = next(filter(None, (fill_up(tmp_path / f"{number}.sfk") for number in range(5))))
     if keeps:
         assert lost[2] == f"each is the `body` of its line in {errors}: keep that file."
@@ -704,7 +704,7 @@ def test_usage_errors(invoke, simulator, tmp_path, monkeypatch, case):
 
 
 def test_an_output_may_be_called_as_it_likes_where_it_has_no_archive(invoke, simulator, tmp_path):
-    """`-o x.sfk` is taken where no archive would be beside it."""
+    """`-o x.sfk` is taken if no archive would be beside it."""
     for flags in ["--no-archive"], ["--archive", tmp_path / "y.sfk"]:
         assert invoke("fetch", "a.3products", "-o", tmp_path / "x.sfk", *flags).exit_code == 0
         assert by_handle(read(tmp_path / "x.sfk"))["a.3products"] == simulator.showcase(
@@ -713,7 +713,7 @@ def test_an_output_may_be_called_as_it_likes_where_it_has_no_archive(invoke, sim
 
 
 def test_a_price_that_rose(invoke, simulate, out):
-    """A higher price is one line, which `--quiet` does not hide, and no line of a log."""
+    """A higher price is told in one line, even with `--quiet`, and not as a line of a log."""
     with simulate(faults=[Fault.price(3, pages=[2])]):
         result = invoke("fetch", "a.45products", "-o", out)
         assert result.exit_code == 0
@@ -813,7 +813,7 @@ def test_dry_run_of_what_is_there_in_part(invoke, simulator, out):
 
 
 def test_dry_run_tells_how_long_it_would_take(invoke, simulator, out):
-    """--dry-run tells the time by what requests took before, in units for people."""
+    """--dry-run estimates the time from what requests took before, in units for people."""
     assert invoke("fetch", "a.30products", "-o", out).exit_code == 0
     told = []
     for seconds in 1, 100, 10_000:
@@ -838,11 +838,11 @@ def said(invoke, *args):
 
 
 def test_dry_run_after_a_look_at_first_pages(invoke, simulator, out):
-    """What was wanted no further says nothing of how long showcases are."""
+    """Showcases that --max-pages has cut say nothing of how long showcases are."""
     first = [f"a{number}.45products" for number in range(5)]
     invoke("fetch", *first, "-o", out, "--max-pages", "1")
     assert "likely" not in said(invoke, "b.45products", "-o", out)
-    # Of as many as were looked at it does.
+    # For that many pages they do.
     assert "likely 1," in said(invoke, "b.45products", "-o", out, "--max-pages", "1")
     invoke("fetch", "c.45products", "-o", out)
     assert "likely 3" in said(invoke, "b.45products", "-o", out)
@@ -850,7 +850,7 @@ def test_dry_run_after_a_look_at_first_pages(invoke, simulator, out):
 
 
 def test_dry_run_knows_profiles_of_any_region(invoke, simulator, out):
-    """A profile that is on file is not counted as one to be looked up."""
+    """--dry-run does not count a profile that is on file, whatever the region."""
     invoke("fetch", "empty_c", "-o", out, "--region", "us", "--verify-empty")
     invoke("fetch", "empty_c", "-o", out)
     charged = simulator.ledger.charged
@@ -860,7 +860,7 @@ def test_dry_run_knows_profiles_of_any_region(invoke, simulator, out):
 
 
 def test_a_refresh_tells_how_to_go_on_should_it_be_killed(invoke, simulator, out):
-    """The same line would buy afresh what it had bought, and nobody could tell it then."""
+    """A --refresh says how to go on if it is killed without buying everything afresh again."""
     invoke("fetch", "a.1products", "-o", out)
     result = invoke("fetch", "a.1products", "-o", out, "--refresh")
     told = re.match(

@@ -32,7 +32,7 @@ def test_a_closed_pipe_ends_quietly(simulate, spawn, command):
 
 
 def test_a_pipe_that_is_closed_before_its_last_lines(simulate, spawn):
-    """What its reader did not wait for is missing, though there was nothing to come behind it."""
+    """A reader that leaves before the last lines is noticed, even if nothing comes after them."""
     with simulate(page_size=900) as simulator:
         process = spawn("fetch", "a.900products", "--quiet")
         wait_for(lambda: is_idle(simulator))
@@ -81,9 +81,9 @@ def test_simulate_on_a_port_in_use(simulator, spawn):
 def on_terminal(spawn, *args, watch=None, both=False, **settings):
     """Run a command with its stderr on a terminal; give its exit code, stdout and stderr.
 
-    With `both` stdout is there, too, and is in what is given for stderr.
+    With `both` stdout is on it too, and is given as a part of stderr.
 
-    `watch` is called with the process and what was seen on the terminal, whenever that is more.
+    `watch` is called with the process and all that was seen so far, whenever there is more.
     """
     ours, theirs = pty.openpty()
     stdout = theirs if both else subprocess.PIPE
@@ -129,7 +129,7 @@ HARMLESS = STEERING + "caf\u00e9 \u6f22\u3000\U0001f600"
 
 
 def test_json_on_a_terminal_does_not_steer_it(invoke, simulate, spawn, out):
-    """Titles are anybody's: there JSON spells out what cannot be seen, and says the same."""
+    """JSON on a terminal spells out the invisible characters of titles, and says the same."""
     with simulate():
         assert invoke("fetch", "a.1products", "-o", out).exit_code == 0
         archive = out.with_suffix(".sfk")
@@ -150,7 +150,7 @@ def test_json_on_a_terminal_does_not_steer_it(invoke, simulate, spawn, out):
 
 
 def test_progress_through_a_list(simulate, spawn, tmp_path):
-    """The progress through a file of handles says how many there are, those given twice too."""
+    """The progress through a file of handles tells their number, with those given twice."""
     source = tmp_path / "handles.txt"
     source.write_text("# ours\na.3products\n\nb.3products\na.3products\n", "utf-8")
     with simulate(latency=Latency.fixed(0.4)):
@@ -162,7 +162,7 @@ def test_progress_through_a_list(simulate, spawn, tmp_path):
 
 
 def test_progress_through_the_rest_of_stdin(simulate, spawn, tmp_path):
-    """What somebody else has read of a file is not fetched, though the progress counts it first."""
+    """Of a stdin that somebody has partly read, only the rest is fetched."""
     source = tmp_path / "handles.txt"
     source.write_text("already.3products\nb.3products\n", "utf-8")
     with simulate() as simulator, source.open("rb", buffering=0) as stdin:
@@ -174,7 +174,7 @@ def test_progress_through_the_rest_of_stdin(simulate, spawn, tmp_path):
 
 
 def test_progress_through_a_pipe(simulate, spawn, tmp_path):
-    """How many handles a pipe will bring nobody knows: the progress does not say."""
+    """The progress through a pipe tells no total, since nobody knows it."""
     reading, writing = os.pipe()
     os.write(writing, b"a.3products\nb.3products\n")
     os.close(writing)
@@ -187,7 +187,7 @@ def test_progress_through_a_pipe(simulate, spawn, tmp_path):
 
 
 def test_an_outage_is_told(spawn, port):
-    """Whoever looks at a fetch that cannot connect sees why, though it is tried on."""
+    """A fetch that cannot connect says why, and goes on trying."""
     url = f"http://127.0.0.1:{port}"
     environment = {"SOCIALFETCH_BASE_URL": url, "SOCIALFETCH_API_KEY": "sfk_x"}
     process = spawn("fetch", "a", env=environment)
@@ -198,7 +198,7 @@ def test_an_outage_is_told(spawn, port):
 
 
 def test_nothing_but_failures_is_told_once(simulate, spawn):
-    """Whoever looks at a fetch that may pay for nothing sees why it has become slow."""
+    """A fetch that may be paying for failures alone says once why it has become slow."""
     with simulate(faults=[Fault.status(500)]):
         handles = [f"a{number}" for number in range(30)]
         process = spawn("fetch", *handles, "--concurrency", "30")
@@ -213,7 +213,7 @@ def test_nothing_but_failures_is_told_once(simulate, spawn):
 
 
 def test_an_outage_is_told_once(simulate, spawn, port):
-    """Its pauses are for who says -v; nobody else gets a line of the log for each of them."""
+    """Without -v an outage is told in one line, and with --quiet in none."""
     environment = {
         "SOCIALFETCH_BASE_URL": f"http://127.0.0.1:{port}",
         "SOCIALFETCH_API_KEY": "sfk_simulated_0123456789",
@@ -259,7 +259,7 @@ def test_ctrl_c_on_a_terminal(simulate, spawn, tmp_path):
 
 @pytest.mark.parametrize("flags", [["-q"], ["-v"]])
 def test_no_progress_where_it_is_unwanted(simulate, spawn, tmp_path, flags):
-    """--quiet shows no progress, nor does --verbose, whose lines it would break."""
+    """--quiet shows no progress, and neither does --verbose, whose lines it would break."""
     with simulate(latency=Latency.fixed(0.2)):
         code, _, stderr = on_terminal(
             spawn, "fetch", "a.3products", "-o", tmp_path / "out", *flags, env=TERMINAL
@@ -270,7 +270,7 @@ def test_no_progress_where_it_is_unwanted(simulate, spawn, tmp_path, flags):
 
 
 def test_no_progress_without_a_terminal(simulate, spawn, tmp_path):
-    """Where stderr is no terminal there is no progress, whatever the environment forces."""
+    """If stderr is not a terminal there is no progress, whatever the environment forces."""
     with simulate(latency=Latency.fixed(0.2)):
         process = spawn("fetch", "a.3products", "-o", tmp_path / "out", env={"FORCE_COLOR": "1"})
         _, stderr = process.communicate(timeout=20)
@@ -337,7 +337,7 @@ def test_main_is_the_entry_point():
 
 
 def test_python_m(spawn):
-    """`python -m asyncsfk` is the same."""
+    """`python -m asyncsfk` runs the command line as well."""
     process = spawn("--version", command=(sys.executable, "-m", "asyncsfk"))
     assert process.communicate(timeout=20)[0].startswith(b"asyncsfk")
     assert process.returncode == 0

@@ -19,14 +19,14 @@ def verdict(proof, usage, creators, capsys):
 
 
 def test_nothing_to_complain_of(simulator, capsys):
-    """Where nothing was asked for, nothing is wrong."""
+    """If nothing was asked for, the proof holds."""
     code, told = verdict(Proof(simulator), Usage(), 0, capsys)
     assert (code, told[-1]) == (ExitCode.COMPLETE, "The proof holds.")
 
 
 @pytest.mark.parametrize("status", ["complete", "partial"])
 def test_products_that_differ(simulator, capsys, status):
-    """A creator whose products are not the simulator's is told, and is exit code 1."""
+    """A creator whose products differ from the simulator's fails the proof, with exit code 1."""
     proof = Proof(simulator)
     handle = "a.3products"
     false = tuple(Product(id=row["id"], title="false") for row in simulator.showcase(handle))
@@ -37,7 +37,7 @@ def test_products_that_differ(simulator, capsys, status):
 
 
 def test_a_complete_creator_that_lacks_products(simulator, capsys):
-    """Fewer products than there are do not pass for complete."""
+    """A complete creator that lacks products fails the proof."""
     proof = Proof(simulator)
     proof.check(Outcome(handle="a.3products", status="complete"))
     assert verdict(proof, Usage(), 1, capsys)[0] == ExitCode.INCOMPLETE
@@ -51,14 +51,14 @@ def test_a_complete_creator_that_lacks_products(simulator, capsys):
     ],
 )
 def test_books_that_differ(simulator, capsys, usage, creators, told):
-    """Credits outside of what was counted, or a creator without an outcome, are told."""
+    """Credits outside of what was counted, or a creator without an outcome, fail the proof."""
     code, lines = verdict(Proof(simulator), usage, creators, capsys)
     assert code == ExitCode.INCOMPLETE
     assert lines == [told, "The proof fails."]
 
 
 def test_of_nothing_everything_is_true(simulator, capsys):
-    """Where hardly anything came the proof fails, however well the rest agrees."""
+    """If hardly any creator is complete the proof fails, however well the rest agrees."""
     proof = Proof(simulator)
     for number in range(40):
         proof.check(Outcome(handle=f"a{number}", status="failed"))
