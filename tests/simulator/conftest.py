@@ -69,7 +69,7 @@ class Asker:
                 return products
 
     async def raw(self, target, *, headers=(), method="GET"):
-        """Send a target as it is on a connection of its own; give all bytes that come back."""
+        """Send a target unchanged on a connection of its own; give all bytes that come back."""
         url = self.sim.url.removeprefix("http://")
         host, port = url.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))

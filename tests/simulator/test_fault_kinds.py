@@ -1,4 +1,4 @@
-"""What goes wrong: each kind of fault."""
+"""Each kind of fault, and what it does to an answer."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ PATH = "/v1/tiktok/profiles/a.45products/showcase-products"
 
 
 async def first(simulate, fault, path=PATH, **options):
-    """Ask a page that a fault strikes; give the raw answer and the ledger's entry."""
+    """Ask for a page that a fault strikes; give the raw answer and the ledger's entry."""
     async with simulate(faults=[fault], **options) as ask:
         raw = await ask.raw(path)
         [entry] = ask.sim.ledger
@@ -121,7 +121,7 @@ async def test_close(simulate, fault, charged):
 
 @pytest.mark.parametrize("charged", [False, True])
 async def test_reset(simulate, charged):
-    """The connection is reset, which a client is told as such."""
+    """The connection is reset, and the client notices that."""
     async with simulate(faults=[Fault.reset(charged=charged)]) as ask:
         with pytest.raises(ConnectionResetError):
             await ask.raw(PATH)
@@ -131,7 +131,7 @@ async def test_reset(simulate, charged):
 
 @pytest.mark.parametrize("charged", [False, True])
 async def test_garbage(simulate, charged):
-    """The answer is no HTTP."""
+    """The answer is not HTTP."""
     raw, entry = await first(simulate, Fault.garbage(charged=charged))
     assert raw
     assert not raw.startswith(b"HTTP/")
@@ -200,7 +200,7 @@ async def test_oversized(simulate, chunked):
 
 
 async def test_oversized_small(simulate):
-    """A body that is larger than told already is left as it is."""
+    """A body that is already larger is left as it is."""
     async with simulate(faults=[Fault.oversized(10)]) as ask:
         assert len((await ask.page("a.45products")).data["products"]) == 20
 
@@ -219,7 +219,7 @@ async def test_a_client_leaving_a_large_body(simulate):
 
 
 async def test_invalid_utf8(simulate):
-    """A title is no UTF-8, the rest stays valid."""
+    """A title is not UTF-8; the rest stays valid."""
     raw, entry = await first(simulate, Fault.invalid_utf8())
     _, _, body = split(raw)
     with pytest.raises(UnicodeDecodeError):
@@ -287,7 +287,7 @@ async def test_wrong_type(simulate, where, path, find):
 
 
 def without_unknown(data):
-    """Give JSON data without the fields that nobody heard of."""
+    """Give JSON data without the unknown fields."""
     if isinstance(data, list):
         return [without_unknown(item) for item in data]
     if isinstance(data, dict):
@@ -296,7 +296,7 @@ def without_unknown(data):
 
 
 async def test_unknown_fields(simulate):
-    """New fields appear at every level, and what was known is as it was."""
+    """New fields appear at every level, and the known ones are unchanged."""
     async with simulate(faults=[Fault.unknown_fields()]) as ask:
         reply = await ask.page("a.45products")
         products = reply.data["products"]
@@ -310,7 +310,7 @@ async def test_unknown_fields(simulate):
 
 
 async def test_not_json(simulate):
-    """A charged 200 is a page of HTML."""
+    """A 200 that is charged is a page of HTML."""
     raw, entry = await first(simulate, Fault.not_json())
     status, headers, body = split(raw)
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
@@ -318,7 +318,7 @@ async def test_not_json(simulate):
 
 
 async def test_missing_meta(simulate):
-    """A charged 200 does not say so."""
+    """A 200 that is charged has no meta."""
     raw, entry = await first(simulate, Fault.missing_meta())
     assert set(json.loads(split(raw)[2])) == {"data"}
     assert entry.charged == 1
@@ -373,7 +373,7 @@ async def test_cursor_cycle(simulate):
 
 @pytest.mark.parametrize("cursor", [None, ""])
 async def test_has_more_without_cursor(simulate, cursor):
-    """There is more, nobody knows where."""
+    """A page says that there is more, but not where."""
     async with simulate(faults=[Fault.has_more_without_cursor(cursor)]) as ask:
         data = (await ask.page("a.5products")).data
         assert data["page"] == {"nextCursor": cursor, "hasMore": True}
@@ -420,7 +420,7 @@ async def test_cursor_without_more(simulate):
     ],
 )
 async def test_paging_faults_of_reviews(simulate, fault, expected):
-    """Numbered pages go wrong in the same ways, but for empty pages in between."""
+    """Numbered pages go wrong in the same ways, except for empty pages in between."""
     async with simulate(faults=[fault]) as ask:
         reply = await ask.get("/v1/tiktok/products/reviews", productId="1", page=2)
         assert reply.data["page"] == {"currentPage": 2, **expected}

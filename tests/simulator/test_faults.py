@@ -1,4 +1,4 @@
-"""When things go wrong, and how long they take."""
+"""When faults strike, and how long answers take."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from asyncsfk.simulator import CURABLE, FATAL, Fault, Latency, Route, Simulator
 
 
 async def test_delays_add_up(simulate):
-    """All delays that match are waited for, before any other fault too."""
+    """All matching delays are waited for, even before another fault."""
     faults = [
         Fault.delay(Latency.fixed(1)),
         Fault.close(handles={"b"}),
@@ -25,7 +25,7 @@ async def test_delays_add_up(simulate):
 
 
 async def test_conditions(simulate):
-    """A fault strikes where all its conditions hold, the first listed before the others."""
+    """A fault strikes if all its conditions hold; of several, the first in the list does."""
     faults = [
         Fault.status(500, requests={3}),
         Fault.status(501, handles={"MrBeast"}, routes={Route.TIKTOK_PROFILE}),
@@ -50,7 +50,7 @@ async def test_conditions(simulate):
 
 
 async def test_faults_spare_bad_requests(simulate):
-    """What is refused anyway is refused as ever."""
+    """A request that is refused anyway is refused as usual, and struck by no fault."""
     async with simulate(faults=[Fault.not_json()]) as ask:
         assert (await ask.page("a", cursor="bad")).status == 400
         assert (await ask.get("/v1/whoami", headers={})).status == 401
@@ -96,7 +96,7 @@ async def test_chance_is_seeded(simulate):
 
 
 async def test_overload(simulate):
-    """More requests at once than allowed are refused, with a Retry-After; what is free is not."""
+    """More requests at once than allowed are refused, with a Retry-After; free routes are not."""
     options = {"max_concurrent": 2, "overload_retry_after": "7", "latency": Latency.fixed(1)}
     async with simulate(**options) as ask:
         pages = asyncio.gather(*(ask.page("a") for _ in range(5)))
@@ -113,7 +113,7 @@ async def test_overload(simulate):
 
 
 async def test_overload_without_a_hint(simulate):
-    """The refusal can do without a Retry-After."""
+    """An overload may be refused without a Retry-After."""
     async with simulate(max_concurrent=0, overload_retry_after=None) as ask:
         refused = await ask.page("a")
         assert (refused.status, refused.headers.get("Retry-After")) == (503, None)
@@ -179,17 +179,17 @@ async def test_latency_varies_by_seed(simulate, latency):
     ],
 )
 def test_a_slip_is_refused(named, make):
-    """When it is made, and named: a test with it would pass, and prove nothing."""
+    """A wrong argument is refused at once and by name: a test with it would prove nothing."""
     with pytest.raises((TypeError, ValueError), match=named):
         make()
 
 
 async def test_what_goes_wrong_in_the_simulator_fails_the_test(simulate):
-    """A client would take the answer for one of the API's, and try again."""
+    """An error in the simulator itself fails the test; a client would only try again."""
     with pytest.raises(RuntimeError, match="simulator itself"):
         async with simulate(faults=[Fault.redirect(5, times=1)]) as ask:
             assert (await ask.page("zachking")).status == 500
-    # What the test itself raised is what counts.
+    # An exception of the test's own comes first.
     with pytest.raises(KeyError):
         async with simulate(faults=[Fault.redirect(5, times=1)]) as ask:
             await ask.page("zachking")
@@ -209,7 +209,7 @@ async def test_free_routes_stay_free(simulate):
 
 
 async def test_a_fault_waits_for_a_request_that_is_served(simulate):
-    """One that is refused for want of credits does not use it up."""
+    """A request that is refused for lack of credits does not use a fault up."""
     async with simulate(credits=0, faults=[Fault.not_json(times=1)]) as ask:
         assert (await ask.page("zachking")).status == 402
         ask.sim.balance = 10
@@ -218,7 +218,7 @@ async def test_a_fault_waits_for_a_request_that_is_served(simulate):
 
 
 async def test_handles_as_people_write_them(simulate):
-    """A fault, the ledger and the truth know a creator with the sign before its name, too."""
+    """Faults, the ledger and the truth also know a creator by a handle with an @."""
     async with simulate(faults=[Fault.status(500, handles=["@ZachKing"])]) as ask:
         assert (await ask.page("zachking")).status == 500
         assert ask.sim.ledger.hits("@ZachKing") == 1
@@ -245,7 +245,7 @@ def test_a_storm_has_every_kind():
 
 
 async def test_a_storm_strikes_with_all_it_has(simulate):
-    """Under a storm of certainty split over many requests, the server stays up and consistent."""
+    """Under a heavy storm over many requests the server stays up, and its ledger consistent."""
     storm = Fault.storm(0.15, size=2**17, hang=1)
     async with simulate(faults=storm) as ask:
         targets = [f"/v1/tiktok/profiles/{h}/showcase-products" for h in ask.sim.handles(150)]

@@ -66,7 +66,7 @@ async def test_pages_paid_twice_stand_out(ask):
 
 
 async def test_what_was_free_was_not_paid(simulate):
-    """A page that was refused and then bought was paid once, and what costs nothing never is."""
+    """A page that was refused and then bought was paid once; free answers are never paid."""
     async with simulate(faults=[Fault.status(503, times=2)]) as ask:
         assert [(await ask.page("a")).status for _ in range(3)] == [503, 503, 200]
         for _ in range(2):
@@ -75,7 +75,7 @@ async def test_what_was_free_was_not_paid(simulate):
 
 
 async def test_a_charge_without_an_answer_is_entered(simulate):
-    """What was charged is in the ledger before the answer is sent."""
+    """A charge is in the ledger before the answer is sent."""
     async with simulate(latency=Latency.fixed(5)) as ask:
         asking = asyncio.create_task(ask.page("mrbeast"))
         await asyncio.sleep(1)
@@ -107,7 +107,7 @@ async def test_a_client_that_leaves_was_charged_and_not_served(simulate):
 
 
 async def test_requests_in_flight_are_counted(simulate):
-    """The ledger knows how many requests were in work at once, at most."""
+    """The ledger knows the most requests that were ever in work at once."""
     async with simulate(latency=Latency.fixed(1)) as ask:
         await asyncio.gather(*(ask.page(handle) for handle in ask.sim.handles(30)))
         assert (ask.sim.ledger.max_in_flight, ask.sim.ledger.in_flight) == (30, 0)
@@ -116,7 +116,7 @@ async def test_requests_in_flight_are_counted(simulate):
 
 
 async def test_requests_may_be_made_while_the_ledger_is_read(ask):
-    """Its iteration is of what was there when it began."""
+    """Iterating over the ledger gives what was there when it began."""
     for handle in ("a", "b"):
         await ask.page(handle)
     for entry in ask.sim.ledger:

@@ -50,7 +50,7 @@ async def test_it_listens_where_it_is_told():
 
 
 async def test_it_can_be_started_where_there_is_room_again():
-    """One that could not listen has not run."""
+    """A simulator that could not listen may be started again."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         sim = Simulator(port=taken.getsockname()[1])
         with pytest.raises(OSError, match=r"(?i)address already in use"):
@@ -60,7 +60,7 @@ async def test_it_can_be_started_where_there_is_room_again():
 
 
 async def test_stopping_while_it_accepts(caplog, recwarn):
-    """What is just being accepted is closed as well, without a word."""
+    """Connections that are being accepted as it stops are closed, without a complaint."""
     for turns in range(6):
         async with Simulator() as sim:
             port = int(sim.url.rpartition(":")[2])
@@ -141,7 +141,7 @@ async def test_it_closes_at_once(faults):
 
 
 async def test_it_closes_when_the_body_fails():
-    """An exception in the body arrives as itself."""
+    """An exception in the body is raised unchanged."""
 
     async def fail():
         async with Simulator() as sim, aiohttp.ClientSession() as session:
@@ -172,15 +172,15 @@ async def test_it_closes_when_cancelled():
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 async def test_it_closes_wherever_it_is_cancelled(times):
-    """Cancelled as it starts or stops, and again as it closes: its port is free at once."""
+    """Cancelled as it starts or stops, and again as it closes, it frees its port at once."""
     await cancel_everywhere(times)
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_it_closes_wherever_it_is_cancelled_on_uvloop(times):
-    """There the loop listens on a socket of its own."""
+    """The same holds on uvloop, which listens on a socket of its own."""
     pytest.importorskip("uvloop")
-    # Apart: where that stays open, this loop may never end.
+    # In another process: if that socket stays open, its loop may never end.
     program = f"import uvloop, {__name__} as tests; uvloop.run(tests.cancel_everywhere({times}))"
     subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=30

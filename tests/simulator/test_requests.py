@@ -60,7 +60,7 @@ async def test_an_unknown_route(ask, path):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
 async def test_only_get(ask, method):
-    """Everything is a GET."""
+    """Any method but GET is a 404."""
     assert (await ask.get("/v1/whoami", method=method)).status == 404
 
 
@@ -73,7 +73,7 @@ async def test_only_get(ask, method):
     ],
 )
 async def test_bad_handles(ask, handle):
-    """What is no TikTok name is refused, however it is encoded."""
+    """What is not a TikTok name is refused, however it is encoded."""
     for path in (SHOWCASE, "/v1/tiktok/profiles/{}"):
         assert await ask.raw_status(path.format(handle)) == 400
     assert ask.sim.ledger.charged == 0
@@ -137,7 +137,7 @@ async def test_a_long_address(ask):
     ],
 )
 async def test_bad_instagram_handles(ask, handle):
-    """What is neither a name nor an address of Instagram's is refused."""
+    """What is neither a name nor an address of a profile on Instagram is refused."""
     assert await ask.raw_status(f"/v1/instagram/profiles/{handle}") == 400
 
 
@@ -148,7 +148,7 @@ async def test_no_parameters(ask, path):
 
 
 async def test_a_request_as_to_a_proxy(ask):
-    """A target with an origin is served: the simulator can stand in for a proxy."""
+    """A target with an origin is served, so that the simulator can stand in for a proxy."""
     assert await ask.raw_status("http://api.socialfetch.dev/v1/whoami") == 200
 
 

@@ -94,7 +94,7 @@ async def test_the_region_changes_prices_only(ask):
 
 
 def test_a_world_follows_from_its_seed():
-    """The same seed shows the same, another seed something else."""
+    """The same seed shows the same world, and another seed another one."""
     one, same, other = Simulator(1), Simulator(1, page_size=3), Simulator(2)
     for show in (
         lambda sim: list(sim.handles(50)),
@@ -191,7 +191,7 @@ async def test_reviews_are_numbered_pages(ask):
 
 
 async def test_a_full_page_of_reviews_may_be_the_last(simulate):
-    """Where there are just as many as it holds, it leads no further."""
+    """A page that holds just as many reviews as there are leads no further."""
     product = PRODUCTS[0]
     count = Simulator().review_summary(product)["totalReviews"]
     async with simulate(page_size=count) as ask:
@@ -201,7 +201,7 @@ async def test_a_full_page_of_reviews_may_be_the_last(simulate):
 
 
 async def test_reviews_by_address(ask):
-    """A product's address does as well as its id, which wins."""
+    """A product's address works as well as its id; if both are given, the id counts."""
     one, two = [product["id"] for product in ask.sim.showcase("a.2products")]
     url = f"https://www.tiktok.com/shop/pdp/{one}?x=1&y=2"
     path = "/v1/tiktok/products/reviews"
@@ -234,14 +234,14 @@ async def test_instagram_names_and_addresses(ask, spelling):
 
 @pytest.mark.parametrize("handle", ["private_x", "unknown_x", "mrbeast"])
 async def test_instagram_accounts(ask, handle):
-    """Instagram creators come in the same kinds."""
+    """Instagram creators are of the same kinds."""
     data = (await ask.get(f"/v1/instagram/profiles/{handle}")).data
     assert data == ask.sim.instagram_profile(handle)
     assert data["lookupStatus"] == ask.sim.account_status(handle)
 
 
 def test_profiles_vary():
-    """Over many creators, optional fields are there and not there."""
+    """Over many creators, optional fields are sometimes there and sometimes missing."""
     sim = Simulator(0)
     for profile in (sim.tiktok_profile, sim.instagram_profile):
         sizes = {len(profile(handle)["profile"]) for handle in sim.handles(100)}
@@ -288,7 +288,7 @@ async def test_the_balance_runs_out(simulate):
     ],
 )
 async def test_compression(simulate, gzip, accepted, packed):
-    """Large answers are compressed for whoever accepts that, unless told not to."""
+    """Large answers are compressed for clients that accept that, unless told not to."""
     async with simulate(gzip=gzip) as ask:
         headers = [] if accepted is None else [f"Accept-Encoding: {accepted}"]
         path = "/v1/tiktok/profiles/a.20products/showcase-products"
