@@ -6,7 +6,7 @@ schema is closed: the API adds fields and words at any time.
 
 
 def record(required=None, optional=None, *, null=False):
-    """An object with fields that are always and fields that are sometimes there."""
+    """An object with fields that are always there and fields that sometimes are."""
     required, optional = required or {}, optional or {}
     return {
         "type": ["object", "null"] if null else ["object"],

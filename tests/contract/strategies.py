@@ -1,4 +1,4 @@
-"""Bodies of the schemas beside: one that has everything, any whatever, and small damage to them."""
+"""Bodies of these schemas: one that has everything, random ones, and small damage to them."""
 
 import itertools
 
@@ -22,7 +22,7 @@ news = st.dictionaries(texts.map("x-{}".format), junk, max_size=2)
 def bodies(schema):
     """Values of a schema: known and new words, every field or only the required, new fields."""
     values = [KINDS[kind](schema) for kind in schema["type"] if kind != "null"]
-    # Mostly something: what lies below a null is not looked at.
+    # Nulls are rare, since nothing below them is tested.
     nulls = [st.none()] if "null" in schema["type"] else []
     return st.one_of([*values * 4, *nulls])
 
@@ -104,7 +104,7 @@ SPECIMENS = {
 
 
 def wrong_for(schema):
-    """Give values that are of no kind the schema allows; null is never among them."""
+    """Give values of kinds that the schema does not allow; null is never among them."""
     allowed = {*schema["type"]} | ({"number"} if "integer" in schema["type"] else set())
     fraction = [SPECIMENS["number"]] if "integer" in schema["type"] else []
     return [value for kind, value in SPECIMENS.items() if kind not in allowed] + fraction

@@ -1,4 +1,4 @@
-"""What the API may send, over real HTTP through our client, held against what the client gives."""
+"""Any answer that the API may send, over real HTTP, against what our client makes of it."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ CALLS = {
     "health": lambda client: client.health(),
 }
 
-#: Where an answer of ours has another shape than the API's data.
+#: How to shape our answers like the API's data, where they differ.
 SHAPES = {
     "showcase": lambda page: {
         "products": page.products,
@@ -99,7 +99,7 @@ def field(decoded, name):
 def assert_same(decoded, sent, schema, path=()):
     """Hold a decoded value against the JSON it came from, field by field."""
     if sent is None:
-        # A list that is not there may be empty, a flag false.
+        # A missing list may read as empty, and a missing flag as false.
         assert decoded in (None, (), False), path
     elif "object" in schema["type"] and not schema["properties"]:
         assert decoded == sent, path
@@ -134,7 +134,7 @@ def assert_answer(route, answer, body):
 
 
 def with_has_more(data):
-    """Say what a missing `hasMore` means: there is more where the way to it is told."""
+    """Fill in a missing `hasMore`: there is more if the page tells the way to it."""
     page = data.get("page", {"hasMore": False})
     if page.get("hasMore") is not None:
         return data
@@ -151,7 +151,7 @@ def is_vital(path, schema):
 
 
 def damages(route, accept):
-    """Give each acceptable place of a body that has everything, and the body."""
+    """Give each place of a body that has everything that `accept` takes, with the body."""
     body = whole(ANSWERS[route])
     found = [place for place in places(body, ANSWERS[route]) if accept(*place)]
     return [(body, *place) for place in found]
@@ -171,14 +171,14 @@ def is_typed(path, _):
 
 @routes
 async def test_every_field_is_read(stub, route):
-    """A body with everything in it is read field by field, new fields beside them or not."""
+    """A body that has everything, new fields included, is read field by field."""
     body = whole(ANSWERS[route])
     assert_answer(route, await stub.ask(route, body), body)
 
 
 @routes
 async def test_any_field_may_be_null_or_missing(stub, route):
-    """A null, or nothing, in the place of any field but an id reads as nothing."""
+    """A field that is null or missing reads as nothing, unless an answer cannot be without it."""
     for body, path, _ in damages(route, may_be_left_out):
         for damaged in (changed(body, path, None), without(body, path)):
             assert_answer(route, await stub.ask(route, damaged), damaged)
@@ -186,7 +186,7 @@ async def test_any_field_may_be_null_or_missing(stub, route):
 
 @routes
 async def test_a_missing_id_is_refused(stub, route):
-    """Without an id, or what makes it an answer of its route, a body is no answer."""
+    """A body without an id, or without what its route must have, is refused."""
     for body, path, _ in damages(route, must_be_there):
         with pytest.raises(UndecodableError) as caught:
             await stub.ask(route, without(body, path))
@@ -234,7 +234,7 @@ test_health_reads_whatever = reads_whatever("health")
 @examples
 @given(st.sampled_from([*CODES]).flatmap(lambda one: st.tuples(st.just(one), bodies(failure(one)))))
 async def test_every_error_envelope_is_told(stub, case):
-    """An error says the code, request id and checkout address that the API told."""
+    """An error has the code, request id and checkout address that the API sent."""
     status, body = case
     with pytest.raises(APIError) as caught:
         await stub.ask("showcase", body, status)
@@ -243,6 +243,6 @@ async def test_every_error_envelope_is_told(stub, case):
     assert caught.value.code == (told["code"] or None)
     assert caught.value.request_id == (told["requestId"] or None)
     assert caught.value.checkout_url == told.get("checkoutUrl")
-    # The message is for people: in one short line, without what a terminal would obey.
+    # The message is for people: one short line, without what a terminal would obey.
     words = "".join(char if char.isprintable() else " " for char in told["message"]).split()
     assert " ".join(words)[:200] in caught.value.message

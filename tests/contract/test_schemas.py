@@ -7,7 +7,7 @@ from jsonschema import Draft202012Validator
 from tests.contract.schemas import ANSWERS, CODES, failure
 from tests.contract.strategies import bodies, changed, places, whole, without, wrong_for
 
-# It is about what the tests are made with, and the same by every version.
+# This tests the tests' own tools, which are the same for every version.
 pytestmark = pytest.mark.large
 
 SCHEMAS = ANSWERS | {str(status): failure(status) for status in CODES}
@@ -21,7 +21,7 @@ def test_every_schema_is_a_json_schema(schema):
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 def test_generated_bodies_are_valid_but_for_new_words(schema):
-    """A generated body breaks its schema in nothing but words that the API may add."""
+    """A generated body breaks its schema only by words that the API may add."""
     validator = Draft202012Validator(schema)
 
     @settings(max_examples=40)

@@ -60,7 +60,7 @@ async def pages(get, path, **params):
 
 
 async def test_showcases_and_reviews(simulator, get):
-    """Showcases of many creators, and reviews of their products, are as the API says."""
+    """Showcases of many creators, and reviews of their products, fit the schemas."""
     seen = {"products": 0, "details": 0, "no price": 0, "reviews": 0, "second pages": 0}
     for handle in [*simulator.handles(40), *SPECIAL]:
         async for data in pages(get, f"/v1/tiktok/profiles/{quote(handle)}/showcase-products"):
@@ -88,7 +88,7 @@ def fields(body, name):
 
 @pytest.mark.parametrize("route", ["tiktok_profile", "instagram_profile"])
 async def test_profiles(simulator, get, route):
-    """Profiles of found, private and unknown creators are as the API says, to the last field."""
+    """Profiles of found, private and unknown creators fit the schemas, and have all fields."""
     network = route.removesuffix("_profile")
     statuses, seen = set(), set()
     for handle in [*simulator.handles(60), *SPECIAL]:
@@ -104,7 +104,7 @@ async def test_profiles(simulator, get, route):
     [("whoami", "/v1/whoami"), ("balance", "/v1/balance"), ("health", "/health")],
 )
 async def test_free_routes(get, route, path):
-    """The free routes' answers are as the API says."""
+    """The answers of the free routes fit the schemas."""
     check(route, await get(path))
 
 

@@ -318,7 +318,7 @@ async def other_routes(client: Client) -> None:
     assert_type(videos.data, Videos)
     assert_type(videos.usage, Usage)
     assert_type((await client.get("/v1/x", type=list[int])).data, list[int])
-    # No type checker can say what an argument's union is, yet.
+    # No type checker can yet tell the type of a union that is an argument.
     assert_type((await client.get("/v1/x", type=Videos | None)).data, Any)
 
 
@@ -343,7 +343,7 @@ async def listings(client: Client) -> None:
 
 
 def products(product: Product) -> None:
-    """Everything of a product may be missing but its id."""
+    """Every field of a product but its id may be missing."""
     assert_type(product.id, str)
     assert_type(product.title, str | None)
     assert_type(product.image, Image | None)
