@@ -210,7 +210,7 @@ async def test_pages_are_on_file_when_a_run_hands_them_out(sim, client, path):
         seen.append(status_on_file(path, outcome.handle) == outcome.status)
 
     def on_outcome(outcome):
-        # In the loop's very next step: blocking calls below asyncsfk itself are errors.
+        # In the loop's very next step, since blocking calls below asyncsfk itself are errors.
         asyncio.get_running_loop().call_soon(look, outcome)
 
     async with client.showcases(sim.handles(30), archive=path) as run:

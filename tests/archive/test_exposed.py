@@ -325,7 +325,7 @@ async def test_who_comes_and_goes_while_credits_are_put_on_file(path):
 
 
 async def test_who_waits_for_room_in_an_archive_that_is_closed_at_once(monkeypatch, path):
-    """Calls that wait for room end with an ArchiveError when a closing of it is cancelled."""
+    """Calls that wait for room end with an ArchiveError if the archive's closing is cancelled."""
     disk(monkeypatch, lambda _: (LARGE, ONE))
     async with Simulator(latency=Latency.fixed(1)) as sim, client_of(sim) as client:
         archive = Archive(path)

@@ -298,7 +298,7 @@ async def test_leaving_a_run_soon(sim, client, path):
     async with client.showcases(sim.handles(50), archive=path) as run:
         pulling = asyncio.create_task(anext(run))
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # Who writes waits for it.
+            # All writers wait for this transaction.
             other.execute("BEGIN IMMEDIATE")
             await asyncio.sleep(0.05)
             leaving = asyncio.create_task(run.aclose())

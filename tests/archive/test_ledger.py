@@ -187,7 +187,7 @@ async def test_a_larger_price_is_known_to_who_opens_the_file_next(path):
 
 @pytest.mark.parametrize("fault", [Fault.status(503), Fault.status(404)], ids=["503", "404"])
 async def test_what_is_known_to_be_free_is_no_doubt(path, fault):
-    """Refusals are lines in the ledger and leave nothing exposed."""
+    """Refusals known to be free are lines in the ledger, and leave nothing exposed."""
     async with Simulator(faults=[fault]) as sim, client_of(sim) as client:
         await run_of(client, sim.handles(30), archive=path)
     usage = await held(path, "usage")

@@ -139,7 +139,7 @@ def test_health_needs_no_key(invoke, simulator, monkeypatch):
 
 @pytest.mark.parametrize("around", ["{}", "{}\r\n", "\ufeff{}\n", " {} \n\n"])
 def test_key_from_a_file(invoke, simulator, monkeypatch, tmp_path, around):
-    """The key's file may have what editors add to it; if others can read it, that is warned of."""
+    """The key's file may have what editors add to it; a warning tells if others can read it."""
     monkeypatch.setenv("SOCIALFETCH_API_KEY", "sfk_wrong")
     key = tmp_path / "key"
     key.write_text(around.format(simulator.api_key), "utf-8")

@@ -264,7 +264,7 @@ def test_append(invoke, simulator, out):  # noqa: ARG001 - sets the environment
 
 
 def test_what_is_appended_begins_a_line(invoke, simulator, out):  # noqa: ARG001 - as above
-    """Appending begins a new line, so that of a killed fetch only its half line is lost."""
+    """Appending begins a new line, so that only the half line of a killed fetch is lost."""
     out.write_bytes(b'{"handle":"a","position":1,"id":"17')
     for _ in range(2):
         assert invoke("fetch", "a.2products", "-o", out, "--no-archive", "--append").exit_code == 0
@@ -460,7 +460,7 @@ def test_what_is_no_handle_does_not_reach_the_terminal(invoke, simulator):
 
 
 def test_what_a_full_disk_did_not_take_is_gone_on_with(invoke, simulator, tmp_path):
-    """If no line of a creator could be written, --errors gives no cursor behind its pages."""
+    """If no line of a creator could be written, --errors has no cursor that skips its pages."""
     errors = tmp_path / "errors.jsonl"
     result = invoke("fetch", "a.90products", "-o", "/dev/full", "--errors", errors)
     assert result.exit_code == 1

@@ -270,7 +270,7 @@ def test_a_table_is_no_list(invoke, simulator, tmp_path, text):
 
 
 def test_urls_may_have_commas(invoke, simulator, tmp_path):
-    """A profile's URL may have commas behind the handle."""
+    """A profile's URL may have commas after the handle."""
     (tmp_path / "list").write_text("https://www.tiktok.com/@a.1products?x=1,2;3\n")
     assert invoke("fetch", "--from", tmp_path / "list").exit_code == 0
     (tmp_path / "list").write_text("https://www.tiktok.com/@b.1products#x=1,2;3\n")

@@ -53,7 +53,7 @@ def test_the_same_line_costs_nothing_again(invoke, simulator, tmp_path, out):
 
 
 def test_without_an_archive_nothing_goes_on(invoke, simulate):
-    """Only a fetch that something is left to buy for says that it has no archive to go on from."""
+    """Only a fetch with something left to buy says that there is no archive to go on from."""
     none = "There is no archive to go on from: -o FILE keeps one beside the output"
     faults = [
         Fault.status(500, pages=[2], handles=["a.45products"]),
@@ -84,7 +84,7 @@ def test_the_same_line_goes_on(invoke, simulate, out):
 
 
 def test_nothing_is_left_to_go_on_with(invoke, simulator, out):  # noqa: ARG001 - the environment
-    """If nothing is missing but what are not handles, no line to go on with is told."""
+    """If only invalid handles are missing, no line to go on with is told."""
     result = invoke("fetch", "a.3products", "no good", "née", "-o", out)
     assert result.exit_code == 1
     assert result.stderr.endswith("All is there but for 2 that are not handles.\n")
@@ -95,7 +95,7 @@ def test_nothing_is_left_to_go_on_with(invoke, simulator, out):  # noqa: ARG001 
 
 @pytest.mark.parametrize("ending", ["ceiling", "failure"])
 def test_a_refresh_that_ended_early_tells_what_goes_on(invoke, simulate, out, ending):
-    """The line told after a --refresh that ended early buys nothing afresh once more."""
+    """The line told after a --refresh that ended early buys nothing a second time."""
     handles = [f"c{n}.5products" for n in range(10)]
     with simulate() as simulator:
         assert invoke("fetch", *handles, "-o", out).exit_code == 0
@@ -647,7 +647,7 @@ def test_a_disk_that_fills_up(simulator, spawn, tmp_path, keeps):
             r"^([1-4]) answers? paid for and not in the archive: (.*)$", told, re.MULTILINE
         )
 
-    # What does not fit may be something else than an answer, and then none is lost.
+    # What does not fit may be something other than an answer, and then none is lost.
     lost = next(filter(None, (fill_up(tmp_path / f"{number}.sfk") for number in range(5))))
     if keeps:
         assert lost[2] == f"each is the `body` of its line in {errors}: keep that file."
@@ -860,7 +860,7 @@ def test_dry_run_knows_profiles_of_any_region(invoke, simulator, out):
 
 
 def test_a_refresh_tells_how_to_go_on_should_it_be_killed(invoke, simulator, out):
-    """A --refresh says how to go on if it is killed without buying everything afresh again."""
+    """A --refresh first says how to go on without buying afresh twice, should it be killed."""
     invoke("fetch", "a.1products", "-o", out)
     result = invoke("fetch", "a.1products", "-o", out, "--refresh")
     told = re.match(

@@ -151,7 +151,7 @@ def is_vital(path, schema):
 
 
 def damages(route, accept):
-    """Give each place of a body that has everything that `accept` takes, with the body."""
+    """Give each place that `accept` takes in a body that has everything, with that body."""
     body = whole(ANSWERS[route])
     found = [place for place in places(body, ANSWERS[route]) if accept(*place)]
     return [(body, *place) for place in found]
