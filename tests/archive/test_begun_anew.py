@@ -42,7 +42,7 @@ async def test_a_later_page_of_the_new_beginning_is_bought_once(server, client, 
     assert (run.usage.charged, server.hits) == (1, 6)
 
 
-async def test_a_page_that_callers_of_two_clients_joined_is_kept_once_a_payment(path):
+async def test_a_page_that_callers_of_two_clients_joined_is_kept_once(path):
     """Callers of two clients who join calls without an archive keep the page once between them."""
     async with (
         Simulator(latency=Latency.fixed(0.1)) as sim,

@@ -18,7 +18,6 @@ from asyncsfk import (
     events,
 )
 from asyncsfk.simulator import Fault
-from tests.archive.support import held, ids
 from tests.support import client_of, failure, run_through
 
 #: `os.unlink` without the watch that is kept over blocking calls.
@@ -156,12 +155,3 @@ async def test_the_first_reason_counts(sim, path, kept):
     assert (slow.error.handle, slow.error.usage) == ("slow.45products", Usage())
     assert slow.next_cursor is not None
     assert run.stopped.handle is None
-
-
-async def test_what_could_not_be_told_of_a_showcase_is_there_the_next_time(sim, client, path):
-    """A later run buys only the pages that are missing, and its outcome replaces that on file."""
-    await run_through(client, ["a.45products"], concurrency=1, archive=path, max_pages=1)
-    _, (outcome,) = await run_through(client, ["a.45products"], concurrency=1, archive=path)
-    assert sim.ledger.requests == 3
-    (told,) = await held(path, "outcomes")
-    assert (told.status, ids(told)) == ("complete", ids(outcome))

@@ -408,7 +408,7 @@ def test_verbose_logs_to_stderr(invoke, simulate):
             assert result.stderr.count("RequestStarted(") == requests
 
 
-def test_what_the_api_says_cannot_drive_the_terminal(invoke, simulator, tmp_path):
+def test_a_files_name_cannot_drive_the_terminal(invoke, simulator, tmp_path):
     """Control characters in the name of a file arrive escaped."""
     result = invoke("fetch", "x", "--from", f"{tmp_path}/\x1b[2J")
     assert result.exit_code == 2

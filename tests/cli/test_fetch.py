@@ -459,7 +459,7 @@ def test_what_is_no_handle_does_not_reach_the_terminal(invoke, simulator):
     assert simulator.ledger.requests == 0
 
 
-def test_what_a_full_disk_did_not_take_is_gone_on_with(invoke, simulator, tmp_path):
+def test_what_a_full_disk_did_not_take_is_not_skipped(invoke, simulator, tmp_path):
     """If no line of a creator could be written, --errors has no cursor that skips its pages."""
     errors = tmp_path / "errors.jsonl"
     result = invoke("fetch", "a.90products", "-o", "/dev/full", "--errors", errors)
