@@ -473,6 +473,18 @@ def test_an_interrupted_max_age_goes_on(simulate, spawn, out, flags):
         assert go_on(stderr).returncode == 0
 
 
+def interrupted_twice(process):
+    """Interrupt a fetch once more than it takes to end in order; give the lines of its stderr."""
+    process.send_signal(signal.SIGINT)
+    while process.stderr.readline() != NOTICE:
+        pass
+    time.sleep(0.4)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    return stderr.decode().splitlines()
+
+
 def test_interrupted_after_the_account_stopped_it(simulate, spawn, out):
     """An interrupted fetch also tells what had stopped it before."""
     faults = [Fault.status(402, handles=["a"]), Fault.hang(60, handles=["b"])]
@@ -480,14 +492,7 @@ def test_interrupted_after_the_account_stopped_it(simulate, spawn, out):
         process = spawn("fetch", "b", "a", "-o", out, "-vv")
         while b"HandleFinished(handle='a'" not in process.stderr.readline():
             pass
-        process.send_signal(signal.SIGINT)
-        while process.stderr.readline() != NOTICE:
-            pass
-        time.sleep(0.4)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
-        assert process.returncode == 130
-        error, interrupted, told = stderr.decode().splitlines()[-3:]
+        error, interrupted, told = interrupted_twice(process)[-3:]
         assert error.startswith("Error: ")
         assert "status 402" in error
         assert (interrupted, told) == (
@@ -504,14 +509,7 @@ def test_interrupted_after_its_archive_was_moved(simulate, spawn, out):
         while b"HandleFinished(handle='a'" not in process.stderr.readline():
             pass
         kept.rename(out.with_name("away.sfk"))
-        process.send_signal(signal.SIGINT)
-        while process.stderr.readline() != NOTICE:
-            pass
-        time.sleep(0.4)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
-        assert process.returncode == 130
-        gone, told = stderr.decode().splitlines()[-2:]
+        gone, told = interrupted_twice(process)[-2:]
         assert gone.startswith(
             f"Put {kept} back before you go on, or give its new place with --archive"
         )
