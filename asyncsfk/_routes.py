@@ -43,7 +43,9 @@ _ESCAPES: Final = str.maketrans({chr(code): quote(chr(code), safe="") for code i
 
 
 def _envelope(data: Any) -> Decoder:  # noqa: ANN401 - any type form
-    return msgspec.json.Decoder(Envelope[data])
+    # Type checkers take no variable in a type form, which is what msgspec asks for from 0.23 on.
+    envelope: Any = Envelope
+    return msgspec.json.Decoder(envelope[data])
 
 
 _showcase_decoder = _envelope(ShowcaseData)
