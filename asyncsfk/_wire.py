@@ -255,14 +255,11 @@ def _read_error_body(body: bytes, api_key: ApiKey | None) -> dict[str, str]:
         # RFC 9457: what a proxy may answer as application/problem+json.
         problem = {"message": told.get("detail") or told.get("title")}
         fields = msgspec.convert(told.get("error", problem), dict[str, Any])
-        # Once more: JSON can spell each letter in two ways.
-        texts = {
-            name: _struck(text, api_key) for name, text in fields.items() if isinstance(text, str)
-        }
+        # The key is struck out once more: in the body, JSON can spell each letter in two ways.
         texts = {
             name: _excerpt(text) if name == "message" else text[:_LONGEST]
-            for name, text in texts.items()
-            if text
+            for name, value in fields.items()
+            if isinstance(value, str) and (text := _struck(value, api_key))
         }
         if texts:
             return texts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asyncsfk._store._forks import Identity, identify
 from asyncsfk._store._lock import FileLock, holder
-from asyncsfk._store._reads import Read, read_all, typed
+from asyncsfk._store._reads import Read, read_all
 from asyncsfk._store._schema import prepare, size_of
 from asyncsfk._store._sqlite import (
     SQLITE_ERRORS,
@@ -129,8 +129,7 @@ class File:
             self._places = {place: identify(place) for place in (self._path, self._log)}
             self.session = session or 0
             self.notes = notes(connection)
-            last = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()
-            (self.last_page,) = typed(tuple[int], last)
+            self.last_page = connection.execute("SELECT ifnull(max(id), 0) FROM page").fetchone()[0]
             last = connection.execute("SELECT max(id) FROM showcase").fetchone()
             self.was_empty = last[0] is None
             sums = spent(connection)

@@ -136,7 +136,7 @@ def _exiting() -> Generator[None]:
         raise Exit(exit_code(error)) from error
     except click.ClickException as error:
         # The message may quote an argument of any origin, such as a line of a file through xargs,
-        # which could otherwise drive the terminal.
+        # which could otherwise drive the terminal. To type checkers it is final.
         vars(error)["message"] = printable(error.message)
         # click does the same, but exits with another code where stderr cannot be written.
         with suppress(OSError):

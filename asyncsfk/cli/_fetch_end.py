@@ -115,7 +115,7 @@ def _tell_what_is_left(
             tell(f"All is there but for {output.invalid:,} that {what}.")
         return
     archive = options.archive_path
-    if archive is not None and _is_told_gone(archive):
+    if archive is not None and _tell_if_gone(archive):
         return
     if missing > output.invalid + output.undecodable + output.misled + output.stale:
         if archive is None:
@@ -136,7 +136,7 @@ def _tell_what_is_left(
         )
 
 
-def _is_told_gone(archive: str) -> bool:
+def _tell_if_gone(archive: str) -> bool:
     """Return whether the archive is gone from its place; if so, tell what to do about it."""
     is_gone = not Path(archive).exists()
     if is_gone:
@@ -175,7 +175,7 @@ def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | No
     if options.archive_path is None:
         tell(_NO_ARCHIVE)
     else:
-        _is_told_gone(options.archive_path)
+        _tell_if_gone(options.archive_path)
         tell(f"Go on with{_given(options.source)}: {_line(since)}")
     return ExitCode.INTERRUPTED
 
