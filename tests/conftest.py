@@ -22,6 +22,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from asyncsfk import Archive
+from asyncsfk.cli._files import allow_open_files
 from tests.virtual_time import VirtualTimeLoop, WatchedLoop
 
 VIRTUAL = ("asyncio", {"loop_factory": VirtualTimeLoop})
@@ -38,6 +39,8 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure(config):
+    # A test with hundreds of requests at once holds both ends of each connection.
+    allow_open_files()
     config.addinivalue_line(
         "markers", "real_time: run this async test on an ordinary loop, not on the virtual clock"
     )

@@ -19,7 +19,9 @@ def main() -> None:
             )
             sys.exit(2)
         from asyncsfk.cli._app import app
+        from asyncsfk.cli._files import allow_open_files
 
+        allow_open_files()
         app.main(prog_name="asyncsfk")
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

@@ -13,6 +13,8 @@ from typing import BinaryIO, Final, Protocol, TextIO
 from asyncsfk.cli._exit import no_stream
 
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OPEN_FILES: Final = 10_240
+"""More than any of our runs needs, and the most that macOS lets a process ask for."""
 
 
 class _Numbered(Protocol):
@@ -42,6 +44,22 @@ def _mode(file: _Numbered) -> int:
         return os.fstat(file.fileno()).st_mode
     except (OSError, ValueError):
         return 0
+
+
+def allow_open_files() -> None:
+    """Let this process have as many files open as the system lets it, at most 10,240.
+
+    Each request under way is one. Shells start programs with far less than they may ask for: often
+    1,024, on macOS 256.
+    """
+    # On a system without such a limit there is nothing to raise.
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def lock(file: _Numbered) -> None:

@@ -31,6 +31,24 @@ def test_a_closed_pipe_ends_quietly(simulate, spawn, command):
         assert process.stderr.read() == b""
 
 
+@pytest.mark.parametrize("may_be_raised", [True, False])
+def test_a_shell_that_allows_few_open_files(simulate, spawn, may_be_raised):
+    """The limit is raised if it may be; else the client makes do with it."""
+    resource = pytest.importorskip("resource")
+    few, most = 40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    limits = (few, most if may_be_raised else few)
+    with simulate(latency=Latency.fixed(0.2)) as simulator:
+        process = spawn(
+            *("fetch", "--concurrency", "100", *[f"a{number}.1products" for number in range(60)]),
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits),
+        )
+        stdout, stderr = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert len(stdout.splitlines()) == simulator.ledger.charged == 60
+        assert (b"Too many open files" in stderr) is not may_be_raised
+        assert (simulator.ledger.max_in_flight > few) is may_be_raised
+
+
 def test_a_pipe_that_is_closed_before_its_last_lines(simulate, spawn):
     """A reader that leaves before the last lines is noticed, even if nothing comes after them."""
     with simulate(page_size=900) as simulator:
