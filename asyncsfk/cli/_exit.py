@@ -196,13 +196,24 @@ def on_signals(callback: Callable[[], object]) -> None:
     The event loop makes that call between two steps. `asyncio.Runner` handles SIGINT alone, and
     raises the second one wherever we are: a lock may stay locked, or a future never be done.
     """
+    loop = asyncio.get_running_loop()
+
+    def pass_on(*_: object) -> None:
+        if loop.is_closed():
+            raise KeyboardInterrupt
+        loop.call_soon_threadsafe(callback)
+
     for signum in INTERRUPTIONS:
         if signal.getsignal(signum) is signal.SIG_IGN:
             # A shell sets signals to be ignored for jobs in the background: that stays.
             continue
-        # Windows has no such handlers, and only a main thread can have them.
-        with suppress(NotImplementedError, ValueError, RuntimeError):
-            asyncio.get_running_loop().add_signal_handler(signum, callback)
+        # Only a main thread can have handlers.
+        with suppress(ValueError, RuntimeError):
+            try:
+                loop.add_signal_handler(signum, callback)
+            except NotImplementedError:
+                # On Windows the loop has none of its own, but any signal wakes it.
+                signal.signal(signum, pass_on)
 
 
 def exit_code(error: SfkError) -> ExitCode:

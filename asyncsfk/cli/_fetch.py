@@ -308,7 +308,8 @@ async def _gather(
                 if shown:
                     total = await _total(options, source)
                     await stack.enter_async_context(live_progress(showcases, summary, total=total))
-                await _take_pages(showcases, output, interruption)
+                async for page in showcases.pages(on_outcome=output.take_outcome):
+                    await output.take_page(page)
         finally:
             interruption.loop_is_over()
             await showcases.aclose()
@@ -319,15 +320,3 @@ async def _total(options: FetchOptions, source: HandleFile | None) -> int | None
     """Return how many handles there are, if that can be known."""
     count = 0 if source is None else await source.count()
     return None if count is None else count + len(options.handles)
-
-
-async def _take_pages(
-    showcases: ShowcaseRun, output: FetchOutput, interruption: Interruption
-) -> None:
-    try:
-        async for page in showcases.pages(on_outcome=output.take_outcome):
-            await output.take_page(page)
-    except asyncio.CancelledError:
-        if not interruption.signals:
-            await output.take_arrived(showcases)
-        raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +28,7 @@ from asyncsfk.cli._format import cost, counted, listed, outcome_line, page_lines
 from asyncsfk.errors import stops_a_run
 
 if TYPE_CHECKING:
-    from asyncsfk import Progress, ShowcasePage, ShowcaseRun
+    from asyncsfk import Progress, ShowcasePage
     from asyncsfk.cli._lines import LineWriter
     from asyncsfk.cli._progress import EventSummary
 
@@ -112,21 +111,6 @@ class FetchOutput:
             if self._products.is_cut:
                 self._under_way[page.handle] = before
             raise
-
-    async def take_arrived(self, run: ShowcaseRun) -> None:
-        """Write the pages that a run has received, and paid for, without waiting for more.
-
-        If the reader of our lines is slow, two pages for each creator under way may be waiting.
-        """
-        # Those in the run's queue, then those that had waited for room in it.
-        for _ in range(2):
-            with suppress(TimeoutError):
-                # Ends at the first await that would really wait.
-                async with asyncio.timeout(0):
-                    async for page in run.pages(self.take_outcome):
-                        before = self._under_way.get(page.handle, _UnderWay())
-                        self._products.write_now(b"".join(page_lines(page, before.products + 1)))
-                        self._under_way[page.handle] = before.after(page)
 
     def take_outcome(self, outcome: Outcome) -> None:
         """Write what became of a creator whose pages have all come."""

@@ -27,8 +27,6 @@ class Interruption:
     loop up, the task is cancelled again and again until `loop_is_over`. After this was left, each
     signal cancels the task.
 
-    On Windows an event loop cannot handle signals: Ctrl-C cancels the task, and is not counted.
-
     Args:
         run: What is stopped.
         on_first: Called at the first signal.

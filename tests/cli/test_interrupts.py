@@ -40,6 +40,21 @@ from asyncsfk.cli import main
 main()
 """,
 )
+HERE_AND_ON_WINDOWS = pytest.mark.parametrize(
+    "command", [(ASYNCSFK,), AS_ON_WINDOWS], ids=["here", "windows"]
+)
+
+#: What interrupts a command once its event loop is closed.
+INTERRUPTED_LATE = """
+import asyncio, os, signal
+
+class Runner(asyncio.Runner):
+    def close(self):
+        super().close()
+        os.kill(os.getpid(), signal.SIGINT)
+
+asyncio.Runner = Runner
+"""
 
 #: A command that is interrupted while its archive's file is opened or closed.
 INTERRUPTED_AT = """
@@ -97,12 +112,13 @@ def go_on(stderr):
     )
 
 
+@HERE_AND_ON_WINDOWS
 @EACH_SIGNAL
-def test_interrupted_fetch(simulate, spawn, tmp_path, signum):
+def test_interrupted_fetch(simulate, spawn, tmp_path, signum, command):
     """Ctrl-C, SIGTERM and SIGHUP write what was paid for, and give the line that goes on."""
     out, errors = tmp_path / "out\u202fput 'it'.jsonl", tmp_path / "errors.jsonl"
     with simulate(latency=Latency.fixed(0.05)) as simulator:
-        process = spawn("fetch", *handles(6), "-o", out, "--errors", errors)
+        process = spawn("fetch", *handles(6), "-o", out, "--errors", errors, command=command)
         wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 300)
         process.send_signal(signum)
         _, stderr = process.communicate(timeout=20)
@@ -161,6 +177,18 @@ def test_interrupted_while_the_archive_is_closed(simulate, spawn, out, seconds):
         assert simulator.ledger.charged == 6
 
 
+def test_interrupted_when_all_is_closed(simulate, spawn, out):
+    """On Windows, too, Ctrl-C after everything was closed is told in one line."""
+    python, option, program = AS_ON_WINDOWS
+    with simulate():
+        late = (python, option, INTERRUPTED_LATE + program)
+        process = spawn("fetch", "a.5products", "-o", out, command=late)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert stderr.endswith(b"1 credit charged\nInterrupted.\n")
+    assert len(read(out)) == 5
+
+
 def test_interrupted_while_the_archive_is_opened(simulate, spawn, out):
     """Ctrl-C while the archive is being opened ends the command, with nothing begun."""
     with simulate() as simulator:
@@ -188,32 +216,6 @@ def test_no_stderr_at_all(simulate, spawn, out):
         process = spawn("fetch", *handles(2, 45), "-o", out, command=line)
         assert process.wait(20) == 0
     assert len(read(out)) == 2 * 45
-
-
-def test_interrupted_as_on_windows(simulate, spawn, tmp_path, out):
-    """Without signal handlers a Ctrl-C waits for nothing; what has come is written and kept."""
-    errors = tmp_path / "errors.jsonl"
-    with simulate(latency=Latency.fixed(0.05)) as simulator:
-        process = spawn(
-            *("fetch", *handles(6), "-o", out, "--errors", errors), command=AS_ON_WINDOWS
-        )
-        wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") > 300)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
-        assert process.returncode == 130
-        assert b"Traceback" not in stderr
-        assert b"6 not finished" in stderr
-        written = [row["handle"] for row in read(out)]
-        told = read(errors)
-        assert told
-        for row in told:
-            assert (row["status"], row["error"]["type"]) == ("partial", "ClientStateError")
-            assert row["nextCursor"] == row["error"]["cursor"]
-            assert written.count(row["handle"]) == row["usage"]["products"]
-        assert go_on(stderr).returncode == 0
-        assert by_handle(read(out)) == {name: simulator.showcase(name) for name in handles(6)}
-        # What was under way had the time to land in the archive.
-        assert simulator.ledger.paid_twice() == {}
 
 
 def test_interrupted_with_a_list_from_the_shell(simulator, spawn, tmp_path):
@@ -274,7 +276,7 @@ def test_interrupted_while_stdin_is_silent(simulator, spawn, tmp_path, stdin):
     assert simulator.ledger.charged == 1
 
 
-@pytest.mark.parametrize("command", [(ASYNCSFK,), AS_ON_WINDOWS], ids=["here", "windows"])
+@HERE_AND_ON_WINDOWS
 def test_interrupted_with_a_reader_that_waits(simulate, spawn, tmp_path, command):
     """After Ctrl-C a slow reader still gets, whole, all the pages that were paid for."""
     errors = tmp_path / "errors.jsonl"
@@ -315,11 +317,12 @@ def test_interrupted_during_a_pause(simulate, spawn, out):
         assert simulator.ledger.paid_twice() == {}
 
 
-def test_a_second_signal_leaves_at_once(simulate, spawn, tmp_path, out):
+@HERE_AND_ON_WINDOWS
+def test_a_second_signal_leaves_at_once(simulate, spawn, tmp_path, out, command):
     """The first signal waits for what was sent; a second does not, and counts it as maybe."""
     errors = tmp_path / "errors.jsonl"
     with simulate(faults=[Fault.hang(60, charged=True, pages=[3])]) as simulator:
-        process = spawn("fetch", *handles(5), "-o", out, "--errors", errors)
+        process = spawn("fetch", *handles(5), "-o", out, "--errors", errors, command=command)
         wait_for(lambda: simulator.ledger.charged == 15)
         process.send_signal(signal.SIGTERM)
         assert process.stderr.readline() == NOTICE
@@ -349,7 +352,7 @@ def test_a_reader_that_goes_away_from_who_was_interrupted(simulate, spawn, invok
     reading, writing = os.pipe()
     with simulate() as simulator:
         line = ("fetch", *handles(5, 900), "--errors", errors)
-        process = spawn(*line, command=AS_ON_WINDOWS, stdout=writing)
+        process = spawn(*line, stdout=writing)
         os.close(writing)
         wait_for(lambda: is_idle(simulator))
         process.send_signal(signal.SIGINT)
