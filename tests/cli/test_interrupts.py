@@ -405,6 +405,7 @@ def test_a_second_signal_does_not_wait_for_a_reader(simulate, spawn, tmp_path, m
             process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         stderr = process.stderr.read()
+        assert stderr.startswith(b"5 creators: 5 not finished\n")
         assert b"Traceback" not in stderr
         # The cursors to go on with begin at the page that was cut, if one was.
         *whole, _ = process.stdout.read().split(b"\n")
