@@ -1,7 +1,8 @@
 """What every test gets: a virtual clock, a clean environment, and checks of what it leaves behind.
 
 - Async tests run on `VirtualTimeLoop`. Mark a test `real_time` for an ordinary loop.
-- `PYTHONASYNCIODEBUG=1` puts the loops in debug mode, at twice the time.
+- `PYTHONASYNCIODEBUG=1` puts the loops in debug mode, at twice the time; a few tests that count
+  real milliseconds, or have TLS refused, then fail.
 - What is drawn at random (jitter) is the same at each run.
 - After an async test no task, socket or transport of its own is left, and no coroutine unawaited.
 - While an async test runs, a blocking call below `asyncsfk` is an error (blockbuster).

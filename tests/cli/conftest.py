@@ -54,8 +54,10 @@ def spawn():
     processes = []
 
     def spawn(*args, command=(ASYNCSFK,), **settings):
-        # Buffered as for users: at its end Python would complain of what it could not write.
-        ours = {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": ""}
+        # Buffered as for users: at its end Python would complain of what it could not write. Not in
+        # debug mode, which writes to stderr.
+        ours = {"PYTHONWARNINGS": "error"}
+        ours |= dict.fromkeys(("PYTHONUNBUFFERED", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG"), "")
         environment = os.environ | ours | settings.pop("env", {})
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
         process = subprocess.Popen(  # noqa: S603 - our own command
