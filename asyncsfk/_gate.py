@@ -36,7 +36,8 @@ class Gate:
     """
 
     _SHRINK = 0.5
-    _GROW = 0.2
+    # Exact in binary: sums of it are not rounded.
+    _GROW = 0.25
     _FIRST_PAUSE = 0.5
     _LONGEST_PAUSE = 30.0
 

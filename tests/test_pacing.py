@@ -149,22 +149,23 @@ async def test_the_width_is_back_after_a_single_refusal():
         assert sim.ledger.max_in_flight == 32
 
 
-async def test_the_width_is_halved_and_grows_by_one_with_every_five_successes():
+@pytest.mark.parametrize("width", [2, 1_000])
+async def test_the_width_is_halved_and_grows_by_one_with_every_four_successes(width):
     """Exactly so: in the larger tests another amount would not be noticed."""
     async with (
         Simulator(faults=[Fault.status(503, retry_after="0", times=1)]) as sim,
-        client_of(sim, concurrency=1_001) as client,
+        client_of(sim, concurrency=width) as client,
         client.showcases([]) as run,
     ):
         await failure(client.showcase_page("mrbeast"), UnavailableError)
-        assert run.progress.width == 500
-        # From 500.5 to 510.1.
-        await asyncio.gather(*map(client.showcase_page, sim.handles(48)))
-        assert run.progress.width == 510
+        for successes in range(4):
+            assert (successes, run.progress.width) == (successes, width // 2)
+            await client.showcase_page(f"creator{successes}")
+        assert run.progress.width == width // 2 + 1
 
 
 async def test_half_a_place_is_none():
-    """A refusal leaves one place of three, and two successes are too few for another."""
+    """A refusal leaves one place of three, and one success is too few for another."""
     async with (
         Simulator(
             latency=Latency.fixed(1), faults=[Fault.status(503, retry_after="0", times=1)]
