@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from asyncsfk._text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from asyncsfk import Outcome, Product, ShowcasePage, Usage
 
 _PLAIN: Final = (string.ascii_letters + string.digits + " _./-").encode()
+# What neither cmd.exe nor PowerShell takes for anything but itself.
+_BARE: Final = re.compile(r"[\w/\\.:][\w/\\.:-]*|--?[\w-]*")
 
 # What moves a terminal's cursor, sets its title or turns text around, apart from what JSON escapes.
 _STEERING: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -101,6 +105,8 @@ def listed(counts: Mapping[str, int]) -> str:
 
 def quoted(argument: str) -> str:
     """Return an argument quoted for a shell, whatever a file's name or a cursor has in it."""
+    if sys.platform == "win32":
+        return _quoted_on_windows(argument)
     # Unusual spaces are not "printable" to Python, but do a terminal no harm.
     shown = all(char.isprintable() or unicodedata.category(char) == "Zs" for char in argument)
     with suppress(UnicodeEncodeError):
@@ -115,3 +121,13 @@ def quoted(argument: str) -> str:
     # The form that bash and zsh read, byte by byte.
     escaped = "".join(chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in told)
     return f"$'{escaped}'"
+
+
+def _quoted_on_windows(argument: str) -> str:
+    """Return an argument quoted in the one way that cmd.exe and PowerShell have in common."""
+    if _BARE.fullmatch(argument):
+        return argument
+    # The C library, which takes the line apart after the shell, halves backslashes before a quote.
+    text = re.sub(r'(\\*)"', r'\1\1\\"', printable(argument))
+    text = re.sub(r"(\\+)\Z", r"\1\1", text)
+    return f'"{text}"'

@@ -325,6 +325,24 @@ def test_a_cursor_that_would_steer_the_terminal(invoke, odd, flag):
     assert eval("b" + told[1:]).decode() == odd  # noqa: S307 - Python writes bytes so, too
 
 
+@pytest.mark.usefixtures("simulator")
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ('say "hi\\" \\', r'"say \"hi\\\" \\"'),
+        ("\x1b]0;owned\x07", r'"\x1b]0;owned\x07"'),
+        ("a=", '"a="'),
+        ("a:2.-b", "a:2.-b"),
+    ],
+)
+def test_a_cursor_is_told_as_programs_on_windows_take_it(invoke, monkeypatch, odd, told):
+    """On Windows a cursor is told as programs take a line apart, and steers no terminal either."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    begun = invoke("showcase", "some.45products", f"--cursor={odd}", "--max-pages", "1")
+    assert begun.exit_code == 1  # the simulator never made it
+    assert f"There is more: --cursor {told}\n" in begun.stderr
+
+
 @pytest.mark.parametrize("cursor", [None, ""], ids=["null", "empty"])
 def test_showcase_that_leads_nowhere(invoke, simulate, cursor):
     """If the API says that there is more, but not where, no cursor to go on with is told."""

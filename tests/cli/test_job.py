@@ -8,6 +8,7 @@ import resource
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from base64 import b64decode
 from collections import Counter
@@ -266,6 +267,29 @@ def test_a_file_is_told_as_a_shell_takes_it(simulate, spawn, tmp_path, case):
         line = f"printf %s {told}".encode()
         taken = subprocess.run([bash, "-c", line], capture_output=True, check=True)  # noqa: S603
         assert taken.stdout == os.fsencode(f"{name}.sfk")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("plain-2.1", "plain-2.1.sfk"),
+        (r"folder\plain", r"folder\plain.sfk"),
+        (r"folder\my list", r'"folder\my list.sfk"'),
+        ("it's", '"it\'s.sfk"'),
+        ("@a&b", '"@a&b.sfk"'),
+        ("-o", '"-o.sfk"'),
+    ],
+)
+def test_a_file_is_told_as_shells_of_windows_take_it(invoke, simulate, monkeypatch, tmp_path, case):
+    """On Windows a file's name is told in double quotes: cmd.exe knows no others."""
+    name, told = case
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "platform", "win32")
+    with simulate(faults=[Fault.not_json()]):
+        result = invoke("fetch", "odd", f"-o{name}.jsonl")
+    assert result.exit_code == 1
+    assert f"asyncsfk archive salvage {told} tries once more" in result.stderr
 
 
 def test_what_will_never_be_more_is_told_apart(invoke, simulate, out):
