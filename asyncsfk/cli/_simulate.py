@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -51,8 +52,8 @@ def simulate(
 ) -> None:
     """Run a simulated Social Fetch on this machine until Ctrl-C.
 
-    Prints what to export to let every other command, or your program, talk to it. At its end it
-    prints what was asked and charged, and exits with 0.
+    Prints what to paste into another shell to let every other command, or your program, talk to
+    it. At its end it prints what was asked and charged, and exits with 0.
     """
     from asyncsfk.simulator import Fault, Latency, Simulator
 
@@ -76,10 +77,7 @@ async def _serve(simulator: Simulator) -> ExitCode:
     try:
         async with simulator:
             some = ", ".join(simulator.handles(3))
-            say(
-                f"export SOCIALFETCH_BASE_URL={simulator.url} "
-                f"SOCIALFETCH_API_KEY={simulator.api_key}"
-            )
+            say(_settings(simulator))
             tell(f"Creators are, for example, {some}. Ctrl-C ends this.")
             await asyncio.Event().wait()
     except BrokenPipeError:
@@ -94,3 +92,15 @@ async def _serve(simulator: Simulator) -> ExitCode:
             f"{ledger.max_in_flight:,} at once"
         )
     return ExitCode.COMPLETE
+
+
+def _settings(simulator: Simulator) -> str:
+    """Return what sets the environment for other commands, once pasted into a shell."""
+    url, key = simulator.url, simulator.api_key
+    if sys.platform == "win32":
+        return (
+            f'$env:SOCIALFETCH_BASE_URL="{url}"; $env:SOCIALFETCH_API_KEY="{key}"\n'
+            f'set "SOCIALFETCH_BASE_URL={url}" & set "SOCIALFETCH_API_KEY={key}"\n'
+            "(The first line is for PowerShell, the second for cmd.exe.)"
+        )
+    return f"export SOCIALFETCH_BASE_URL={url} SOCIALFETCH_API_KEY={key}"
