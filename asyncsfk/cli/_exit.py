@@ -16,6 +16,7 @@ import click
 from click.exceptions import Exit
 
 from asyncsfk._text import printable
+from asyncsfk.cli._files import telling_of_closed_pipes
 from asyncsfk.cli._format import harmless
 from asyncsfk.errors import (
     ArchiveError,
@@ -29,7 +30,7 @@ from asyncsfk.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
-    from typing import TextIO
+    from typing import BinaryIO, TextIO
 
 
 # A terminal sends SIGHUP when it is closed, or when its connection is lost.
@@ -86,9 +87,20 @@ class BrokenFileError(click.ClickException):
         super().__init__(f"cannot {verb} {printable(path)}: {in_words(reason)}")
 
 
-def no_stream(name: str) -> UnusableFileError:
+def _no_stream(name: str) -> UnusableFileError:
     """Return the error for a standard stream that the shell has closed."""
     return UnusableFileError(name, OSError(errno.EBADF, os.strerror(errno.EBADF)))
+
+
+def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
+    """Return the binary stream below stdin or stdout.
+
+    Raises:
+        UnusableFileError: The shell has closed it.
+    """
+    if stream is None:
+        raise _no_stream(name)
+    return stream.buffer
 
 
 class UnusableArchiveError(click.ClickException):
@@ -130,7 +142,8 @@ class App(click.Group):
 def _exiting() -> Generator[None]:
     """Turn every way in which a command can end into an exit code."""
     try:
-        yield
+        with telling_of_closed_pipes(sys.stdout):
+            yield
     except SfkError as error:
         say_error(error)
         raise Exit(exit_code(error)) from error
@@ -252,11 +265,12 @@ def say(text: str | bytes) -> None:
     stdout: TextIO | None = sys.stdout
     if stdout is None:
         # click would print nothing and raise nothing, and all would seem well.
-        raise no_stream("stdout")
+        raise _no_stream("stdout")
     if isinstance(text, bytes) and stdout.isatty():
         text = harmless(text)
     try:
-        click.echo(text)
+        with telling_of_closed_pipes(stdout):
+            click.echo(text)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import re
 import stat
-from contextlib import suppress
+import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Final, Protocol
 
-from asyncsfk.cli._exit import no_stream
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _OPEN_FILES: Final = 10_240
@@ -37,6 +40,21 @@ def is_named_pipe(path: str) -> bool:
         return stat.S_ISFIFO(Path(path).stat().st_mode) and not is_descriptor(path)
     except (OSError, ValueError):
         return False
+
+
+@contextmanager
+def telling_of_closed_pipes(file: _Numbered | None) -> Generator[None]:
+    """Raise `BrokenPipeError` on Windows, too, where a pipe is written whose reader went away.
+
+    Windows calls that an invalid argument, and Python passes it on as such.
+    """
+    try:
+        yield
+    except OSError as error:
+        is_told_otherwise = sys.platform == "win32" and error.errno == errno.EINVAL
+        if is_told_otherwise and error.filename is None and file is not None and is_pipe(file):
+            raise BrokenPipeError(*error.args) from error
+        raise
 
 
 def _mode(file: _Numbered) -> int:
@@ -78,17 +96,6 @@ def lock(file: _Numbered) -> None:
             raise
         except OSError:
             return
-
-
-def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
-    """Return the binary stream below stdin or stdout.
-
-    Raises:
-        UnusableFileError: The shell has closed it.
-    """
-    if stream is None:
-        raise no_stream(name)
-    return stream.buffer
 
 
 def utf16(start: bytes) -> str | None:

@@ -10,8 +10,14 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
-from asyncsfk.cli._files import is_descriptor, is_pipe, is_regular, lock, standard_stream
+from asyncsfk.cli._exit import BrokenFileError, UnusableFileError, standard_stream
+from asyncsfk.cli._files import (
+    is_descriptor,
+    is_pipe,
+    is_regular,
+    lock,
+    telling_of_closed_pipes,
+)
 from asyncsfk.cli._format import harmless
 from asyncsfk.cli._threads import call_in_thread
 
@@ -175,7 +181,8 @@ class LineWriter:
                 self.empty_outdated()
                 self._end_line()
             while left:
-                written = self._file.write(left)
+                with telling_of_closed_pipes(self._file):
+                    written = self._file.write(left)
                 if written is None:
                     # Another process that shares this end of the pipe has made it non-blocking.
                     # The reader is merely slow, so wait for it here.

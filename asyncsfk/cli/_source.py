@@ -9,8 +9,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
-from asyncsfk.cli._exit import BrokenFileError, UnusableFileError
-from asyncsfk.cli._files import is_regular, standard_stream, utf16
+from asyncsfk.cli._exit import BrokenFileError, UnusableFileError, standard_stream
+from asyncsfk.cli._files import is_regular, utf16
 from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:

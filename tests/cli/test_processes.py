@@ -20,11 +20,60 @@ STYLE = re.compile(r"\x1b\[([0-9;]*)m")
 COLOURS = re.compile(r"(^|;)(3[0-8]|4[0-8]|9[0-7])(;|$)")
 
 
+#: A command that takes its system for Windows, where writing to a pipe without a reader is called
+#: an invalid argument.
+AS_ON_WINDOWS = (
+    sys.executable,
+    "-c",
+    """
+import errno, io, sys
+import aiohttp, click, rich.console  # which ask for the system as they are loaded
+
+class Pipe(io.FileIO):
+    def write(self, data):
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise OSError(errno.EINVAL, "Invalid argument") from None
+
+sys.stdout = io.TextIOWrapper(io.BufferedWriter(Pipe(1, "w", closefd=False)), "utf-8")
+sys.modules["uvloop"] = None
+sys.platform = "win32"
+from asyncsfk.cli import main
+main()
+""",
+)
+
+
+@pytest.mark.parametrize("args", ["--help", "fetch --help", "demo --creators 1", "balance"])
+def test_a_closed_pipe_on_windows(simulator, spawn, args):  # noqa: ARG001 - the environment
+    """On Windows, too, any command ends quietly if nobody reads what it prints."""
+    gone, pipe = os.pipe()
+    os.close(gone)
+    process = spawn(*args.split(), command=AS_ON_WINDOWS, stdout=pipe)
+    os.close(pipe)
+    assert process.communicate(timeout=30)[1] == b""
+    assert process.returncode == 141
+
+
+def test_what_to_set_on_windows(spawn):
+    """On Windows simulate prints what to paste into PowerShell, and what into cmd.exe."""
+    process = spawn("simulate", command=AS_ON_WINDOWS)
+    url = re.search(r"http://127\.0\.0\.1:\d+", first := process.stdout.readline().decode())[0]
+    key = "sfk_simulated_0123456789"
+    assert first == f'$env:SOCIALFETCH_BASE_URL="{url}"; $env:SOCIALFETCH_API_KEY="{key}"\n'
+    assert [process.stdout.readline().decode() for _ in range(2)] == [
+        f'set "SOCIALFETCH_BASE_URL={url}" & set "SOCIALFETCH_API_KEY={key}"\n',
+        "(The first line is for PowerShell, the second for cmd.exe.)\n",
+    ]
+
+
+@pytest.mark.parametrize("system", [{}, {"command": AS_ON_WINDOWS}], ids=["here", "windows"])
 @pytest.mark.parametrize("command", ["fetch", "showcase"])
-def test_a_closed_pipe_ends_quietly(simulate, spawn, command):
+def test_a_closed_pipe_ends_quietly(simulate, spawn, command, system):
     """A reader that goes away, such as `head`, ends the command without a complaint."""
     with simulate():
-        process = spawn(command, "a.9000products", "--quiet")
+        process = spawn(command, "a.9000products", "--quiet", **system)
         assert json.loads(process.stdout.readline())
         process.stdout.close()
         assert process.wait(20) == 141
