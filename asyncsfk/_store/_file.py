@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
+import socket
 import sys
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -120,9 +120,11 @@ class File:
             now = time.time()
             connection.execute("BEGIN IMMEDIATE")
             _end_dead_sessions(connection, now)
+            # The host's name not by `platform`: on Windows that asks WMI for more, which can hang,
+            # or end the process in Python 3.12.
             session = connection.execute(
                 "INSERT INTO session (began, pid, host, version, exposed) VALUES (?, ?, ?, ?, 0)",
-                (now, os.getpid(), platform.node(), __version__),
+                (now, os.getpid(), socket.gethostname(), __version__),
             ).lastrowid
             connection.execute("COMMIT")
             self._log = beside(self._path, "wal")

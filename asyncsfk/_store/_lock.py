@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
+import socket
 import sqlite3
 import stat
 import sys
@@ -160,7 +160,7 @@ def holder(path: Path) -> str:
         if row is not None:
             began = datetime.fromtimestamp(row[2], UTC)
             who = f"process {row[0]} on {row[1]}, since {began:%Y-%m-%d %H:%M:%S} UTC"
-            if (row[0], row[1]) == (os.getpid(), platform.node()):
+            if (row[0], row[1]) == (os.getpid(), socket.gethostname()):
                 who += ", which is this one: its runs and calls can share one Archive object"
             return who
     return "a process that has just begun"

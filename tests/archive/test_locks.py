@@ -6,8 +6,10 @@ import copy
 import gzip
 import os
 import pickle
+import platform
 import random
 import re
+import socket
 import sqlite3
 import sys
 import tempfile
@@ -163,6 +165,15 @@ async def test_a_process_of_another_host_is_not_this_one(path):
         error = await failure(Archive(path).open(), ArchiveLockedError)
         assert f"process {os.getpid()} on elsewhere, since" in str(error)
         assert "this one" not in str(error)
+
+
+async def test_the_host_is_named_without_a_description_of_the_system(path, monkeypatch):
+    """The host's name is had without `platform`, which on Windows can hang, or end the process."""
+    monkeypatch.delattr(platform, "uname")
+    async with Archive(path):
+        error = await failure(Archive(path).open(), ArchiveLockedError)
+        assert f"process {os.getpid()} on {socket.gethostname()}, since" in str(error)
+        assert "this one" in str(error)
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="time zones cannot be set")
