@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 __all__ = ["ArchiveInfo", "ArchivedAnswer", "LedgerEntry"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ArchivedAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -177,7 +179,7 @@ def answer_of(row: PageRow) -> ArchivedAnswer:
         request_id=row.request_id,
         charged=row.charged,
         maybe=row.maybe,
-        received=datetime.fromtimestamp(row.received, UTC),
+        received=_moment(row.received),
         decoded=bool(row.decoded),
         encoding=row.encoding,
         raw=row.body,
@@ -187,7 +189,7 @@ def answer_of(row: PageRow) -> ArchivedAnswer:
 def entry_of(row: AttemptRow) -> LedgerEntry:
     """Return the line of the ledger that a row describes."""
     return LedgerEntry(
-        at=datetime.fromtimestamp(row.at, UTC),
+        at=_moment(row.at),
         route=row.route,
         handle=row.handle,
         attempt=row.number,
@@ -203,4 +205,12 @@ def entry_of(row: AttemptRow) -> LedgerEntry:
 
 def when(stamp: float | None) -> datetime | None:
     """Return the time that a column holds."""
-    return None if stamp is None else datetime.fromtimestamp(stamp, UTC)
+    return None if stamp is None else _moment(stamp)
+
+
+def _moment(stamp: float) -> datetime:
+    """Return the time that is so many seconds after 1970.
+
+    Reckoned here: the operating system refuses some times, on Windows all before 1970.
+    """
+    return _EPOCH + timedelta(seconds=stamp)

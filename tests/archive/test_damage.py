@@ -146,7 +146,7 @@ async def test_an_outcome_that_is_none(path, outcome):
         assert (after.handle, after.products) == (before.handle, before.products)
 
 
-@pytest.mark.parametrize("value", ["", "long ago", b"\xff", 1e300])
+@pytest.mark.parametrize("value", ["", "long ago", b"\xff", 1e300, 1e18])
 @pytest.mark.usefixtures("written")
 async def test_a_time_that_is_none(path, value):
     """A value that is not a time is reported as damage, whatever Python would make of it."""
