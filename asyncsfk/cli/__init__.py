@@ -22,6 +22,8 @@ def main() -> None:
         from asyncsfk.cli._files import allow_open_files
 
         allow_open_files()
-        app.main(prog_name="asyncsfk")
+        # On Windows click would take `*`, `~`, `$` and `%` in arguments for a shell's: of a cursor
+        # nothing may be changed, and a file may be called so.
+        app.main(prog_name="asyncsfk", windows_expand_args=False)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

@@ -20,14 +20,14 @@ STYLE = re.compile(r"\x1b\[([0-9;]*)m")
 COLOURS = re.compile(r"(^|;)(3[0-8]|4[0-8]|9[0-7])(;|$)")
 
 
-#: A command that takes its system for Windows, where writing to a pipe without a reader is called
-#: an invalid argument.
+#: A command that takes its system for Windows, as click does, and meets what Windows says where a
+#: pipe is written that has no reader: that the argument is invalid.
 AS_ON_WINDOWS = (
     sys.executable,
     "-c",
     """
-import errno, io, sys
-import aiohttp, click, rich.console  # which ask for the system as they are loaded
+import errno, io, os, sys, types
+import aiohttp, click.core, rich.console  # which ask for the system as they are loaded
 
 class Pipe(io.FileIO):
     def write(self, data):
@@ -39,10 +39,20 @@ class Pipe(io.FileIO):
 sys.stdout = io.TextIOWrapper(io.BufferedWriter(Pipe(1, "w", closefd=False)), "utf-8")
 sys.modules["uvloop"] = None
 sys.platform = "win32"
+click.core.os = types.SimpleNamespace(**{**vars(os), "name": "nt"})
 from asyncsfk.cli import main
 main()
 """,
 )
+
+
+@pytest.mark.parametrize("cursor", ["~", "$HOME", "*", "[a]"])
+def test_a_cursor_is_sent_as_it_is_on_windows(simulator, spawn, tmp_path, cursor):
+    """Nothing in a cursor is taken for a pattern or a variable, and replaced."""
+    (tmp_path / "a").touch()
+    line = ("showcase", "some.45products", "--cursor", cursor)
+    _, stderr = spawn(*line, command=AS_ON_WINDOWS, cwd=tmp_path).communicate(timeout=30)
+    assert [entry.cursor for entry in simulator.ledger] == [cursor], stderr
 
 
 @pytest.mark.parametrize("args", ["--help", "fetch --help", "demo --creators 1", "balance"])
