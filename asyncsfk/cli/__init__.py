@@ -15,7 +15,7 @@ def main() -> None:
         if missing:
             sys.stderr.write(
                 f"The command line needs {' and '.join(missing)}: install asyncsfk with its extra "
-                "`cli`, as in pip install '/path/to/the/clone[cli]'\n"
+                '`cli`, as in pip install "/path/to/the/clone[cli]"\n'
             )
             sys.exit(2)
         from asyncsfk.cli._app import app

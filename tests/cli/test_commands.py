@@ -114,7 +114,7 @@ main()
     assert done.returncode == 2
     assert done.stderr == (
         f"The command line needs {missing}: install asyncsfk with its extra `cli`, as in pip "
-        "install '/path/to/the/clone[cli]'\n"
+        'install "/path/to/the/clone[cli]"\n'
     )
 
 
