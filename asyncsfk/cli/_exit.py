@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from click.exceptions import Exit
+from click.exceptions import Exit, NoArgsIsHelpError
 
 from asyncsfk._text import printable
 from asyncsfk.cli._files import telling_of_closed_pipes
@@ -149,8 +149,10 @@ def _exiting() -> Generator[None]:
         raise Exit(exit_code(error)) from error
     except click.ClickException as error:
         # The message may quote an argument of any origin, such as a line of a file through xargs,
-        # which could otherwise drive the terminal. To type checkers it is final.
-        vars(error)["message"] = printable(error.message)
+        # which could otherwise drive the terminal. A help is all ours, and has many lines.
+        if not isinstance(error, NoArgsIsHelpError):
+            # To type checkers it is final.
+            vars(error)["message"] = printable(error.message)
         # click does the same, but exits with another code where stderr cannot be written.
         with suppress(OSError):
             error.show()

@@ -32,6 +32,14 @@ def test_help(invoke, command):
     assert codes == ["0", "1", "2", "3", "4", "130", "141"]
 
 
+@pytest.mark.parametrize("group", [[], ["archive"]])
+def test_a_group_without_a_command_shows_its_help(invoke, group):
+    """Without a command, the help is told as an error, and line by line as ever."""
+    result = invoke(*group)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == invoke(*group, "--help").stdout
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
 @pytest.mark.parametrize(("there", "loop"), [(True, "uvloop"), (False, "asyncio.unix_events")])
 def test_uvloop_is_used_where_it_is_installed(simulator, there, loop):
