@@ -163,7 +163,7 @@ class Attempts:
                         return reserved, None, entered
                     # Last of all, since the archive may break or be closed while the call waits.
                     exposed = await cache.store.expose(price)
-                    if not self._gate.paused_for:
+                    if reserved.credits == price >= least() and not self._gate.paused_for:
                         return reserved, exposed, entered
                     cache.store.withdraw(exposed)
             except BaseException:

@@ -1,6 +1,8 @@
 """A price that rises without notice passes a ceiling by what was then under way, and no more."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -101,6 +103,28 @@ async def test_what_has_not_been_sent_yet_does_not_pass_it(tmp_path, archived):
         assert client.budget.reserved == 0
         assert "open, 0 requests in flight" in repr(client)
         assert_stopped_at_the_ceiling(outcomes.result())
+
+
+async def test_who_waits_for_a_commit_does_not_pass_it(tmp_path):
+    """Nor does a request that waits until it is on file that it may be charged."""
+    path = tmp_path / "a.sfk"
+    async with (
+        Simulator(faults=[Fault.price(3, requests={2, 3})]) as sim,
+        client_of(sim, max_credits=5) as client,
+        Archive(path) as archive,
+    ):
+        await client.showcase_page("x", archive=archive)
+        await asyncio.sleep(2)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            # Who writes waits for it.
+            other.execute("BEGIN IMMEDIATE")
+            waits = asyncio.create_task(client.showcase_page("a", archive=archive))
+            await asyncio.sleep(0.05)
+            assert (await client.showcase_page("b")).usage.charged == 3
+            other.execute("ROLLBACK")
+        await failure(waits, BudgetReachedError)
+        assert sim.ledger.charged == client.budget.charged == 4
+        assert client.budget.reserved == 0
 
 
 async def test_it_is_reserved_by_later_runs_and_other_budgets():
