@@ -91,6 +91,12 @@ TAMPERED = {
         f"CREATE VIEW odd AS SELECT n AS rowid, n AS name, 'x' AS value FROM {ROWS}",  # noqa: S608 - of ours
         "CREATE VIRTUAL TABLE meta USING fts5 (name, value, content='odd')",
     ],
+    "virtual table that reads a view": [
+        "DROP TABLE meta",
+        "CREATE VIRTUAL TABLE meta USING fts5 (name, value)",
+        "DROP TABLE meta_config",
+        f"CREATE VIEW meta_config AS SELECT n AS k, n AS v FROM {ROWS}",  # noqa: S608 - of ours
+    ],
     "trigger": [
         "CREATE TRIGGER odd AFTER INSERT ON session BEGIN DELETE FROM meta; END",
     ],
