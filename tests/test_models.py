@@ -256,12 +256,13 @@ async def test_invalid_details_fail_only_when_read(details):
             model.to_dict()
 
 
-async def test_details_are_on_one_line():
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+async def test_details_are_on_one_line(end):
     """A product's JSON is a line, however the API wraps its details, and equal however spaced."""
-    details = b'{\n "a": [1,\r\n 2],\n "b": "\\n" }'
+    details = b'{%b "a": [1,%b 2],%b "b": "\\n" }' % (end, end, end)
     async with told(http(200, with_details(details))) as (_, client):
         (product,) = (await client.showcase_page("x")).products
-    assert b"\n" not in product.to_json()
+    assert len(product.to_json().splitlines()) == 1
     assert product.details == {"a": [1, 2], "b": "\n"}
     spaced = json.dumps(product.to_dict(), indent=2)
     assert type(product).from_json(spaced) == product

@@ -180,7 +180,7 @@ class ShowcaseData(Model, frozen=True, kw_only=True):
             return
         # msgspec has not checked their text yet; a check of all of it at once is quick.
         text = b"".join([raw for _, raw in owned])
-        own = Raw.copy if text.isascii() and b"\n" not in text else _own
+        own = Raw.copy if text.isascii() and not _has_line_ends(text) else _own
         for product, raw in owned:
             force_setattr(product, "raw_details", own(raw))
 
@@ -194,4 +194,9 @@ def _own(raw: Raw) -> Raw:
     text = bytes(raw)
     if not text.isascii():
         text.decode()
-    return Raw(msgspec.json.format(text, indent=-1) if b"\n" in text else text)
+    return Raw(msgspec.json.format(text, indent=-1) if _has_line_ends(text) else text)
+
+
+def _has_line_ends(text: bytes) -> bool:
+    # Many readers of lines, Python's among them, take a carriage return alone for an end, too.
+    return b"\n" in text or b"\r" in text
