@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -138,7 +138,8 @@ def _tell_what_is_left(
 
 def _tell_if_gone(archive: str) -> bool:
     """Return whether the archive is gone from its place; if so, tell what to do about it."""
-    is_gone = not Path(archive).exists()
+    # Whatever the system says of it: it may have been on a disk that is gone.
+    is_gone = not os.path.exists(archive)  # noqa: PTH110 - raises nothing
     if is_gone:
         tell(
             f"Put {printable(archive)} back before you go on, or give its new place with "

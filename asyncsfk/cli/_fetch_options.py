@@ -57,7 +57,8 @@ class FetchOptions:
         # There is no "beside" for stdout, a pipe or a device.
         if self.output == "-" or is_descriptor(self.output):
             return None
-        if output.exists() and not output.is_file():
+        # By these, which raise nothing: it may be on a disk that is gone by now.
+        if os.path.exists(output) and not os.path.isfile(output):  # noqa: PTH110, PTH113 - see above
             return None
         # A date or number after the last dot is part of the name, not a suffix.
         kept = output if any(map(str.isdigit, output.suffix)) else output.with_suffix("")

@@ -379,6 +379,26 @@ def test_an_archive_that_is_moved_at_the_end(simulate, spawn, out):
     assert stderr.decode().splitlines()[-1].startswith(f"Put {kept} back before you go on")
 
 
+def test_a_folder_that_cannot_be_looked_into_any_more(simulate, spawn, tmp_path):
+    """It is told like an archive that is gone, as of a disk that is: not in a traceback."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    out = folder / "out.jsonl"
+    with simulate(faults=[Fault.status(400, handles=["a"])]):
+        process = spawn("fetch", "--from", "-", "-o", out, "-vv", stdin=subprocess.PIPE)
+        process.stdin.write(b"a\n")
+        process.stdin.flush()
+        while b"HandleFinished(" not in process.stderr.readline():
+            pass
+        folder.rename(tmp_path / "away")
+        # The system gives an error for it, and not that there is no such file.
+        folder.symlink_to("x" * 300)
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    told = stderr.decode().splitlines()[-1]
+    assert told.startswith(f"Put {out.with_suffix('.sfk')} back before you go on")
+
+
 @pytest.mark.parametrize("seconds", [-60, 60], ids=["back", "forward"])
 def test_a_clock_that_is_set(invoke, simulator, out, monkeypatch, seconds):
     """The line that goes on takes a refresh's pages for fresh, even if the clock was set."""
