@@ -334,7 +334,8 @@ def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
     if (parts := _split(url)) is None:
         # Not shown, nor what Python says of it: it can hold a password.
         _refuse("base_url is not a URL: its host or port is invalid")
-    if parts.username is not None or parts.password is not None:
+    if "@" in url:
+        # Wherever it is: one of / ? # in a password ends the host for whoever parses it.
         _refuse("base_url must not hold a user or password")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         # Not shown: it could be the key, in the wrong place.

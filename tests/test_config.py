@@ -221,6 +221,14 @@ def test_a_url_that_is_none_is_not_shown(name, url):
     assert "hunter2" not in repr((error, error.__cause__, error.__context__))
 
 
+@pytest.mark.parametrize("end", "/?#")
+def test_a_base_url_with_a_password_that_ends_its_host_is_not_shown(end):
+    """Nor is it taken for a port and a path, which would send the key to a host named `user`."""
+    with pytest.raises(ConfigurationError, match="base_url must not hold") as raised:
+        Client(KEY, base_url=f"https://user:123{end}hunter2@host")
+    assert "hunter2" not in repr(raised.value)
+
+
 def test_an_async_callback_is_told_what_is_wrong_with_it():
     """A coroutine function would never be awaited: the refusal says so, not only that it is one."""
 
