@@ -163,15 +163,15 @@ class Attempts:
                         return reserved, None, entered
                     # Last of all, since the archive may break or be closed while the call waits.
                     exposed = await cache.store.expose(price)
-                    if reserved.credits == price >= least() and not self._gate.paused_for:
+                    if reserved.credits == price >= least() and self._gate.may_start:
                         return reserved, exposed, entered
                     cache.store.withdraw(exposed)
             except BaseException:
                 self._gate.leave()
                 reserved.release()
                 raise
-            # While it waited for its place or the archive, the price rose, a pause began, or a run
-            # entered the archive whose ceiling must hold for this request too.
+            # While it waited for its place or the archive, the price rose, a pause began, the width
+            # shrank, or a run entered the archive whose ceiling must hold for this request too.
             self._gate.leave()
             reserved.release()
 

@@ -83,6 +83,11 @@ class Gate:
         """Seconds until requests may start again."""
         return max(0.0, self._resume_at - self._clock())
 
+    @property
+    def may_start(self) -> bool:
+        """Whether a request that was let through may start even now, if it has waited since."""
+        return self._clock() >= self._resume_at and self._active <= int(self._width)
+
     def set_ceiling(self, ceiling: int) -> None:
         """Change the width that the caller allows; a width at the old ceiling follows."""
         if self._width >= self._ceiling:

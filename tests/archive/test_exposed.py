@@ -13,6 +13,7 @@ from asyncsfk import (
     ArchiveWriteError,
     Retry,
     RunStoppedError,
+    UnavailableError,
     Usage,
     events,
 )
@@ -166,6 +167,34 @@ async def test_who_waits_for_a_commit_waits_for_a_pause_that_begins_meanwhile(pa
         assert (first.handle, len(others)) == ("b", 2)
         assert min(entry.started for entry in others) >= first.finished + 10
         assert (await held(path, "usage")).charged == 2
+
+
+async def test_who_waits_for_a_commit_heeds_a_width_that_shrinks_meanwhile(path):
+    """Those for whom there is no place any more queue again, though the pause is over, too."""
+    async with (
+        Simulator(
+            faults=[Fault.status(503, retry_after="1", requests={2})], latency=Latency.fixed(1)
+        ) as sim,
+        client_of(sim, concurrency=4) as client,
+        Archive(path) as archive,
+    ):
+        await client.showcase_page("x", archive=archive)
+        await asyncio.sleep(2)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            # Who writes waits for it.
+            other.execute("BEGIN IMMEDIATE")
+            waiting = [
+                asyncio.create_task(client.showcase_page(f"c{n}", archive=archive))
+                for n in range(3)
+            ]
+            await asyncio.sleep(0.05)
+            await failure(client.showcase_page("refused"), UnavailableError)
+            await asyncio.sleep(2)
+            assert sim.ledger.requests == 2
+            other.execute("ROLLBACK")
+        await asyncio.gather(*waiting)
+        assert sim.ledger.max_in_flight == 2  # half of what the caller allows
+        assert sim.ledger.charged == client.usage.charged == 4
 
 
 async def test_who_waits_for_room_in_an_archive_that_breaks_sends_nothing(
