@@ -52,7 +52,6 @@ class _Attempt(msgspec.Struct, frozen=True):
     flight: Flight[CallResult]
     cache: PageCache | None
     exposed: Exposed | None
-    entered: float
     started: float
 
 
@@ -110,12 +109,10 @@ class Attempts:
             BudgetReachedError: A ceiling leaves no room for it; it was not sent.
             ArchiveError: The archive cannot be written; it was not sent.
         """
-        reserved, exposed, entered = await self._enter(request, payer, cache)
+        reserved, exposed = await self._enter(request, payer, cache)
         flight.in_air, flight.at_stake = True, reserved.credits
         try:
-            this = _Attempt(
-                request, number, reserved, flight, cache, exposed, entered, self._clock()
-            )
+            this = _Attempt(request, number, reserved, flight, cache, exposed, self._clock())
             try:
                 answer, line = await self._exchange(this)
             finally:
@@ -134,11 +131,11 @@ class Attempts:
 
     async def _enter(
         self, request: Request, payer: Payer, cache: PageCache | None
-    ) -> tuple[Reservations, Exposed | None, float]:
+    ) -> tuple[Reservations, Exposed | None]:
         """Reserve the price, get a place, and put on file what may be charged.
 
         Returns:
-            What was reserved, what was filed, and when it had its place.
+            What was reserved, and what was filed.
         """
 
         def least() -> int:
@@ -151,7 +148,7 @@ class Attempts:
             reserved = await reserve_all(lambda: payer.budgets, least(), priced_as)
             price = reserved.credits
             try:
-                entered = await self._gate.enter()
+                await self._gate.enter()
             except BaseException:
                 reserved.release()
                 raise
@@ -160,11 +157,11 @@ class Attempts:
                     await cache.store.room()
                 if reserved.credits == price >= least() and reserved.covers(payer.budgets):
                     if cache is None:
-                        return reserved, None, entered
+                        return reserved, None
                     # Last of all, since the archive may break or be closed while the call waits.
                     exposed = await cache.store.expose(price)
                     if reserved.credits == price >= least() and self._gate.may_start:
-                        return reserved, exposed, entered
+                        return reserved, exposed
                     cache.store.withdraw(exposed)
             except BaseException:
                 self._gate.leave()
@@ -338,7 +335,7 @@ class Attempts:
             if failure is Failure.FINAL:
                 self._went_well(is_paid=error.usage.charged > 0)
             return
-        if self._gate.push_back(asked, this.entered):
+        if self._gate.push_back(asked, this.started):
             self._emit(
                 Paused(
                     seconds=self._gate.paused_for,

@@ -96,12 +96,8 @@ class Gate:
         self._width = min(self._width, float(ceiling))
         self._admit()
 
-    async def enter(self) -> float:
-        """Wait for a place, the end of any pause, and the rate; then `leave` must follow.
-
-        Returns:
-            When it was let through, for `push_back`.
-        """
+    async def enter(self) -> None:
+        """Wait for a place, the end of any pause, and the rate; then `leave` must follow."""
         while True:
             # Nobody is overtaken: there is no room while anybody waits.
             if self._has_room:
@@ -114,7 +110,7 @@ class Gate:
                 is_free = self._limiter is None and self._clock() >= self._resume_at
                 if is_free or await self._wait_for_start():
                     self._in_flight += 1
-                    return self._clock()
+                    return
             except BaseException:
                 self._give_place()
                 raise
@@ -131,20 +127,20 @@ class Gate:
         self._strikes = 0
         self._width = min(float(self._ceiling), self._width + self._GROW)
 
-    def push_back(self, seconds: float | None, entered: float) -> bool:
+    def push_back(self, seconds: float | None, started: float) -> bool:
         """Pause all requests and narrow the width.
 
         Args:
             seconds: How long the API asked to wait; if it did not, the pause grows with each
                 pushback in a row.
-            entered: When the refused request was let through. Many requests refused at once are
-                one pushback: only those let through after the last narrowing narrow again.
+            started: When the refused request was sent. Many requests refused at once are one
+                pushback: only those sent after the last narrowing narrow again.
 
         Returns:
             Whether this is worth telling: the width is narrower, or the pause noticeably longer.
         """
         now = self._clock()
-        news = entered > self._narrowed_at
+        news = started > self._narrowed_at
         if news:
             self._narrowed_at = now
             self._strikes += 1

@@ -197,6 +197,34 @@ async def test_who_waits_for_a_commit_heeds_a_width_that_shrinks_meanwhile(path)
         assert sim.ledger.charged == client.usage.charged == 4
 
 
+async def test_who_waited_for_a_commit_and_is_refused_pauses_the_client(path):
+    """It was sent after the pause, though it had its place before: its refusal is another one."""
+    paused = []
+    faults = [
+        Fault.status(503, retry_after="1", requests={2}),
+        Fault.status(503, requests={3}),
+    ]
+    async with (
+        Simulator(faults=faults) as sim,
+        client_of(sim, concurrency=4, on_event=paused.append) as client,
+        Archive(path) as archive,
+    ):
+        await client.showcase_page("x", archive=archive)
+        await asyncio.sleep(2)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            # Who writes waits for it.
+            other.execute("BEGIN IMMEDIATE")
+            waits = asyncio.create_task(client.showcase_page("a", archive=archive))
+            await asyncio.sleep(0.05)
+            await failure(client.showcase_page("refused"), UnavailableError)
+            await asyncio.sleep(2)
+            assert sim.ledger.requests == 2
+            other.execute("ROLLBACK")
+        await failure(waits, UnavailableError)
+        widths = [event.width for event in paused if isinstance(event, events.Paused)]
+        assert widths == [2, 1]
+
+
 async def test_who_waits_for_room_in_an_archive_that_breaks_sends_nothing(
     monkeypatch, path, tmp_path
 ):
