@@ -153,7 +153,8 @@ def _check_tables(connection: sqlite3.Connection, path: Path, version: int) -> N
     """Refuse what only looks like our tables, as somebody else can make it to do harm.
 
     A view or a trigger can have SQLite busy for ever, where no Ctrl-C reaches it, and a column
-    that is computed fills the memory. Indices and further tables and columns do nothing to ours.
+    that is computed fills the memory. Further tables and columns do nothing to ours, and an index
+    of somebody's own at most slows down who writes.
 
     Raises:
         ArchiveFormatError: It is not what we made.
