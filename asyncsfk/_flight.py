@@ -160,7 +160,8 @@ class Flight(Generic[T]):
             cost += Usage(requests=1, maybe=self.at_stake)
         if payer.meter is not None:
             payer.meter.add(cost)
-        self.payer = payer._replace(meter=None)
+        # Nobody else answers for it, not even a later caller with the same budgets.
+        self.payer = payer._replace(own=(), meter=None, job=())
         return cost
 
 

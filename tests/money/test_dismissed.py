@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from asyncsfk import (
+    Budget,
     ClientStateError,
     RequestFinished,
     RequestRetried,
@@ -173,3 +174,24 @@ async def test_who_is_stopped_in_the_moment_of_the_answer_counts_it_once(sim):
         assert run.budget.charged == 1
         assert (await call).usage == Usage(pages=1, products=5)
     assert sim.ledger.charged == client.usage.charged == 1
+
+
+async def test_what_a_run_answered_for_as_it_was_let_go_is_no_later_ones(sim, client):
+    """A run that shares its budget, and joins only then, does not count the request once more."""
+    budget = Budget(10)
+    async with (
+        client.showcases([HANDLE], max_credits=budget) as first,
+        client.showcases([HANDLE], max_credits=budget) as second,
+    ):
+        began = asyncio.create_task(outcomes_of(first))
+        await asyncio.sleep(0.2)
+        call = asyncio.create_task(client.showcase_page(HANDLE))
+        await asyncio.sleep(0.2)
+        first.stop(now=True)
+        await began
+        (outcome,) = await outcomes_of(second)
+        await call
+    assert (first.usage.requests, first.usage.maybe) == (1, 1)
+    assert (outcome.status, outcome.usage.requests, second.usage.requests) == ("complete", 0, 0)
+    assert sim.ledger.charged == client.usage.charged == budget.charged == 1
+    assert (client.usage.requests, budget.reserved) == (1, 0)
