@@ -110,7 +110,7 @@ class Attempts:
             ArchiveError: The archive cannot be written; it was not sent.
         """
         reserved, exposed = await self._enter(request, payer, cache)
-        flight.in_air, flight.at_stake = True, reserved.credits
+        flight.in_air, flight.at_stake = True, reserved
         try:
             this = _Attempt(request, number, reserved, flight, cache, exposed, self._clock())
             try:

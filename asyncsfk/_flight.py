@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from asyncsfk._page_cache import PageCache
     from asyncsfk._terms import Payer
+    from asyncsfk.budget import Reservations
     from asyncsfk.errors import SfkError
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class Flight(Generic[T]):
             cancelled would run no code at all.
         is_buying: Whether it has to be paid for: no answer on file will do.
         in_air: Whether it is being paid for just now: a request or its answer could be lost.
-        at_stake: Credits that the request on its way may cost on top, until that is known.
+        at_stake: What is reserved for the request on its way, until its cost is known.
         caches: Where its callers keep what it brings; with any, it may land when nobody waits.
         ended: Why it was told to end, if it was; a caller that joins it even then begins anew.
         waiters: The callers that wait for it.
@@ -90,7 +91,7 @@ class Flight(Generic[T]):
         self.has_begun = False
         self.is_buying = False
         self.in_air = False
-        self.at_stake: int | None = None
+        self.at_stake: Reservations | None = None
         self.caches: list[PageCache] = []
         self.ended: SfkError | None = None
         self.waiters: list[_Waiter[T]] = []
@@ -157,7 +158,7 @@ class Flight(Generic[T]):
         """Make a caller that leaves answer for the cost so far, and return that cost."""
         cost = self.cost.usage
         if self.at_stake is not None:
-            cost += Usage(requests=1, maybe=self.at_stake)
+            cost += Usage(requests=1, maybe=self.at_stake.credits)
         if payer.meter is not None:
             payer.meter.add(cost)
         # Nobody else answers for it, not even a later caller with the same budgets.

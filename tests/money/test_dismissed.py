@@ -155,6 +155,23 @@ async def test_what_is_not_waited_for_may_have_cost_what_its_route_costs(sim, cl
     assert client.usage.charged == sim.ledger.charged == 6
 
 
+async def test_what_is_not_waited_for_may_have_cost_what_its_route_has_come_to_cost(sim, client):
+    """Also if that price was seen only while the request was on its way."""
+    sim.add_fault(Fault.price(3))
+    first = asyncio.create_task(client.showcase_page("other.1products"))
+    await asyncio.sleep(0.3)
+    async with client.showcases([HANDLE], max_credits=5) as run:
+        outcomes = asyncio.create_task(outcomes_of(run))
+        await asyncio.sleep(0.3)
+        call = asyncio.create_task(client.showcase_page(HANDLE))
+        await first
+        run.stop(now=True)
+        (outcome,) = await outcomes
+        assert outcome.usage.maybe == run.usage.maybe == 3
+        await call
+    assert client.usage.charged == sim.ledger.charged == 6
+
+
 async def test_who_is_stopped_in_the_moment_of_the_answer_counts_it_once(sim):
     """A run that is stopped at once as the answer comes knows what that cost, and no more."""
 
