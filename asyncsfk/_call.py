@@ -139,10 +139,14 @@ class Caller:
         """
         inherited = Usage()
         while True:
-            if cache is not None and request.target in self._flights:
-                # The call under way may be buying afresh what will do for this one as it is on
-                # file. Hold it until that is known: all its callers may leave meanwhile.
-                self._flights.hold(request.target, cache)
+            is_joining = request.target in self._flights
+            if cache is not None and (is_joining or cache.offline is not None):
+                if is_joining:
+                    # The call under way may be buying afresh what will do for this one as it is on
+                    # file. Hold it until that is known: all its callers may leave meanwhile.
+                    self._flights.hold(request.target, cache)
+                # What must not be sent begins nothing that others could join: why that is so
+                # concerns only this caller.
                 answer = await self._look_up_first(request, payer, cache)
                 if answer is not None:
                     landing = Landing(answer, answers=False, began=True, was_stopped=False)
@@ -215,19 +219,20 @@ class Caller:
         """Return an answer that needs nothing sent, or the error that says why nothing may be."""
         if flight.verdict is not None:
             return CallResult(flight.verdict)
-        if cache is None:
+        if cache is None or not cache.look:
             return None
-        answer = await self._look_up(request, cache) if cache.look else None
-        return CallResult(cache.offline) if answer is None and cache.offline is not None else answer
+        return await self._look_up(request, cache)
 
     async def _look_up_first(
         self, request: Request, payer: Payer, cache: PageCache
     ) -> CallResult | None:
-        """Return the kept answer; if there is none, the error of a payer that has been stopped."""
+        """Return the kept answer; if there is none, the error that says why nothing may be sent."""
         looking = _Looking(payer)
         self._looking.add(looking)
         try:
             answer = await self._look_up(request, cache)
+        except ArchiveError as error:
+            answer = CallResult(error)
         finally:
             self._looking.discard(looking)
         verdict = looking.verdict or cache.offline

@@ -12,6 +12,7 @@ from asyncsfk import (
     Budget,
     BudgetReachedError,
     ClientStateError,
+    InsufficientCreditsError,
     LookupFailedError,
     PageReceived,
     RequestFinished,
@@ -729,6 +730,39 @@ async def test_a_stopped_run_does_not_join_after_its_look_up(sim, archives, mome
             ((outcome,),) = await soon(outcomes, seconds=0.5)
         assert (outcome.status, outcome.usage.requests) == ("partial", 0)
         assert (await other).usage.charged == 1
+
+
+async def test_why_a_run_buys_nothing_more_is_its_own_affair(sim, archives):
+    """A call is sent though a run, refused earlier, looks just then for the same page on file."""
+    archive, _ = archives
+    handle = "long.45products"
+    is_paid, found = asyncio.Event(), asyncio.Event()
+
+    def on_event(event):
+        if isinstance(event, PageReceived) and event.archived:
+            found.set()
+
+    async def handles():
+        yield "first"
+        await is_paid.wait()
+        yield handle
+
+    async with client_of(sim, on_event=on_event) as client:
+        page = await client.showcase_page(handle, archive=archive)
+        sim.add_fault(Fault.status(402, times=1))
+        async with client.showcases(handles(), archive=archive) as run:
+            outcomes = begin(outcomes_of(run))
+            await asyncio.sleep(2)
+            assert isinstance(run.stopped, InsufficientCreditsError)
+            is_paid.set()
+            await found.wait()
+            # From here on the run looks for the second page.
+            second = await client.showcase_page(handle, cursor=page.next_cursor)
+            assert second.usage.charged == 1
+            *_, outcome = await outcomes
+        assert (outcome.status, outcome.usage.requests) == ("partial", 0)
+        assert outcome.error.cursor == outcome.next_cursor == page.next_cursor
+        assert isinstance(outcome.error, InsufficientCreditsError)
 
 
 async def test_the_archive_of_the_one_that_began_is_its_own_affair(sim, client, archives):
