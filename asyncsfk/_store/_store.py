@@ -251,6 +251,8 @@ class Store:
                 self._filed = max(self._filed, cover)
                 await self._writer.submit(Exposure(self._file.session, cover))
                 self._covered = cover
+                # It may have been closed meanwhile, or this very commit has found its lock gone.
+                self._check_open()
         except BaseException:
             self.withdraw(exposed)
             raise

@@ -225,6 +225,27 @@ async def test_who_waited_for_a_commit_and_is_refused_pauses_the_client(path):
         assert widths == [2, 1]
 
 
+async def test_who_waits_for_a_commit_as_the_archive_is_closed_sends_nothing(client, sim, path):
+    """Closing waits for what has been sent, and not for what is only about to be."""
+    archive = Archive(path)
+    await archive.open()
+    await client.showcase_page("x", archive=archive)
+    await asyncio.sleep(2)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        # Who writes waits for it.
+        other.execute("BEGIN IMMEDIATE")
+        waits = asyncio.create_task(client.showcase_page("a", archive=archive))
+        await asyncio.sleep(0.05)
+        end = asyncio.create_task(archive.aclose())
+        await asyncio.sleep(0.05)
+        other.execute("ROLLBACK")
+    error = await failure(waits, ArchiveError)
+    assert (error.attempts, error.usage, client.budget.reserved) == (0, Usage(), 0)
+    await end
+    assert sim.ledger.requests == client.usage.requests == 1
+    assert (await held(path, "usage")).maybe == 0
+
+
 async def test_who_waits_for_room_in_an_archive_that_breaks_sends_nothing(
     monkeypatch, path, tmp_path
 ):

@@ -711,3 +711,16 @@ async def test_a_lock_that_somebody_else_has_by_now(sim, client, path):
     await other.aclose()
     assert beside(path) == []
     assert (await held(path, "usage")).charged == sim.ledger.charged
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let go of an open file")
+async def test_a_lock_that_is_found_lost_before_a_request_is_sent(sim, client, path):
+    """What was about to be sent when the archive found its lock gone is not bought."""
+    async with Archive(path) as archive:
+        await client.showcase_page("x", archive=archive)
+        await asyncio.sleep(2)
+        path.with_name(f"{path.name}-lock").unlink()
+        async with Archive(path):
+            # The first commit after a lull is that it may be charged.
+            await failure(client.showcase_page("a", archive=archive), ArchiveLockedError)
+        assert sim.ledger.requests == 1
