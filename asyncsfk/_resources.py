@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from asyncsfk._terms import Payer, Terms, distinct
@@ -83,7 +84,9 @@ class RunResources:
             # The ceiling is that of the whole archive: what earlier runs spent counts. So does what
             # others have under way, since this budget is not told how that ends.
             maybe = store.maybe + store.exposed
-            self.budget = Budget(max_credits, charged=store.charged, maybe=maybe)
+            # The API sets no limit to what it says that an answer cost.
+            charged, maybe = min(store.charged, sys.maxsize), min(maybe, sys.maxsize)
+            self.budget = Budget(max_credits, charged=charged, maybe=maybe)
             # It binds everything that writes to the archive.
             self._job = self.budget
             job.append(self._job)

@@ -200,6 +200,25 @@ async def test_an_absurd_price_does_not_harm_the_rest(tmp_path, price):
         assert await asyncio.to_thread(lambda: archive.info().answers) >= 10
 
 
+@pytest.mark.parametrize("status", [200, 502])
+async def test_an_absurd_price_leaves_an_archive_its_ceilings(tmp_path, status):
+    """A run with a ceiling enters an archive that counts such a price, and is at its ceiling."""
+    faults = [Fault.price(10**30, requests={1}), Fault.status(status, requests={2})]
+    async with (
+        Simulator(faults=faults[: 1 + (status != 200)]) as sim,
+        client_of(sim) as client,
+        Archive(tmp_path / "a.sfk") as archive,
+    ):
+        await client.showcase_page("x", archive=archive)
+        if status != 200:
+            error = await failure(client.showcase_page("y", archive=archive))
+            assert error.usage.maybe == 10**30
+        run, (outcome,) = await run_through(client, ["a"], archive=archive, max_credits=5)
+        assert isinstance(run.stopped, BudgetReachedError)
+        assert outcome.status == "skipped"
+        assert run.budget.left == 0
+
+
 @pytest.mark.parametrize("digits", [101, 4300, 4301])
 async def test_a_price_that_is_none(tmp_path, digits):
     """A price beyond all sense counts as unknown: Python would refuse to write it down."""
