@@ -118,12 +118,15 @@ class CreatorFetcher:
             request_ids=tuple(each for each in request_ids if each is not None),
         )
 
-    async def keep(self, outcome: Outcome, known: Showcase | None) -> tuple[Outcome, bool]:
+    async def keep(
+        self, outcome: Outcome, known: Showcase | None, floor: int
+    ) -> tuple[Outcome, bool]:
         """Put an outcome on file before it is handed out.
 
         Args:
             outcome: What became of a creator.
             known: What was on file of it before.
+            floor: The lowest id that its pages can have.
 
         Returns:
             The outcome, changed if it could not be put on file; and whether it is on file.
@@ -145,6 +148,7 @@ class CreatorFetcher:
                     region=outcome.region or "",
                     run_id=self._run_id,
                     others=frozenset(cache.store.runs - {self._run_id}),
+                    floor=floor,
                     status=outcome.status,
                     finished=time.time(),
                     outcome=None if _is_known(outcome, known) else told,

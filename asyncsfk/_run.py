@@ -326,7 +326,7 @@ class ShowcaseRun:
         on_page = put if self._by_page else None
         # On file before it is handed out, and before its handle could be taken for a new one.
         outcome = await self._fetcher.fetch(handle, cached, on_page)
-        outcome, is_on_file = await self._fetcher.keep(outcome, known)
+        outcome, is_on_file = await self._fetcher.keep(outcome, known, cached.floor)
         if self._seen is not None and not is_on_file:
             self._seen.add(handle)
         return outcome

@@ -27,6 +27,9 @@ class ShowcaseCache:
         handle: The (normalised) creator.
         region: As the caller gave it.
         watch: Sees what others keep of it; without it the archive is asked for each page.
+
+    Attributes:
+        floor: The lowest id that its pages can have.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class ShowcaseCache:
         self._handle = handle
         self._region = region
         self._watch = watch
-        self._floor = 0
+        self.floor = 0
         self._anew: int | None = None
         self._look = True
         self._number = 1
@@ -57,13 +60,13 @@ class ShowcaseCache:
         self._is_fresh = True
         # A showcase that the archive has never heard of need not be looked up page by page.
         self._look = found is not None
-        self._floor, self._anew = self._cache.floor, None
+        self.floor, self._anew = self._cache.floor, None
         self._bought_from = None
         if found is None:
             return None
         showcase, cache = found.showcase, self._cache
         if cache.floor <= (found.page or 0) and cache.since <= (found.received or 0.0):
-            self._floor = max(showcase.floor, cache.floor)
+            self.floor = max(showcase.floor, cache.floor)
         else:
             # Later pages on file, however new, belong to a first page that will not do.
             self._begin_at(following)
@@ -91,7 +94,7 @@ class ShowcaseCache:
         return msgspec.structs.replace(
             self._cache,
             offline=offline,
-            floor=self._floor,
+            floor=self.floor,
             since=0.0,
             look=self.is_begun,
             alone=False,
@@ -111,7 +114,7 @@ class ShowcaseCache:
         self._was_kept = kept and is_old
         if self._number == 1 and self._anew is not None and not kept:
             # It may come from a call that we joined, which began the showcase anew after we did.
-            self._floor = self._cache.store.last_page
+            self.floor = self._cache.store.last_page
 
     @property
     def is_begun(self) -> bool:
@@ -120,16 +123,16 @@ class ShowcaseCache:
 
     def _take_over(self, first: int) -> None:
         """Go on with the showcase that others began anew with this page, and its further pages."""
-        self._floor = first
+        self.floor = first
 
     def _begin_at(self, page: int) -> None:
-        self._floor = self._anew = page
+        self.floor = self._anew = page
         self._bought_from = None
 
     def rewind(self) -> None:
         """Go back to the first page, with what the archive holds by now."""
         if self._anew is not None:
-            self._floor = self._anew
+            self.floor = self._anew
         self._was_kept = False
         self._is_fresh = True
 

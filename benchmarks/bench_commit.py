@@ -83,6 +83,7 @@ def writes(body: bytes, encoding: str) -> Iterator[list[Write]]:
                     region="",
                     run_id=1,
                     others=frozenset(),
+                    floor=0,
                     status="complete",
                     finished=time.time(),
                     outcome=b"{}" * 150,

@@ -53,14 +53,15 @@ PAGES: Final = Insert(
 )
 OPENED: Final = Insert("showcase", "handle, region", conflict="ON CONFLICT DO NOTHING")
 # An outcome without pages does not replace one that has pages on file (buying these afresh may have
-# failed). If no outcome is given, the one that is there stays.
+# failed), nor does one of an older showcase, which was bought afresh meanwhile. If no outcome is
+# given, the one that is there stays.
 _STAYS: Final = (
-    "excluded.outcome IS NULL OR excluded.status = 'failed' "
+    "excluded.outcome IS NULL OR floor > excluded.floor OR excluded.status = 'failed' "
     "AND ifnull(status, 'failed') != 'failed'"
 )
 FINISHED: Final = Insert(
     "showcase",
-    "handle, region, stamps, status, finished, outcome",
+    "handle, region, floor, stamps, status, finished, outcome",
     # SQLite before 3.35 has to be told the columns.
     conflict="ON CONFLICT (handle, region) DO UPDATE SET stamps = excluded.stamps, "
     + ", ".join(

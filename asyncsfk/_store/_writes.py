@@ -176,6 +176,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         run_id: Which run.
         others: The other runs under way; if they finished the showcase, that stays noted.
+        floor: No page of its showcase has a lower id: if the one on file was begun later, the
+            outcome is not of that.
         outcome: The outcome as JSON, without its products; ``None`` leaves the one that is there.
     """
 
@@ -183,6 +185,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     run_id: int
     others: frozenset[int]
+    floor: int
     status: str
     finished: float
     outcome: bytes | None
@@ -207,6 +210,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
             (
                 self.handle,
                 self.region,
+                self.floor,
                 " ".join(stamps),
                 self.status,
                 self.finished,

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from asyncsfk import Archive, Client
-from asyncsfk.simulator import Fault, Latency, Simulator
+from asyncsfk import Archive, Client, UndecodableError
+from asyncsfk.simulator import Fault, Latency, Route, Simulator
 from tests.archive.support import held, ids, run_of
-from tests.support import ONCE, client_of
+from tests.support import ONCE, client_of, failure
 
 
 @pytest.fixture
@@ -28,6 +28,27 @@ async def test_it_is_under_way_again(client, path):
         info = await held(path, "info")
         assert (info.complete, info.under_way) == (2, 0)
         assert await held(path, "errors") == []
+
+
+async def test_who_ends_the_older_one_leaves_it_under_way(client, editions, path):
+    """What a run says of a showcase that was begun anew meanwhile is not said of the new one."""
+    editions.pages = 5
+    async with (
+        Archive(path) as archive,
+        client.showcases(["x", "x"], archive=archive, concurrency=1) as run,
+    ):
+        outcomes = []
+        async for page in run.pages(outcomes.append):
+            if page.number == 2:
+                await client.showcase_page("x", archive=archive, refresh=True)
+    assert [(one.status, one.pages) for one in outcomes] == [("complete", 5)]
+    (error,) = await held(path, "errors")
+    assert (error.status, error.next_cursor) == ("partial", "0/2")
+    info = await held(path, "info")
+    assert (info.complete, info.under_way) == (0, 1)
+    _, outcomes = await run_of(client, ["x"], archive=path)
+    assert outcomes["x"].usage.charged > 0
+    assert await held(path, "errors") == []
 
 
 async def test_a_later_page_of_the_new_beginning_is_bought_once(server, client, editions, path):
@@ -97,6 +118,36 @@ async def test_the_latest_failure_is_the_one_on_file(path):
             await run_of(client, ["x"], archive=path)
     (outcome,) = await held(path, "outcomes")
     assert outcome.error.status == 400
+
+
+@pytest.mark.parametrize("by_run", [True, False])
+async def test_an_outcome_of_pages_that_were_replaced_meanwhile_is_not_on_file(path, by_run):
+    """A run's outcome says nothing of a showcase that others have begun anew since."""
+    faults = [
+        Fault.delay(Latency.fixed(5), routes=[Route.TIKTOK_PROFILE]),
+        Fault.not_json(requests=[3]),
+    ]
+    async with (
+        Simulator(faults=faults) as sim,
+        client_of(sim) as client,
+        Archive(path) as archive,
+    ):
+        running = asyncio.create_task(
+            run_of(client, ["empty_x"], archive=archive, verify_empty=True)
+        )
+        await asyncio.sleep(1)
+        if by_run:
+            await run_of(client, ["empty_x"], archive=archive, refresh=True)
+        else:
+            await failure(client.showcase_page("empty_x", archive=archive, refresh=True))
+        _, outcomes = await running
+        assert outcomes["empty_x"].status == "complete"
+        _, outcomes = await run_of(client, ["empty_x"], archive=archive)
+        assert isinstance(outcomes["empty_x"].error, UndecodableError)
+        (error,) = await held(path, "errors")
+        assert (error.status, type(error.error)) == ("failed", UndecodableError)
+        info = await held(path, "info")
+        assert (info.complete, info.failed) == (0, 1)
 
 
 async def test_a_page_that_a_call_adds_leaves_the_outcome_as_it_was(client, path):
