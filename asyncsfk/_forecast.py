@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from asyncsfk._options import RunOptions
     from asyncsfk._store._lengths import Lengths
-    from asyncsfk._store._reads import Begun, Showcase
+    from asyncsfk._store._reads import Begun
     from asyncsfk.config import Config
     from asyncsfk.models import Balance
     from asyncsfk.outcomes import Outcome
@@ -238,7 +238,7 @@ class _Forecast:
         # A showcase that broke off is complete if no more pages are wanted than are on file.
         if not (is_enough or is_whole or is_misled):
             # If the next page is on file all the same, it still cannot be decoded.
-            if not told.pages or self._goes_on(showcase, told, connection):
+            if not told.pages or _replay.goes_on(connection, showcase, told):
                 self._undecodable += 1
             else:
                 self._to_buy[told.pages] += 1
@@ -267,20 +267,11 @@ class _Forecast:
             begun.is_blocked
             or told is None
             or told.status != "complete"
-            or self._goes_on(showcase, told, connection)
+            or _replay.goes_on(connection, showcase, told)
             or (self._options.verify_empty and not told.usage.products)
         ):
             return _replay.so_far(connection, showcase, retried=self._max_body_bytes)
         return told
-
-    def _goes_on(self, showcase: Showcase, told: Outcome, connection: sqlite3.Connection) -> bool:
-        """Tell whether the page that an outcome names as the next is on file."""
-        if told.next_cursor is None:
-            return False
-        following = _routes.showcase(
-            showcase.handle, cursor=told.next_cursor, region=self._options.region
-        )
-        return find(following, floor=showcase.floor, alone=False).read(connection) is not None
 
     def _read_past(self) -> Past | None:
         if self._path is None or not is_begun(self._path):

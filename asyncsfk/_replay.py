@@ -157,6 +157,16 @@ def told(showcase: Showcase) -> Outcome | None:
         raise ValueError(error.message) from error
 
 
+def goes_on(connection: sqlite3.Connection, showcase: Showcase, ended: Outcome | None) -> bool:
+    """Tell whether the page that a showcase's outcome names as the next is on file."""
+    if ended is None or ended.next_cursor is None:
+        return False
+    following = _routes.showcase(
+        showcase.handle, cursor=ended.next_cursor, region=showcase.region or None
+    )
+    return find(following, floor=showcase.floor, alone=False).read(connection) is not None
+
+
 def outcome(
     connection: sqlite3.Connection, showcase: Showcase, *, products: bool = True
 ) -> Outcome:
@@ -260,9 +270,10 @@ def outcomes(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Out
 
 def errors(connection: sqlite3.Connection, showcase: Showcase) -> Iterator[Outcome]:
     """Iterate what became of a creator if it is not complete, without its products."""
-    if showcase.status == "complete":
+    if showcase.status == "complete" and not goes_on(connection, showcase, told(showcase)):
         return
     found = outcome(connection, showcase, products=False)
-    # One for which no outcome is on file can be complete all the same.
+    # One for which no outcome is on file can be complete all the same; and one that a limit has
+    # completed can have been led nowhere since.
     if found.status != "complete":
         yield found

@@ -602,6 +602,20 @@ async def test_where_a_showcase_leads_nowhere_the_file_says_what_the_run_said(pa
         assert server.hits == before
 
 
+async def test_what_a_limit_had_completed_is_an_error_where_it_leads_nowhere(path):
+    """A showcase that a limit has completed is among the errors once a call was led nowhere."""
+    faults = [Fault.has_more_without_cursor(pages=[2])]
+    async with Simulator(faults=faults) as sim, client_of(sim) as client, Archive(path) as archive:
+        handles = ["a.90products", "b.90products"]
+        await run_of(client, handles, archive=archive, max_pages=1)
+        assert await held(path, "errors") == []
+        await failure(client.showcase(handles[0], archive=archive).collect(), PaginationError)
+        outcomes = await held(path, "outcomes")
+        assert [known.status for known in outcomes] == ["partial", "complete"]
+        (error,) = await held(path, "errors")
+        assert (error.handle, error.pages) == (handles[0], 2)
+
+
 async def test_a_profile_that_was_looked_up_alone_is_on_file_with_its_creator(client, path):
     """A profile that a call has bought is in later outcomes and plans, and on file."""
     await run_of(client, ["empty_c"], archive=path)
