@@ -211,7 +211,8 @@ class Api:
             received = await self.caller.fetch(request, payer, cache)
         except BadRequestError as error:
             raise cached.judge(error) from error.__cause__
-        cached.passed(kept=received.kept)
+        is_joined = not (received.kept or received.usage.requests)
+        cached.passed(kept=received.kept, joined=is_joined)
         return received
 
     def _take_page(

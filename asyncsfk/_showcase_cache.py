@@ -41,6 +41,8 @@ class ShowcaseCache:
         self._watch = watch
         self.floor = 0
         self._anew: int | None = None
+        # Unless it goes on from a first page on file: the lowest id of one by others that will do.
+        self._first_from: int | None = None
         self._look = True
         self._number = 1
         self._bought_from: int | None = None
@@ -60,13 +62,14 @@ class ShowcaseCache:
         self._is_fresh = True
         # A showcase that the archive has never heard of need not be looked up page by page.
         self._look = found is not None
-        self.floor, self._anew = self._cache.floor, None
-        self._bought_from = None
+        self.floor = self._first_from = self._cache.floor
+        self._anew = self._bought_from = None
         if found is None:
             return None
         showcase, cache = found.showcase, self._cache
         if cache.floor <= (found.page or 0) and cache.since <= (found.received or 0.0):
             self.floor = max(showcase.floor, cache.floor)
+            self._first_from = self.floor if found.page is None else None
         else:
             # Later pages on file, however new, belong to a first page that will not do.
             self._begin_at(following)
@@ -101,19 +104,21 @@ class ShowcaseCache:
             opens=number == 1,
             anew=self._anew,
             watch=self._watch,
-            # A showcase that others have begun anew since we looked is as fresh as ours would be.
-            take_over=self._take_over if number == 1 and self._anew is not None else None,
+            # A showcase that others have begun since we looked is as fresh as ours would be.
+            take_over=self._take_over if number == 1 and self._first_from is not None else None,
         )
 
-    def passed(self, *, kept: bool) -> None:
-        """Take note of a page that was received, out of the archive or not."""
+    def passed(self, *, kept: bool, joined: bool) -> None:
+        """Take note of a page that was received: out of the archive, or from a call of another."""
         if not kept and self._bought_from is None:
             self._bought_from = self._number
         # A page on file that our own probe has just bought counts as bought now.
         is_old = self._bought_from is None or self._number < self._bought_from
         self._was_kept = kept and is_old
-        if self._number == 1 and self._anew is not None and not kept:
-            # It may come from a call that we joined, which began the showcase anew after we did.
+        if self._number != 1 or kept or self._first_from is None:
+            return
+        if joined or self._anew is not None:
+            # That call may have begun the showcase anew after we did.
             self.floor = self._cache.store.last_page
 
     @property
@@ -122,17 +127,17 @@ class ShowcaseCache:
         return self._look or self._watch is None or not self._watch.is_alone
 
     def _take_over(self, first: int) -> None:
-        """Go on with the showcase that others began anew with this page, and its further pages."""
+        """Go on with the showcase that others began with this page, and its further pages."""
         self.floor = first
 
     def _begin_at(self, page: int) -> None:
-        self.floor = self._anew = page
+        self.floor = self._first_from = self._anew = page
         self._bought_from = None
 
     def rewind(self) -> None:
         """Go back to the first page, with what the archive holds by now."""
-        if self._anew is not None:
-            self.floor = self._anew
+        if self._first_from is not None:
+            self.floor = self._first_from
         self._was_kept = False
         self._is_fresh = True
 

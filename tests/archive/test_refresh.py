@@ -476,6 +476,31 @@ async def test_a_run_that_joins_a_call_and_lags_behind_buys_no_page_again(tmp_pa
         assert sim.ledger.charged == 10 + 1 + 10
 
 
+@pytest.mark.parametrize("before", ["nothing", "another", "failed"])
+@pytest.mark.parametrize("since", [{"refresh": True}, {"max_age": 3600}], ids=["refresh", "age"])
+async def test_a_run_that_joins_the_first_call_of_all_buys_no_page_again(path, before, since):
+    """The same holds where the archive had no page of that showcase, and the run asks no age."""
+    handle = "x.200products"
+    faults = [Fault.status(500, times=1, handles=[handle])] if before == "failed" else []
+    async with (
+        Simulator(latency=Latency.fixed(0.1), faults=faults) as sim,
+        Archive(path) as archive,
+        client_of(sim) as client,
+    ):
+        if before != "nothing":
+            await run_of(client, [handle if before == "failed" else "another"], archive=archive)
+        paid = sim.ledger.charged
+        call = asyncio.create_task(client.showcase_page(handle, archive=archive, **since))
+        await asyncio.sleep(0.05)
+        async with client.showcases([handle], concurrency=1, archive=archive) as run:
+            async for page in run.pages():
+                if page.number == 1:
+                    await client.showcase(handle, archive=archive).collect()
+        await call
+        assert (run.usage.pages, sim.ledger.charged - paid) == (10, 10)
+        assert (await held(path, "info")).complete == 1 + (before == "another")
+
+
 @pytest.mark.parametrize("reader", ["products", "listing", "pages"])
 async def test_who_is_in_the_middle_of_a_showcase_that_is_bought_afresh(
     client, editions, archive, path, reader
