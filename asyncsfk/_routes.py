@@ -258,11 +258,15 @@ def _query(params: Mapping[str, Param]) -> str:
         if isinstance(value, bool):
             text = "true" if value else "false"
         elif isinstance(value, int):
-            text = str(value)
+            try:
+                # An enum of numbers has a text of its own.
+                text = str(int(value))
+            except ValueError as error:
+                raise InvalidArgumentError(f"parameter {name!a} has too many digits") from error
         else:
             check_token(f"parameter {name!a}", value)
             text = value
-        check_token("a parameter's name", name)
+        check_text("a parameter's name", name)
         pairs.append(f"{_quoted(name)}={_quoted(text)}")
     return "?" + "&".join(pairs) if pairs else ""
 

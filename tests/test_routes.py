@@ -4,6 +4,7 @@ Handles and cursors are the business of test_handles.
 """
 
 import json
+from enum import Enum
 from numbers import Number
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
@@ -16,6 +17,7 @@ from asyncsfk import (
     Client,
     ConfigurationError,
     InvalidArgumentError,
+    LookupStatus,
     Reply,
     UnauthorizedError,
 )
@@ -290,6 +292,19 @@ async def test_get_sends_path_and_parameters_as_given():
     ]  # fmt: skip
 
 
+class Days(int, Enum):
+    """Numbers of a program's own."""
+
+    WEEK = 7
+
+
+async def test_a_parameter_may_be_of_an_enum():
+    """What is sent is the value, not the name that Python gives to it."""
+    async with told(ANY) as (server, client):
+        await client.get("/v1/x", params={"days": Days.WEEK, "status": LookupStatus.FOUND})
+    assert server.targets == ["/v1/x?days=7&status=found"]
+
+
 GOOD_PATHS = [
     "/v1/x",
     "/v1/x/",
@@ -344,6 +359,8 @@ async def test_a_bad_path_is_refused_before_sending(path):
         {"params": {"x": b"y"}},
         {"params": {"x": "\ud800"}},
         {"params": {"\ud800": "x"}},
+        {"params": {None: "x"}},
+        {"params": {5: "x"}},
         {"price": -1},
         {"price": True},
         {"price": 0.5},
@@ -359,6 +376,13 @@ async def test_bad_arguments_of_get_are_refused(arguments):
     """Parameters, prices and types that make no sense are refused, and nothing is sent."""
     async with told(ANY) as (server, client):
         await failure(client.get("/v1/x", **arguments), InvalidArgumentError)
+        assert server.connections == 0
+
+
+async def test_a_number_that_python_does_not_write_down_is_refused():
+    """As any other parameter that cannot be sent."""
+    async with told(ANY) as (server, client):
+        await failure(client.get("/v1/x", params={"n": 10**5_000}), InvalidArgumentError)
         assert server.connections == 0
 
 
