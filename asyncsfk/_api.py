@@ -14,7 +14,7 @@ from asyncsfk._listing import Listing
 from asyncsfk._paging import Chain
 from asyncsfk._result import placed
 from asyncsfk._showcase_cache import ShowcaseCache
-from asyncsfk.errors import BadRequestError, PaginationError, SfkError
+from asyncsfk.errors import ArchiveError, BadRequestError, PaginationError, SfkError
 from asyncsfk.events import PageReceived
 from asyncsfk.models import Answer, Health, Reply, ReviewPage, ShowcasePage
 from asyncsfk.usage import Meter, Usage
@@ -206,7 +206,10 @@ class Api:
         offline: SfkError | None = None,
     ) -> Received:
         """Fetch a page of a showcase, out of its archive or by going on from there."""
-        cache = await cached.page(number, offline=offline)
+        try:
+            cache = await cached.page(number, offline=offline)
+        except ArchiveError as error:
+            raise placed(error, request) from error.__cause__
         try:
             received = await self.caller.fetch(request, payer, cache)
         except BadRequestError as error:

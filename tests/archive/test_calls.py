@@ -25,7 +25,7 @@ from asyncsfk import (
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
 from tests.archive.support import beside, held
-from tests.support import KEY, client_of, failure, sql
+from tests.support import KEY, SHOWCASE, client_of, failure, sql, turns
 
 PRODUCT = "1729384756102938475"
 
@@ -297,8 +297,24 @@ async def test_a_listing_outlives_its_archive(sim, client, path):
     error = await failure(anext(pages), ArchiveError)
     assert "closed" in str(error)
     assert error.cursor is not None
-    assert (await failure(listing.collect(), ArchiveError)).partial == ()
+    again = await failure(listing.collect(), ArchiveError)
+    assert (again.partial, again.handle, again.route) == ((), "x.65products", SHOWCASE)
     assert sim.ledger.requests == 1
+
+
+async def test_a_call_that_would_join_tells_where_it_was_when_its_archive_was_closed(
+    sim, client, path
+):
+    """What it looks for first, in its own archive, can no longer be looked for."""
+    cursor = (await client.showcase_page("x.65products")).next_cursor
+    async with Archive(path) as archive:
+        listing = client.showcase("x.65products", cursor=cursor, archive=archive)
+    page = asyncio.ensure_future(client.showcase_page("x.65products", cursor=cursor))
+    await turns(3)
+    error = await failure(listing.collect(), ArchiveError)
+    assert (error.handle, error.route, error.cursor) == ("x.65products", SHOWCASE, cursor)
+    assert (await page).products
+    assert sim.ledger.requests == 2
 
 
 @pytest.mark.parametrize("durability", ["half", None, []], ids=str)
