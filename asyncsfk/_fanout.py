@@ -180,6 +180,9 @@ class FanOut(Generic[In, Out]):
         if self._pulled % _YIELD_EVERY == 0:
             # An iterator that never has to wait must not starve the event loop.
             await asyncio.sleep(0)
+            if self._exhausted:
+                # Another worker has met the end meanwhile, or an error.
+                return _END
         item: In | _End = _END
         try:
             item = await self._items.pull()

@@ -213,6 +213,31 @@ async def test_nothing_is_pulled_once_the_handles_have_ended(sim, client, kind, 
     assert sim.ledger.requests == 2
 
 
+@pytest.mark.parametrize("last", range(60, 68))
+async def test_nothing_is_pulled_from_many_handles_once_they_have_broken(sim, client, last):
+    """Not even by a worker that was letting the event loop turn meanwhile."""
+
+    class Source:
+        given = 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            self.given += 1
+            if self.given == last:
+                raise OSError("the file is gone")
+            return f"c{self.given}" if self.given > last else "c"
+
+    outcomes = []
+    with pytest.raises(OSError, match="the file is gone"):
+        async with client.showcases(Source(), max_pages=1) as run:
+            async for outcome in run:
+                outcomes.append(outcome.handle)  # noqa: PERF401 - it may raise
+    assert outcomes == ["c"]
+    assert sim.ledger.requests == 1
+
+
 async def test_what_the_handles_raised_is_told_though_the_run_is_closed_first(client):
     """A consumer that waits for an outcome by then is told why there is none."""
 
