@@ -9,7 +9,10 @@ from asyncsfk._text import described
 
 def fingerprint(given: object) -> str:
     """Return a short text that tells an invalid handle from all others, valid or not."""
-    text = given if isinstance(given, str) else described(given)
+    try:
+        text = repr(given)
+    except Exception:  # noqa: BLE001 - a foreign class's repr, or an int with too many digits
+        text = described(given)
     return "!" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

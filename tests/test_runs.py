@@ -86,6 +86,15 @@ async def test_bad_handles_are_told_apart(client):
     assert run.progress.duplicates == 3
 
 
+async def test_what_is_no_text_is_told_apart(client):
+    """Rows of a table given by mistake each have an outcome, even if they begin alike."""
+    rows = [{"region": "US", "title": "no handle " * 20, "id": number} for number in range(3)]
+    alike = [[1], "[1]"]
+    async with client.showcases([*rows, *rows, *alike]) as run:
+        assert [outcome.status async for outcome in run] == ["failed"] * 5
+    assert run.progress.duplicates == 3
+
+
 async def test_without_dedupe_each_is_fetched(client):
     """With dedupe=False a handle that comes twice has two outcomes."""
     async with client.showcases(["x.1products", "y", "x.1products"], dedupe=False) as run:
