@@ -362,8 +362,9 @@ class SingleFlight(Generic[T]):
         """End a flight that came to nothing."""
         waiters, heir = self._land(key, flight)
         for waiter in waiters:
-            usage = flight.cost.usage if waiter is heir else Usage()
-            closed = ClientStateError("the client was closed under the call", Details(usage=usage))
+            cost = flight.cost.usage
+            known = Details(usage=cost if waiter is heir else Usage(), attempts=cost.requests)
+            closed = ClientStateError("the client was closed under the call", known)
             waiter.done.set_exception(error or closed)
 
     def _land(self, key: Hashable, flight: Flight[T]) -> tuple[list[_Waiter[T]], _Waiter[T] | None]:

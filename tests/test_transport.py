@@ -1223,3 +1223,4 @@ async def test_what_cuts_a_call_off_from_within_says_what_it_cost():
     ):
         error = await failure(client.showcase_page("x"), ClientStateError)
         assert error.usage.maybe == client.usage.maybe == sim.ledger.charged == 1
+        assert error.attempts == 1
