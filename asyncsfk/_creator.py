@@ -93,6 +93,9 @@ class CreatorFetcher:
             # The frames of its traceback would keep it, and whole pages, in memory.
             error, next_cursor = caught.with_traceback(None), caught.cursor
             usage += caught.usage
+            if blocked is not None and error.message == blocked.message:
+                # Its cost is counted already; here it tells what it was.
+                error = error.evolve(usage=blocked.usage, attempts=blocked.attempts)
         if self._options.verify_empty and error is None and not usage.products:
             try:
                 lookup = await self._look_up(handle)

@@ -163,6 +163,7 @@ async def test_where_the_next_page_fails_otherwise_nothing_is_started_over(path)
             (outcome,) = outcomes
             assert (outcome.status, outcome.error.status) == ("partial", 502)
             assert (outcome.usage.requests, outcome.usage.maybe) == (1, 1)
+            assert (outcome.error.attempts, outcome.error.usage.maybe) == (1, 1)
         assert sim.ledger.hits(LONG, cursor=None) == 1
 
 
