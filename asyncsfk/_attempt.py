@@ -148,7 +148,7 @@ class Attempts:
             reserved = await reserve_all(lambda: payer.budgets, least(), priced_as)
             price = reserved.credits
             try:
-                await self._gate.enter()
+                entered = await self._gate.enter()
             except BaseException:
                 reserved.release()
                 raise
@@ -160,7 +160,7 @@ class Attempts:
                         return reserved, None
                     # Last of all, since the archive may break or be closed while the call waits.
                     exposed = await cache.store.expose(price)
-                    if reserved.credits == price >= least() and self._gate.may_start:
+                    if reserved.credits == price >= least() and self._gate.may_start(entered):
                         return reserved, exposed
                     cache.store.withdraw(exposed)
             except BaseException:
@@ -168,7 +168,8 @@ class Attempts:
                 reserved.release()
                 raise
             # While it waited for its place or the archive, the price rose, a pause began, the width
-            # shrank, or a run entered the archive whose ceiling must hold for this request too.
+            # shrank, others had their turns at the rate, or a run entered the archive whose ceiling
+            # must hold for this request too.
             self._gate.leave()
             reserved.release()
 

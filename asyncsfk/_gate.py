@@ -40,6 +40,8 @@ class Gate:
     _GROW = 0.25
     _FIRST_PAUSE = 0.5
     _LONGEST_PAUSE = 30.0
+    # At a high rate, what takes so many seconds is no wait.
+    _MOMENT = 0.01
 
     def __init__(
         self,
@@ -83,10 +85,19 @@ class Gate:
         """Seconds until requests may start again."""
         return max(0.0, self._resume_at - self._clock())
 
-    @property
-    def may_start(self) -> bool:
-        """Whether a request that was let through may start even now, if it has waited since."""
-        return self._clock() >= self._resume_at and self._active <= int(self._width)
+    def may_start(self, entered: float) -> bool:
+        """Tell whether a request that was let through may start even now, if it has waited since.
+
+        Args:
+            entered: When it was let through.
+        """
+        now, limiter = self._clock(), self._limiter
+        if limiter is not None:
+            # Others may have had their turns at the rate since, and would start together with it.
+            in_turn = max(limiter.time_period / limiter.max_rate, self._MOMENT)
+            if now - entered > in_turn:
+                return False
+        return now >= self._resume_at and self._active <= int(self._width)
 
     def set_ceiling(self, ceiling: int) -> None:
         """Change the width that the caller allows; a width at the old ceiling follows."""
@@ -96,8 +107,12 @@ class Gate:
         self._width = min(self._width, float(ceiling))
         self._admit()
 
-    async def enter(self) -> None:
-        """Wait for a place, the end of any pause, and the rate; then `leave` must follow."""
+    async def enter(self) -> float:
+        """Wait for a place, the end of any pause, and the rate; then `leave` must follow.
+
+        Returns:
+            When it was let through.
+        """
         while True:
             # Nobody is overtaken: there is no room while anybody waits.
             if self._has_room:
@@ -110,7 +125,7 @@ class Gate:
                 is_free = self._limiter is None and self._clock() >= self._resume_at
                 if is_free or await self._wait_for_start():
                     self._in_flight += 1
-                    return
+                    return self._clock()
             except BaseException:
                 self._give_place()
                 raise

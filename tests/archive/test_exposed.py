@@ -197,6 +197,31 @@ async def test_who_waits_for_a_commit_heeds_a_width_that_shrinks_meanwhile(path)
         assert sim.ledger.charged == client.usage.charged == 4
 
 
+async def test_who_waits_for_a_commit_is_not_sent_together_with_others_despite_the_rate(path):
+    """Calls that had their turns at the rate, and all waited for one commit, get new turns."""
+    async with (
+        Simulator(latency=Latency.fixed(0.1)) as sim,
+        client_of(sim, rate=1) as client,
+        Archive(path) as archive,
+    ):
+        await client.showcase_page("x", archive=archive)
+        await asyncio.sleep(2)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            # Who writes waits for it.
+            other.execute("BEGIN IMMEDIATE")
+            calls = [
+                asyncio.create_task(client.showcase_page(f"c{n}", archive=archive))
+                for n in range(5)
+            ]
+            await asyncio.sleep(2.5)
+            assert sim.ledger.requests == 1
+            other.execute("ROLLBACK")
+        await asyncio.gather(*calls)
+        starts = [entry.started for entry in sim.ledger]
+        assert len(starts) == client.usage.charged == 6
+        assert max(sum(start <= each < start + 1 for each in starts) for start in starts) == 2
+
+
 async def test_who_waited_for_a_commit_and_is_refused_pauses_the_client(path):
     """It was sent after the pause, though it had its place before: its refusal is another one."""
     paused = []
