@@ -91,13 +91,12 @@ class Gate:
         Args:
             entered: When it was let through.
         """
-        now, limiter = self._clock(), self._limiter
-        if limiter is not None:
+        if (limiter := self._limiter) is not None:
             # Others may have had their turns at the rate since, and would start together with it.
             in_turn = max(limiter.time_period / limiter.max_rate, self._MOMENT)
-            if now - entered > in_turn:
+            if self._clock() - entered > in_turn:
                 return False
-        return now >= self._resume_at and self._active <= int(self._width)
+        return self._is_open
 
     def set_ceiling(self, ceiling: int) -> None:
         """Change the width that the caller allows; a width at the old ceiling follows."""
@@ -122,7 +121,7 @@ class Gate:
             try:
                 if not self._turns.take():
                     await self._turns.wait()
-                is_free = self._limiter is None and self._clock() >= self._resume_at
+                is_free = self._limiter is None and self._is_open
                 if is_free or await self._wait_for_start():
                     self._in_flight += 1
                     return self._clock()
@@ -169,6 +168,11 @@ class Gate:
         if news or resume_at > max(now, self._told_until):
             news, self._told_until = True, self._resume_at + SPREAD
         return news
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether there is no pause, and the width has not shrunk below the places taken."""
+        return self._clock() >= self._resume_at and self._active <= int(self._width)
 
     @property
     def _has_room(self) -> bool:

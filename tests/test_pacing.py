@@ -23,7 +23,7 @@ from asyncsfk import (
     events,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import client_of, failure, http, told
+from tests.support import EMPTY, client_of, failure, http, told
 
 
 def starts(sim):
@@ -742,6 +742,45 @@ async def test_a_narrowed_width_holds_for_who_waits_for_the_rate():
         # Until the first success the width stays halved.
         await anext(run)
         assert sim.ledger.max_in_flight == 10
+
+
+async def test_a_narrowed_width_holds_for_who_waits_for_a_turn_of_the_event_loop():
+    """Also after a refusal without a pause: of those that come at once few begin in each turn."""
+    arrived = asyncio.Event()
+    under_way, widths, late = 0, [], []
+
+    async def answer(_, writer):
+        if arrived.is_set():
+            await asyncio.sleep(1)
+            writer.write(EMPTY)
+        else:
+            arrived.set()
+            writer.write(http(503, b"", "Retry-After: 0"))
+        await writer.drain()
+
+    def on_event(event):
+        nonlocal under_way
+        match event:
+            case events.RequestStarted():
+                under_way += 1
+                late.extend([under_way] if widths else [])
+            case events.RequestFinished():
+                under_way -= 1
+            case events.Paused():
+                widths.append((event.width, under_way))
+
+    async with told(answer, keep=True, concurrency=400, on_event=on_event) as (server, client):
+        calls = (client.showcase_page(f"c{n}") for n in range(400))
+        pages = await asyncio.gather(*calls, return_exceptions=True)
+        assert server.hits == 400
+        assert (
+            client.usage.charged
+            == len([page for page in pages if not isinstance(page, UnavailableError)])
+            == 399
+        )
+    ((width, before),) = widths
+    assert before < width == 200
+    assert max(late) <= width
 
 
 async def test_a_narrowed_width_holds_for_who_waits_for_the_end_of_a_pause():
