@@ -302,7 +302,15 @@ class Caller:
                 )
             )
             failed = result
-            await anyio.sleep(verdict.seconds)
+            await self._wait(verdict.seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait before a retry, which is given back if the call ends meanwhile."""
+        try:
+            await anyio.sleep(seconds)
+        except BaseException:
+            self._quota.give_back()
+            raise
 
     async def _keep_for_others(
         self, request: Request, answer: CallResult, flight: Flight[CallResult]

@@ -130,10 +130,17 @@ class RetryQuota:
         self._left -= 1
         return True
 
+    def give_back(self) -> None:
+        """Give back a retry that was taken, and is not made after all."""
+        self._add(1.0)
+
     def earn(self) -> None:
         """Give back what a success earns."""
+        self._add(self._EARNED)
+
+    def _add(self, retries: float) -> None:
         if self._left < self._capacity:
-            self._left = min(self._capacity, self._left + self._EARNED)
+            self._left = min(self._capacity, self._left + retries)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

@@ -552,6 +552,21 @@ async def test_a_retry_storm_ends_when_the_quota_is_used_up():
         assert len(refused) >= 80
 
 
+async def test_who_leaves_before_it_is_tried_again_uses_up_no_retry():
+    """Callers that do not wait for their retries leave them to others."""
+    async with (
+        Simulator(faults=[Fault.status(503, retry_after="9", requests={1, 2, 3, 4})]) as sim,
+        client_of(sim, retry=Retry(quota=1)) as client,
+    ):
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(5):
+                    await client.showcase_page("a")
+            await asyncio.sleep(10)
+        assert (await client.showcase_page("b")).usage.requests == 2
+        assert (client.usage.retries, sim.ledger.requests) == (1, 5)
+
+
 async def test_success_earns_retries_back():
     """A client whose failures are rare never runs out of retries."""
     async with (
