@@ -42,7 +42,7 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
             showcase on file has, stays apart; but a first page starts the showcase over.
         opens: Whether a showcase's page may be the first of its showcase in the file.
         watch: Sees what others keep of the showcase.
-        anew: If given, a showcase begins anew: its pages below this id are of an older one.
+        anew: If given, a showcase begins anew: a first page below this id is of an older one.
         take_over: Called with the id of a page with which others have begun the showcase anew;
             without it, such a page will not do.
     """
@@ -121,7 +121,7 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
                 showcase=request.showcase,
                 query=_query_of(request, api_key),
                 opens=self.opens and request.is_showcase,
-                floor=anew,
+                anew=anew,
                 apart=apart,
                 unless_from=self.floor if once else None,
                 unless_since=self.since,

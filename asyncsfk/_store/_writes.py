@@ -96,7 +96,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         showcase: Handle and region of its showcase, if it is a showcase's page.
         query: The query that was asked with, percent-encoded, unless region and cursor tell it.
         opens: Whether it may be the first page of its showcase in the file.
-        floor: Given if it begins its showcase anew: pages with lower ids belong to the older one.
+        anew: Given if it begins its showcase anew: a first page with a lower id is of the older.
         apart: Whether it was bought at another time than the showcase on file, and so is left out
             of it if that has this page already.
         unless_from: It is not written if there is a page with its key and an id from this one on.
@@ -114,7 +114,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     showcase: tuple[str, str] | None = None
     query: str | None = None
     opens: bool = False
-    floor: int | None = None
+    anew: int | None = None
     apart: bool = False
     unless_from: int | None = None
     unless_since: float = 0.0
@@ -130,11 +130,15 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
                 return
         if self.opens and self.showcase is not None:
             tables.add(OPENED, self.showcase)
-            if self.floor is not None:
+            if self.anew is not None:
+                # Whoever was faster has begun it: theirs is new enough. What came before that or
+                # this page is of the older showcase, whenever it was bought.
                 tables.flush().execute(
-                    "UPDATE showcase SET floor = ?, status = NULL, outcome = NULL "
+                    "UPDATE showcase SET status = NULL, outcome = NULL, floor = ifnull("
+                    "(SELECT min(id) FROM page WHERE part_of = showcase.id AND key = ? "
+                    "AND page.id >= ?), (SELECT ifnull(max(id), 0) + 1 FROM page)) "
                     "WHERE handle = ? AND region = ?",
-                    (self.floor, *self.showcase),
+                    (self.key, self.anew, *self.showcase),
                 )
         encoding, body = _packed(self.encoding, self.body)
         # A page that cannot be decoded must not take the place of one that can, either.

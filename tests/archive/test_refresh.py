@@ -605,6 +605,54 @@ async def test_later_pages_without_a_first_one_have_no_part_in_what_is_bought_af
     assert run.usage.charged == (3 if option else 1)
 
 
+async def test_a_page_bought_as_a_new_first_page_is_on_its_way_is_of_the_older_showcase(path):
+    """What lands just before a new first page is not put behind it, and serves older readers."""
+    handle = "x.100products"
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        Archive(path) as archive,
+        client_of(sim) as client,
+    ):
+        await run_of(client, [handle], archive=archive, max_pages=2)
+        older = client.showcase(handle, archive=archive).pages()
+        assert [(await anext(older)).number for _ in range(2)] == [1, 2]
+        going_on = asyncio.create_task(run_of(client, [handle], archive=archive, max_pages=3))
+        await asyncio.sleep(0.5)
+        await run_of(client, [handle], archive=archive, max_pages=1, refresh=True)
+        await going_on
+        assert sim.ledger.charged == 4
+        assert (await anext(older)).number == 3
+        await older.aclose()
+        assert sim.ledger.charged == 4
+        (outcome,) = await held(path, "outcomes")
+        assert outcome.pages == 1
+        _, outcomes = await run_of(client, [handle], archive=archive, max_pages=3)
+        assert outcomes[handle].usage.charged == 2
+
+
+async def test_two_clients_that_buy_afresh_at_once_share_what_follows(path):
+    """Of two first pages bought afresh at once neither is older: who lags behind goes on free."""
+    handle = "x.200products"
+    async with (
+        Simulator(latency=Latency.fixed(1)) as sim,
+        client_of(sim) as one,
+        client_of(sim) as other,
+        Archive(path) as archive,
+    ):
+        await run_of(one, [handle], archive=archive)
+        options = {"archive": archive, "refresh": True, "concurrency": 1}
+        async with one.showcases([handle], **options) as run:
+            pages = run.pages()
+            first = asyncio.create_task(anext(pages))
+            await asyncio.sleep(0.5)
+            second, _ = await run_of(other, [handle], **options)
+            await first
+            assert [page.number async for page in pages] == list(range(2, 11))
+        assert second.usage.charged == 10
+        # By the time that its consumer came for more, some had been fetched.
+        assert run.usage.charged < 5
+
+
 async def test_old_later_pages_are_not_put_behind_a_first_page_of_a_refreshs_own_time(
     client, editions, path
 ):
