@@ -62,6 +62,7 @@ _FLAGS: Final = (
     (re.compile(r"\bbase_url\b"), "--base-url"),
     (re.compile(r"^timeout must"), "--timeout must"),
     (re.compile(r"^rate must"), "--rate must"),
+    (re.compile(r"^Retry\.max_backoff must"), "--max-backoff must"),
 )
 
 

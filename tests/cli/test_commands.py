@@ -225,18 +225,20 @@ def test_plain_http_to_another_machine_is_insisted_on(invoke, simulator):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("args", "told"),
     [
-        (["--base-url", "ftp://x"], "Error: --base-url must be"),
-        (["--base-url", "http://example.com"], "unencrypted"),
-        (["--timeout", "0"], "Invalid value for '--timeout'"),
-        (["--timeout", "nan"], "Error: --timeout must be"),
-        (["--nonsense"], "No such option"),
+        (["whoami", "--base-url", "ftp://x"], "Error: --base-url must be"),
+        (["whoami", "--base-url", "http://example.com"], "unencrypted"),
+        (["whoami", "--timeout", "0"], "Invalid value for '--timeout'"),
+        (["whoami", "--timeout", "nan"], "Error: --timeout must be"),
+        (["fetch", "x", "--rate", "inf"], "Error: --rate must be"),
+        (["fetch", "x", "--max-backoff", "inf"], "Error: --max-backoff must be"),
+        (["whoami", "--nonsense"], "No such option"),
     ],
 )
-def test_bad_flags(invoke, simulator, flags, told):
+def test_bad_flags(invoke, simulator, args, told):
     """Flags that make no sense are usage errors, before anything is sent."""
-    result = invoke("whoami", *flags)
+    result = invoke(*args)
     assert result.exit_code == 2
     assert told in result.stderr
     assert simulator.ledger.requests == 0
