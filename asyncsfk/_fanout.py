@@ -73,6 +73,7 @@ class FanOut(Generic[In, Out]):
         self._supervisor: asyncio.Task[None] | None = None
         self._workers: set[asyncio.Task[None]] = set()
         self._hired = 0
+        self._is_hiring = False
         self._pulled = 0
         self._last_turn: asyncio.Future[None] | None = None
         self._exhausted = False
@@ -149,17 +150,20 @@ class FanOut(Generic[In, Out]):
 
     def _hire(self, workers: asyncio.TaskGroup) -> None:
         if self._hired < self._width:
-            # Counted first: a worker that begins eagerly hires the next one at once.
             self._hired += 1
+            self._is_hiring = True
             self._workers.add(workers.create_task(self._run_worker(workers)))
+            self._is_hiring = False
 
     async def _run_worker(self, workers: asyncio.TaskGroup) -> None:
+        if self._is_hiring:
+            # It begins eagerly, within the worker that hires it: the item of that one comes first.
+            await asyncio.sleep(0)
         while not self._exhausted:
             item = await self._pull()
             if isinstance(item, _End):
                 self._exhausted = True
                 return
-            # Before `_hire`: a worker that begins eagerly takes the turn after this one at once.
             turn = self._take_turn() if self._ordered else None
             # One more worker for each item that turns up: few items need few workers.
             self._hire(workers)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 from collections import Counter
 from contextlib import nullcontext
 from contextvars import ContextVar
@@ -66,6 +67,14 @@ async def test_ordered_outcomes_survive_failures_and_duplicates(sim, client):
     expected = [("a", "complete"), ("b", "complete"), ("c", "failed"), ("..", "failed")]
     assert outcomes == [*expected, ("d", "complete"), ("", "failed")]
     assert run.progress.duplicates == 2
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")
+async def test_ordered_outcomes_and_duplicates_where_tasks_begin_eagerly(client):
+    """Of a handle that comes twice the first one counts, though a worker begins within another."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    async with client.showcases(["a", "b", "c", "@B", "@A"], ordered=True) as run:
+        assert [outcome.handle async for outcome in run] == ["a", "b", "c"]
 
 
 async def test_each_distinct_handle_is_fetched_once(sim, client):

@@ -230,7 +230,8 @@ async def test_a_run_that_is_stopped_while_a_task_begins_eagerly():
     ):
         runs.append(run)
         statuses = [outcome.status async for outcome in run]
-    assert sorted(statuses) == ["failed", "skipped"]
+    # The other handle had not been pulled by then.
+    assert statuses == ["failed"]
 
 
 async def test_a_joiner_with_another_type_is_shown_no_key():
