@@ -232,8 +232,12 @@ def _with_pages(ended: Outcome, kept: _Kept) -> Outcome:
         )
     if not last.has_more:
         return msgspec.structs.replace(now, status="complete", error=None, next_cursor=None)
-    status = "complete" if ended.status == "complete" else "partial"
-    return msgspec.structs.replace(now, status=status, next_cursor=last.next_cursor)
+    now = msgspec.structs.replace(now, next_cursor=last.next_cursor)
+    if ended.status == "complete":
+        return now
+    # Where a page could not be had, or not be decoded, and is there by now, that is no reason more.
+    error = ended.error if pages < ended.pages else _cut_short(last.handle, last.next_cursor)
+    return msgspec.structs.replace(now, status="partial", error=error)
 
 
 def _under_way(showcase: Showcase, kept: _Kept) -> Outcome:
@@ -247,10 +251,7 @@ def _under_way(showcase: Showcase, kept: _Kept) -> Outcome:
     elif last is None or last.has_more:
         status = "failed" if last is None else "partial"
         cursor = None if last is None else last.next_cursor
-        error = RunStoppedError(
-            "under way when the archive was last written",
-            Details(handle=showcase.handle, cursor=cursor),
-        )
+        error = _cut_short(showcase.handle, cursor)
     return Outcome(
         handle=showcase.handle,
         status=status,
@@ -260,6 +261,12 @@ def _under_way(showcase: Showcase, kept: _Kept) -> Outcome:
         usage=kept.usage,
         next_cursor=cursor,
         error=error,
+    )
+
+
+def _cut_short(handle: str, cursor: str | None) -> RunStoppedError:
+    return RunStoppedError(
+        "under way when the archive was last written", Details(handle=handle, cursor=cursor)
     )
 
 

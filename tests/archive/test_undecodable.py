@@ -11,6 +11,7 @@ from asyncsfk import (
     ArchiveLockedError,
     BodyTooLargeError,
     InvalidArgumentError,
+    RunStoppedError,
     UndecodableError,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
@@ -148,6 +149,21 @@ async def test_a_client_that_may_read_more_needs_no_salvage(path):
             assert run.usage.charged == 1
     assert (await held(path, "info")).undecodable == 0
     assert await held(path, "salvage") == 0
+
+
+async def test_what_was_salvaged_is_no_error_any_more(path):
+    """The error of a creator that still goes on does not name a page that can be decoded now."""
+    handle = "x.45products"
+    async with Simulator() as sim, client_of(sim, max_body_bytes=5_000) as client:
+        _, outcomes = await run_of(client, [handle], archive=path)
+        assert isinstance(outcomes[handle].error, BodyTooLargeError)
+        (error,) = await held(path, "errors")
+        assert isinstance(error.error, BodyTooLargeError)
+        assert await held(path, "salvage") == 1
+        (error,) = await held(path, "errors")
+        assert isinstance(error.error, RunStoppedError)
+        assert (error.status, error.pages) == ("partial", 1)
+        assert error.error.cursor == error.next_cursor is not None
 
 
 async def test_salvage_decodes_some_of_many(path):
