@@ -4,10 +4,11 @@ import asyncio
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from urllib.parse import parse_qs, urlsplit
 
 from asyncsfk import Archive, ArchiveError, UndecodableError, Usage
@@ -50,6 +51,15 @@ async def read_all(path):
         return found
 
     return await asyncio.to_thread(read)
+
+
+@contextmanager
+def writers_held_up(path):
+    """Have whoever writes the archive at a path wait, for a transaction of another program."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        # Closing rolls it back.
 
 
 async def run_of(client, handles, **options):

@@ -18,7 +18,7 @@ from asyncsfk import (
     events,
 )
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import copied, disk, held
+from tests.archive.support import copied, disk, held, writers_held_up
 from tests.support import client_of, failure
 
 #: Room for one request, and not for two.
@@ -151,15 +151,12 @@ async def test_who_waits_for_a_commit_waits_for_a_pause_that_begins_meanwhile(pa
     ):
         await client.showcase_page("x", archive=archive)
         await asyncio.sleep(2)
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # All writers wait for this transaction.
-            other.execute("BEGIN IMMEDIATE")
+        with writers_held_up(path):
             waits = asyncio.create_task(client.showcase_page("a", archive=archive))
             await asyncio.sleep(0.05)
             refused = asyncio.create_task(client.showcase_page("b"))
             await asyncio.sleep(1)
             assert sim.ledger.requests == 2
-            other.execute("ROLLBACK")
         await asyncio.sleep(5)
         assert (await held(path, "info")).unsettled == 0
         await asyncio.gather(waits, refused)
@@ -180,9 +177,7 @@ async def test_who_waits_for_a_commit_heeds_a_width_that_shrinks_meanwhile(path)
     ):
         await client.showcase_page("x", archive=archive)
         await asyncio.sleep(2)
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # Who writes waits for it.
-            other.execute("BEGIN IMMEDIATE")
+        with writers_held_up(path):
             waiting = [
                 asyncio.create_task(client.showcase_page(f"c{n}", archive=archive))
                 for n in range(3)
@@ -191,7 +186,6 @@ async def test_who_waits_for_a_commit_heeds_a_width_that_shrinks_meanwhile(path)
             await failure(client.showcase_page("refused"), UnavailableError)
             await asyncio.sleep(2)
             assert sim.ledger.requests == 2
-            other.execute("ROLLBACK")
         await asyncio.gather(*waiting)
         assert sim.ledger.max_in_flight == 2  # half of what the caller allows
         assert sim.ledger.charged == client.usage.charged == 4
@@ -206,16 +200,13 @@ async def test_who_waits_for_a_commit_is_not_sent_together_with_others_despite_t
     ):
         await client.showcase_page("x", archive=archive)
         await asyncio.sleep(2)
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # Who writes waits for it.
-            other.execute("BEGIN IMMEDIATE")
+        with writers_held_up(path):
             calls = [
                 asyncio.create_task(client.showcase_page(f"c{n}", archive=archive))
                 for n in range(5)
             ]
             await asyncio.sleep(2.5)
             assert sim.ledger.requests == 1
-            other.execute("ROLLBACK")
         await asyncio.gather(*calls)
         starts = [entry.started for entry in sim.ledger]
         assert len(starts) == client.usage.charged == 6
@@ -236,15 +227,12 @@ async def test_who_waited_for_a_commit_and_is_refused_pauses_the_client(path):
     ):
         await client.showcase_page("x", archive=archive)
         await asyncio.sleep(2)
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # Who writes waits for it.
-            other.execute("BEGIN IMMEDIATE")
+        with writers_held_up(path):
             waits = asyncio.create_task(client.showcase_page("a", archive=archive))
             await asyncio.sleep(0.05)
             await failure(client.showcase_page("refused"), UnavailableError)
             await asyncio.sleep(2)
             assert sim.ledger.requests == 2
-            other.execute("ROLLBACK")
         await failure(waits, UnavailableError)
         widths = [event.width for event in paused if isinstance(event, events.Paused)]
         assert widths == [2, 1]
@@ -256,14 +244,11 @@ async def test_who_waits_for_a_commit_as_the_archive_is_closed_sends_nothing(cli
     await archive.open()
     await client.showcase_page("x", archive=archive)
     await asyncio.sleep(2)
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        # Who writes waits for it.
-        other.execute("BEGIN IMMEDIATE")
+    with writers_held_up(path):
         waits = asyncio.create_task(client.showcase_page("a", archive=archive))
         await asyncio.sleep(0.05)
         end = asyncio.create_task(archive.aclose())
         await asyncio.sleep(0.05)
-        other.execute("ROLLBACK")
     error = await failure(waits, ArchiveError)
     assert (error.attempts, error.usage, client.budget.reserved) == (0, Usage(), 0)
     await end
@@ -331,12 +316,9 @@ async def test_what_has_come_is_told_once_of_a_run_that_stops_before_it_is_kept(
         iterating = asyncio.create_task(anext(run))
         await sent.wait()
         call = asyncio.create_task(client.showcase_page(handle))
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # All writers wait for this transaction.
-            other.execute("BEGIN IMMEDIATE")
+        with writers_held_up(path):
             await here.wait()
             run.stop(now=True)
-            other.execute("ROLLBACK")
         outcome, page = await iterating, await call
     assert isinstance(outcome.error, RunStoppedError)
     assert (outcome.usage.requests, outcome.usage.charged, outcome.usage.maybe) == (1, 1, 0)
@@ -378,15 +360,12 @@ async def test_who_leaves_before_anything_is_sent_leaves_nothing_at_risk(sim, cl
     """A call cancelled while its credit is put on file is free for certain: nothing is at risk."""
     archive = Archive(path)
     await archive.open()
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        # All writers wait for this transaction.
-        other.execute("BEGIN IMMEDIATE")
+    with writers_held_up(path):
         call = asyncio.create_task(client.showcase_page("a.5products", archive=archive))
         await asyncio.sleep(0.05)
         call.cancel()
         await asyncio.wait({call})
         assert call.cancelled()
-        other.execute("ROLLBACK")
     await asyncio.sleep(lull)
     if lull:
         # If we were killed now, nothing would count as maybe.
@@ -409,9 +388,7 @@ async def test_who_comes_and_goes_while_credits_are_put_on_file(path):
         def call(number):
             return asyncio.create_task(client.showcase_page(f"c{number}", archive=archive))
 
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # All writers wait for this transaction.
-            other.execute("BEGIN IMMEDIATE")
+        with writers_held_up(path):
             calls = [call(number) for number in range(17)]
             await asyncio.sleep(0.05)
             for gone in calls[:2]:
@@ -419,7 +396,6 @@ async def test_who_comes_and_goes_while_credits_are_put_on_file(path):
             await asyncio.wait(calls[:2])
             calls += [call(17)]
             await asyncio.sleep(0.05)
-            other.execute("ROLLBACK")
         await asyncio.sleep(1)
         calls += [call(number) for number in range(18, 34)]
         await asyncio.sleep(1)

@@ -15,7 +15,7 @@ import pytest
 
 from asyncsfk import Archive, ArchiveError, ClientStateError, Retry, Timeout, events
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import beside, copied, held, run_of
+from tests.archive.support import beside, copied, held, run_of, writers_held_up
 from tests.support import client_of, failure, ours, running, sql, turns
 
 GRACE = 5
@@ -297,14 +297,11 @@ async def test_leaving_a_run_soon(sim, client, path):
     """A run left while its first requests are being exposed sends none of them, and closes."""
     async with client.showcases(sim.handles(50), archive=path) as run:
         pulling = asyncio.create_task(anext(run))
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # All writers wait for this transaction.
-            other.execute("BEGIN IMMEDIATE")
+        with writers_held_up(path):
             await asyncio.sleep(0.05)
             leaving = asyncio.create_task(run.aclose())
             await turns(10)
             assert not leaving.done()
-            other.execute("ROLLBACK")
         await leaving
         await failure(pulling, ClientStateError)
     assert sim.ledger.requests == 0

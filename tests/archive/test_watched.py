@@ -1,14 +1,12 @@
 """What a run sees of pages that others keep meanwhile, and what a closing waits for."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
 
 import anyio
 
 from asyncsfk import Archive, BudgetReachedError
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.archive.support import beside, held, run_of
+from tests.archive.support import beside, held, run_of, writers_held_up
 from tests.support import client_of, failure
 
 LONG = "long.90products"
@@ -30,14 +28,11 @@ async def test_a_page_that_is_being_kept_while_a_run_looks_is_not_bought_again(p
             asyncio.create_task(client.showcase_page(f"c{n}", archive=archive)) for n in range(4)
         ]
         await asyncio.sleep(0.9)
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # All writers wait for this transaction.
-            other.execute("BEGIN IMMEDIATE")
+        with writers_held_up(path):
             await asyncio.sleep(0.15)
             running = asyncio.create_task(run_of(client, [LONG], archive=archive, max_pages=2))
             await asyncio.sleep(0.1)
             assert (sim.ledger.requests, second.done()) == (7, False)
-            other.execute("ROLLBACK")
         run, outcomes = await running
         assert (run.usage.charged, outcomes[LONG].pages) == (1, 2)
         assert (await second).usage.charged == 1

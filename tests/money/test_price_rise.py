@@ -1,13 +1,12 @@
 """A price that rises without notice passes a ceiling by what was then under way, and no more."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
 
 import pytest
 
 from asyncsfk import Archive, Budget, BudgetReachedError, UnavailableError, events
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
+from tests.archive.support import writers_held_up
 from tests.money.accounts import (
     Guard,
     assert_can_go_on,
@@ -115,13 +114,10 @@ async def test_who_waits_for_a_commit_does_not_pass_it(tmp_path):
     ):
         await client.showcase_page("x", archive=archive)
         await asyncio.sleep(2)
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            # Who writes waits for it.
-            other.execute("BEGIN IMMEDIATE")
+        with writers_held_up(path):
             waits = asyncio.create_task(client.showcase_page("a", archive=archive))
             await asyncio.sleep(0.05)
             assert (await client.showcase_page("b")).usage.charged == 3
-            other.execute("ROLLBACK")
         await failure(waits, BudgetReachedError)
         assert sim.ledger.charged == client.budget.charged == 4
         assert client.budget.reserved == 0
