@@ -89,9 +89,12 @@ def anyio_backend():
 
 @pytest.fixture
 def port():
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+    """A port that nobody listens on, unless the test does."""
+    with socket.socket() as holder:
+        # Held until the test has ended, so that no server of another test gets it.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @pytest.fixture
