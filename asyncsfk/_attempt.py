@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from asyncsfk._gate import Gate
     from asyncsfk._messages import Meta, Received, Request, Response
     from asyncsfk._page_cache import PageCache
-    from asyncsfk._store._writes import Exposed, LedgerLine
+    from asyncsfk._store._exposed import Exposed
+    from asyncsfk._store._writes import LedgerLine
     from asyncsfk._terms import Payer
     from asyncsfk._transport import Transport
     from asyncsfk.budget import Reservations
@@ -159,7 +160,7 @@ class Attempts:
                     if cache is None:
                         return reserved, None
                     # Last of all, since the archive may break or be closed while the call waits.
-                    exposed = await cache.store.expose(price)
+                    exposed = await cache.store.expose(price, request.route)
                     if reserved.credits == price >= least() and self._gate.may_start(entered):
                         return reserved, exposed
                     cache.store.withdraw(exposed)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from asyncsfk._messages import Meta, Received, Request, Response
+    from asyncsfk._store._exposed import Exposed
     from asyncsfk._store._reads import PageRow
     from asyncsfk._store._store import Store
     from asyncsfk._store._watch import Watch
-    from asyncsfk._store._writes import Exposed
     from asyncsfk.config import ApiKey
     from asyncsfk.usage import Usage
 

@@ -13,13 +13,13 @@ import anyio
 from asyncsfk._shield import Closing
 from asyncsfk._store._batches import Batches
 from asyncsfk._store._bloom import BloomFilter
+from asyncsfk._store._exposed import ExposedCredits
 from asyncsfk._store._file import File
 from asyncsfk._store._reads import Begun, Find, FindShowcase, PageRow, Read
 from asyncsfk._store._sqlite import shown
 from asyncsfk._store._watch import Watches
 from asyncsfk._store._writes import (
     Decoded,
-    Exposed,
     Exposure,
     Finish,
     LedgerLine,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from asyncsfk._store._exposed import Exposed
     from asyncsfk._store._file import Durability
 
 # Seconds that a commit waits for more pages: a group costs little more than a single page.
@@ -78,15 +79,7 @@ class Store:
         self._reader: Batches[Read] = Batches(
             self._file.read, name="asyncsfk-archive-reader", gather=lambda: _GATHER_AT_ONCE
         )
-        self._exposed = 0
-        # How many credits are on file as exposed: at least `_covered`, at most `_filed`.
-        self._covered = 0
-        self._filed = 0
-        # The part of `_exposed` that is counted as charged or maybe, but not committed yet.
-        self._told = 0
-        self._in_air: set[Exposed] = set()
-        # How many of those have ended, but are not on file yet.
-        self._landing = 0
+        self._exposed = ExposedCredits()
         self._landed = asyncio.Event()
         self._left = asyncio.Event()
         self._resting: asyncio.TimerHandle | None = None
@@ -103,7 +96,7 @@ class Store:
     @property
     def exposed(self) -> int:
         """Credits that may be charged for requests whose answers have not come yet."""
-        return self._exposed - self._told
+        return self._exposed.unknown
 
     @property
     def notes(self) -> dict[str, str]:
@@ -147,7 +140,7 @@ class Store:
         self._refusal = ArchiveError(f"{shown(self._path)} is closed")
         try:
             with anyio.CancelScope(shield=True):
-                while self._in_air and self._is_in_own_loop:
+                while self._exposed.in_air and self._is_in_own_loop:
                     self._landed.clear()
                     await self._landed.wait()
         finally:
@@ -218,19 +211,19 @@ class Store:
         while not self._has_room():
             self._check()
             self._check_open()
-            if self._in_air:
+            if self._exposed.in_air:
                 self._left.clear()
                 await self._left.wait()
             else:
                 # There may be some by now.
                 await self._writer.run(self._file.look_for_room)
-                if not self._has_room() and not self._in_air:
+                if not self._has_room() and not self._exposed.in_air:
                     raise ArchiveWriteError(
                         f"{shown(self._path)} may not have room for what is bought: "
                         f"{self._file.room // 1024:,} KiB are left for it on its disk"
                     )
 
-    async def expose(self, credits: int) -> Exposed:
+    async def expose(self, credits: int, route: str) -> Exposed:
         """Put on file, before a request is sent, that it may be charged, in case we die.
 
         What is put on file covers more requests than there are, so that few have to wait for it.
@@ -241,16 +234,12 @@ class Store:
         """
         self._check()
         self._check_open()
-        exposed = Exposed(credits)
-        self._in_air.add(exposed)
-        self._exposed += credits
+        exposed = self._exposed.add(credits, route)
         try:
-            if self._exposed > self._covered:
-                cover = 1 << (self._exposed - 1).bit_length()
-                # Set before the await: if that is cancelled, it is written all the same.
-                self._filed = max(self._filed, cover)
+            if not self._exposed.is_covered:
+                cover = self._exposed.cover()
                 await self._writer.submit(Exposure(self._file.session, cover))
-                self._covered = cover
+                self._exposed.covered = cover
                 # It may have been closed meanwhile, or this very commit has found its lock gone.
                 self._check_open()
         except BaseException:
@@ -260,17 +249,17 @@ class Store:
 
     def withdraw(self, exposed: Exposed) -> None:
         """Take back what was exposed for a request that is not going to be sent."""
-        self._exposed -= exposed.credits
+        self._exposed.withdraw(exposed)
         self.leave(exposed)
 
     def _has_room(self) -> bool:
-        return self._file.room >= _ROOM_BESIDES + _ROOM_FOR_ONE * (len(self._in_air) + 1)
+        return self._file.room >= _ROOM_BESIDES + _ROOM_FOR_ONE * (len(self._exposed.in_air) + 1)
 
     def leave(self, exposed: Exposed) -> None:
         """Stop waiting for a request; what was exposed for it stays so, unless it was settled."""
-        self._in_air.discard(exposed)
+        self._exposed.in_air.discard(exposed)
         self._left.set()
-        if not self._in_air:
+        if not self._exposed.in_air:
             self._landed.set()
             if self._resting is None and not self._is_shut and self.loop.is_running():
                 self._resting = self.loop.call_later(_REST, self._rest)
@@ -278,9 +267,10 @@ class Store:
     def _rest(self) -> None:
         """When all is quiet, file only what is still exposed, since we may be killed while idle."""
         self._resting = None
-        if not self._in_air and self._filed > self._exposed:
-            self._covered = self._filed = self._exposed
-            _ = self._writer.submit(Exposure(self._file.session, self._exposed, is_all=True))
+        exposed = self._exposed
+        if not exposed.in_air and exposed.filed > exposed.credits:
+            exposed.covered = exposed.filed = exposed.credits
+            _ = self._writer.submit(Exposure(self._file.session, exposed.credits, is_all=True))
 
     # --- what is found
 
@@ -315,10 +305,13 @@ class Store:
         self.charged += line.charged
         self.maybe += line.maybe
         if line.exposed is not None:
-            self._told += line.exposed.credits
-            self._landing += 1
-        if line.charged > 1:
-            self._file.prices[line.route] = self.price(line.charged, line.route)
+            self._exposed.landing.add(line.exposed)
+        if line.charged > self.price(1, line.route):
+            self._file.prices[line.route] = line.charged
+            self._exposed.raise_price(line.route, line.charged)
+            if not self._exposed.is_covered:
+                # Written before this line, or together with it.
+                _ = self._writer.submit(Exposure(self._file.session, self._exposed.cover()))
         return self._writer.submit(write)
 
     def _settle(self, writes: Sequence[Write], error: BaseException | None) -> None:
@@ -337,22 +330,22 @@ class Store:
             if isinstance(line, LedgerLine) and line.exposed is not None:
                 # What could not be entered into the ledger stays exposed.
                 if error is None:
-                    self._exposed -= line.exposed.credits
-                    self._told -= line.exposed.credits
-                self._landing -= 1
+                    self._exposed.withdraw(line.exposed)
                 self.leave(line.exposed)
 
     def _patience(self) -> float:
         """Return how many seconds a commit may wait for company."""
-        if self._exposed > self._covered:
+        exposed = self._exposed
+        if not exposed.is_covered:
             # Requests wait for this very commit before they are sent.
             return 0.0
-        if not self._filed:
+        if not exposed.filed:
             # Nothing was sent of late: these writes are of a run that finds everything on file, and
             # come at once from as many workers as it has.
             return _GATHER_AT_ONCE
         # Wait while others in the air have yet to come; with none in the air, more will follow.
-        return _GATHER if not self._in_air or self._landing < len(self._in_air) else 0.0
+        is_last = exposed.in_air and len(exposed.landing) >= len(exposed.in_air)
+        return 0.0 if is_last else _GATHER
 
     def _tell(self, page: Page) -> None:
         if page.showcase is not None:
@@ -388,7 +381,7 @@ class Store:
         if self._resting is not None:
             self._resting.cancel()
         try:
-            await self._writer.run(partial(self._file.close, is_landed=not self._exposed))
+            await self._writer.run(partial(self._file.close, is_landed=not self._exposed.credits))
         finally:
             self._reader.close()
             self._writer.close()

@@ -13,6 +13,7 @@ from asyncsfk._store._tables import ATTEMPTS, FINISHED, OPENED, PAGES
 if TYPE_CHECKING:
     import sqlite3
 
+    from asyncsfk._store._exposed import Exposed
     from asyncsfk._store._tables import Tables
     from asyncsfk._store._watch import Watch
 
@@ -26,15 +27,6 @@ class Write(Protocol):
 
     def apply(self, tables: Tables) -> None:
         """Write it."""
-
-
-class Exposed:
-    """The credits that a request under way may be charged, while its cost is unknown."""
-
-    __slots__ = ("credits",)
-
-    def __init__(self, credits: int) -> None:
-        self.credits = credits
 
 
 class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
