@@ -324,7 +324,10 @@ class Attempts:
     def _heed(self, error: SfkError, this: _Attempt) -> None:
         """Tell the gate of a failure that concerns all calls, or that it concerns only this one."""
         failure, asked, reason = failure_of(error), None, error.message
-        is_loss = error.usage.maybe > 0
+        # A creator on whom the API fails each time is no sign that it fails on all. When a job is
+        # run again such creators come in a row, since the others are on file.
+        is_news = this.cache is None or not this.cache.has_failed
+        is_loss = is_news and error.usage.maybe > 0
         self._losses += is_loss
         if failure is Failure.FREE:
             asked = error.retry_after

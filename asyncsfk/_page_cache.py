@@ -43,6 +43,8 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
         opens: Whether a showcase's page may be the first of its showcase in the file.
         watch: Sees what others keep of the showcase.
         anew: If given, a showcase begins anew: a first page below this id is of an older one.
+        has_failed: Whether this very call has failed before, by what the archive says, and may have
+            been charged then: if it does so again, that says nothing of the API.
         take_over: Called with the id of a page with which others have begun the showcase anew;
             without it, such a page will not do.
     """
@@ -56,6 +58,7 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
     opens: bool = True
     anew: int | None = None
     watch: Watch | None = None
+    has_failed: bool = False
     take_over: Callable[[int], None] | None = None
 
     async def find(self, request: Request) -> PageRow | None:

@@ -8,7 +8,8 @@ import msgspec
 
 from asyncsfk import _routes
 from asyncsfk._page_cache import PageCache, key_of
-from asyncsfk.errors import StaleCursorError
+from asyncsfk.errors import StaleCursorError, UndecodableError
+from asyncsfk.outcomes import Outcome
 
 if TYPE_CHECKING:
     from asyncsfk._store._reads import Showcase
@@ -48,6 +49,7 @@ class ShowcaseCache:
         self._bought_from: int | None = None
         self._was_kept = False
         self._is_fresh = False
+        self._has_failed = False
 
     async def open(self) -> Showcase | None:
         """Look how far the showcase has come; return what the archive says of it.
@@ -64,6 +66,7 @@ class ShowcaseCache:
         self._look = found is not None
         self.floor = self._first_from = self._cache.floor
         self._anew = self._bought_from = None
+        self._has_failed = found is not None and _has_failed(found.showcase)
         if found is None:
             return None
         showcase, cache = found.showcase, self._cache
@@ -104,6 +107,8 @@ class ShowcaseCache:
             opens=number == 1,
             anew=self._anew,
             watch=self._watch,
+            # It ended at the first page that is not on file.
+            has_failed=self._has_failed and self._bought_from is None,
             # A showcase that others have begun since we looked is as fresh as ours would be.
             take_over=self._take_over if number == 1 and self._first_from is not None else None,
         )
@@ -133,6 +138,7 @@ class ShowcaseCache:
     def _begin_at(self, page: int) -> None:
         self.floor = self._first_from = self._anew = page
         self._bought_from = None
+        self._has_failed = False
 
     def rewind(self) -> None:
         """Go back to the first page, with what the archive holds by now."""
@@ -152,3 +158,14 @@ class ShowcaseCache:
             f"this showcase over: {error.message}",
             error.details,
         )
+
+
+def _has_failed(showcase: Showcase) -> bool:
+    """Tell whether a showcase ended with a failure that may have been charged."""
+    if showcase.outcome is None or showcase.status == "complete":
+        return False
+    try:
+        error = Outcome.from_json(showcase.outcome).error
+    except UndecodableError:
+        return False
+    return error is not None and error.usage.maybe > 0

@@ -191,3 +191,41 @@ async def test_it_is_a_warning(caplog):
     [record] = [record for record in caplog.records if record.name == "asyncsfk"]
     assert record.levelname == "WARNING"
     assert f"{MANY} failures in a row" in record.getMessage()
+
+
+@pytest.mark.parametrize("page", [1, 2])
+async def test_who_failed_before_holds_up_nobody(path, page):
+    """When a job is run again, its failed creators come in a row; that is no failing API."""
+    handles = [f"c{n}.25products" for n in range(100)]
+    bad = handles[1::2]
+    fault = Fault.status(500, handles=bad, pages={page})
+    pauses = Pauses()
+    async with (
+        Simulator(latency=Latency.fixed(0.1), faults=[fault]) as sim,
+        client_of(sim, on_event=pauses, concurrency=4) as client,
+    ):
+        for requests in ((page + 2) * len(bad), len(bad), len(bad)):
+            before, began = sim.ledger.requests, asyncio.get_running_loop().time()
+            _, outcomes = await run_through(client, handles, archive=path, ordered=True)
+            assert [outcome.handle for outcome in outcomes if outcome.error] == bad
+            assert sim.ledger.requests - before == requests
+            # They are not even tried one at a time.
+            assert asyncio.get_running_loop().time() - began < 0.1 * requests
+    assert pauses == []
+
+
+async def test_who_has_not_failed_before_still_tells_of_a_failing_api(path):
+    """A job that goes on while everything fails costs what it tries again, and little beyond."""
+    handles = list(creators(10_000))
+    fault = Fault.status(500, handles=handles[1:100:2])
+    async with (
+        Simulator(latency=Latency.fixed(0.1), faults=[fault]) as sim,
+        client_of(sim, concurrency=4) as client,
+    ):
+        await run_through(client, handles[:100], archive=path)
+        sim.faults = (Fault.status(500),)
+        before = sim.ledger.requests
+        async with client.showcases(handles, archive=path) as run:
+            with anyio.move_on_after(HOUR / 3):
+                await outcomes_of(run)
+        assert sim.ledger.requests - before < 50 + 2 * 4 + MANY + HOUR / 3 / 20
