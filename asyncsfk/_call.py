@@ -33,6 +33,8 @@ from asyncsfk.events import RequestRetried
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from asyncsfk._attempt import Attempts
     from asyncsfk._flight import Flight
     from asyncsfk._messages import Request
@@ -264,18 +266,9 @@ class Caller:
         flight: Flight[CallResult],
     ) -> CallResult:
         """Send a request until it is answered, or until it must not be tried again."""
-        failed: SfkError | None = None
         flight.is_buying = True
-        while True:
-            try:
-                answer = await self._attempts.send(request, len(failures) + 1, payer, cache, flight)
-            except BudgetReachedError as error:
-                # The failure before this attempt is why it was needed at all.
-                raise error from failed
-            result = answer.result
-            if isinstance(result, Received):
-                self._quota.earn()
-                return answer
+        answer = await self._attempts.send(request, 1, payer, cache, flight)
+        while not isinstance(result := answer.result, Received):
             failures.append(failure_of(result))
             if isinstance(result, UnreachableError):
                 # The other calls would wait in line only to find the API unreachable, too.
@@ -301,15 +294,26 @@ class Caller:
                     wait=verdict.seconds,
                 )
             )
-            failed = result
-            await self._wait(verdict.seconds)
+            send = partial(self._attempts.send, request, len(failures) + 1, payer, cache, flight)
+            try:
+                answer = await self._retry(verdict.seconds, send, flight)
+            except BudgetReachedError as error:
+                # The failure before this attempt is why it was needed at all.
+                raise error from result
+        self._quota.earn()
+        return answer
 
-    async def _wait(self, seconds: float) -> None:
-        """Wait before a retry, which is given back if the call ends meanwhile."""
+    async def _retry(
+        self, seconds: float, send: Callable[[], Awaitable[CallResult]], flight: Flight[CallResult]
+    ) -> CallResult:
+        """Wait and send again; the retry is given back if it ends before that."""
+        sent = flight.cost.usage.requests
         try:
             await anyio.sleep(seconds)
+            return await send()
         except BaseException:
-            self._quota.give_back()
+            if flight.cost.usage.requests == sent:
+                self._quota.give_back()
             raise
 
     async def _keep_for_others(

@@ -567,6 +567,25 @@ async def test_who_leaves_before_it_is_tried_again_uses_up_no_retry():
         assert (client.usage.retries, sim.ledger.requests) == (1, 5)
 
 
+async def test_who_leaves_its_retry_in_a_longer_pause_uses_up_none():
+    """The wait of a retry was over, but another call's refusal held it back, and it left."""
+    faults = [
+        Fault.status(503, retry_after="1", requests={1, 3}),
+        Fault.status(503, retry_after="50", requests={2}),
+    ]
+    async with Simulator(faults=faults) as sim, client_of(sim, retry=Retry(quota=1)) as client:
+        leaver = asyncio.create_task(client.showcase_page("a"))
+        await asyncio.sleep(0.5)
+        other = await failure(client.showcase_page("b"), UnavailableError)
+        assert "quota" in other.gave_up
+        await asyncio.sleep(10)
+        leaver.cancel()
+        await asyncio.wait([leaver])
+        assert leaver.cancelled()
+        assert sim.ledger.requests == 2
+        assert (await client.showcase_page("c")).usage.requests == 2
+
+
 async def test_success_earns_retries_back():
     """A client whose failures are rare never runs out of retries."""
     async with (
