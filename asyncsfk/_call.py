@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from asyncsfk.events import Emitter
 
 
-class _Looking:
-    """A call that looks into its archive before it joins a flight; ``verdict``: why to end it."""
+class _Coming:
+    """A call on its way to an answer; ``verdict``: why it must not begin one any more."""
 
     def __init__(self, payer: Payer) -> None:
         self.payer = payer
@@ -68,7 +68,7 @@ class Caller:
         self._emit = emit
         self._quota = RetryQuota(config.retry.quota)
         self._flights: SingleFlight[CallResult] = SingleFlight(config.timeout.grace)
-        self._looking: set[_Looking] = set()
+        self._coming: set[_Coming] = set()
         self._closing = False
         self._loop = asyncio.get_running_loop()
 
@@ -139,42 +139,48 @@ class Caller:
 
         Also return the cost of answers before it that this call pays for but could not use.
         """
-        inherited = Usage()
-        while True:
-            is_joining = request.target in self._flights
-            if cache is not None and (is_joining or cache.offline is not None):
-                if is_joining:
-                    # The call under way may be buying afresh what will do for this one as it is on
-                    # file. Hold it until that is known: all its callers may leave meanwhile.
-                    self._flights.hold(request.target, cache)
-                # What must not be sent begins nothing that others could join: why that is so
-                # concerns only this caller.
-                answer = await self._look_up_first(request, payer, cache)
-                if answer is not None:
-                    landing = Landing(answer, answers=False, began=True, was_stopped=False)
+        coming, inherited = _Coming(payer), Usage()
+        self._coming.add(coming)
+        try:
+            while True:
+                is_joining = request.target in self._flights
+                may_send = coming.verdict is None and (cache is None or cache.offline is None)
+                if not may_send or (is_joining and cache is not None):
+                    if is_joining and cache is not None:
+                        # The call under way may be buying afresh what will do for this one as it
+                        # is on file. Hold it until that is known: all its callers may leave
+                        # meanwhile.
+                        self._flights.hold(request.target, cache)
+                    # What must not be sent begins nothing that others could join: why that is so
+                    # concerns only this caller.
+                    answer = await self._look_up_first(request, coming, cache)
+                    if answer is not None:
+                        landing = Landing(answer, answers=False, began=True, was_stopped=False)
+                        return landing, inherited
+                if self._closing:
+                    closed = ClientStateError("the client is closed", Details(usage=inherited))
+                    raise placed(closed, request)
+                try:
+                    landing = await self._flights.do(
+                        request.target, partial(self._perform, request, payer, cache), payer, cache
+                    )
+                except (ClientStateError, RunStoppedError) as error:
+                    cost = error.usage + inherited
+                    raise placed(error, request).evolve(usage=cost) from None
+                if landing.began or landing.was_stopped or landing.result.serves(cache):
                     return landing, inherited
-            if self._closing:
-                closed = ClientStateError("the client is closed", Details(usage=inherited))
-                raise placed(closed, request)
-            try:
-                landing = await self._flights.do(
-                    request.target, partial(self._perform, request, payer, cache), payer, cache
-                )
-            except (ClientStateError, RunStoppedError) as error:
-                cost = error.usage + inherited
-                raise placed(error, request).evolve(usage=cost) from None
-            if landing.began or landing.was_stopped or landing.result.serves(cache):
-                return landing, inherited
-            # It ended for a reason of its beginner's alone, or came from an archive not ours.
-            if landing.answers:
-                inherited += landing.result.result.usage
+                # It ended for a reason of its beginner's alone, or came from an archive not ours.
+                if landing.answers:
+                    inherited += landing.result.result.usage
+        finally:
+            self._coming.discard(coming)
 
     def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
         """End a payer's calls with an error; what has been sent may land, unless ``now``."""
         self._flights.stop(payer, error, now=now)
-        for looking in self._looking:
-            if looking.payer.meter is payer.meter:
-                looking.verdict = error
+        for coming in self._coming:
+            if coming.payer.meter is payer.meter:
+                coming.verdict = error
 
     def refuse(self, payer: Payer, error: SfkError) -> None:
         """End with an error those of a payer's calls that still wait to send."""
@@ -226,18 +232,17 @@ class Caller:
         return await self._look_up(request, cache)
 
     async def _look_up_first(
-        self, request: Request, payer: Payer, cache: PageCache
+        self, request: Request, coming: _Coming, cache: PageCache | None
     ) -> CallResult | None:
         """Return the kept answer; if there is none, the error that says why nothing may be sent."""
-        looking = _Looking(payer)
-        self._looking.add(looking)
-        try:
-            answer = await self._look_up(request, cache)
-        except ArchiveError as error:
-            answer = CallResult(error)
-        finally:
-            self._looking.discard(looking)
-        verdict = looking.verdict or cache.offline
+        answer, verdict = None, None
+        if cache is not None:
+            verdict = cache.offline
+            try:
+                answer = await self._look_up(request, cache)
+            except ArchiveError as error:
+                answer = CallResult(error)
+        verdict = coming.verdict or verdict
         if answer is None and verdict is not None:
             answer = CallResult(verdict.evolve(usage=Usage()))
         if answer is not None and isinstance(answer.result, SfkError):

@@ -285,6 +285,29 @@ async def test_while_waiting_for_credits(sim, client, now):
         reservation.release()
 
 
+@pytest.mark.parametrize("later", range(4))
+async def test_as_a_request_that_it_shared_is_left(sim, now, later):
+    """A run that is stopped as the other run lets go of a page, for which it waited, too."""
+    async with client_of(sim, concurrency=1) as client:
+        longer = asyncio.create_task(client.showcase_page("longer"))
+        await asyncio.sleep(0.1)
+        async with (
+            client.showcases(["a"], max_credits=5, concurrency=1) as first,
+            client.showcases(["a"], max_credits=5, concurrency=1) as second,
+        ):
+            outcomes = [asyncio.create_task(outcomes_of(run)) for run in (first, second)]
+            await asyncio.sleep(0.1)
+            first.stop(now=now)
+            for _ in range(later):
+                await asyncio.sleep(0)
+            stop = Stop(sim, second, now=now)
+            (_, (outcome,)) = await asyncio.gather(*outcomes)
+            await stop.assert_obeyed(0)
+        assert (outcome.status, type(outcome.error)) == ("skipped", RunStoppedError)
+        await longer
+    assert sim.ledger.requests == 1
+
+
 async def test_pages_in_flight_are_handed_out(sim, client, now):
     """Beside pages(), what was sent comes as pages, then each creator's outcome."""
     pages, outcomes, stop = {}, [], None
