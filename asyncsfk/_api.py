@@ -120,8 +120,11 @@ class Api:
         *,
         region: str | None,
         max_pages: int | None,
+        admit: Callable[[], SfkError | None],
     ) -> Usage:
         """Buy the page after those that an archive holds of a showcase, and hand out nothing.
+
+        Arguments as for `showcase`.
 
         Returns:
             What it cost; the page is in the archive by then.
@@ -134,7 +137,7 @@ class Api:
         number = 1
         while True:
             request = _routes.showcase(handle, cursor=cursor, region=region)
-            received = await self._fetch_on(cached, request, terms.payer, number)
+            received = await self._fetch_on(cached, request, terms.payer, number, offline=admit())
             page = self._read_page(request, received, Usage(), number)
             with suppress(PaginationError):
                 following = chain.advance(
@@ -203,7 +206,7 @@ class Api:
         payer: Payer,
         number: int,
         *,
-        offline: SfkError | None = None,
+        offline: SfkError | None,
     ) -> Received:
         """Fetch a page of a showcase, out of its archive or by going on from there."""
         try:

@@ -214,6 +214,7 @@ class CreatorFetcher:
                 cached,
                 region=self._options.region,
                 max_pages=self._options.max_pages,
+                admit=lambda: self.stopped,
             )
         except StaleCursorError as stale:
             cached.restart()

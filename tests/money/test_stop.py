@@ -308,6 +308,27 @@ async def test_as_a_request_that_it_shared_is_left(sim, now, later):
     assert sim.ledger.requests == 1
 
 
+async def test_as_it_looks_for_stale_cursors(client, sim, archive, now):
+    """The page behind those on file is not bought any more, even if some were just read."""
+    handles = ["a.20products", "b.20products"]
+    await run_through(client, handles, archive=archive, max_pages=2)
+    async with archive, client.showcases(handles[:1], archive=archive, restart_stale=True) as run:
+
+        async def read_and_stop():
+            page = await anext(pages)
+            return page.usage.archived, Stop(sim, run, now=now)
+
+        # Begun before the run, it reads at the same moments, and has its first page just before.
+        pages = client.showcase(handles[1], archive=archive).pages()
+        (archived, stop), (outcome,) = await asyncio.gather(read_and_stop(), outcomes_of(run))
+        await pages.aclose()
+        assert archived == 1
+        await stop.assert_obeyed(0.1)
+    assert (outcome.status, outcome.usage.archived) == ("partial", 2)
+    assert outcome.usage.requests == 0
+    assert isinstance(outcome.error, RunStoppedError)
+
+
 async def test_pages_in_flight_are_handed_out(sim, client, now):
     """Beside pages(), what was sent comes as pages, then each creator's outcome."""
     pages, outcomes, stop = {}, [], None
