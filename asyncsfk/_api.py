@@ -217,8 +217,7 @@ class Api:
             received = await self.caller.fetch(request, payer, cache)
         except BadRequestError as error:
             raise cached.judge(error) from error.__cause__
-        is_joined = not (received.kept or received.usage.requests)
-        cached.passed(kept=received.kept, joined=is_joined)
+        await cached.passed(kept=received.kept)
         return received
 
     def _take_page(

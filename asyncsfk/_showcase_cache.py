@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from asyncsfk import _routes
 from asyncsfk._page_cache import PageCache, key_of
-from asyncsfk.errors import StaleCursorError, UndecodableError
+from asyncsfk.errors import ArchiveError, StaleCursorError, UndecodableError
 from asyncsfk.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -113,18 +114,31 @@ class ShowcaseCache:
             take_over=self._take_over if number == 1 and self._first_from is not None else None,
         )
 
-    def passed(self, *, kept: bool, joined: bool) -> None:
-        """Take note of a page that was received: out of the archive, or from a call of another."""
+    async def passed(self, *, kept: bool) -> None:
+        """Take note of a page that was received: bought, or out of the archive."""
         if not kept and self._bought_from is None:
             self._bought_from = self._number
         # A page on file that our own probe has just bought counts as bought now.
         is_old = self._bought_from is None or self._number < self._bought_from
         self._was_kept = kept and is_old
-        if self._number != 1 or kept or self._first_from is None:
+        if self._number != 1 or self._first_from is None:
             return
-        if joined or self._anew is not None:
-            # That call may have begun the showcase anew after we did.
+        if not kept and self._anew is not None:
             self.floor = self._cache.store.last_page
+        if self._watch is None or not self._watch.is_alone:
+            await self._follow(self.floor if kept else self._cache.store.last_page)
+
+    async def _follow(self, last: int) -> None:
+        """Go on with the showcase that others have begun, where that begins on file.
+
+        Args:
+            last: Its first page has no higher id than this.
+        """
+        with suppress(ArchiveError):
+            found = await self._cache.store.find_showcase(self._handle, self._region or "", b"")
+            if found is not None and self._first_from is not None:
+                # Not where it was begun anew once more since: our first page is of an older one.
+                self.floor = max(self._first_from, min(found.showcase.floor, last))
 
     @property
     def is_begun(self) -> bool:

@@ -150,6 +150,24 @@ async def test_an_outcome_of_pages_that_were_replaced_meanwhile_is_not_on_file(p
         assert (info.complete, info.failed) == (0, 1)
 
 
+async def test_who_takes_over_a_refresh_leaves_an_outcome_on_file(path):
+    """A run that answers for a refresh whose caller has left leaves its outcome on file."""
+    handle = "a.50products"
+    async with (
+        Simulator(latency=Latency.fixed(0.1)) as sim,
+        client_of(sim) as client,
+        Archive(path) as archive,
+    ):
+        call = asyncio.create_task(client.showcase_page(handle, archive=archive, refresh=True))
+        await asyncio.sleep(0.05)
+        running = asyncio.create_task(run_of(client, [handle], archive=archive))
+        await asyncio.sleep(0.02)
+        call.cancel()
+        run, _ = await running
+        assert run.usage.charged == sim.ledger.charged == 3
+        assert (await held(path, "info")).complete == 1
+
+
 async def test_a_page_that_a_call_adds_leaves_the_outcome_as_it_was(client, path):
     """A showcase that a run has completed stays complete when calls buy more of its pages."""
     async with Archive(path) as archive:

@@ -501,6 +501,27 @@ async def test_a_run_that_joins_the_first_call_of_all_buys_no_page_again(path, b
         assert (await held(path, "info")).complete == 1 + (before == "another")
 
 
+@pytest.mark.parametrize("by_run", [True, False])
+async def test_who_joins_the_call_for_a_first_page_buys_no_later_one_on_file(path, by_run):
+    """A page on file is not bought again where the first page came from a call of another."""
+    handle = "a.50products"
+    async with (
+        Simulator(latency=Latency.fixed(0.1)) as sim,
+        client_of(sim) as client,
+        Archive(path) as archive,
+    ):
+        first = await client.showcase_page(handle)
+        await client.showcase_page(handle, cursor=first.next_cursor, archive=archive)
+        call = asyncio.create_task(client.showcase_page(handle, archive=archive))
+        await asyncio.sleep(0.05)
+        if by_run:
+            await run_of(client, [handle], archive=archive)
+        else:
+            await client.showcase(handle, archive=archive).collect()
+        await call
+        assert sim.ledger.charged == 2 + 2
+
+
 @pytest.mark.parametrize("reader", ["products", "listing", "pages"])
 async def test_who_is_in_the_middle_of_a_showcase_that_is_bought_afresh(
     client, editions, archive, path, reader
