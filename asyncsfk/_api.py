@@ -14,7 +14,14 @@ from asyncsfk._listing import Listing
 from asyncsfk._paging import Chain
 from asyncsfk._result import placed
 from asyncsfk._showcase_cache import ShowcaseCache
-from asyncsfk.errors import ArchiveError, BadRequestError, PaginationError, SfkError
+from asyncsfk.errors import (
+    ArchiveError,
+    BadRequestError,
+    BodyTooLargeError,
+    PaginationError,
+    SfkError,
+    UndecodableError,
+)
 from asyncsfk.events import PageReceived
 from asyncsfk.models import Answer, Health, Reply, ReviewPage, ShowcasePage
 from asyncsfk.usage import Meter, Usage
@@ -217,6 +224,10 @@ class Api:
             received = await self.caller.fetch(request, payer, cache)
         except BadRequestError as error:
             raise cached.judge(error) from error.__cause__
+        except (UndecodableError, BodyTooLargeError):
+            # It is on file all the same; if a showcase was begun anew, then with this page.
+            await cached.passed(kept=False)
+            raise
         await cached.passed(kept=received.kept)
         return received
 

@@ -150,6 +150,20 @@ async def test_an_outcome_of_pages_that_were_replaced_meanwhile_is_not_on_file(p
         assert (info.complete, info.failed) == (0, 1)
 
 
+async def test_what_cannot_be_decoded_is_told_among_others_that_are_bought_afresh(path):
+    """A run's outcome is on file where the first page bought afresh cannot be decoded."""
+    handles = [f"{name}.5products" for name in "abcdef"]
+    async with Simulator(latency=Latency.fixed(0.1)) as sim, client_of(sim) as client:
+        await run_of(client, handles, archive=path)
+        sim.faults = [Fault.not_json(handles=[handles[3]])]
+        await run_of(client, handles, archive=path, refresh=True)
+    (error,) = await held(path, "errors")
+    assert (error.handle, error.status) == (handles[3], "failed")
+    assert isinstance(error.error, UndecodableError)
+    info = await held(path, "info")
+    assert (info.complete, info.failed, info.under_way) == (5, 1, 0)
+
+
 async def test_who_takes_over_a_refresh_leaves_an_outcome_on_file(path):
     """A run that answers for a refresh whose caller has left leaves its outcome on file."""
     handle = "a.50products"
