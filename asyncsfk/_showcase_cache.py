@@ -43,6 +43,8 @@ class ShowcaseCache:
         self._watch = watch
         self.floor = 0
         self._anew: int | None = None
+        # A first page with this id or a higher one is of a showcase that others began since.
+        self._following = 0
         # Unless it goes on from a first page on file: the lowest id of one by others that will do.
         self._first_from: int | None = None
         self._look = True
@@ -60,7 +62,7 @@ class ShowcaseCache:
         """
         first = key_of(_routes.showcase(self._handle, cursor=None, region=self._region))
         # Before we look: pages that others buy meanwhile are as fresh as ours would be.
-        following = self._cache.store.last_page + 1
+        self._following = self._cache.store.last_page + 1
         found = await self._cache.store.find_showcase(self._handle, self._region or "", first)
         self._is_fresh = True
         # A showcase that the archive has never heard of need not be looked up page by page.
@@ -74,14 +76,15 @@ class ShowcaseCache:
         if cache.floor <= (found.page or 0) and cache.since <= (found.received or 0.0):
             self.floor = max(showcase.floor, cache.floor)
             self._first_from = self.floor if found.page is None else None
+            self._following = max(self._following, (found.page or 0) + 1)
         else:
             # Later pages on file, however new, belong to a first page that will not do.
-            self._begin_at(following)
+            self._begin_at(self._following)
         return showcase
 
     def restart(self) -> None:
-        """Begin anew: none of the pages kept so far will do."""
-        self._begin_at(self._cache.store.last_page + 1)
+        """Begin anew, or go on with what others have begun anew: the older pages will not do."""
+        self._begin_at(self._following)
         self.rewind()
 
     async def page(self, number: int, *, offline: SfkError | None) -> PageCache:
@@ -148,6 +151,7 @@ class ShowcaseCache:
     def _take_over(self, first: int) -> None:
         """Go on with the showcase that others began with this page, and its further pages."""
         self.floor = first
+        self._following = first + 1
 
     def _begin_at(self, page: int) -> None:
         self.floor = self._first_from = self._anew = page

@@ -1,11 +1,13 @@
 """Cursors on file that the API no longer takes: told clearly, nothing lost, or begun anew."""
 
+import asyncio
+
 import pytest
 
 from asyncsfk import Archive, BadRequestError, SfkError, StaleCursorError
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import Editions, held, ids, run_of
-from tests.support import client_of, failure, plain
+from tests.support import client_of, failure, plain, told
 
 LONG = "long.90products"
 
@@ -62,6 +64,31 @@ async def test_starting_over_a_showcase_of_one_page(client, editions, path):
     run, outcomes = await run_of(client, ["x"], archive=path, restart_stale=True)
     assert (outcomes["x"].status, ids(outcomes["x"])) == ("complete", NEW)
     assert run.usage.charged == 4
+
+
+async def test_runs_that_start_over_one_after_the_other_buy_it_once(path):
+    """A run that finds a cursor stale takes the showcase that another has begun anew meanwhile."""
+    editions = Editions(pages=4)
+
+    async def answer(head, writer):
+        await asyncio.sleep(1)
+        writer.write(editions(head))
+        await writer.drain()
+
+    async with told(answer, keep=True) as (_, client), Archive(path) as archive:
+        await run_of(client, ["x"], archive=archive, max_pages=2)
+        editions.edition = editions.fresh = 2
+        runs = []
+        for _ in range(2):
+            runs.append(
+                asyncio.create_task(run_of(client, ["x"], archive=archive, restart_stale=True))
+            )
+            await asyncio.sleep(1.5)
+        for run in runs:
+            _, outcomes = await run
+            assert (outcomes["x"].status, ids(outcomes["x"])) == ("complete", NEW)
+    assert (await held(path, "usage")).charged == 2 + 4
+    assert (await held(path, "info")).complete == 1
 
 
 async def test_a_refusal_of_the_new_beginning_is_no_stale_cursor(path):
