@@ -128,7 +128,8 @@ class ShowcaseCache:
             return
         if not kept and self._anew is not None:
             self.floor = self._cache.store.last_page
-        if self._watch is None or not self._watch.is_alone:
+        # If it is on file, others have kept it since we looked, or our own probe has.
+        if kept or self._watch is None or not self._watch.is_alone:
             await self._follow(self.floor if kept else self._cache.store.last_page)
 
     async def _follow(self, last: int) -> None:

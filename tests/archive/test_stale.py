@@ -91,6 +91,17 @@ async def test_runs_that_start_over_one_after_the_other_buy_it_once(path):
     assert (await held(path, "info")).complete == 1
 
 
+async def test_a_page_on_file_is_not_bought_again_behind_a_first_page_that_is_not(path):
+    """A later page on file is taken by a run that starts over what is stale, and buys the first."""
+    async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
+        first = await client.showcase_page(LONG)
+        await client.showcase_page(LONG, cursor=first.next_cursor, archive=archive)
+        options = {"archive": archive, "restart_stale": True, "max_pages": 3}
+        run, outcomes = await run_of(client, [LONG], **options)
+        assert outcomes[LONG].pages == 3
+        assert run.usage.charged == 2
+
+
 async def test_a_refusal_of_the_new_beginning_is_no_stale_cursor(path):
     """A refusal of the first page, when it is bought anew, is not called a stale cursor."""
     async with Simulator() as sim, client_of(sim) as client:
