@@ -476,10 +476,14 @@ async def test_a_run_that_joins_a_call_and_lags_behind_buys_no_page_again(tmp_pa
         assert sim.ledger.charged == 10 + 1 + 10
 
 
+@pytest.mark.parametrize("way", ["waits", "leaves"])
 @pytest.mark.parametrize("before", ["nothing", "another", "failed"])
 @pytest.mark.parametrize("since", [{"refresh": True}, {"max_age": 3600}], ids=["refresh", "age"])
-async def test_a_run_that_joins_the_first_call_of_all_buys_no_page_again(path, before, since):
-    """The same holds where the archive had no page of that showcase, and the run asks no age."""
+async def test_a_run_that_joins_the_first_call_of_all_buys_no_page_again(path, before, since, way):
+    """The same holds where the archive had no page of that showcase, and the run asks no age.
+
+    Nor does it matter if whoever began that call leaves, so that the run answers for its cost.
+    """
     handle = "x.200products"
     faults = [Fault.status(500, times=1, handles=[handle])] if before == "failed" else []
     async with (
@@ -492,11 +496,15 @@ async def test_a_run_that_joins_the_first_call_of_all_buys_no_page_again(path, b
         paid = sim.ledger.charged
         call = asyncio.create_task(client.showcase_page(handle, archive=archive, **since))
         await asyncio.sleep(0.05)
+        if way == "leaves":
+            asyncio.get_running_loop().call_later(0.03, call.cancel)
         async with client.showcases([handle], concurrency=1, archive=archive) as run:
             async for page in run.pages():
                 if page.number == 1:
+                    assert page.usage.charged == (way == "leaves")
                     await client.showcase(handle, archive=archive).collect()
-        await call
+        await asyncio.wait([call])
+        assert call.cancelled() == (way == "leaves")
         assert (run.usage.pages, sim.ledger.charged - paid) == (10, 10)
         assert (await held(path, "info")).complete == 1 + (before == "another")
 
