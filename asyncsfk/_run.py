@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Sized
+from collections.abc import AsyncGenerator, Sized
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from asyncsfk._checks import check_callback, check_flag
@@ -28,7 +29,7 @@ from asyncsfk.outcomes import Outcome, Progress
 from asyncsfk.usage import Meter, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable
 
     from asyncsfk._api import Api
     from asyncsfk._fanout import Put
@@ -243,16 +244,7 @@ class ShowcaseRun:
             InvalidArgumentError: ``on_outcome`` cannot be called, or would have to be awaited.
         """
         check_callback("on_outcome", on_outcome)
-        return self._pages(on_outcome)
-
-    async def _pages(
-        self, on_outcome: Callable[[Outcome], object] | None
-    ) -> AsyncGenerator[ShowcasePage, None]:
-        async for result in self._open_stream(by_page=True):
-            if isinstance(result, ShowcasePage):
-                yield result
-            elif on_outcome is not None:
-                on_outcome(result)
+        return _Pages(partial(self._open_stream, by_page=True), on_outcome)
 
     def _open_stream(self, *, by_page: bool) -> FanOut[object, Outcome | ShowcasePage]:
         if self._entered_at is None:
@@ -350,6 +342,42 @@ class ShowcaseRun:
                 )
             )
         await put(outcome)
+
+
+class _Pages(AsyncGenerator[ShowcasePage, None]):
+    """The pages of a run.
+
+    A generator that is cancelled while it waits, by a timeout around `anext` say, is at its end
+    from then on, which would look like the end of the run. This goes on, as the run itself does.
+    """
+
+    def __init__(
+        self,
+        open_stream: Callable[[], FanOut[object, Outcome | ShowcasePage]],
+        on_outcome: Callable[[Outcome], object] | None,
+    ) -> None:
+        self._open_stream = open_stream
+        self._on_outcome = on_outcome
+        self._is_closed = False
+
+    async def __anext__(self) -> ShowcasePage:
+        while not self._is_closed:
+            result = await anext(self._open_stream())
+            if isinstance(result, ShowcasePage):
+                return result
+            if self._on_outcome is not None:
+                self._on_outcome(result)
+        raise StopAsyncIteration
+
+    async def asend(self, _: None) -> ShowcasePage:
+        return await anext(self)
+
+    async def athrow(self, error: Any, *_: object) -> ShowcasePage:  # noqa: ANN401 - or its class
+        self._is_closed = True
+        raise error
+
+    async def aclose(self) -> None:
+        self._is_closed = True
 
 
 def invalid_handle(error: InvalidArgumentError, region: str | None) -> Outcome:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import sys
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import aclosing, nullcontext
 from contextvars import ContextVar
 
 import anyio
@@ -504,6 +504,44 @@ async def test_pages_stream_with_their_creators(sim, client):
             assert products == sim.showcase(handle)
     assert {h for h, o in outcomes.items() if o.status == "failed"} == {"..", handles[7]}
     assert run.progress.failed == 2
+
+
+async def test_a_timeout_around_the_next_result_loses_nothing(sim, client):
+    """A consumer that waits for a while at a time, for outcomes or pages, gets them all."""
+    sim.add_fault(Fault.delay(Latency.fixed(3)))
+    handles = ["a.45products", "b.45products", "c.5products"]
+
+    async def follow(results):
+        came, waits = 0, 0
+        while True:
+            try:
+                async with asyncio.timeout(1):
+                    await anext(results)
+            except TimeoutError:
+                waits += 1
+            except StopAsyncIteration:
+                return came, waits > 0
+            else:
+                came += 1
+
+    async with client.showcases(handles) as run:
+        assert await follow(run) == (3, True)
+    async with client.showcases(handles) as run:
+        assert await follow(run.pages()) == (7, True)
+    assert (client.usage.charged, client.usage.maybe) == (14, 0)
+
+
+async def test_closed_pages_end_and_the_run_can_be_taken_up_again(client):
+    """What closes or breaks an iterator of pages, as it would a generator, leaves the run alone."""
+    async with client.showcases(["a.45products"]) as run:
+        async with aclosing(run.pages()) as pages:
+            assert (await pages.asend(None)).number == 1
+        assert [page async for page in pages] == []
+        broken = run.pages()
+        with pytest.raises(ZeroDivisionError):
+            await broken.athrow(ZeroDivisionError)
+        assert [page async for page in broken] == []
+        assert [page.number async for page in run.pages()] == [2, 3]
 
 
 async def test_pages_without_a_callback_counts_failures(client):
