@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import anyio
 
 from asyncsfk._origin import ORIGIN, check_origin, origin_of
 from asyncsfk._page_cache import PageCache
+from asyncsfk._store._sqlite import shown
 from asyncsfk._store._store import Store
 from asyncsfk.errors import ArchiveError, ClientStateError
 
@@ -55,6 +57,13 @@ class Opening:
         self._runs = 0
         self._is_opened_by_runs = False
         self.budgets: list[Budget] = []
+
+    def __del__(self) -> None:
+        if self._opened is not None:
+            # Its threads go on, and its file stays locked, for as long as the process lives.
+            warnings.warn(
+                f"unclosed archive {shown(self.path)}", ResourceWarning, source=self, stacklevel=1
+            )
 
     @property
     def is_open(self) -> bool:

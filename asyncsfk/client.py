@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import warnings
 from collections.abc import Callable  # noqa: TC003 - an annotation, as below
 from contextlib import AsyncExitStack
 from functools import partial
@@ -169,6 +170,11 @@ class Client(BulkCalls):
         self._emit = Emitter(on_event)
         self._meter = Meter()
         self._runs: set[ShowcaseRun] = set()
+
+    def __del__(self) -> None:
+        if self._open is not None:
+            # aiohttp would tell of a session and a connector, which its user has never seen.
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
 
     def __repr__(self) -> str:
         if self._open is None:

@@ -51,6 +51,12 @@ async def assert_nothing_is_left(sim, client):
     assert "closed" in repr(client) or "open, 0 requests in flight" in repr(client)
 
 
+def forget(only):
+    """Drop what only this list holds."""
+    only.clear()
+    gc.collect()
+
+
 async def test_by_break(sim, client):
     """Breaking out of the loop ends all work when the `async with` ends."""
     async with client.showcases(sim.handles(1000)) as run:
@@ -303,6 +309,35 @@ def test_by_another_event_loop_than_the_one_it_ran_in(tmp_path):
         warnings.simplefilter("ignore", ResourceWarning)
         asyncio.run(end(*asyncio.run(begin(sim))))
         gc.collect()
+
+
+async def test_by_forgetting_the_client(sim):
+    """A client that is dropped while it is open is named by a warning; no other says anything."""
+    async with aiohttp.ClientSession() as session:
+        only = [client_of(sim, session=session)]
+        await only[0].open()
+        await only[0].showcase_page("a")
+        with pytest.warns(ResourceWarning, match=r"^unclosed <asyncsfk\.Client open"):
+            forget(only)
+    async with client_of(sim):
+        pass
+    client_of(sim)
+    gc.collect()
+
+
+async def test_by_forgetting_the_archive(tmp_path):
+    """An archive that is dropped while it is open is named by a warning: nobody can close it."""
+    only = [Archive(tmp_path / "job.sfk")]
+    await only[0].open()
+    with pytest.warns(ResourceWarning, match=r"^unclosed archive .*job\.sfk$") as caught:
+        forget(only)
+    # The warning holds what nobody else has any more, so that it can be closed after all.
+    await caught.pop().source.aclose()
+    async with Archive(tmp_path / "job.sfk") as archive:
+        assert archive.is_open
+    Archive(tmp_path / "job.sfk")
+    del archive
+    gc.collect()
 
 
 async def test_by_closing_the_client_under_a_loop(sim):
