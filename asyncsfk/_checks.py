@@ -87,18 +87,20 @@ def check_mapping(name: str, value: object) -> None:
         raise InvalidArgumentError(f"{name} must be a mapping of names, not {described(value)}")
 
 
-def check_token(name: str, value: object) -> None:
-    """Refuse a cursor or the like that is not ``None`` and could not be sent as it is.
+def plain_token(name: str, value: object) -> str | None:
+    """Return a cursor or the like, as `plain_text` does; ``None`` if it is not given.
 
     Raises:
         InvalidArgumentError: It is empty, no string, or not Unicode text.
     """
-    if value is not None:
-        check_text(name, value)
+    return None if value is None else plain_text(name, value)
 
 
-def check_text(name: str, value: object) -> None:
-    """Refuse what could not be sent as it is.
+def plain_text(name: str, value: object) -> str:
+    """Return a text that is sent as it is, as a `str` proper.
+
+    What is sent turns up in answers, errors and events, and msgspec cannot write strings of other
+    classes, such as numpy's.
 
     Raises:
         InvalidArgumentError: It is empty, no string, or not Unicode text.
@@ -111,6 +113,7 @@ def check_text(name: str, value: object) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         raise InvalidArgumentError(f"{name} is not Unicode text: {error}") from error
+    return str.__str__(value)
 
 
 def region_code(value: object) -> str | None:
@@ -125,7 +128,8 @@ def region_code(value: object) -> str | None:
         return None
     # Checked before `upper`, which makes two of these letters out of some others.
     if isinstance(value, str) and _COUNTRY.fullmatch(value):
-        return value.upper()
+        # Of `str` itself, as another class may return its own: see `plain_text`.
+        return str.upper(value)
     raise InvalidArgumentError(
         f"region must be a country code of two letters, e.g. US, not {described(value)}"
     )

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from asyncsfk._checks import check_count, check_mapping, check_text, check_token, region_code
+from asyncsfk._checks import check_count, check_mapping, plain_text, plain_token, region_code
 from asyncsfk._messages import Decoder, Envelope, Request
 from asyncsfk._text import described
 from asyncsfk.errors import InvalidArgumentError
@@ -113,8 +113,7 @@ def reviews(
     """
     if product_id is None and url is None:
         raise InvalidArgumentError("reviews need a product_id, a url, or both")
-    for name, text in (("product_id", product_id), ("url", url)):
-        check_token(name, text)
+    product_id, url = plain_token("product_id", product_id), plain_token("url", url)
     region = region_code(region)
     if product_id is not None and "/" in product_id:
         # A URL given as the first argument would be sent as an id: a credit for "not found".
@@ -162,7 +161,7 @@ def other(path: str, params: Mapping[str, Param] | None, data: Any, price: int) 
     Raises:
         InvalidArgumentError: The path could lead elsewhere, or an argument is unusable.
     """
-    check_text("path", path)
+    path = plain_text("path", path)
     segments = unquote(path).split("/") if _PATH.fullmatch(path) else [".."]
     if {".", ".."} & set(segments) or "%2f" in path.lower() or "%5c" in path.lower():
         raise InvalidArgumentError(
@@ -240,7 +239,7 @@ def _showcase_at(path: str, params: Mapping[str, Param]) -> Request | None:
         region = region_code(region)
     except InvalidArgumentError:
         return None
-    page = showcase(match[1].lower(), cursor=cursor, region=region)
+    page = showcase(match[1].lower(), cursor=plain_token("cursor", cursor), region=region)
     plain = path[: match.start(1)] + match[1].lower() + path[match.end(1) :]
     return page if page.target == plain + _query(dict(params) | {"region": region}) else None
 
@@ -256,18 +255,17 @@ def _query(params: Mapping[str, Param]) -> str:
         if value is None:
             continue
         if isinstance(value, bool):
-            text = "true" if value else "false"
+            sent = "true" if value else "false"
         elif isinstance(value, int):
             try:
                 # An enum of numbers has a text of its own.
-                text = str(int(value))
+                sent = str(int(value))
             except ValueError as error:
                 raise InvalidArgumentError(f"parameter {name!a} has too many digits") from error
         else:
-            check_token(f"parameter {name!a}", value)
-            text = value
-        check_text("a parameter's name", name)
-        pairs.append(f"{_quoted(name)}={_quoted(text)}")
+            sent = plain_text(f"parameter {name!a}", value)
+        known = plain_text("a parameter's name", name)
+        pairs.append(f"{_quoted(known)}={_quoted(sent)}")
     return "?" + "&".join(pairs) if pairs else ""
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from asyncsfk import _routes
-from asyncsfk._checks import check_token, region_code
+from asyncsfk._checks import plain_token, region_code
 from asyncsfk.handles import instagram_handle, tiktok_handle
 from asyncsfk.models import Balance, InstagramLookup, TikTokLookup, Whoami
 
@@ -65,7 +65,7 @@ class SingleCalls(ABC):
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
-        name, region = _checked(handle, cursor, region)
+        name, cursor, region = _checked(handle, cursor, region)
         terms = self._terms(archive, max_age, refresh)
         return await self._api().showcase_page(name, terms, cursor=cursor, region=region)
 
@@ -105,7 +105,7 @@ class SingleCalls(ABC):
 
         Source: ``GET /v1/tiktok/profiles/{handle}/showcase-products``.
         """
-        name, region = _checked(handle, cursor, region)
+        name, cursor, region = _checked(handle, cursor, region)
         return self._api().showcase(
             name,
             self._terms(archive, max_age, refresh),
@@ -346,6 +346,7 @@ class SingleCalls(ABC):
         return await self._api().reply(request, self._terms(archive, max_age, refresh))
 
 
-def _checked(handle: str, cursor: str | None, region: str | None) -> tuple[str, str | None]:
-    check_token("cursor", cursor)
-    return tiktok_handle(handle), region_code(region)
+def _checked(
+    handle: str, cursor: str | None, region: str | None
+) -> tuple[str, str | None, str | None]:
+    return tiktok_handle(handle), plain_token("cursor", cursor), region_code(region)

@@ -75,7 +75,8 @@ def _shown(value: object) -> str:
 
 def _handle(value: object, url: re.Pattern[str], network: str) -> str:
     if isinstance(value, str):
-        text = value.strip()
+        # Of `str` itself, as the methods of another class may return its own.
+        text = str.strip(value)
         if "/" in text and (match := url.fullmatch(text)):
             text = match[1]
         else:

@@ -1,14 +1,16 @@
 """Handles as people have them, and cursors as the API gives them."""
 
+import json
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asyncsfk import Client, InvalidArgumentError, instagram_handle, tiktok_handle
-from asyncsfk.simulator import Simulator
-from tests.support import EMPTY, failure, plain, told
+from asyncsfk import Client, InvalidArgumentError, SfkError, instagram_handle, tiktok_handle
+from asyncsfk.simulator import Fault, Simulator
+from tests.support import EMPTY, client_of, failure, plain, told
 
 #: Refused as a TikTok handle alone.
 INSTAGRAM = "https://instagram.com/mrbeast"
@@ -225,3 +227,56 @@ async def test_a_handle_that_cannot_even_be_shown_disturbs_no_other():
         bad, good = await client.fetch_showcases([Unprintable(), "mrbeast"])
         assert (bad.status, good.status) == ("failed", "complete")
         assert "Unprintable" in bad.handle
+
+
+class Text(str):
+    """A string of another class, as numpy and template engines have them."""
+
+    __slots__ = ()
+
+    def strip(self, *args):
+        return Text(super().strip(*args))
+
+    def lower(self):
+        return Text(super().lower())
+
+    def upper(self):
+        return Text(super().upper())
+
+
+async def test_strings_of_other_classes_become_plain_ones():
+    """Answers, errors and events can be written as JSON, whatever the strings given were."""
+    events = []
+    us, a = Text("us"), Text("@A.45products")
+    bad = Fault.status(400, handles={"bad"})
+    async with (
+        Simulator(faults=[bad]) as sim,
+        client_of(sim, on_event=events.append) as client,
+    ):
+        first = await client.showcase_page(a, region=us)
+        cursor = Text(first.next_cursor)
+        second = await client.showcase_page(a, region=us, cursor=cursor)
+        listed = [page async for page in client.showcase(a, region=us, cursor=cursor).pages()]
+        outcomes = await client.fetch_showcases([a], region=us)
+        assert second.products == listed[0].products == outcomes[0].products[20:40]
+        answers = [
+            await client.tiktok_profile(a),
+            await client.instagram_profile(a),
+            await client.review_page(Text("1729000000000000001"), region=us),
+            await client.get(
+                Text("/v1/tiktok/profiles/a.45products/showcase-products"),
+                params={Text("cursor"): cursor, Text("region"): us},
+            ),
+        ]
+        for answer in (first, second, *listed, *outcomes, *answers):
+            assert type(answer).from_json(answer.to_json()) == answer
+        stale = Text("stale")
+        for call in (
+            client.showcase_page(a, cursor=stale),
+            client.showcase(a, cursor=stale).collect(),
+            client.get(Text("/v1/nowhere")),
+            client.review_page(Text("bad"), region=us),
+        ):
+            error = await failure(call)
+            assert SfkError.from_dict(json.loads(json.dumps(error.to_dict()))) == error
+    assert msgspec.json.encode(events)
