@@ -90,10 +90,10 @@ class ShowcaseRun:
 
     def __repr__(self) -> str:
         progress = self.progress
-        return (
-            f"<ShowcaseRun {progress.done} of {progress.total or '?'} done, "
-            f"{progress.started - progress.done} under way>"
-        )
+        total = "?" if progress.total is None else progress.total
+        under_way = f"{progress.started - progress.done} under way"
+        state = under_way if self._left_at is None else "ended"
+        return f"<ShowcaseRun {progress.done} of {total} done, {state}>"
 
     @property
     def concurrency(self) -> int:

@@ -611,7 +611,17 @@ async def test_progress_tells_where_a_run_stands(sim, client):
     assert run.progress.elapsed == final.elapsed
     async with client.showcases(iter(handles)) as run:
         assert run.progress.total is None
-        assert "0 of ? done" in repr(run)
+        assert "0 of ? done, 0 under way" in repr(run)
+    async with client.showcases([]) as run:
+        assert "0 of 0 done" in repr(run)
+
+
+async def test_nothing_of_a_run_that_was_left_is_under_way(sim, client):
+    """A log line about a run that was left early does not say that it goes on."""
+    async with client.showcases(sim.handles(100)) as run:
+        await anext(run)
+        assert "done, 0 under way" not in repr(run)
+    assert repr(run) == f"<ShowcaseRun {run.progress.done} of ? done, ended>"
 
 
 async def test_a_slow_consumer_slows_the_fetching(sim, client):
