@@ -178,7 +178,12 @@ class ApiKey:
         The error is returned, so that the caller can first drop the value from its variables: a
         traceback may show them.
         """
-        if isinstance(value, str) and _KEY.fullmatch(value):
+        if not isinstance(value, str):
+            # As settings have secrets, for example, whose texts must be asked for.
+            return ConfigurationError(
+                f"the API key must be a string, not of type {type(value).__name__}"
+            )
+        if _KEY.fullmatch(value):
             return cls(value)
         return ConfigurationError(
             "the API key cannot be sent as a header: it must be one or more visible ASCII "

@@ -389,6 +389,14 @@ async def test_a_run_without_a_key_is_refused_at_once():
         assert server.hits == 0
 
 
+@pytest.mark.parametrize("given", [KEY.encode(), [KEY]])
+def test_a_key_that_is_no_string_is_refused_by_its_type(given):
+    """The error names the type, as of a secret whose text must be asked for, and not the key."""
+    with pytest.raises(ConfigurationError, match=f"not of type {type(given).__name__}") as caught:
+        Client(given)
+    assert KEY not in str(caught.value)
+
+
 def test_a_config_takes_no_key_that_can_be_seen():
     """A key in a plain string would be in the config's repr, and in its pickle."""
     with pytest.raises(ConfigurationError, match="give it to a Client") as caught:
