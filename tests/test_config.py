@@ -389,7 +389,7 @@ async def test_a_run_without_a_key_is_refused_at_once():
         assert server.hits == 0
 
 
-@pytest.mark.parametrize("given", [KEY.encode(), [KEY]])
+@pytest.mark.parametrize("given", [KEY.encode(), [KEY]], ids=["bytes", "list"])
 def test_a_key_that_is_no_string_is_refused_by_its_type(given):
     """The error names the type, as of a secret whose text must be asked for, and not the key."""
     with pytest.raises(ConfigurationError, match=f"not of type {type(given).__name__}") as caught:
