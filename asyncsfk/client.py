@@ -197,6 +197,8 @@ class Client(BulkCalls):
     ) -> Self:
         """Return a client made from the `config` of another, which may come from a pickle.
 
+        ``__init__`` is not called, not even that of a subclass.
+
         Args:
             config: The settings.
             max_credits: Same as in `Client`.
