@@ -103,9 +103,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """Which failures are tried again, and how soon.
 
     Refusals (400, 401, 402, 403, 404) and answers that cannot be decoded are never tried again.
-    Waits have full jitter: a random part of ``backoff * 2 ** n``. The whole client pauses when it
-    is refused (429, 503), cannot connect, or has had 20 failures in a row that may have been
-    charged.
+    Waits have full jitter: up to ``backoff``, then twice as much each time. The whole client pauses
+    when it is refused (429, 503), cannot connect, or has had 20 failures in a row that may have
+    been charged.
 
     Attributes:
         attempts: The most requests for one call, the first included. Failures that are free
@@ -113,10 +113,11 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         server_errors: How often at most a call is tried again after 500, 502 and the like, each
             of which may have been charged.
         lost: How often at most a call is tried again when its answer was lost (timeout, broken
-            connection), each of which may have been charged. 0 never risks paying twice.
+            connection), each of which may have been charged. 0 never pays for an answer again
+            that was lost.
         backoff: The longest first wait, in seconds; doubles with each attempt.
-        max_backoff: The longest wait, in seconds, unless the API asks for more; pauses of the whole
-            client take 30 at most.
+        max_backoff: The longest wait, in seconds, on top of what the API asks for; also the longest
+            pause of the whole client that it did not ask for, which is never over 30.
         max_retry_after: Longest ``Retry-After``, in seconds, that is waited for. A longer one
             ends the call with the time in the error's ``retry_after``.
         quota: Retries that the whole client can make in a row without success. Each success earns
