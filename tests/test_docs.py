@@ -25,7 +25,7 @@ import pytest
 import asyncsfk.client  # loads what else a fence would load inside of the event loop
 from asyncsfk import models
 from asyncsfk.cli._exit import EXIT_CODES, ExitCode
-from asyncsfk.simulator import Entry, Fault, Simulator, When
+from asyncsfk.simulator import Entry, Fault, Route, Simulator, When
 from tests.test_architecture import LAYERS
 
 ROOT = Path(__file__).parent.parent
@@ -279,8 +279,20 @@ def test_the_simulators_page_has_all_of_it():
     assert kinds == {fault.name for fault in Fault.storm(1)}
     conditions = [quoted(row[0])[0] for row in rows_of(page, "condition")]
     assert conditions == list(When.__annotations__)
+    (routes,) = (row[1] for row in rows_of(page, "condition") if quoted(row[0]) == ["routes"])
+    assert quoted(routes) == ["Route", *(route.name for route in Route)]
     told = (ROOT / page).read_text("utf-8").split("An `Entry` has ")[1].split(". ")[0]
     assert set(quoted(told)) == {field.name for field in dataclasses.fields(Entry)}
+
+
+def test_the_money_page_has_every_field_of_what_an_archive_tells():
+    """Each field of its records is there, and each of a plan, with what is computed of it."""
+    written = {quoted(row[0])[0]: quoted(row[1]) for row in rows_of("docs/money.md", "record")}
+    kinds = (asyncsfk.ArchiveInfo, asyncsfk.ArchivedAnswer, asyncsfk.LedgerEntry)
+    assert written == {kind.__name__: [*kind.__struct_fields__] for kind in kinds}
+    told = (ROOT / "docs" / "money.md").read_text("utf-8").split("\n## A plan")[1].split("\n## ")[0]
+    plan = [*asyncsfk.Plan.__struct_fields__, "distinct", "covered"]
+    assert [name for name in plan if not re.search(rf"`{name}`|plan\.{name}\b", told)] == []
 
 
 def test_exit_codes_are_the_same_everywhere():
