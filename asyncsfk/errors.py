@@ -20,7 +20,7 @@
     ├── RunStoppedError             the run was told to stop
     ├── ArchiveError                the archive cannot be used as asked
     │   ├── ArchiveLockedError      another process, or another opening, holds it
-    │   ├── ArchiveFormatError      not an archive, damaged, or of a newer version
+    │   ├── ArchiveFormatError      not an archive, damaged, or of another version
     │   └── ArchiveWriteError       it cannot be written: read-only, full disk, I/O error
     └── APIError                    the API (or a proxy before it) answered with an error status
         ├── BadRequestError         400
@@ -328,7 +328,7 @@ class ArchiveLockedError(ArchiveError):
 
 
 class ArchiveFormatError(ArchiveError):
-    """The file is not an archive, is damaged, or was written by a newer version."""
+    """The file is not an archive, is damaged, or of a version that cannot be read as it is."""
 
 
 class ArchiveWriteError(ArchiveError):
