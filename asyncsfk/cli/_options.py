@@ -81,8 +81,8 @@ rate_option = click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
-    help="Start N requests a second; after a lull a twentieth more, or one.  [default: as many as "
-    "there are]",
+    help="Start at most N requests a second; after a lull a twentieth of that more, or one.  "
+    "[default: no limit]",
 )
 max_backoff_option = click.option(
     "--max-backoff",
@@ -90,7 +90,7 @@ max_backoff_option = click.option(
     default=_MAX_BACKOFF,
     show_default=True,
     metavar="SECONDS",
-    help="Wait so long at most after failures, but for what the API asks for.",
+    help="Wait at most so long after a failure, on top of what the API asks for.",
 )
 max_body_bytes_option = click.option(
     "--max-body-bytes",
