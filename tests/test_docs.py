@@ -31,6 +31,7 @@ from tests.test_architecture import LAYERS
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 LINKED = [page for page in [*PAGES, ROOT / "CHANGELOG.md"] if page.exists()]
+PASTED = ("recipes.md", "simulator.md")
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 
 FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -192,6 +193,25 @@ async def test_the_program_of_the_readme(simulator, tmp_path):
     told = await run_shell(f"python {program}", tmp_path)
     assert len(told.splitlines()) == len(simulator.showcase("zachking")) > 0
     assert simulator.ledger.charged == 1
+
+
+@pytest.mark.real_time
+async def test_the_pages_tests_pass_when_pasted(tmp_path):
+    """What two pages show as tests passes in files of its own, and a second time."""
+    recipes, simulators = ((ROOT / "docs" / page).read_text("utf-8") for page in PASTED)
+    recipe = "".join(
+        fence.text
+        for section in ("From synchronous code", "In your tests")
+        for fence in fences(recipes.split(f"\n## {section}\n")[1].split("\n## ")[0], "python")
+    )
+    (tmp_path / "test_recipe.py").write_text(f"from asyncsfk import Client\n{recipe}", "utf-8")
+    first, *others = fences(simulators.split("\n## In pytest\n")[1], "python")
+    (tmp_path / "test_first.py").write_text(first.text, "utf-8")
+    (tmp_path / "test_all.py").write_text(first.text + others[0].text, "utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nanyio_mode = auto\n", "utf-8")
+    run = f'"{sys.executable}" -m pytest -q -p no:cacheprovider'
+    assert "6 passed" in await run_shell(run, tmp_path)
+    assert "1 passed" in await run_shell(f"{run} test_recipe.py", tmp_path)
 
 
 def test_the_design_tells_of_every_module():
