@@ -113,6 +113,19 @@ async def test_python_fences_run(page, simulator, tmp_path, monkeypatch):
             await run_fence(fence, names, page)
 
 
+async def test_each_recipe_runs_alone(simulator, tmp_path, monkeypatch):
+    """A recipe needs nothing of the others, neither their names nor their archives."""
+    text = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    for number, section in enumerate(text.split("\n## ")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        names = {"__name__": "docs", "handles": list(simulator.handles(5))}
+        for fence in fences(section, "python"):
+            if "no-run" not in fence.marks:
+                await run_fence(fence, names, section.partition("\n")[0])
+
+
 @pytest.mark.large
 @pytest.mark.real_time
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -204,7 +217,7 @@ async def test_the_pages_tests_pass_when_pasted(tmp_path):
         for section in ("From synchronous code", "In your tests")
         for fence in fences(recipes.split(f"\n## {section}\n")[1].split("\n## ")[0], "python")
     )
-    (tmp_path / "test_recipe.py").write_text(f"from asyncsfk import Client\n{recipe}", "utf-8")
+    (tmp_path / "test_recipe.py").write_text(recipe, "utf-8")
     first, *others = fences(simulators.split("\n## In pytest\n")[1], "python")
     (tmp_path / "test_first.py").write_text(first.text, "utf-8")
     (tmp_path / "test_all.py").write_text(first.text + others[0].text, "utf-8")
