@@ -143,7 +143,8 @@ class ArchiveInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         size: Its size in bytes.
         origin: The API's origin whose answers it holds.
         complete: How many showcases runs have left complete; `partial` and `failed` likewise.
-        under_way: How many showcases no run has brought to an end.
+        under_way: How many showcases no run has brought to an end, as when it was left, killed or
+            told to `stop`, though it may have called them partial.
         answers: How many answers it holds, of all routes.
         undecodable: How many of them could not be decoded; see `Archive.salvage`.
         usage: What all of it has cost; counts no products.
