@@ -24,6 +24,7 @@ import pytest
 
 import asyncsfk.client  # loads what else a fence would load inside of the event loop
 from asyncsfk import models
+from asyncsfk.cli._app import app
 from asyncsfk.cli._exit import EXIT_CODES, ExitCode
 from asyncsfk.simulator import Entry, Fault, Route, Simulator, When
 from tests.test_architecture import LAYERS
@@ -326,6 +327,21 @@ def test_the_money_page_has_every_field_of_what_an_archive_tells():
     told = (ROOT / "docs" / "money.md").read_text("utf-8").split("\n## A plan")[1].split("\n## ")[0]
     plan = [*asyncsfk.Plan.__struct_fields__, "distinct", "covered"]
     assert [name for name in plan if not re.search(rf"`{name}`|plan\.{name}\b", told)] == []
+
+
+def flags_of(command):
+    """Give the first long name of each option of a command, and of those below it."""
+    for option in command.params:
+        yield from [name for name in option.opts if name.startswith("--")][:1]
+    for below in getattr(command, "commands", {}).values():
+        yield from flags_of(below)
+
+
+def test_the_command_lines_page_has_every_flag():
+    """Each flag is there, but for those that every command line has, and the long name of -o."""
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    told = {*re.findall(r"--[a-z-]+", page), "--version", "--output"}
+    assert {*flags_of(app)} <= told
 
 
 def test_exit_codes_are_the_same_everywhere():
