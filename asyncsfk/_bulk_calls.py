@@ -99,7 +99,8 @@ class BulkCalls(SingleCalls):
             dedupe: Pass over handles that came before; each is remembered in some 25 bytes, or in
                 the archive.
             max_credits: The most that the run may spend; with an archive, that all runs of that
-                archive together may spend. Or a `Budget` that it shares with others.
+                archive together may spend, and, while this run lasts, single calls into it. Or a
+                `Budget` that it shares with others, which knows nothing of archives.
             archive: Where each page is kept before it is handed out: an `Archive`, or its path. One
                 that is not open yet is opened, and closed when the run ends.
             max_age: Seconds: a showcase on file whose first page is older is bought afresh.
