@@ -107,7 +107,7 @@ class RequestHandler:
         if isinstance(reading, Call):
             cursor, region = reading.cursor, reading.region
             if reading.route is Route.REVIEWS:
-                handle = product_of(reading.product, reading.url)
+                handle = product_of(reading.product, reading.url) or reading.url
                 cursor = None if reading.page in (None, 1) else str(reading.page)
         entry = Entry(
             number=count,

@@ -11,7 +11,10 @@ from asyncsfk.simulator._creators import bare
 
 
 class Page(NamedTuple):
-    """What requests for the same page have in common; the handle in lower, region in upper case."""
+    """What requests for the same page have in common.
+
+    The handle is in lower case, unless it is the address of a product, and the region in upper.
+    """
 
     route: str | None
     handle: str | None
@@ -28,7 +31,7 @@ class Entry:
         route: the template of the route, None for an unknown one.
         path: the raw target, as sent.
         handle: the handle as sent, or the name in an Instagram address; for reviews, the product
-            id.
+            id, or the whole address if none is in it.
         region: the region as sent.
         cursor: the cursor as sent; for reviews, the page number from 2 on. None for a first page.
         status: the status that was sent, None if none was (yet).
@@ -61,7 +64,10 @@ class Entry:
     @property
     def page(self) -> Page:
         """What was asked for, to be compared with other requests."""
-        handle = None if self.handle is None else self.handle.lower()
+        handle = self.handle
+        if handle is not None and "/" not in handle:
+            # In an address case matters: two short links may differ in nothing else.
+            handle = handle.lower()
         region = None if self.region is None else self.region.upper()
         return Page(self.route, handle, region, self.cursor)
 

@@ -30,7 +30,7 @@ async def test_entries_of_other_routes(ask):
     await ask.get("/v1/tiktok/profiles/-")
     reviews, by_url, unknown, refused = ask.sim.ledger
     assert reviews.page == Page(Route.REVIEWS, "77", "GB", "3")
-    assert (by_url.handle, by_url.cursor) == ("", None)
+    assert (by_url.handle, by_url.cursor) == ("https://x.example", None)
     assert (unknown.route, unknown.status, unknown.code) == (None, 404, "not_found")
     assert (refused.handle, refused.status, refused.code) == ("-", 400, "bad_request")
 
@@ -40,6 +40,16 @@ async def test_the_first_page_of_reviews_is_one_page(ask):
     await ask.get("/v1/tiktok/products/reviews", productId="77")
     await ask.get("/v1/tiktok/products/reviews", productId="77", page=1)
     assert ask.sim.ledger.paid_twice() == {Page(Route.REVIEWS, "77", None, None): 2}
+
+
+async def test_addresses_are_pages_of_their_own(ask):
+    """Reviews by addresses without an id in them are as many pages as there are addresses."""
+    for name in ("ZMabc", "ZMABC", "ZMxyz"):
+        await ask.get("/v1/tiktok/products/reviews", url=f"https://vm.tiktok.com/{name}/")
+    assert (ask.sim.ledger.charged, ask.sim.ledger.paid_twice()) == (3, {})
+    await ask.get("/v1/tiktok/products/reviews", url="https://vm.tiktok.com/ZMabc/")
+    [page] = ask.sim.ledger.paid_twice()
+    assert page == Page(Route.REVIEWS, "https://vm.tiktok.com/ZMabc/", None, None)
 
 
 async def test_hits_are_counted(ask):
