@@ -32,6 +32,12 @@ def price_of(action: actions.Action | None, route: Route) -> int:
             return PRICES[route]
 
 
+def needed_for(action: actions.Action | None, route: Route) -> int:
+    """Tell the balance below which a request is refused, whatever would strike it otherwise."""
+    price = price_of(action, route)
+    return price if isinstance(action, actions.Price) else max(price, PRICES[route])
+
+
 def document(
     world: World,
     call: Call,

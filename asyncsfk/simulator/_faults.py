@@ -52,8 +52,8 @@ class Fault:
     """One way of going wrong; made by the methods below, each of which also takes `When`.
 
     Faults strike only requests that would otherwise be answered as asked: one with a bad key,
-    handle or cursor is refused first. If several match, the first in the list strikes, except that
-    all delays add up.
+    handle or cursor, or without the credits, is refused first. If several match, the first in the
+    list strikes, except that all delays add up.
     """
 
     name: str

@@ -14,7 +14,7 @@ from asyncsfk.simulator._answers import Answer
 from asyncsfk.simulator._calls import PRICES, Call, Reading, Refusal, Route, read_call
 from asyncsfk.simulator._cursors import Place
 from asyncsfk.simulator._dice import number
-from asyncsfk.simulator._envelopes import document, price_of
+from asyncsfk.simulator._envelopes import document, needed_for, price_of
 from asyncsfk.simulator._fault_injector import FaultInjector, Strike
 from asyncsfk.simulator._ledger import Entry, Ledger
 from asyncsfk.simulator._reviews import product_of
@@ -163,7 +163,7 @@ class RequestHandler:
         """Charge, wait, and answer as the strike asks for."""
         action = strike.action
         price = price_of(action, call.route)
-        if self.balance is not None and price > self.balance:
+        if self.balance is not None and needed_for(action, call.route) > self.balance:
             poor = answers.error(
                 402, "insufficient_credits", "No credits left.", visit.request_id, _CHECKOUT
             )

@@ -217,6 +217,26 @@ async def test_a_fault_waits_for_a_request_that_is_served(simulate):
         assert [entry.fault for entry in ask.sim.ledger] == [None, "not_json"]
 
 
+@pytest.mark.parametrize("fault", [Fault.status(503, times=1), Fault.close(times=1)])
+async def test_an_uncharged_fault_waits_for_credits_too(simulate, fault):
+    """A request that there are no credits for is a 402, though its fault would be free."""
+    async with simulate(credits=0, faults=[fault]) as ask:
+        assert (await ask.page("zachking")).status == 402
+        assert (await ask.get("/v1/tiktok/products/reviews", productId="1")).status == 402
+        assert {entry.fault for entry in ask.sim.ledger} == {None}
+        ask.sim.balance = 1
+        await ask.raw("/v1/tiktok/profiles/zachking")
+        assert ask.sim.ledger.entries[-1].fault == fault.name
+        assert ask.sim.balance == 1
+
+
+async def test_a_page_that_costs_nothing_needs_no_credits(simulate):
+    """A page whose price has become 0 is served whatever the balance."""
+    async with simulate(credits=0, faults=[Fault.price(0)]) as ask:
+        reply = await ask.page("zachking")
+        assert (reply.status, reply.json["meta"]["creditsCharged"]) == (200, 0)
+
+
 async def test_handles_as_people_write_them(simulate):
     """Faults, the ledger and the truth also know a creator by a handle with an @."""
     async with simulate(faults=[Fault.status(500, handles=["@ZachKing"])]) as ask:
