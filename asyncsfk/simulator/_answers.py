@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final, assert_never, cast
 
 from asyncsfk.simulator import _actions as actions
-from asyncsfk.simulator._faults import retry_after_header
+from asyncsfk.simulator._faults import retry_after_headers
 from asyncsfk.simulator._products import Json
 
 _JSON: Final = "application/json; charset=utf-8"
@@ -79,7 +79,7 @@ def faulty_status(action: actions.Status, request_id: str) -> Answer:
         case _:  # pragma: no cover - a type checker's matter
             assert_never(action.body)
     if action.retry_after is not None:
-        answer.headers["Retry-After"] = retry_after_header(action.retry_after)
+        answer.headers |= retry_after_headers(action.retry_after)
     return answer
 
 

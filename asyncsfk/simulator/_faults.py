@@ -1,10 +1,10 @@
 """Faults: what goes wrong, and when."""
 
 import math
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
-from time import time
 from typing import Final, TypedDict, Unpack, get_args
 
 from asyncsfk.simulator import _actions as actions
@@ -354,8 +354,11 @@ def check_retry_after(name: str, value: object) -> None:
         raise TypeError(f"{name} is sent as it is: a string, not {value!r}")
 
 
-def retry_after_header(value: str) -> str:
-    """Return a `retry_after` as it goes over the wire."""
-    if value.startswith("date:"):
-        return formatdate(time() + int(value.removeprefix("date:")), usegmt=True)
-    return value
+def retry_after_headers(value: str) -> dict[str, str]:
+    """Return a `retry_after` as it goes over the wire; one that is a date with what it is after."""
+    if not value.startswith("date:"):
+        return {"Retry-After": value}
+    now = time.time()
+    later = now + int(value.removeprefix("date:"))
+    # Of the same moment: aiohttp would date the answer only when it is sent, perhaps a second on.
+    return {"Retry-After": formatdate(later, usegmt=True), "Date": formatdate(now, usegmt=True)}

@@ -1,6 +1,7 @@
 """Each kind of fault, and what it does to an answer."""
 
 import asyncio
+import itertools
 import json
 import time
 import zlib
@@ -92,6 +93,17 @@ async def test_retry_after_a_date(simulate, ahead):
         assert parsedate_to_datetime(header).timestamp() - time.time() == pytest.approx(
             ahead, abs=2
         )
+
+
+async def test_retry_after_a_date_to_the_second(simulate, monkeypatch):
+    """The date is just so many seconds after that of the answer, however slowly it is made."""
+    ticks = itertools.count(1_800_000_000)
+    fault = Fault.status(503, retry_after=Fault.date_ahead(30))
+    async with simulate(faults=[fault]) as ask:
+        monkeypatch.setattr(time, "time", lambda: float(next(ticks)))
+        headers = (await ask.page("mrbeast")).headers
+        later, now = (parsedate_to_datetime(headers[name]) for name in ("Retry-After", "Date"))
+        assert (later - now).total_seconds() == 30
 
 
 async def test_redirect(simulate):
