@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Final, assert_never, cast
 
 from asyncsfk.simulator import _actions as actions
-from asyncsfk.simulator._faults import retry_after_headers
 from asyncsfk.simulator._products import Json
+from asyncsfk.simulator._retry_after import retry_after_headers
 
 _JSON: Final = "application/json; charset=utf-8"
 _PLACEHOLDER: Final = "\ue000"

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from asyncsfk.simulator._creators import HANDLE
 from asyncsfk.simulator._words import REVIEW_REGIONS
 
 
@@ -44,7 +45,6 @@ _NONE: Final = frozenset[str]()
 _SEGMENT: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})*")
 _QUERY: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$'()*+,;:@/?]|%[0-9A-Fa-f]{2})*")
 _ORIGIN: Final = re.compile(r"https?://[^/?#]+")
-_HANDLE: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9_.]{1,64}")
 _INSTAGRAM_URL: Final = re.compile(
     r"(?:https?://)?(?:www\.|m\.)?instagram\.com/([A-Za-z0-9_.]+)/?(?:[?#].*)?"
 )
@@ -123,7 +123,7 @@ def _call(route: Route, handle: str | None, given: dict[str, str]) -> Call:
         return Call(route)
     if route is Route.INSTAGRAM_PROFILE:
         return Call(route, handle=_instagram_name(handle))
-    if not _HANDLE.fullmatch(handle):
+    if not HANDLE.fullmatch(handle):
         raise _BadError("The handle is not one of TikTok's.")
     return Call(route, handle=handle, cursor=given.get("cursor"), region=region)
 
@@ -147,7 +147,7 @@ def _instagram_name(handle: str) -> str:
         if address := _INSTAGRAM_URL.fullmatch(handle):
             handle = address[1]
         name = handle.removeprefix("@")
-        if _HANDLE.fullmatch(name):
+        if HANDLE.fullmatch(name):
             return name
     raise _BadError("The handle is neither a name nor an address of Instagram's.")
 

@@ -11,6 +11,9 @@ from asyncsfk.simulator._words import ADJECTIVES, HOMES, NOUNS
 
 AccountStatus: TypeAlias = Literal["found", "private", "not_found"]
 
+#: What a TikTok handle is; nothing of dots alone, which a path would swallow.
+HANDLE: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9_.]{1,64}")
+
 _FORCED_COUNT: Final = re.compile(r"\.([0-9]{1,5})products\Z")
 _FOREIGN: Final = frozenset("/:?#& ")
 _MEDIAN: Final = 18
@@ -36,6 +39,14 @@ def bare(handle: str) -> str:
         # A URL, say, would silently match nothing.
         raise ValueError(f"a handle, not {handle!r}")
     return handle.removeprefix("@").lower()
+
+
+def named(handle: str) -> str:
+    """Return a handle as `bare` does; refuse one that the API would not take."""
+    name = bare(handle)
+    if not HANDLE.fullmatch(name):
+        raise ValueError(f"a handle, not {handle!r}")
+    return name
 
 
 def creator(key: bytes, handle: str) -> Creator:

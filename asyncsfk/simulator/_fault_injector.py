@@ -34,7 +34,8 @@ class FaultInjector:
     """Decides about requests one by one, remembering only how often each fault struck."""
 
     def __init__(self, world: World, faults: Iterable[Fault], latency: Latency | None) -> None:
-        check_latency(latency)
+        if latency is not None:
+            check_latency(latency)
         self._world = world
         self._latency = latency
         self.faults: tuple[Fault, ...] = ()

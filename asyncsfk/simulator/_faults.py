@@ -1,13 +1,19 @@
 """Faults: what goes wrong, and when."""
 
-import math
-import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-from email.utils import formatdate
 from typing import Final, TypedDict, Unpack, get_args
 
 from asyncsfk.simulator import _actions as actions
+from asyncsfk.simulator import _retry_after
+from asyncsfk.simulator._arguments import (
+    check_flag,
+    check_header,
+    check_no_json,
+    check_seconds,
+    check_text,
+    check_whole,
+)
 from asyncsfk.simulator._calls import Route
 from asyncsfk.simulator._creators import bare
 from asyncsfk.simulator._latency import Latency, check_latency
@@ -73,8 +79,8 @@ class Fault:
         times = when.get("times")
         if not 0 <= probability <= 1:
             raise ValueError("a probability lies between 0 and 1")
-        if times is not None and times < 0:
-            raise ValueError("a fault cannot strike less than 0 times")
+        if times is not None:
+            check_whole("times", [times], 0)
         requests, handles = when.get("requests"), when.get("handles")
         routes, pages = when.get("routes"), when.get("pages")
         for lists in (handles, routes, requests, pages):
@@ -110,11 +116,13 @@ class Fault:
         `body` is the API's error envelope, a proxy's HTML page, a proxy's problem+json, or nothing.
         `retry_after` is sent as it is; `Fault.date_ahead` makes one that is a date.
         """
-        check_whole("a status", [status], 200)
+        check_whole("a status", [status], 200, 999)
         check_whole("a charge", [charge], 0)
         if body not in get_args(actions.BodyKind):
             raise ValueError(f"a body is one of {get_args(actions.BodyKind)}, not {body!r}")
-        check_retry_after("retry_after", retry_after)
+        _retry_after.check_retry_after("retry_after", retry_after)
+        check_text("a code", code)
+        check_text("a checkout_url", checkout_url)
         known = _CODES.get(status, "internal_error")
         action = actions.Status(status, body, code or known, retry_after, charge, checkout_url)
         return cls._make("status", action, when)
@@ -122,26 +130,31 @@ class Fault:
     @staticmethod
     def date_ahead(seconds: int) -> str:
         """Make a `retry_after` that is sent as an HTTP date, `seconds` after that of the answer."""
-        return f"date:{seconds:+d}"
+        return _retry_after.date_ahead(seconds)
 
     @classmethod
     def redirect(cls, location: str, status: int = 302, **when: Unpack[When]) -> "Fault":
-        """Redirect to a location; nothing is charged."""
+        """Redirect to a location, with a status from 300 to 399; nothing is charged."""
+        check_header("a location", location)
+        check_whole("a status", [status], 300, 399)
         return cls._make("redirect", actions.Redirect(location, status), when)
 
     @classmethod
     def close(cls, *, charged: bool = False, **when: Unpack[When]) -> "Fault":
         """Close the connection before any byte of an answer."""
+        check_flag("charged", charged)
         return cls._make("close", actions.Close(charged, reset=False), when)
 
     @classmethod
     def reset(cls, *, charged: bool = False, **when: Unpack[When]) -> "Fault":
         """Reset the connection (a TCP RST) before any byte of an answer."""
+        check_flag("charged", charged)
         return cls._make("reset", actions.Close(charged, reset=True), when)
 
     @classmethod
     def garbage(cls, *, charged: bool = False, **when: Unpack[When]) -> "Fault":
         """Answer with bytes that are not HTTP, and close."""
+        check_flag("charged", charged)
         return cls._make("garbage", actions.Garbage(charged), when)
 
     @classmethod
@@ -150,6 +163,7 @@ class Fault:
     ) -> "Fault":
         """Say nothing for so long, then close; a client with a shorter timeout gives up first."""
         check_seconds(seconds)
+        check_flag("charged", charged)
         return cls._make("hang", actions.Hang(seconds, charged), when)
 
     @classmethod
@@ -160,6 +174,8 @@ class Fault:
 
         The Content-Length is that of the whole body; with `chunked`, the last chunk is missing.
         """
+        check_flag("charged", charged)
+        check_flag("chunked", chunked)
         return cls._make("truncate", actions.Truncate(charged, chunked), when)
 
     @classmethod
@@ -172,6 +188,7 @@ class Fault:
     @classmethod
     def gzip_bomb(cls, size: int = 2**30, **when: Unpack[When]) -> "Fault":
         """Send valid JSON that unpacks to `size` bytes from about a thousandth of that."""
+        check_whole("a size", [size], 1)
         return cls._make("gzip_bomb", actions.Bomb(size), when)
 
     @classmethod
@@ -179,6 +196,8 @@ class Fault:
         cls, size: int = 2**28, *, chunked: bool = False, **when: Unpack[When]
     ) -> "Fault":
         """Send `size` bytes of JSON, not compressed; with a Content-Length unless `chunked`."""
+        check_whole("a size", [size], 1)
+        check_flag("chunked", chunked)
         return cls._make("oversized", actions.Oversized(size, chunked), when)
 
     @classmethod
@@ -189,11 +208,13 @@ class Fault:
     @classmethod
     def deep_nesting(cls, depth: int = 100_000, **when: Unpack[When]) -> "Fault":
         """Nest arrays `depth` deep inside `data`; `meta` stays readable."""
+        check_whole("a depth", [depth], 1)
         return cls._make("deep_nesting", actions.DeepNesting(depth), when)
 
     @classmethod
     def nan(cls, token: str = "NaN", **when: Unpack[When]) -> "Fault":  # noqa: S107 - of JSON
         """Write a number that JSON does not have: NaN, Infinity, 1e400, 01."""
+        check_no_json(token)
         return cls._make("nan", actions.BadNumber(token), when)
 
     @classmethod
@@ -241,13 +262,14 @@ class Fault:
 
         Pages too early for that, such as the first, lead to the one after them, even if none is.
         """
-        if cycle < 1:
-            raise ValueError("a cycle has at least one page")
+        check_whole("a cycle", [cycle], 1)
         return cls._make("cursor_loop", actions.CursorLoop(cycle), when)
 
     @classmethod
     def has_more_without_cursor(cls, cursor: str | None = None, **when: Unpack[When]) -> "Fault":
         """Say `hasMore` with a cursor that is null or empty."""
+        if cursor not in (None, ""):
+            raise ValueError(f"a cursor that leads nowhere is None or empty, not {cursor!r}")
         return cls._make("has_more_without_cursor", actions.NoCursor(cursor), when)
 
     @classmethod
@@ -331,34 +353,3 @@ FATAL: Final = frozenset(
         "missing_meta", "nan", "not_json", "oversized", "redirect", "wrong_type",
     }
 )  # fmt: skip
-
-
-def check_whole(name: str, numbers: Iterable[int], least: int) -> Iterable[int]:
-    """Return the numbers; refuse any that is not a whole number from `least` up."""
-    numbers = list(numbers)
-    for number in numbers:
-        if type(number) is not int or number < least:
-            raise ValueError(f"{name} is a whole number from {least} up, not {number!r}")
-    return numbers
-
-
-def check_seconds(seconds: float) -> None:
-    """Refuse a time that nobody can wait for."""
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"a time is finite seconds from 0 up, not {seconds!r}")
-
-
-def check_retry_after(name: str, value: object) -> None:
-    """Refuse what cannot be sent as it is, such as a number of seconds."""
-    if not isinstance(value, str | None):
-        raise TypeError(f"{name} is sent as it is: a string, not {value!r}")
-
-
-def retry_after_headers(value: str) -> dict[str, str]:
-    """Return a `retry_after` as it goes over the wire; one that is a date with what it is after."""
-    if not value.startswith("date:"):
-        return {"Retry-After": value}
-    now = time.time()
-    later = now + int(value.removeprefix("date:"))
-    # Of the same moment: aiohttp would date the answer only when it is sent, perhaps a second on.
-    return {"Retry-After": formatdate(later, usegmt=True), "Date": formatdate(now, usegmt=True)}

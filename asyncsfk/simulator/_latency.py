@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 from asyncsfk.simulator._dice import normal
+
+Shape: TypeAlias = Literal["fixed", "uniform", "lognormal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +17,14 @@ class Latency:
     often it was asked for before, not on the order in which requests arrive.
     """
 
-    shape: Literal["fixed", "uniform", "lognormal"]
+    shape: Shape
     low: float
     high: float
     sigma: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.shape not in get_args(Shape):
+            raise ValueError(f"a latency is one of {get_args(Shape)}, not {self.shape!r}")
         if not 0 <= self.low <= self.high < math.inf or not 0 <= self.sigma < math.inf:
             raise ValueError("a latency needs finite seconds from 0 up, the lower first")
 
@@ -53,5 +57,5 @@ class Latency:
 
 def check_latency(latency: object) -> None:
     """Refuse what is no latency, such as a number of seconds."""
-    if not isinstance(latency, Latency | None):
+    if not isinstance(latency, Latency):
         raise TypeError(f"a latency is made by Latency.fixed() and the like, not {latency!r}")

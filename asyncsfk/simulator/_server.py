@@ -11,13 +11,15 @@ from typing import Final, Self
 from aiohttp import web
 from anyio import CancelScope
 
-from asyncsfk.simulator._creators import AccountStatus, bare
+from asyncsfk.simulator._arguments import check_flag, check_whole
+from asyncsfk.simulator._creators import AccountStatus, named
 from asyncsfk.simulator._fault_injector import FaultInjector
-from asyncsfk.simulator._faults import Fault, check_retry_after, check_whole
+from asyncsfk.simulator._faults import Fault
 from asyncsfk.simulator._handler import RequestHandler
 from asyncsfk.simulator._latency import Latency
 from asyncsfk.simulator._ledger import Ledger
 from asyncsfk.simulator._products import Json
+from asyncsfk.simulator._retry_after import check_retry_after
 from asyncsfk.simulator._world import World
 
 _BACKLOG: Final = 4096
@@ -82,14 +84,16 @@ class Simulator:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
+        check_whole("a seed", [seed])
         check_whole("a page_size", [page_size], 1)
         for name, value in (("max_concurrent", max_concurrent), ("keep_entries", keep_entries)):
             if value is not None:
                 check_whole(name, [value], 0)
-        check_whole("a port", [port], 0)
+        check_whole("a port", [port], 0, 65_535)
         _check_text("a key to let in", api_key)
         _check_text("an address to listen on", host)
         check_retry_after("overload_retry_after", overload_retry_after)
+        check_flag("gzip", gzip)
         _check_credits(credits)
         self._api_key = api_key
         self._host = host
@@ -223,27 +227,29 @@ class Simulator:
 
     def handles(self, count: int, start: int = 0) -> Iterator[str]:
         """Yield handles of creators that exist: of those numbered from `start`, all different."""
+        check_whole("a count", [count], 0)
+        check_whole("a start", [start], 0)
         return self._world.handles(count, start)
 
     def account_status(self, handle: str) -> AccountStatus:
         """Return what the profile route says about a creator: found, private or not_found."""
-        return self._world.creator(bare(handle)).status
+        return self._world.creator(named(handle)).status
 
     def product_count(self, handle: str) -> int:
         """Return how many products a creator shows."""
-        return self._world.creator(bare(handle)).products
+        return self._world.creator(named(handle)).products
 
     def showcase(self, handle: str, region: str | None = None) -> list[Json]:
         """Return all products that a creator shows, as the API shows them."""
-        return self._world.products(bare(handle), region, 0, self.product_count(handle))
+        return self._world.products(named(handle), region, 0, self.product_count(handle))
 
     def tiktok_profile(self, handle: str) -> Json:
         """Return the `data` of the TikTok profile route."""
-        return self._world.tiktok_profile(bare(handle))
+        return self._world.tiktok_profile(named(handle))
 
     def instagram_profile(self, handle: str) -> Json:
         """Return the `data` of the Instagram profile route."""
-        return self._world.instagram_profile(bare(handle))
+        return self._world.instagram_profile(named(handle))
 
     def reviews(self, product_id: str, region: str | None = None) -> list[Json]:
         """Return all reviews of a product."""

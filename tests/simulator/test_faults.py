@@ -1,6 +1,7 @@
 """When faults strike, and how long answers take."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -142,7 +143,7 @@ async def test_latency_varies_by_seed(simulate, latency):
     [
         ("probability", lambda: Fault.reset(probability=1.5)),
         ("probability", lambda: Fault.reset(probability=-0.1)),
-        ("0 times", lambda: Fault.reset(times=-1)),
+        ("times is", lambda: Fault.reset(times=-1)),
         ("condition probabilty", lambda: Fault.reset(probabilty=0.1)),
         ("one string", lambda: Fault.reset(handles="mrbeast")),
         ("one string", lambda: Fault.reset(routes=Route.SHOWCASE)),
@@ -156,11 +157,40 @@ async def test_latency_varies_by_seed(simulate, latency):
         ("finite seconds", lambda: Fault.drip(1, -1)),
         ("finite seconds", lambda: Fault.drip(1, float("nan"))),
         ("finite seconds", lambda: Fault.hang(float("inf"))),
-        ("at least one page", lambda: Fault.cursor_loop(cycle=0)),
+        ("a cycle is", lambda: Fault.cursor_loop(cycle=0)),
+        ("a cycle is", lambda: Fault.cursor_loop(cycle=1.5)),
+        ("times is", lambda: Fault.reset(times=1.5)),
+        ("times is", lambda: Fault.reset(times=float("nan"))),
+        ("leads nowhere", lambda: Fault.has_more_without_cursor("somewhere")),
+        ("leads nowhere", lambda: Fault.has_more_without_cursor(0)),
+        ("a depth is", lambda: Fault.deep_nesting(0)),
+        ("a size is", lambda: Fault.gzip_bomb(1e6)),
+        ("a size is", lambda: Fault.oversized(-1)),
+        ("a size is", lambda: Fault.storm(size=0)),
+        ("JSON does not have", lambda: Fault.nan("5")),
+        ("JSON does not have", lambda: Fault.nan("1e40")),
+        ("a token is", lambda: Fault.nan(float("nan"))),
+        ("a location is", lambda: Fault.redirect(5)),
+        ("a location is", lambda: Fault.redirect("/a\r\nX-B: c")),
+        ("a status is", lambda: Fault.redirect("/", 200)),
+        ("a status is", lambda: Fault.redirect("/", "302")),
+        ("charged is", lambda: Fault.close(charged="no")),
+        ("charged is", lambda: Fault.reset(charged=None)),
+        ("charged is", lambda: Fault.garbage(charged=1)),
+        ("charged is", lambda: Fault.hang(charged="no")),
+        ("charged is", lambda: Fault.truncate(charged=0)),
+        ("chunked is", lambda: Fault.truncate(chunked="no")),
+        ("chunked is", lambda: Fault.oversized(chunked=None)),
+        ("retry_after is", lambda: Fault.status(503, retry_after="1\nX-B: c")),
+        ("retry_after is", lambda: Fault.status(503, retry_after="date:soon")),
+        ("retry_after is", lambda: Fault.status(503, retry_after=Fault.date_ahead(10**12))),
+        ("a code is", lambda: Fault.status(503, code=5)),
+        ("a checkout_url is", lambda: Fault.status(402, checkout_url=5)),
         ("retry_after is", lambda: Fault.status(503, retry_after=1)),
         ("a body is", lambda: Fault.status(503, body="HTML")),
         ("a charge is", lambda: Fault.status(503, charge=-1)),
         ("a status is", lambda: Fault.status("503")),
+        ("a status is", lambda: Fault.status(1000)),
         ("a price is", lambda: Fault.price(-1)),
         ("a price is", lambda: Fault.price(1.5)),
         ("a place is", lambda: Fault.wrong_type("price")),
@@ -168,13 +198,20 @@ async def test_latency_varies_by_seed(simulate, latency):
         ("finite seconds", lambda: Latency.fixed(float("inf"))),
         ("finite seconds", lambda: Latency.uniform(2, 1)),
         ("finite seconds", lambda: Latency.lognormal(1, float("nan"))),
+        ("a latency is one of", lambda: Latency("normal", 0, 1)),
         ("a latency is made", lambda: Fault.delay(0.1)),
+        ("a latency is made", lambda: Fault.delay(None)),
         ("a latency is made", lambda: Simulator(latency=0.1)),
         ("faults are made", lambda: Simulator(faults=[Fault.storm(0.1)])),
         ("faults are made", lambda: Simulator().add_fault("status")),
         ("Route", lambda: Simulator().ledger.hits(route="tiktok_profile")),
         ("a handle, not", lambda: Simulator().ledger.hits("https://www.tiktok.com/@mrbeast")),
         ("a handle, not", lambda: Simulator().product_count("https://www.tiktok.com/@mrbeast")),
+        ("a handle, not", lambda: Simulator().showcase("mr-beast")),
+        ("a handle, not", lambda: Simulator().account_status("")),
+        ("a handle, not", lambda: Simulator().tiktok_profile("...")),
+        ("a count is", lambda: Simulator().handles(-1)),
+        ("a start is", lambda: Simulator().handles(2, -1)),
         ("a balance is", lambda: setattr(Simulator(), "balance", -1)),
     ],
 )
@@ -186,12 +223,13 @@ def test_a_slip_is_refused(named, make):
 
 async def test_what_goes_wrong_in_the_simulator_fails_the_test(simulate):
     """An error in the simulator itself fails the test; a client would only try again."""
+    broken = replace(Fault.close(), pages=5)
     with pytest.raises(RuntimeError, match="simulator itself"):
-        async with simulate(faults=[Fault.redirect(5, times=1)]) as ask:
+        async with simulate(faults=[broken]) as ask:
             assert (await ask.page("zachking")).status == 500
     # An exception of the test's own comes first.
     with pytest.raises(KeyError):
-        async with simulate(faults=[Fault.redirect(5, times=1)]) as ask:
+        async with simulate(faults=[broken]) as ask:
             await ask.page("zachking")
             raise KeyError
 

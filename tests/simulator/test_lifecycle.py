@@ -90,13 +90,16 @@ async def test_it_listens_on_ipv6():
 @pytest.mark.parametrize(
     ("named", "options"),
     [
+        *(("seed", {"seed": wrong}) for wrong in (None, "7", 7.0, True)),
         *(("page_size", {"page_size": wrong}) for wrong in (0, -1, 2.5, "20", None, True)),
         *(("max_concurrent", {"max_concurrent": wrong}) for wrong in (-1, 2.5, "20")),
         *(("keep_entries", {"keep_entries": wrong}) for wrong in (-1, 2.5, "20")),
         *(("balance", {"credits": wrong}) for wrong in (-1, 2.5, "20")),
-        *(("port", {"port": wrong}) for wrong in (-1, 80.0, "80", None)),
+        *(("port", {"port": wrong}) for wrong in (-1, 65_536, 80.0, "80", None)),
         *(("key", {"api_key": wrong}) for wrong in ("", None, b"sfk_x")),
         *(("address", {"host": wrong}) for wrong in ("", None, 5)),
+        *(("gzip", {"gzip": wrong}) for wrong in ("no", None, 0)),
+        ("overload_retry_after", {"overload_retry_after": "date:"}),
         ("overload_retry_after", {"overload_retry_after": 1}),
     ],
     ids=str,
