@@ -84,7 +84,7 @@ class _BadError(Exception):
     """A part of a request is not valid."""
 
 
-def read_call(method: str, target: str) -> Reading:
+def read_call(method: str, target: str, *, has_body: bool) -> Reading:
     """Read a request's method and raw target."""
     if origin := _ORIGIN.match(target):  # as sent to a proxy
         target = target[origin.end() :]
@@ -95,6 +95,8 @@ def read_call(method: str, target: str) -> Reading:
     handle: str | None = None
     try:
         handle = None if segment is None else _decode(segment, _SEGMENT, "path")
+        if has_body:
+            return Refusal(route, 400, "bad_request", "A GET has no body.", handle)
         parameters = _parameters(query, _PARAMETERS.get(route, _NONE))
         return _call(route, handle, parameters)
     except _BadError as bad:

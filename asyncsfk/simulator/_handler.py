@@ -101,7 +101,7 @@ class RequestHandler:
 
     def _arrive(self, request: web.BaseRequest, now: float) -> _Visit:
         target = request.raw_path
-        reading = read_call(request.method, target)
+        reading = read_call(request.method, target, has_body=request.body_exists)
         count = self._ledger.requests + 1
         cursor, region, handle = None, None, reading.handle
         if isinstance(reading, Call):

@@ -65,6 +65,21 @@ async def test_only_get(ask, method):
 
 
 @pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Content-Length: 5\r\n\r\nhello", 400),
+        ("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0", 400),
+        ("Content-Length: 0", 200),
+    ],
+)
+async def test_no_bodies(ask, header, status):
+    """A request with a body is refused: no route has a use for one."""
+    assert await ask.raw_status(SHOWCASE.format("a"), headers=[header]) == status
+    [entry] = ask.sim.ledger
+    assert (entry.handle, entry.status, entry.charged) == ("a", status, status == 200)
+
+
+@pytest.mark.parametrize(
     "handle",
     [
         *("", "%20", "a%20b", "%40mrbeast", "@mrbeast", "a%2Fb", "a%3Fb", "a%23b", "%2E%2E"),
