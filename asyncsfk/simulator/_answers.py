@@ -118,11 +118,13 @@ def _distort(action: actions.Distortion, document: Json) -> Answer:
         case actions.WrongType(where):
             _mistype(document, where)
         case actions.InvalidUtf8():
-            return _with_raw(document, "title", b'"caf\xe9 \xff\xfe \xed\xa0\x80"')
+            return _with_raw(*_a_text(document), b'"caf\xe9 \xff\xfe \xed\xa0\x80"', document)
         case actions.DeepNesting(depth):
-            return _with_raw(document, "details", b'{"a":' + b"[" * depth + b"]" * depth + b"}")
+            nested = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+            return _with_raw(_content(document), "details", nested, document)
         case actions.BadNumber(token):
-            return _with_raw(document, "rating", f'{{"score":{token},"reviewCount":1}}'.encode())
+            rating = f'{{"score":{token},"reviewCount":1}}'.encode()
+            return _with_raw(_content(document), "rating", rating, document)
     return Answer(200, dump(document))
 
 
@@ -186,11 +188,28 @@ def _data(document: Json) -> Json:
     return data
 
 
-def _with_raw(document: Json, name: str, raw: bytes) -> Answer:
-    """Put raw bytes in the place of one field of the first product, or of `data`."""
+def _content(document: Json) -> Json:
+    """Return the first product, or `data` if there is none."""
     data = _data(document)
     products: list[Json] = data.get("products") or [data]
-    products[0][name] = _PLACEHOLDER
+    return products[0]
+
+
+def _a_text(document: Json) -> tuple[Json, str]:
+    """Name a field that clients read a text from: a product's title, or the route's first text."""
+    content = _content(document)
+    if "title" not in content:
+        user: Json = content.get("user", {})
+        for place in (content, user):
+            for name, value in place.items():
+                if isinstance(value, str):
+                    return place, name
+    return content, "title"
+
+
+def _with_raw(place: Json, name: str, raw: bytes, document: Json) -> Answer:
+    """Put raw bytes in one field of a document."""
+    place[name] = _PLACEHOLDER
     return Answer(200, dump(document).replace(_QUOTED, raw))
 
 

@@ -276,6 +276,23 @@ async def test_raw_faults_strike_anywhere(simulate, fault, mark, path):
 
 
 @pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/tiktok/profiles/a", "lookupStatus"),
+        ("/v1/instagram/profiles/unknown_a", "lookupStatus"),
+        ("/v1/tiktok/products/reviews?productId=1", "lookupStatus"),
+        ("/v1/whoami", "id"),
+        ("/v1/balance", "refillState"),
+        ("/health", "status"),
+    ],
+)
+async def test_invalid_utf8_is_where_clients_read(simulate, path, field):
+    """Without products, it is in a field of the route, not in one that clients pass over."""
+    raw, _ = await first(simulate, Fault.invalid_utf8(), path)
+    assert f'"{field}":"caf'.encode() + b"\xe9" in split(raw)[2]
+
+
+@pytest.mark.parametrize(
     ("where", "path", "find"),
     [
         (
