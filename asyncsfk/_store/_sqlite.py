@@ -101,14 +101,34 @@ def check_journal(path: Path) -> None:
         raise ArchiveFormatError(f"{shown(journal)} is not the journal of an archive: {harm}")
 
 
+def _check_log(path: Path) -> None:
+    """Refuse a database that is empty or not there yet, if there is a log for it.
+
+    SQLite would remove the log, without a word, and with it what was bought last before a kill: the
+    file itself was moved since, and can be put back.
+
+    Raises:
+        ArchiveError: It would.
+    """
+    log = beside(path, "wal")
+    # What cannot be read is for SQLite to say.
+    with suppress(OSError):
+        if log.stat().st_size > 0 and not is_begun(path):
+            raise ArchiveError(
+                f"{shown(path)} is gone, or empty, but not its log {shown(log)}, which has what "
+                "was bought last: put the archive back, or remove its log to begin anew"
+            )
+
+
 def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Connection:
     """Open an archive's database for use by one thread at a time; transactions are explicit.
 
     Raises:
-        ArchiveError: This process cannot use it.
+        ArchiveError: This process cannot use it, or only its log is there.
     """
     check_not_inherited(path)
     check_journal(path)
+    _check_log(path)
     flag = "&immutable=1" if immutable else ""
     uri = f"{path.as_uri()}?mode={mode}{flag}"
     connection = _forks.connect(uri, path, _PATIENCE)

@@ -218,6 +218,28 @@ async def test_reading_leaves_what_a_crash_has_left(path, tmp_path):
     assert (copy.read_bytes(), log.read_bytes()) == before
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+async def test_a_log_whose_file_is_gone(path, tmp_path, is_empty):
+    """The log that a killed process has left survives that its archive was moved alone."""
+    async with Simulator() as sim, client_of(sim) as client:
+        async with Archive(path) as archive:
+            await client.showcase_page("x.5products", archive=archive)
+            copy = copied(path, tmp_path / "crashed")
+        log = copy.with_name(f"{copy.name}-wal")
+        moved = copy.rename(tmp_path / "moved.sfk")
+        if is_empty:
+            copy.touch()
+        run = client.showcases(["x.5products"], archive=copy)
+        error = await failure(run.__aenter__(), ArchiveError)
+        assert str(error).startswith(f"{copy} is gone, or empty, but not its log {log}, ")
+        for what in (*READS, "salvage"):
+            await failure(held(copy, what), ArchiveError)
+        moved.replace(copy)
+        assert len(await held(copy, "answers")) == 1
+        await run_of(client, ["x.5products"], archive=copy)
+        assert sim.ledger.charged == 1
+
+
 @pytest.mark.usefixtures("written")
 async def test_a_file_that_sqlite_cannot_read(path):
     """A file that SQLite cannot read raises an ArchiveError that says why, not a write error."""
