@@ -78,7 +78,8 @@ class UnusableFileError(click.ClickException):
 
     def __init__(self, path: str, reason: OSError | str) -> None:
         verb = "open" if isinstance(reason, OSError) else "use"
-        super().__init__(f"cannot {verb} {printable(path)}: {in_words(reason)}")
+        # A name is empty as that of an unset shell variable.
+        super().__init__(f"cannot {verb} {printable(path) or repr(path)}: {in_words(reason)}")
 
 
 class BrokenFileError(click.ClickException):

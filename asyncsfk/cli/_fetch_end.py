@@ -11,7 +11,7 @@ from asyncsfk._text import printable
 from asyncsfk.cli._age import moment
 from asyncsfk.cli._exit import ExitCode, exit_code, say_error, tell
 from asyncsfk.cli._files import is_descriptor
-from asyncsfk.cli._format import counted, quoted
+from asyncsfk.cli._format import counted, quoted, quoted_file
 from asyncsfk.errors import ArchiveError, RunStoppedError, is_account_wide
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _tell_what_is_left(
     if archive is not None and output.undecodable:
         tell(
             f"{counted(output.undecodable, 'creator')} with answers that cannot be decoded: "
-            f"they are kept, and not bought again. asyncsfk archive salvage {quoted(archive)} "
+            f"they are kept, and not bought again. asyncsfk archive salvage {quoted_file(archive)} "
             "tries once more, with --max-body-bytes what is too large; --refresh buys all creators "
             "that are named afresh."
         )

@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from asyncsfk.cli._files import is_descriptor, is_regular, is_same_file
+from asyncsfk.cli._format import quoted
 
 _SUFFIX: Final = ".sfk"
 _PACKED_SUFFIXES: Final = (".gz", ".zip", ".bz2", ".xz", ".zst", ".xlsx")
@@ -93,7 +94,7 @@ class FetchOptions:
                 raise click.UsageError("say --from - to read handles from stdin")
             if handle.lower().endswith(_LIST_SUFFIXES) and os.path.isfile(handle):  # noqa: PTH113 - any name
                 raise click.UsageError(
-                    f"{handle} is a file: say --from {handle} to read handles from it, or "
+                    f"{handle} is a file: say --from {quoted(handle)} to read handles from it, or "
                     f"@{handle} for the creator of that name"
                 )
         if self.archive is not None and self.no_archive:

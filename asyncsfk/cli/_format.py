@@ -123,6 +123,11 @@ def quoted(argument: str) -> str:
     return f"$'{escaped}'"
 
 
+def quoted_file(path: str) -> str:
+    """Return a file's name quoted for a shell, in a form that no command takes for a flag."""
+    return quoted(f"./{path}" if path.startswith("-") else path)
+
+
 def _quoted_on_windows(argument: str) -> str:
     """Return an argument quoted in the one way that cmd.exe and PowerShell have in common."""
     if _BARE.fullmatch(argument):

@@ -15,7 +15,7 @@ from asyncsfk._checks import region_code
 from asyncsfk._text import printable
 from asyncsfk.cli._exit import UnusableFileError, tell
 from asyncsfk.cli._files import utf16
-from asyncsfk.cli._format import quoted
+from asyncsfk.cli._format import quoted_file
 from asyncsfk.cli._threads import opened
 from asyncsfk.config import DEFAULT_CONCURRENCY, DEFAULT_MAX_BODY_BYTES, Retry, Timeout
 from asyncsfk.errors import ConfigurationError, InvalidArgumentError
@@ -163,7 +163,7 @@ async def make_client(
     from asyncsfk import Client
 
     client = Client(
-        await opened(_read_key, options.api_key_file) if options.api_key_file else None,
+        None if options.api_key_file is None else await opened(_read_key, options.api_key_file),
         base_url=options.base_url,
         allow_insecure_http=options.allow_insecure_http,
         concurrency=options.concurrency,
@@ -202,7 +202,7 @@ def _read_key(path: str) -> str:
     if data.startswith(b"SOCIALFETCH_API_KEY="):
         raise UnusableFileError(path, "it must hold the key alone, without the variable's name")
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-        tell(f"Warning: others can read {printable(path)}: chmod 600 {quoted(path)}")
+        tell(f"Warning: others can read {printable(path)}: chmod 600 {quoted_file(path)}")
     # The client checks it, so that no part of it can get into an error here.
     return data.decode("utf-8-sig", "replace").strip()
 

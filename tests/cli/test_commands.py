@@ -201,6 +201,14 @@ def test_a_key_file_that_is_not_there(invoke, tmp_path):
     assert result.stderr == f"Error: cannot open {tmp_path}/none: No such file or directory\n"
 
 
+def test_a_key_file_without_a_name(invoke, simulator):
+    """An empty --api-key-file, as of an unset shell variable, is not taken for none at all."""
+    result = invoke("whoami", "--api-key-file", "")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: cannot open '': No such file or directory\n"
+    assert simulator.ledger.requests == 0
+
+
 def test_a_refused_key_is_the_accounts_affair(invoke, simulator, monkeypatch):
     """A wrong key ends with exit code 3 and one line, and is not shown."""
     monkeypatch.setenv("SOCIALFETCH_API_KEY", "sfk_wrong_one")

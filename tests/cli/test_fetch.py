@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import re
+import shlex
 import subprocess
 
 import pytest
@@ -233,11 +234,12 @@ def test_a_file_that_cannot_be_opened_empties_no_other(invoke, simulator, tmp_pa
 
 def test_a_list_that_is_taken_for_a_handle(invoke, simulator, tmp_path):
     """A file's name, or -, among the handles is refused, with a hint at --from."""
-    (tmp_path / "handles.txt").write_text("mrbeast\n", "utf-8")
-    for name in (tmp_path / "handles.txt", "-"):
+    for name in "handles.txt", "my handles.txt":
+        (tmp_path / name).write_text("mrbeast\n", "utf-8")
+    for name in (tmp_path / "handles.txt", tmp_path / "my handles.txt", "-"):
         result = invoke("fetch", "a", name)
         assert result.exit_code == 2
-        assert f"--from {name}" in result.stderr
+        assert f"--from {shlex.quote(str(name))} " in result.stderr
     assert simulator.ledger.requests == 0
 
 

@@ -218,7 +218,9 @@ def test_a_list_without_a_name(invoke, simulator, out):
     """An empty --from, as of an unset shell variable, is refused, not taken for an empty list."""
     out.write_text("before\n")
     for flags in [], ["--dry-run"]:
-        assert invoke("fetch", "--from", "", "-o", out, *flags).exit_code == 2
+        result = invoke("fetch", "--from", "", "-o", out, *flags)
+        assert result.exit_code == 2
+        assert result.stderr == "Error: cannot open '': No such file or directory\n"
     assert out.read_text() == "before\n"
     assert simulator.ledger.requests == 0
 
@@ -269,6 +271,21 @@ def test_a_file_is_told_as_a_shell_takes_it(simulate, spawn, tmp_path, case):
         assert taken.stdout == os.fsencode(f"{name}.sfk")
 
 
+def test_files_that_are_named_like_flags(invoke, simulate, monkeypatch, tmp_path):
+    """A command that is told for a file can be pasted, even if the file's name begins with -."""
+    monkeypatch.chdir(tmp_path)
+    with simulate(faults=[Fault.not_json(times=1)]) as simulator:
+        Path("-key").write_text(simulator.api_key)
+        Path("-key").chmod(0o644)
+        result = invoke("fetch", "odd", "-o", "-o.jsonl", "--api-key-file", "-key")
+    assert result.exit_code == 1
+    assert "chmod 600 ./-key\n" in result.stderr
+    line = re.search(r"asyncsfk (archive salvage .*) tries once more", result.stderr)[1]
+    assert (
+        invoke(*shlex.split(line)).stderr == "0 answers decoded that could not be before, 1 left\n"
+    )
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -277,7 +294,7 @@ def test_a_file_is_told_as_a_shell_takes_it(simulate, spawn, tmp_path, case):
         (r"folder\my list", r'"folder\my list.sfk"'),
         ("it's", '"it\'s.sfk"'),
         ("@a&b", '"@a&b.sfk"'),
-        ("-o", '"-o.sfk"'),
+        ("-o", "./-o.sfk"),
     ],
 )
 def test_a_file_is_told_as_shells_of_windows_take_it(invoke, simulate, monkeypatch, tmp_path, case):
