@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rich import box
 from rich.console import Console
@@ -16,9 +18,15 @@ if TYPE_CHECKING:
     from asyncsfk.cli._proof import Proof
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Leave it to the command, whose exit code tells of a reader that went away."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def show(progress: Progress, pauses: int, proof: Proof) -> None:
     """Print on stdout what the run came to, what it met and how it compares with the truth."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     for table in (_result(progress, pauses, proof), _books(progress, proof)):
         console.print()
         console.print(table)

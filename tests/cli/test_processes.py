@@ -394,6 +394,15 @@ def test_demo_on_a_terminal(spawn):
     assert stderr == b""
 
 
+def test_a_reader_that_goes_away_from_the_demo(spawn):
+    """The demo ends as every command does whose reader went away, also at its tables."""
+    process = spawn("demo", "--creators", "5")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(20) == 141
+    assert process.stderr.read() == b""
+
+
 def test_interrupted_demo(spawn):
     """Ctrl-C ends the demo cleanly."""
     process = spawn("demo")
