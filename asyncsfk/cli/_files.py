@@ -113,7 +113,9 @@ def is_descriptor(path: str) -> bool:
 
 def is_same_file(one: str, other: str) -> bool:
     """Tell whether two names lead to the same file, whether or not it exists yet."""
-    try:
+    with suppress(OSError):
         return Path(one).samefile(other)
-    except OSError:
+    with suppress(OSError):
         return os.path.realpath(one) == os.path.realpath(other)
+    # The current folder was removed, so neither can be opened by a relative name.
+    return one == other

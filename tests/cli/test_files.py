@@ -110,6 +110,18 @@ def test_no_file_is_written_that_is_something_else(invoke, simulator, tmp_path, 
     assert (tmp_path / "key").read_text() == simulator.api_key
 
 
+@pytest.mark.parametrize("flags", [[], ["--no-archive"], ["--errors", "e", "--archive", "x.sfk"]])
+def test_a_folder_that_is_gone(invoke, simulator, tmp_path, monkeypatch, flags):
+    """In a folder that was removed no file can be opened: that is for somebody to mend."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    result = invoke("fetch", "a.1products", "-o", "out.jsonl", *flags)
+    assert (result.exit_code, simulator.ledger.requests) == (2, 0)
+    assert ".jsonl" in result.stderr or ".sfk" in result.stderr
+
+
 def test_the_list_on_stdin_is_no_output(spawn, simulator, tmp_path):
     """`fetch --from - -o list < list` keeps the list."""
     handles = tmp_path / "handles.txt"
