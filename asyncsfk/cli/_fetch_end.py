@@ -11,7 +11,7 @@ from asyncsfk._text import printable
 from asyncsfk.cli._age import moment
 from asyncsfk.cli._exit import ExitCode, exit_code, say_error, tell
 from asyncsfk.cli._files import is_descriptor
-from asyncsfk.cli._format import counted, quoted, quoted_file
+from asyncsfk.cli._format import counted, program, quoted, quoted_file
 from asyncsfk.errors import ArchiveError, RunStoppedError, is_account_wide
 
 if TYPE_CHECKING:
@@ -130,9 +130,9 @@ def _tell_what_is_left(
     if archive is not None and output.undecodable:
         tell(
             f"{counted(output.undecodable, 'creator')} with answers that cannot be decoded: "
-            f"they are kept, and not bought again. asyncsfk archive salvage {quoted_file(archive)} "
-            "tries once more, with --max-body-bytes what is too large; --refresh buys all creators "
-            "that are named afresh."
+            f"they are kept, and not bought again. {program()} archive salvage "
+            f"{quoted_file(archive)} tries once more, with --max-body-bytes what is too large; "
+            "--refresh buys all creators that are named afresh."
         )
 
 
@@ -206,7 +206,7 @@ def _line(since: float | None) -> str:
     arguments: Sequence[str] = click.get_current_context().meta[_ARGUMENTS]
     if since is not None:
         arguments = ["--max-age", moment(since), *_without_age(arguments)]
-    return " ".join(["asyncsfk", "fetch", *map(quoted, arguments)])
+    return " ".join([program(), "fetch", *map(quoted, arguments)])
 
 
 def _without_age(arguments: Sequence[str]) -> list[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import string
 import sys
 import unicodedata
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from asyncsfk._text import printable
+from asyncsfk.cli._files import is_same_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,6 +129,18 @@ def quoted(argument: str) -> str:
 def quoted_file(path: str) -> str:
     """Return a file's name quoted for a shell, in a form that no command takes for a flag."""
     return quoted(f"./{path}" if path.startswith("-") else path)
+
+
+def program() -> str:
+    """Return how this program was started, for lines to paste: its name may not be enough."""
+    started, name = Path(sys.argv[0]), "asyncsfk"
+    if started.name == "__main__.py" and started.parent.name == name:
+        return f"{quoted(sys.executable)} -m {name}"
+    if started.name == name:
+        found = shutil.which(name)
+        if found is None or not is_same_file(found, sys.argv[0]):
+            return quoted(sys.argv[0])
+    return name
 
 
 def _quoted_on_windows(argument: str) -> str:

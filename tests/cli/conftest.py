@@ -58,6 +58,8 @@ def spawn():
         # debug mode, which writes to stderr.
         ours = {"PYTHONWARNINGS": "error"}
         ours |= dict.fromkeys(("PYTHONUNBUFFERED", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG"), "")
+        # As where the environment that it is installed in was activated.
+        ours["PATH"] = f"{Path(ASYNCSFK).parent}{os.pathsep}{os.environ['PATH']}"
         environment = os.environ | ours | settings.pop("env", {})
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
         process = subprocess.Popen(  # noqa: S603 - our own command

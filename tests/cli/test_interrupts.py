@@ -489,6 +489,34 @@ def interrupted_twice(process):
     return stderr.decode().splitlines()
 
 
+@pytest.mark.parametrize("way", ["elsewhere", "shadowed", "module"])
+def test_the_line_that_goes_on_starts_the_same_program(simulate, spawn, out, tmp_path, way):
+    """Where `asyncsfk` alone would start nothing, or another one, the line names what was run."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    if way == "shadowed":
+        other = folder / "asyncsfk"
+        other.write_text("#!/bin/sh\nexit 99\n")
+        other.chmod(0o755)
+    environment = {"PATH": f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin"}
+    command = (sys.executable, "-m", "asyncsfk") if way == "module" else (ASYNCSFK,)
+    with simulate(latency=Latency.fixed(0.05)) as simulator:
+        process = spawn(
+            "fetch", "a.300products", "-o", out, command=command, env=environment, cwd=tmp_path
+        )
+        wait_for(lambda: out.exists() and read(out))
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        told = stderr.decode().splitlines()[-1].removeprefix("Go on with: ")
+        done = subprocess.run(  # noqa: S603 - what our own command told
+            ["/bin/sh", "-c", told], env=os.environ | environment, cwd=tmp_path, check=False
+        )
+        assert done.returncode == 0
+        assert simulator.ledger.charged == 15
+    assert len(read(out)) == 300
+
+
 def test_interrupted_after_the_account_stopped_it(simulate, spawn, out):
     """An interrupted fetch also tells what had stopped it before."""
     faults = [Fault.status(402, handles=["a"]), Fault.hang(60, handles=["b"])]
