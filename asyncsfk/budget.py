@@ -221,11 +221,11 @@ class Budget:
             if price > spare and not self._is_out_of_reach(price):
                 return
             self._waiting.popleft()
-            try:
-                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
-            except RuntimeError:  # its loop has been closed
-                continue
-            if price <= spare:
+            loop = waiter.get_loop()
+            with suppress(RuntimeError):  # its loop has been closed
+                loop.call_soon_threadsafe(_wake, waiter)
+            # A loop that does not run may never do so again: what it could use is left to others.
+            if price <= spare and loop.is_running():
                 spare -= price
 
     def _wake_next(self) -> None:

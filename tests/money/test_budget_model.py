@@ -296,7 +296,8 @@ async def test_leaving_the_queue_leaves_nothing_behind():
         assert (budget.charged, budget.reserved) == (1, 0)
 
 
-def test_a_loop_that_was_closed_is_passed_over():
+@pytest.mark.parametrize("end", ["closed", "stopped"])
+def test_a_loop_that_has_ended_is_passed_over(end):
     """A waiter whose loop is gone does not take the room of the one behind it."""
     budget = Budget(1)
     held = budget.reserve(1)
@@ -308,9 +309,10 @@ def test_a_loop_that_was_closed_is_passed_over():
 
     gone = asyncio.new_event_loop()
     lost = gone.run_until_complete(begin_to_wait())
-    # Closed without cancelling it, which `asyncio.run` would do.
-    lost.get_coro().close()
-    gone.close()
+    # Without cancelling it, which `asyncio.run` would do.
+    if end == "closed":
+        lost.get_coro().close()
+        gone.close()
 
     async def go_on():
         behind = asyncio.create_task(budget.room(1))
@@ -320,6 +322,10 @@ def test_a_loop_that_was_closed_is_passed_over():
 
     asyncio.run(go_on())
     assert budget.left == 1
+    if end == "stopped":
+        # Should it go on after all, so does the waiter.
+        gone.run_until_complete(lost)
+        gone.close()
 
 
 class Witness:
