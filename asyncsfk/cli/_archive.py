@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -18,7 +18,7 @@ from asyncsfk.cli._options import country_code, max_body_bytes_option
 from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from asyncsfk import ArchivedAnswer, ShowcasePage
 
@@ -67,7 +67,7 @@ def products(file: str, output: str, **wanted: str | None) -> None:
     """Print every product, as the lines that fetch writes."""
     from asyncsfk import Archive
 
-    def lines() -> Iterator[bytes]:
+    def lines() -> Generator[bytes]:
         first = 1
         for page in Archive(file).pages(**wanted):
             first = 1 if page.number == 1 else first
@@ -90,7 +90,7 @@ def errors(file: str, output: str, **wanted: str | None) -> None:
     """
     from asyncsfk import Archive
 
-    _stream(file, output, map(outcome_line, Archive(file).errors(**wanted)))
+    _stream(file, output, (outcome_line(each) for each in Archive(file).errors(**wanted)))
 
 
 @archive.command()
@@ -100,7 +100,7 @@ def ledger(file: str, output: str) -> None:
     """Print each request and what it cost, in the order of their ends."""
     from asyncsfk import Archive
 
-    _stream(file, output, map(json_line, Archive(file).ledger()))
+    _stream(file, output, (json_line(each) for each in Archive(file).ledger()))
 
 
 @archive.command()
@@ -163,7 +163,7 @@ def _first_position(file: str, page: ShowcasePage) -> int | None:
     return None
 
 
-def _stream(file: str, output: str, lines: Iterable[bytes]) -> None:
+def _stream(file: str, output: str, lines: Generator[bytes]) -> None:
     """Replace what is in the output by lines of an archive.
 
     Raises:
@@ -172,16 +172,18 @@ def _stream(file: str, output: str, lines: Iterable[bytes]) -> None:
         ArchiveError: It turned out to be damaged after some lines were written.
     """
     _check_output(file, output)
-    chunks = _chunks(lines)
-    try:
-        first = next(chunks)
-    except ArchiveError as error:
-        raise UnusableArchiveError(error) from error
-    with LineWriter(output) as writer:
-        writer.renew({})
-        for chunk in chain([first], chunks):
-            writer.write_now(chunk)
-        writer.empty_outdated()
+    # However this ends, and not only when Python does: by then it would complain of an open file.
+    with closing(lines):
+        chunks = _chunks(lines)
+        try:
+            first = next(chunks)
+        except ArchiveError as error:
+            raise UnusableArchiveError(error) from error
+        with LineWriter(output) as writer:
+            writer.renew({})
+            for chunk in chain([first], chunks):
+                writer.write_now(chunk)
+            writer.empty_outdated()
 
 
 def _check_output(file: str, output: str) -> None:
