@@ -196,8 +196,11 @@ def _content(document: Json) -> Json:
 
 
 def _a_text(document: Json) -> tuple[Json, str]:
-    """Name a field that clients read a text from: a product's title, or the route's first text."""
+    """Name a field that clients read a text from: a product's title, or the answer's first text."""
     content = _content(document)
+    if "products" in content:
+        # There is none, and nothing else that is a text.
+        return content["page"], "nextCursor"
     if "title" not in content:
         user: Json = content.get("user", {})
         for place in (content, user):

@@ -278,6 +278,7 @@ async def test_raw_faults_strike_anywhere(simulate, fault, mark, path):
 @pytest.mark.parametrize(
     ("path", "field"),
     [
+        ("/v1/tiktok/profiles/empty_a/showcase-products", "nextCursor"),
         ("/v1/tiktok/profiles/a", "lookupStatus"),
         ("/v1/instagram/profiles/unknown_a", "lookupStatus"),
         ("/v1/tiktok/products/reviews?productId=1", "lookupStatus"),
