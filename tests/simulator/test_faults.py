@@ -268,6 +268,13 @@ async def test_an_uncharged_fault_waits_for_credits_too(simulate, fault):
         assert ask.sim.balance == 1
 
 
+async def test_a_fault_that_costs_more_than_the_page_needs_those_credits(simulate):
+    """Nothing is charged that is not there, so a balance never falls below 0."""
+    async with simulate(credits=1, faults=[Fault.status(502, charge=2)]) as ask:
+        assert (await ask.page("zachking")).status == 402
+        assert (ask.sim.balance, ask.sim.ledger.charged) == (1, 0)
+
+
 async def test_a_page_that_costs_nothing_needs_no_credits(simulate):
     """A page whose price has become 0 is served whatever the balance."""
     async with simulate(credits=0, faults=[Fault.price(0)]) as ask:
