@@ -112,7 +112,7 @@ async def test_who_dies_has_lost_no_more_than_was_on_its_way(sim, client, path, 
 
 async def test_a_price_that_rises_is_exposed_for_what_is_under_way(sim, client, path):
     """Once a price has risen, a process that dies may have paid it for all it had under way."""
-    handles = [f"c{n}.5products" for n in range(7)]
+    handles = [f"c{n}.5products" for n in range(11)]
     sim.add_fault(Fault.price(3, handles=handles))
     sim.add_fault(Fault.delay(Latency.fixed(1), handles=[*handles[1:], "other"]))
     async with Archive(path) as archive:
@@ -123,14 +123,15 @@ async def test_a_price_that_rises_is_exposed_for_what_is_under_way(sim, client, 
         others.append(asyncio.create_task(client.tiktok_profile("other", archive=archive)))
         await first
         crashed = await asyncio.to_thread(copied, path, path.parent / "crashed")
-        assert (sim.ledger.charged, sim.ledger.in_flight) == (22, 7)
+        assert (sim.ledger.charged, sim.ledger.in_flight) == (34, 11)
         await asyncio.gather(*others)
         await asyncio.sleep(2)
         assert (await held(path, "info")).unsettled == 0
     async with Archive(crashed):
         pass
     usage = await held(crashed, "usage")
-    # 18 credits of showcases and one of a profile, rounded up to a power of two.
+    # 30 credits of showcases, one of a profile, and one of what had just landed: being a power of
+    # two, that is on file as it is.
     assert (usage.charged, usage.maybe) == (3, 32)
 
 
