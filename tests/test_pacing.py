@@ -586,6 +586,18 @@ async def test_who_leaves_its_retry_in_a_longer_pause_uses_up_none():
         assert (await client.showcase_page("c")).usage.requests == 2
 
 
+async def test_who_leaves_its_retry_once_that_is_sent_has_used_it_up():
+    """What was sent again counts, even if nobody waits for its answer."""
+    faults = [Fault.status(503, retry_after="0", requests={1, 3}), Fault.hang(60, requests={2})]
+    async with Simulator(faults=faults) as sim, client_of(sim, retry=Retry(quota=1)) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(30):
+                await client.showcase_page("a")
+        assert sim.ledger.requests == 2
+        other = await failure(client.showcase_page("b"), UnavailableError)
+        assert "quota" in other.gave_up
+
+
 async def test_success_earns_retries_back():
     """A client whose failures are rare never runs out of retries."""
     async with (
