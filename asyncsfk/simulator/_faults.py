@@ -299,6 +299,7 @@ class Fault:
         is that of the large bodies: keep it above what the client accepts. `hang` is how many
         seconds a connection is held open that gets no answer.
         """
+        check_flag("curable", curable)
         each: When = {"probability": probability}
         faults = (
             cls.status(503, retry_after="1", **each),

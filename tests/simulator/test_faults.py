@@ -167,6 +167,7 @@ async def test_latency_varies_by_seed(simulate, latency):
         ("a size is", lambda: Fault.gzip_bomb(1e6)),
         ("a size is", lambda: Fault.oversized(-1)),
         ("a size is", lambda: Fault.storm(size=0)),
+        ("curable is", lambda: Fault.storm(curable="no")),
         ("JSON does not have", lambda: Fault.nan("5")),
         ("JSON does not have", lambda: Fault.nan("1e40")),
         ("a token is", lambda: Fault.nan(float("nan"))),
