@@ -500,7 +500,9 @@ def test_the_line_that_goes_on_starts_the_same_program(simulate, spawn, out, tmp
         other.chmod(0o755)
     environment = {"PATH": f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin"}
     command = (sys.executable, "-m", "asyncsfk") if way == "module" else (ASYNCSFK,)
-    with simulate(latency=Latency.fixed(0.05)) as simulator:
+    # So long it cannot have come to its end, however late we see that it has begun.
+    slow = Fault.delay(Latency.fixed(2), pages=[5], times=1)
+    with simulate(faults=[slow]) as simulator:
         process = spawn(
             "fetch", "a.300products", "-o", out, command=command, env=environment, cwd=tmp_path
         )
