@@ -1,10 +1,11 @@
 """A showcase that was begun anew: what is counted, found and bought of it since."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
-from asyncsfk import Archive, Client, UndecodableError
+from asyncsfk import Archive, BodyTooLargeError, Client, UndecodableError
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
 from tests.archive.support import held, ids, run_of
 from tests.support import ONCE, client_of, failure
@@ -150,16 +151,26 @@ async def test_an_outcome_of_pages_that_were_replaced_meanwhile_is_not_on_file(p
         assert (info.complete, info.failed) == (0, 1)
 
 
-async def test_what_cannot_be_decoded_is_told_among_others_that_are_bought_afresh(path):
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [(Fault.not_json, UndecodableError), (partial(Fault.gzip_bomb, 10**6), BodyTooLargeError)],
+    ids=["undecodable", "too large"],
+)
+async def test_what_cannot_be_decoded_is_told_among_others_that_are_bought_afresh(
+    path, fault, kind
+):
     """A run's outcome is on file where the first page bought afresh cannot be decoded."""
     handles = [f"{name}.5products" for name in "abcdef"]
-    async with Simulator(latency=Latency.fixed(0.1)) as sim, client_of(sim) as client:
+    async with (
+        Simulator(latency=Latency.fixed(0.1)) as sim,
+        client_of(sim, max_body_bytes=100_000) as client,
+    ):
         await run_of(client, handles, archive=path)
-        sim.faults = [Fault.not_json(handles=[handles[3]])]
+        sim.faults = [fault(handles=[handles[3]])]
         await run_of(client, handles, archive=path, refresh=True)
     (error,) = await held(path, "errors")
     assert (error.handle, error.status) == (handles[3], "failed")
-    assert isinstance(error.error, UndecodableError)
+    assert isinstance(error.error, kind)
     info = await held(path, "info")
     assert (info.complete, info.failed, info.under_way) == (5, 1, 0)
 

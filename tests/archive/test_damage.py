@@ -240,6 +240,15 @@ async def test_a_log_whose_file_is_gone(path, tmp_path, is_empty):
         assert sim.ledger.charged == 1
 
 
+async def test_an_empty_log_without_a_file(path):
+    """A log in which nothing is keeps nobody from beginning anew."""
+    log = path.with_name(f"{path.name}-wal")
+    log.touch()
+    async with Simulator() as sim, client_of(sim) as client:
+        await run_of(client, ["x.5products"], archive=path)
+    assert len(await held(path, "answers")) == 1
+
+
 @pytest.mark.usefixtures("written")
 async def test_a_file_that_sqlite_cannot_read(path):
     """A file that SQLite cannot read raises an ArchiveError that says why, not a write error."""
