@@ -69,17 +69,20 @@ class ShowcaseCache:
         self._look = found is not None
         self.floor = self._first_from = self._cache.floor
         self._anew = self._bought_from = None
-        self._has_failed = found is not None and _has_failed(found.showcase)
+        self._has_failed = False
         if found is None:
             return None
         showcase, cache = found.showcase, self._cache
-        if cache.floor <= (found.page or 0) and cache.since <= (found.received or 0.0):
+        will_do = cache.floor <= (found.page or 0) and cache.since <= (found.received or 0.0)
+        if will_do:
             self.floor = max(showcase.floor, cache.floor)
             self._first_from = self.floor if found.page is None else None
             self._following = max(self._following, (found.page or 0) + 1)
         else:
             # Later pages on file, however new, belong to a first page that will not do.
             self._begin_at(self._following)
+        # Unless it failed at a later page than the first, which will be bought afresh.
+        self._has_failed = (will_do or found.page is None) and _has_failed(showcase)
         return showcase
 
     def restart(self) -> None:

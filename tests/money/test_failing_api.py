@@ -193,8 +193,9 @@ async def test_it_is_a_warning(caplog):
     assert f"{MANY} failures in a row" in record.getMessage()
 
 
+@pytest.mark.parametrize("max_age", [None, 3600])
 @pytest.mark.parametrize("page", [1, 2])
-async def test_who_failed_before_holds_up_nobody(path, page):
+async def test_who_failed_before_holds_up_nobody(path, page, max_age):
     """When a job is run again, its failed creators come in a row; that is no failing API."""
     handles = [f"c{n}.25products" for n in range(100)]
     bad = handles[1::2]
@@ -206,7 +207,9 @@ async def test_who_failed_before_holds_up_nobody(path, page):
     ):
         for requests in ((page + 2) * len(bad), len(bad), len(bad)):
             before, began = sim.ledger.requests, asyncio.get_running_loop().time()
-            _, outcomes = await run_through(client, handles, archive=path, ordered=True)
+            _, outcomes = await run_through(
+                client, handles, archive=path, ordered=True, max_age=max_age
+            )
             assert [outcome.handle for outcome in outcomes if outcome.error] == bad
             assert sim.ledger.requests - before == requests
             # They are not even tried one at a time.
