@@ -217,16 +217,18 @@ class Budget:
         spare = 0 if self._max is None else self._max - self._taken
         while self._waiting:
             credits, route, waiter = self._waiting[0]
-            price = self._price(credits, route)
-            if price > spare and not self._is_out_of_reach(price):
-                return
-            self._waiting.popleft()
             loop = waiter.get_loop()
+            price = self._price(credits, route)
+            is_room = price <= spare
+            # A loop that does not run may never do so again: its waiter is in nobody's way. Should
+            # it go on after all, the waiter looks anew.
+            if loop.is_running():
+                if not is_room and not self._is_out_of_reach(price):
+                    return
+                spare -= price if is_room else 0
+            self._waiting.popleft()
             with suppress(RuntimeError):  # its loop has been closed
                 loop.call_soon_threadsafe(_wake, waiter)
-            # A loop that does not run may never do so again: what it could use is left to others.
-            if price <= spare and loop.is_running():
-                spare -= price
 
     def _wake_next(self) -> None:
         with self._lock:

@@ -297,13 +297,18 @@ async def test_leaving_the_queue_leaves_nothing_behind():
 
 
 @pytest.mark.parametrize("end", ["closed", "stopped"])
-def test_a_loop_that_has_ended_is_passed_over(end):
-    """A waiter whose loop is gone does not take the room of the one behind it."""
-    budget = Budget(1)
+@pytest.mark.parametrize("price", [1, 3])
+def test_a_loop_that_has_ended_is_passed_over(end, price):
+    """A waiter whose loop is gone does not take the room of the one behind it.
+
+    Nor does it keep its place in the queue, if it waits for more than there is room for.
+    """
+    budget = Budget(3)
+    others = budget.reserve(2)
     held = budget.reserve(1)
 
     async def begin_to_wait():
-        waiting = asyncio.get_running_loop().create_task(budget.room(1))
+        waiting = asyncio.get_running_loop().create_task(budget.room(price))
         await asyncio.sleep(0)
         return waiting
 
@@ -322,6 +327,7 @@ def test_a_loop_that_has_ended_is_passed_over(end):
 
     asyncio.run(go_on())
     assert budget.left == 1
+    others.release()
     if end == "stopped":
         # Should it go on after all, so does the waiter.
         gone.run_until_complete(lost)
