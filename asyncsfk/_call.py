@@ -112,7 +112,12 @@ class Caller:
             raise placed(ClientStateError("the client was opened in another event loop"), request)
         if request.needs_key:
             self.require_key(request.route)
-        landing, inherited = await self._come_by(request, payer, cache)
+        coming = _Coming(payer)
+        self._coming.add(coming)
+        try:
+            landing, inherited = await self._come_by(request, coming, cache)
+        finally:
+            self._coming.discard(coming)
         answer = landing.result
         result = answer.result
         if landing.began:
@@ -133,47 +138,42 @@ class Caller:
         return result
 
     async def _come_by(
-        self, request: Request, payer: Payer, cache: PageCache | None
+        self, request: Request, coming: _Coming, cache: PageCache | None
     ) -> tuple[Landing[CallResult], Usage]:
         """Return an answer that will do, by joining a call under way or beginning one.
 
         Also return the cost of answers before it that this call pays for but could not use.
         """
-        coming, inherited = _Coming(payer), Usage()
-        self._coming.add(coming)
-        try:
-            while True:
-                is_joining = request.target in self._flights
-                may_send = coming.verdict is None and (cache is None or cache.offline is None)
-                if not may_send or (is_joining and cache is not None):
-                    if is_joining and cache is not None:
-                        # The call under way may be buying afresh what will do for this one as it
-                        # is on file. Hold it until that is known: all its callers may leave
-                        # meanwhile.
-                        self._flights.hold(request.target, cache)
-                    # What must not be sent begins nothing that others could join: why that is so
-                    # concerns only this caller.
-                    answer = await self._look_up_first(request, coming, cache)
-                    if answer is not None:
-                        landing = Landing(answer, answers=False, began=True, was_stopped=False)
-                        return landing, inherited
-                if self._closing:
-                    closed = ClientStateError("the client is closed", Details(usage=inherited))
-                    raise placed(closed, request)
-                try:
-                    landing = await self._flights.do(
-                        request.target, partial(self._perform, request, payer, cache), payer, cache
-                    )
-                except (ClientStateError, RunStoppedError) as error:
-                    cost = error.usage + inherited
-                    raise placed(error, request).evolve(usage=cost) from None
-                if landing.began or landing.was_stopped or landing.result.serves(cache):
+        payer, inherited = coming.payer, Usage()
+        while True:
+            joining = cache if request.target in self._flights else None
+            if joining is not None:
+                # The call under way may be buying afresh what will do for this one as it is on
+                # file. Hold it until that is known: all its callers may leave meanwhile.
+                self._flights.hold(request.target, joining)
+            may_send = coming.verdict is None and (cache is None or cache.offline is None)
+            if joining is not None or not may_send:
+                # What must not be sent begins nothing that others could join: why that is so
+                # concerns only this caller.
+                answer = await self._look_up_first(request, coming, cache)
+                if answer is not None:
+                    landing = Landing(answer, answers=False, began=True, was_stopped=False)
                     return landing, inherited
-                # It ended for a reason of its beginner's alone, or came from an archive not ours.
-                if landing.answers:
-                    inherited += landing.result.result.usage
-        finally:
-            self._coming.discard(coming)
+            if self._closing:
+                closed = ClientStateError("the client is closed", Details(usage=inherited))
+                raise placed(closed, request)
+            try:
+                landing = await self._flights.do(
+                    request.target, partial(self._perform, request, payer, cache), payer, cache
+                )
+            except (ClientStateError, RunStoppedError) as error:
+                cost = error.usage + inherited
+                raise placed(error, request).evolve(usage=cost) from None
+            if landing.began or landing.was_stopped or landing.result.serves(cache):
+                return landing, inherited
+            # It ended for a reason of its beginner's alone, or came from an archive not ours.
+            if landing.answers:
+                inherited += landing.result.result.usage
 
     def stop(self, payer: Payer, error: SfkError, *, now: bool) -> None:
         """End a payer's calls with an error; what has been sent may land, unless ``now``."""
