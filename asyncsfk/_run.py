@@ -362,7 +362,12 @@ class _Pages(AsyncGenerator[ShowcasePage, None]):
 
     async def __anext__(self) -> ShowcasePage:
         while not self._is_closed:
-            result = await anext(self._open_stream())
+            try:
+                result = await anext(self._open_stream())
+            except StopAsyncIteration:
+                # For good: once the run has been left, its stream could not be asked again.
+                self._is_closed = True
+                raise
             if isinstance(result, ShowcasePage):
                 return result
             if self._on_outcome is not None:

@@ -541,7 +541,10 @@ async def test_closed_pages_end_and_the_run_can_be_taken_up_again(client):
         with pytest.raises(ZeroDivisionError):
             await broken.athrow(ZeroDivisionError)
         assert [page async for page in broken] == []
-        assert [page.number async for page in run.pages()] == [2, 3]
+        last = run.pages()
+        assert [page.number async for page in last] == [2, 3]
+    # At their end they stay there, while the run itself refuses to be asked.
+    assert [page async for page in last] == []
 
 
 async def test_pages_without_a_callback_counts_failures(client):
