@@ -235,14 +235,13 @@ class Caller:
         self, request: Request, coming: _Coming, cache: PageCache | None
     ) -> CallResult | None:
         """Return the kept answer; if there is none, the error that says why nothing may be sent."""
-        answer, verdict = None, None
+        answer = None
         if cache is not None:
-            verdict = cache.offline
             try:
                 answer = await self._look_up(request, cache)
             except ArchiveError as error:
                 answer = CallResult(error)
-        verdict = coming.verdict or verdict
+        verdict = coming.verdict or (None if cache is None else cache.offline)
         if answer is None and verdict is not None:
             answer = CallResult(verdict.evolve(usage=Usage()))
         if answer is not None and isinstance(answer.result, SfkError):
