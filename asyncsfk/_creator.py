@@ -98,7 +98,7 @@ class CreatorFetcher:
                 error = error.evolve(usage=blocked.usage, attempts=blocked.attempts)
         if self._options.verify_empty and error is None and not usage.products:
             try:
-                lookup = await self._look_up(handle)
+                lookup = await self._look_up(handle, cached)
                 usage += lookup.usage
                 account_status = lookup.lookup_status
                 request_ids.append(lookup.request_id)
@@ -189,10 +189,11 @@ class CreatorFetcher:
             admit=lambda: self.stopped or blocked,
         )
 
-    async def _look_up(self, handle: str) -> TikTokLookup:
+    async def _look_up(self, handle: str, cached: ShowcaseCache | None) -> TikTokLookup:
         cache = self.terms.cache
         if cache is not None:
-            cache = msgspec.structs.replace(cache, offline=self.stopped)
+            has_failed = cached is not None and cached.has_failed
+            cache = msgspec.structs.replace(cache, offline=self.stopped, has_failed=has_failed)
         elif self.stopped is not None:
             raise self.stopped.evolve(handle=handle, route=_routes.TIKTOK_PROFILE)
         terms = Terms(self.terms.payer, cache)

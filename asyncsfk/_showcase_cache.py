@@ -114,8 +114,7 @@ class ShowcaseCache:
             opens=number == 1,
             anew=self._anew,
             watch=self._watch,
-            # It ended at the first page that is not on file.
-            has_failed=self._has_failed and self._bought_from is None,
+            has_failed=self.has_failed,
             # A showcase that others have begun since we looked is as fresh as ours would be.
             take_over=self._take_over if number == 1 and self._first_from is not None else None,
         )
@@ -151,6 +150,12 @@ class ShowcaseCache:
     def is_begun(self) -> bool:
         """Whether the archive may hold pages of it that will do."""
         return self._look or self._watch is None or not self._watch.is_alone
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether what must be bought next has failed before; see `PageCache`."""
+        # Nothing was kept of it behind that.
+        return self._has_failed and self._bought_from is None
 
     def _take_over(self, first: int) -> None:
         """Go on with the showcase that others began with this page, and its further pages."""

@@ -217,6 +217,26 @@ async def test_who_failed_before_holds_up_nobody(path, page, max_age):
     assert pauses == []
 
 
+async def test_a_look_up_that_failed_before_holds_up_nobody(path):
+    """The same holds where it was the look-up of an empty showcase's creator that failed."""
+    handles = [f"empty_{n}" for n in range(100)]
+    bad = handles[1::2]
+    fault = Fault.status(500, handles=bad, routes={Route.TIKTOK_PROFILE})
+    pauses = Pauses()
+    async with (
+        Simulator(latency=Latency.fixed(0.1), faults=[fault]) as sim,
+        client_of(sim, on_event=pauses, concurrency=4) as client,
+    ):
+        for requests in (2 * len(handles), len(bad), len(bad)):
+            before = sim.ledger.requests
+            _, outcomes = await run_through(
+                client, handles, archive=path, ordered=True, verify_empty=True
+            )
+            assert [outcome.handle for outcome in outcomes if outcome.error] == bad
+            assert sim.ledger.requests - before == requests
+    assert pauses == []
+
+
 async def test_who_has_not_failed_before_still_tells_of_a_failing_api(path):
     """A job that goes on while everything fails costs what it tries again, and little beyond."""
     handles = list(creators(10_000))
