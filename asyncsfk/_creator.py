@@ -155,6 +155,7 @@ class CreatorFetcher:
                     status=outcome.status,
                     finished=time.time(),
                     outcome=None if _is_known(outcome, known) else told,
+                    was_lost=error is not None and not outcome.pages and error.usage.maybe > 0,
                 )
             )
         except SfkError as failed:

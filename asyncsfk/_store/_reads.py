@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+LOST: Final = "lost"
 _MOST_ASKED: Final = 64
 
 
@@ -55,7 +56,9 @@ class Showcase(NamedTuple):
 
     Attributes:
         floor: The lowest id of its pages; those with lower ids belong to an older showcase.
-        stamps: The ids of runs that finished it: the last one, and those then still under way.
+        stamps: The ids of runs that finished it: the last one, and those then still under way; and
+            `LOST` if the last one failed at the first page and may have been charged. Its outcome
+            may not have taken the place of an earlier one.
         status: The status of its outcome; ``None`` while it is under way.
         outcome: The outcome as JSON, without its products.
     """
@@ -71,6 +74,11 @@ class Showcase(NamedTuple):
     def is_finished_by(self, run_id: int) -> bool:
         """Tell whether a run finished it."""
         return str(run_id) in self.stamps.split()
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether the last run failed at the first page, and may have been charged."""
+        return LOST in self.stamps.split()
 
 
 _TABLES: Final = {AttemptRow: "attempt", PageRow: "page", Showcase: "showcase"}

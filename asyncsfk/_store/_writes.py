@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from asyncsfk._packing import GZIP, WORTH_PACKING, pack
-from asyncsfk._store._reads import Find
+from asyncsfk._store._reads import LOST, Find
 from asyncsfk._store._tables import ATTEMPTS, FINISHED, OPENED, PAGES
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
         floor: No page of its showcase has a lower id: if the one on file was begun later, the
             outcome is not of that.
         outcome: The outcome as JSON, without its products; ``None`` leaves the one that is there.
+        was_lost: Whether it failed at the first page, and may have been charged.
     """
 
     handle: str
@@ -185,6 +186,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     finished: float
     outcome: bytes | None
+    was_lost: bool
 
     def apply(self, tables: Tables) -> None:
         """Write it."""
@@ -201,6 +203,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
             noted: list[str] = [] if row is None else row[0].split()
             others = {str(run_id) for run_id in self.others}
             stamps += [run_id for run_id in noted if run_id in others]
+        if self.was_lost:
+            stamps.append(LOST)
         tables.add(
             FINISHED,
             (

@@ -8,7 +8,7 @@ import pytest
 
 from asyncsfk import BadRequestError, Retry, ServerError, Timeout, UndecodableError, events
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
-from tests.support import client_of, failure, outcomes_of, run_through
+from tests.support import client_of, failure, outcomes_of, run_through, sql
 
 MANY = 20
 HOUR = 3600
@@ -270,3 +270,33 @@ async def test_who_failed_otherwise_before_tells_of_a_failing_api(path, status, 
         async with client_of(sim, on_event=pauses) as client:
             await run_through(client, handles, archive=path, **options)
     assert f"{MANY} failures in a row" in pauses[0].reason
+
+
+@pytest.mark.parametrize("had", [False, True], ids=["never had", "had before"])
+async def test_who_could_not_be_bought_afresh_holds_up_nobody(path, had):
+    """A job that buys afresh and is run again meets in a row those on whom that failed."""
+    handles = [f"c{n}.5products" for n in range(100)]
+    bad = handles[1::2]
+    fault = Fault.status(500, handles=bad)
+    pauses = Pauses()
+    async with (
+        Simulator(latency=Latency.fixed(0.1)) as sim,
+        client_of(sim, on_event=pauses, concurrency=4) as client,
+    ):
+        if had:
+            await run_through(client, handles, archive=path)
+        sim.faults = (fault,)
+        for requests, again in (
+            (len(handles), {"refresh": True}),
+            (len(bad), {"max_age": HOUR}),
+            (len(bad), {"max_age": HOUR}),
+        ):
+            if had:
+                # What the first run bought is too old by now; what the second one did is not.
+                sql(path, "UPDATE page SET received = received - ? WHERE id <= 100", 2 * HOUR)
+            before, began = sim.ledger.requests, asyncio.get_running_loop().time()
+            _, outcomes = await run_through(client, handles, archive=path, ordered=True, **again)
+            assert [outcome.handle for outcome in outcomes if outcome.error] == bad
+            assert sim.ledger.requests - before == requests
+            assert asyncio.get_running_loop().time() - began < 0.1 * requests
+    assert pauses == []
