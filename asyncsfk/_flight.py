@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -64,7 +65,7 @@ class Flight(Generic[T]):
         at_stake: What is reserved for the request on its way, until its cost is known.
         caches: Where its callers keep what it brings; with any, it may land when nobody waits.
         ended: Why it was told to end, if it was; a caller that joins it even then begins anew.
-        waiters: The callers that wait for it.
+        waiters: The callers that wait for it, oldest first.
         abandoned: How many times all callers have left it.
         task: The task that does it.
         on_unbegun_end: Called if that task ends before its first step.
@@ -94,7 +95,8 @@ class Flight(Generic[T]):
         self.at_stake: Reservations | None = None
         self.caches: list[PageCache] = []
         self.ended: SfkError | None = None
-        self.waiters: list[_Waiter[T]] = []
+        # A dict, since any of thousands can leave at once.
+        self.waiters: OrderedDict[_Waiter[T], None] = OrderedDict()
         self.abandoned = 0
         self.task: asyncio.Task[Any]
         self.on_unbegun_end: Callable[[asyncio.Task[Any]], None] | None = None
@@ -112,7 +114,7 @@ class Flight(Generic[T]):
     def verdict(self) -> SfkError | None:
         """Why it is to end, if it was told to, or if all its callers have been stopped."""
         if self.ended is None and self.waiters and not self.is_wanted:
-            return self.waiters[0].verdict
+            return next(iter(self.waiters)).verdict
         return self.ended
 
     @property
@@ -142,7 +144,7 @@ class Flight(Generic[T]):
 
     def leave(self, waiter: _Waiter[T]) -> None:
         """Let a caller go; the last one to leave answers for the cost."""
-        self.waiters.remove(waiter)
+        del self.waiters[waiter]
         if waiter.payer.budgets == self.payer.budgets:
             self.payer = waiter.payer
 
@@ -218,7 +220,7 @@ class SingleFlight(Generic[T]):
         if flight is None:
             flight = self._begin(key, work, waiter)
         else:
-            flight.waiters.append(waiter)
+            flight.waiters[waiter] = None
         if cache is not None:
             flight.caches.append(cache)
         try:
@@ -295,7 +297,7 @@ class SingleFlight(Generic[T]):
     ) -> Flight[T]:
         flight = self._flights[key] = Flight(waiter.payer)
         self._all.add(flight)
-        flight.waiters.append(waiter)
+        flight.waiters[waiter] = None
         flight.task = asyncio.create_task(self._fly(key, flight, work))
         # With an eager task factory it has begun by now.
         if not flight.has_begun:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from contextlib import suppress
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import anyio
@@ -64,7 +63,8 @@ class Gate:
         self._active = 0
         self._in_flight = 0
         self._turns = TurnLimiter()
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        # Oldest first; a dict, since any of thousands can leave at once.
+        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._resume_at = 0.0
         self._told_until = 0.0
         self._narrowed_at = -1.0
@@ -180,13 +180,12 @@ class Gate:
 
     async def _queue(self) -> None:
         place: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append(place)
+        self._waiters[place] = None
         try:
             await place
         except asyncio.CancelledError:
             if place.cancelled():
-                with suppress(ValueError):
-                    self._waiters.remove(place)
+                self._waiters.pop(place, None)
             else:
                 # The place had just been given when the cancellation came; pass it on.
                 self._give_place()
@@ -198,7 +197,7 @@ class Gate:
 
     def _admit(self) -> None:
         while self._waiters and self._has_room:
-            place = self._waiters.popleft()
+            place, _ = self._waiters.popitem(last=False)
             # A call that was just cancelled may still be in the queue.
             if not place.done():
                 self._active += 1

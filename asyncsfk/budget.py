@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -54,7 +54,8 @@ class Budget:
         self._reserved = 0
         self._prices: dict[str, int] = {}
         self._open: set[Reservation] = set()
-        self._waiting: deque[tuple[int, str, asyncio.Future[None]]] = deque()
+        # By the future of each, oldest first: any of thousands can leave at once.
+        self._waiting: OrderedDict[asyncio.Future[None], tuple[int, str]] = OrderedDict()
         # Clients in several threads may share a budget.
         self._lock = Lock()
 
@@ -142,13 +143,12 @@ class Budget:
         with self._lock:
             if self._is_decided(self._price(credits, route)):
                 return
-            self._waiting.append((credits, route, waiter))
+            self._waiting[waiter] = credits, route
         try:
             await waiter
         except asyncio.CancelledError:
             with self._lock:
-                with suppress(ValueError):
-                    self._waiting.remove((credits, route, waiter))
+                self._waiting.pop(waiter, None)
                 # This waiter may just have been woken, and will not use the room: wake the next.
                 self._wake_waiting()
             raise
@@ -216,7 +216,7 @@ class Budget:
         """Wake waiters, oldest first, until one has no room now but may have some later."""
         spare = 0 if self._max is None else self._max - self._taken
         while self._waiting:
-            credits, route, waiter = self._waiting[0]
+            waiter, (credits, route) = next(iter(self._waiting.items()))
             loop = waiter.get_loop()
             price = self._price(credits, route)
             is_room = price <= spare
@@ -226,7 +226,7 @@ class Budget:
                 if not is_room and not self._is_out_of_reach(price):
                     return
                 spare -= price if is_room else 0
-            self._waiting.popleft()
+            del self._waiting[waiter]
             with suppress(RuntimeError):  # its loop has been closed
                 loop.call_soon_threadsafe(_wake, waiter)
 

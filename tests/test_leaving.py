@@ -665,3 +665,33 @@ async def test_an_error_of_a_closed_client_says_what_all_attempts_may_have_cost(
             errors = [await failure(call, ClientStateError) for call in calls]
             assert sum(error.usage.maybe for error in errors) == client.usage.maybe == maybe
             assert {error.handle for error in errors} == {"x"}
+
+
+@pytest.mark.parametrize("waits_for", ["a place", "a credit"])
+async def test_by_thousands_that_wait_in_line(monkeypatch, waits_for):
+    """Each of many callers leaves at once, wherever it stands: nobody searches the line for it."""
+    compared = 0
+
+    class Place(asyncio.Future):
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return self is other
+
+        __hash__ = asyncio.Future.__hash__
+
+    count = 2_000
+    limits = {"concurrency": 1} if waits_for == "a place" else {"max_credits": Budget(1)}
+    async with Simulator(latency=Latency.fixed(10)) as sim, client_of(sim, **limits) as client:
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "create_future", lambda: Place(loop=loop))
+        calls = [asyncio.create_task(client.showcase_page(f"c{n}")) for n in range(count)]
+        await asyncio.sleep(5)
+        compared = 0
+        for call in reversed(calls):
+            call.cancel()
+        await asyncio.wait(calls)
+        assert compared < 10 * count
+        assert sim.ledger.requests == 1
+        monkeypatch.undo()
+        assert client.budget.reserved == 0
