@@ -87,6 +87,7 @@ class Attempts:
         self._turns = TurnLimiter()
         # Failures since the last paid answer, each of which may have been charged.
         self._losses = 0
+        self._row = 0  # how many such rows came before
         self._outage = Outage(config.retry.outage, config.timeout.connect, clock)
 
     async def send(
@@ -318,16 +319,14 @@ class Attempts:
         """Tell the gate of an answer; in a long row of losses, only of one that was paid for."""
         if is_paid:
             self._losses = 0
+            self._row += 1
         if self._losses < _MANY:
             self._gate.succeeded()
 
     def _heed(self, error: SfkError, this: _Attempt) -> None:
         """Tell the gate of a failure that concerns all calls, or that it concerns only this one."""
         failure, asked, reason = failure_of(error), None, error.message
-        # A creator on whom the API fails each time is no sign that it fails on all. When a job is
-        # run again such creators come in a row, since the others are on file.
-        is_news = this.cache is None or not this.cache.has_failed
-        is_loss = is_news and error.usage.maybe > 0
+        is_loss = error.usage.maybe > 0 and self._is_news(this)
         self._losses += is_loss
         if failure is Failure.FREE:
             asked = error.retry_after
@@ -349,6 +348,18 @@ class Attempts:
                     reason=reason,
                 )
             )
+
+    def _is_news(self, this: _Attempt) -> bool:
+        """Tell whether a loss can be a sign that the API fails on all.
+
+        One on which it fails each time is none. Such calls come in a row all the same: when a job
+        is run again, since the others are on file, and when one comes to its end, since the others
+        have ended while these were to be tried again.
+        """
+        if this.flight.lost_in is None:
+            this.flight.lost_in = self._row
+        is_known = this.cache is not None and this.cache.has_failed
+        return this.flight.lost_in == self._row and not is_known
 
 
 def _cost_of_loss(price: int, error: SfkError) -> Usage:

@@ -63,6 +63,7 @@ class Flight(Generic[T]):
         is_buying: Whether it has to be paid for: no answer on file will do.
         in_air: Whether it is being paid for just now: a request or its answer could be lost.
         at_stake: What is reserved for the request on its way, until its cost is known.
+        lost_in: In which row of losses it first lost an answer, if it did; see `_attempt`.
         caches: Where its callers keep what it brings; with any, it may land when nobody waits.
         ended: Why it was told to end, if it was; a caller that joins it even then begins anew.
         waiters: The callers that wait for it, oldest first.
@@ -80,6 +81,7 @@ class Flight(Generic[T]):
         "has_begun",
         "in_air",
         "is_buying",
+        "lost_in",
         "on_unbegun_end",
         "payer",
         "task",
@@ -93,6 +95,7 @@ class Flight(Generic[T]):
         self.is_buying = False
         self.in_air = False
         self.at_stake: Reservations | None = None
+        self.lost_in: int | None = None
         self.caches: list[PageCache] = []
         self.ended: SfkError | None = None
         # A dict, since any of thousands can leave at once.

@@ -104,6 +104,21 @@ async def test_failures_among_successes_pause_nothing():
     assert pauses == []
 
 
+@pytest.mark.parametrize("share", [2, 10])
+async def test_those_that_are_tried_again_hold_up_nobody(share):
+    """Whoever fails each time takes longest, and comes in a row once the others have ended."""
+    pauses = Pauses()
+    handles = [f"c{n}.5products" for n in range(1_000)]
+    fault = Fault.status(500, handles=handles[::share])
+    async with (
+        Simulator(latency=Latency.fixed(0.01), faults=[fault]) as sim,
+        client_of(sim, on_event=pauses, concurrency=50, retry=Retry()) as client,
+    ):
+        _, outcomes = await run_through(client, handles)
+    assert sum(outcome.status == "failed" for outcome in outcomes) == len(handles[::share])
+    assert pauses == []
+
+
 async def test_so_many_in_a_row_pause_and_one_less_does_not():
     """One page that is answered begins the count anew."""
     pauses = Pauses()
