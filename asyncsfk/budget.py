@@ -56,6 +56,9 @@ class Budget:
         self._open: set[Reservation] = set()
         # By the future of each, oldest first: any of thousands can leave at once.
         self._waiting: OrderedDict[asyncio.Future[None], tuple[int, str]] = OrderedDict()
+        # What those who were woken, and have not gone on yet, are going to take: otherwise each of
+        # many releases at once would wake others for the same room.
+        self._promised: dict[asyncio.Future[None], int] = {}
         # Clients in several threads may share a budget.
         self._lock = Lock()
 
@@ -149,9 +152,12 @@ class Budget:
         except asyncio.CancelledError:
             with self._lock:
                 self._waiting.pop(waiter, None)
+                self._promised.pop(waiter, None)
                 # This waiter may just have been woken, and will not use the room: wake the next.
                 self._wake_waiting()
             raise
+        with self._lock:
+            self._promised.pop(waiter, None)
         # The caller may not use this room, if another of its budgets is full: the next may.
         waiter.get_loop().call_soon(self._wake_next)
 
@@ -214,7 +220,9 @@ class Budget:
 
     def _wake_waiting(self) -> None:
         """Wake waiters, oldest first, until one has no room now but may have some later."""
-        spare = 0 if self._max is None else self._max - self._taken
+        if not self._waiting:
+            return
+        spare = 0 if self._max is None else self._max - self._taken - self._promised_credits()
         while self._waiting:
             waiter, (credits, route) = next(iter(self._waiting.items()))
             loop = waiter.get_loop()
@@ -225,10 +233,19 @@ class Budget:
             if loop.is_running():
                 if not is_room and not self._is_out_of_reach(price):
                     return
-                spare -= price if is_room else 0
+                if is_room:
+                    spare -= price
+                    self._promised[waiter] = price
             del self._waiting[waiter]
             with suppress(RuntimeError):  # its loop has been closed
                 loop.call_soon_threadsafe(_wake, waiter)
+
+    def _promised_credits(self) -> int:
+        # In a loop that has ended nobody goes on.
+        for waiter in tuple(self._promised):
+            if not waiter.get_loop().is_running():
+                del self._promised[waiter]
+        return sum(self._promised.values())
 
     def _wake_next(self) -> None:
         with self._lock:

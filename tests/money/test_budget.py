@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from asyncsfk import Budget, BudgetReachedError, InvalidArgumentError
+from tests.support import turns
 
 
 @pytest.mark.parametrize("ceiling", [0, -1, 1.5, "5", True, 10**20], ids=repr)
@@ -111,3 +112,27 @@ async def test_who_was_not_served_keeps_the_place_in_the_queue():
         await asyncio.sleep(1)
     assert served == ["a", "b", "large"]
     await asyncio.gather(*tasks)
+
+
+async def test_each_of_many_that_wait_is_woken_about_once():
+    """Room that is given back bit by bit is offered to one at a time, not to all over again."""
+    waits = 0
+
+    async def take(budget):
+        nonlocal waits
+        while (reservation := budget.reserve(1)) is None:
+            waits += 1
+            await budget.room(1)
+        return reservation
+
+    count = 1_000
+    budget = Budget(count)
+    held = [budget.reserve(1) for _ in range(count)]
+    waiting = [asyncio.create_task(take(budget)) for _ in range(count)]
+    await turns(1)
+    for reservation in held:
+        reservation.release()
+        await turns(1)
+    await asyncio.wait_for(asyncio.gather(*waiting), 1)
+    assert budget.reserved == count
+    assert waits < 2 * count
