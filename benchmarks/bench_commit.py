@@ -87,6 +87,7 @@ def writes(body: bytes, encoding: str) -> Iterator[list[Write]]:
                     status="complete",
                     finished=time.time(),
                     outcome=b"{}" * 150,
+                    was_lost=False,
                 ),
             ]
 
