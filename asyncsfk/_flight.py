@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -99,7 +98,7 @@ class Flight(Generic[T]):
         self.caches: list[PageCache] = []
         self.ended: SfkError | None = None
         # A dict, since any of thousands can leave at once.
-        self.waiters: OrderedDict[_Waiter[T], None] = OrderedDict()
+        self.waiters: dict[_Waiter[T], None] = {}
         self.abandoned = 0
         self.task: asyncio.Task[Any]
         self.on_unbegun_end: Callable[[asyncio.Task[Any]], None] | None = None
