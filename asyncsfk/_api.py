@@ -12,16 +12,10 @@ import msgspec
 from asyncsfk import _reading, _routes
 from asyncsfk._listing import Listing
 from asyncsfk._paging import Chain
+from asyncsfk._replay import CANNOT_DECODE
 from asyncsfk._result import placed
 from asyncsfk._showcase_cache import ShowcaseCache
-from asyncsfk.errors import (
-    ArchiveError,
-    BadRequestError,
-    BodyTooLargeError,
-    PaginationError,
-    SfkError,
-    UndecodableError,
-)
+from asyncsfk.errors import ArchiveError, BadRequestError, PaginationError, SfkError
 from asyncsfk.events import PageReceived
 from asyncsfk.models import Answer, Health, Reply, ReviewPage, ShowcasePage
 from asyncsfk.usage import Meter, Usage
@@ -224,8 +218,9 @@ class Api:
             received = await self.caller.fetch(request, payer, cache)
         except BadRequestError as error:
             raise cached.judge(error) from error.__cause__
-        except (UndecodableError, BodyTooLargeError):
-            # It is on file all the same; if a showcase was begun anew, then with this page.
+        except CANNOT_DECODE:
+            # It is on file all the same, unless it was too large on its way; if a showcase was
+            # begun anew, then with this page.
             await cached.passed(kept=False)
             raise
         await cached.passed(kept=received.kept)

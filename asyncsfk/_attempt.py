@@ -87,7 +87,8 @@ class Attempts:
         self._turns = TurnLimiter()
         # Failures since the last paid answer, each of which may have been charged.
         self._losses = 0
-        self._row = 0  # how many such rows came before
+        # How many such rows came before, most of them of no failure: each paid answer ends one.
+        self._row = 0
         self._outage = Outage(config.retry.outage, config.timeout.connect, clock)
 
     async def send(
@@ -326,14 +327,17 @@ class Attempts:
     def _heed(self, error: SfkError, this: _Attempt) -> None:
         """Tell the gate of a failure that concerns all calls, or that it concerns only this one."""
         failure, asked, reason = failure_of(error), None, error.message
-        is_loss = error.usage.maybe > 0 and self._is_news(this)
-        self._losses += is_loss
+        is_loss = error.usage.maybe > 0
+        if is_loss and this.flight.lost_in is None:
+            this.flight.lost_in = self._row
+        counts = is_loss and self._is_news(this)
+        self._losses += counts
         if failure is Failure.FREE:
             asked = error.retry_after
             if asked is not None and asked > self._config.retry.max_retry_after:
                 # This call ends (see `_retry`); the others slow down, but do not sleep for an hour.
                 asked = None
-        elif is_loss and self._losses >= _MANY:
+        elif counts and self._losses >= _MANY:
             reason = f"{self._losses} failures in a row, each perhaps charged: {reason}"
         else:
             if failure is Failure.FINAL:
@@ -350,14 +354,12 @@ class Attempts:
             )
 
     def _is_news(self, this: _Attempt) -> bool:
-        """Tell whether a loss can be a sign that the API fails on all.
+        """Tell whether the loss of an attempt can be a sign that the API fails on all.
 
         One on which it fails each time is none. Such calls come in a row all the same: when a job
         is run again, since the others are on file, and when one comes to its end, since the others
         have ended while these were to be tried again.
         """
-        if this.flight.lost_in is None:
-            this.flight.lost_in = self._row
         is_known = this.cache is not None and this.cache.has_failed
         return this.flight.lost_in == self._row and not is_known
 

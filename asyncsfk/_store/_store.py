@@ -337,7 +337,7 @@ class Store:
         """Return how many seconds a commit may wait for company."""
         exposed = self._exposed
         if not exposed.is_covered:
-            # Requests wait for this very commit before they are sent.
+            # Requests wait for this very commit before they are sent, or will: a price has risen.
             return 0.0
         if not exposed.filed:
             # Nothing was sent of late: these writes are of a run that finds everything on file, and
