@@ -82,8 +82,7 @@ class ShowcaseCache:
             # Later pages on file, however new, belong to a first page that will not do.
             self._begin_at(self._following)
         # Unless it failed at a later page than the first, which will be bought afresh.
-        may_count = will_do or found.page is None
-        self._has_failed = showcase.was_lost or (may_count and _has_failed(showcase))
+        self._has_failed = showcase.was_lost or (will_do and _has_failed(showcase))
         return showcase
 
     def restart(self) -> None:

@@ -334,6 +334,32 @@ def test_a_loop_that_has_ended_is_passed_over(end, price):
         gone.close()
 
 
+def test_what_was_offered_in_a_loop_that_has_ended_is_offered_again():
+    """A waiter whose loop ended just as it was woken keeps its room from nobody."""
+    budget = Budget(1)
+
+    async def wake_one():
+        held = budget.reserve(1)
+        waiting = asyncio.get_running_loop().create_task(budget.room(1))
+        await asyncio.sleep(0)
+        held.release()
+        return waiting
+
+    async def go_on():
+        held = budget.reserve(1)
+        behind = asyncio.create_task(budget.room(1))
+        await asyncio.sleep(0)
+        held.release()
+        await asyncio.wait_for(behind, 5)
+
+    gone = asyncio.new_event_loop()
+    woken = gone.run_until_complete(wake_one())
+    assert not woken.done()
+    asyncio.run(go_on())
+    gone.run_until_complete(woken)
+    gone.close()
+
+
 class Witness:
     """Counts what threads hold, never more than the budget itself does."""
 
