@@ -12,6 +12,11 @@ def read(path):
     return lines(text)
 
 
+def begun(path):
+    """Return whether a program has written a whole line: it may be in the midst of the next."""
+    return path.exists() and b"\n" in path.read_bytes()
+
+
 def lines(text):
     return [json.loads(line) for line in text.splitlines()]
 

@@ -19,7 +19,7 @@ import pytest
 
 from asyncsfk.simulator import Fault, Latency
 from tests.cli.conftest import ASYNCSFK
-from tests.cli.support import by_handle, is_idle, lines, read
+from tests.cli.support import begun, by_handle, is_idle, lines, read
 from tests.support import wait_for
 
 NOTICE = b"Stopping: what has been asked for will land. Ctrl-C again leaves at once.\n"
@@ -254,7 +254,7 @@ def test_interrupted_before_there_was_a_product(simulator, spawn, out, tmp_path)
     process = spawn(*line, stdin=subprocess.PIPE)
     process.stdin.write(b"empty_a\n")
     process.stdin.flush()
-    wait_for(lambda: outcomes.exists() and read(outcomes))
+    wait_for(lambda: begun(outcomes))
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     assert read(out) == [{}]
@@ -506,7 +506,7 @@ def test_the_line_that_goes_on_starts_the_same_program(simulate, spawn, out, tmp
         process = spawn(
             "fetch", "a.300products", "-o", out, command=command, env=environment, cwd=tmp_path
         )
-        wait_for(lambda: out.exists() and read(out))
+        wait_for(lambda: begun(out))
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 130

@@ -20,7 +20,7 @@ import pytest
 from asyncsfk import Archive
 from asyncsfk.simulator import Fault, Latency
 from tests.cli.conftest import ASYNCSFK
-from tests.cli.support import by_handle, lines, read
+from tests.cli.support import begun, by_handle, lines, read
 from tests.support import sql, wait_for
 
 HANDLES = ["a.45products", "b.3products", "c.100products", "empty_d", "no good"]
@@ -630,7 +630,7 @@ def test_an_archive_that_is_being_written(invoke, simulator, spawn, out):
     process = spawn("fetch", "--from", "-", "-o", out, stdin=subprocess.PIPE)
     process.stdin.write(b"a.1products\n")
     process.stdin.flush()
-    wait_for(lambda: out.exists() and len(read(out)) == 1)
+    wait_for(lambda: begun(out))
     result = invoke("fetch", "b.1products", "-o", out)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"Error: {out.with_suffix('.sfk')} is being written by")
