@@ -85,7 +85,7 @@ class Attempts:
         self._meter = meter
         self._clock = clock
         self._turns = TurnLimiter()
-        # Failures since the last paid answer, each of which may have been charged.
+        # Failures since the last good answer that was paid for, each perhaps charged itself.
         self._losses = 0
         # How many such rows came before, most of them of no failure: each paid answer ends one.
         self._row = 0
@@ -327,7 +327,8 @@ class Attempts:
     def _heed(self, error: SfkError, this: _Attempt) -> None:
         """Tell the gate of a failure that concerns all calls, or that it concerns only this one."""
         failure, asked, reason = failure_of(error), None, error.message
-        is_loss = error.usage.maybe > 0
+        # Also an answer that was charged and cannot be decoded: if none can, buying more is no use.
+        is_loss = error.usage.charged + error.usage.maybe > 0
         if is_loss and this.flight.lost_in is None:
             this.flight.lost_in = self._row
         counts = is_loss and self._is_news(this)
@@ -341,7 +342,7 @@ class Attempts:
             reason = f"{self._losses} failures in a row, each perhaps charged: {reason}"
         else:
             if failure is Failure.FINAL:
-                self._went_well(is_paid=error.usage.charged > 0)
+                self._went_well(is_paid=False)
             return
         if self._gate.push_back(asked, this.started):
             self._emit(

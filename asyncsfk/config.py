@@ -104,8 +104,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
     Refusals (400, 401, 402, 403, 404) and answers that cannot be decoded are never tried again.
     Waits have full jitter: up to ``backoff``, then twice as much each time. The whole client pauses
-    when it is refused (429, 503), cannot connect, or has had 20 failures in a row that may have
-    been charged.
+    when it is refused (429, 503), cannot connect, or has had 20 failures in a row that were or may
+    have been charged.
 
     Attributes:
         attempts: The most requests for one call, the first included. Failures that are free

@@ -80,7 +80,7 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True
     """The client sends nothing for ``seconds``, and then at most ``width`` requests at once.
 
     The API asked for it or refused (429, 503), no connection can be made, or there were 20 failures
-    in a row that may have been charged.
+    in a row that were or may have been charged.
 
     Attributes:
         error: Name of the class of the error that made it pause.

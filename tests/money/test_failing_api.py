@@ -44,6 +44,7 @@ async def fail(client, times):
         (Fault.hang(), 1, HOUR / 3),
         (Fault.redirect("/elsewhere"), 1, HOUR / 3),
         (Fault.not_json(), 1, HOUR / 3),
+        (Fault.wrong_type(), 100, HOUR / 3),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
@@ -171,18 +172,32 @@ async def test_what_is_free_neither_counts_nor_ends_a_row():
         assert pauses[-1].seconds >= 2
 
 
-async def test_an_answer_that_was_charged_ends_a_row():
-    """Even if the answer cannot be decoded: the API works, and an archive keeps it."""
+async def test_an_answer_that_cannot_be_decoded_does_not_end_a_row():
+    """It was charged, but nobody can read it: if all were like that, a night would buy nothing."""
     pauses = Pauses()
     broken = Fault.wrong_type(handles={"broken"})
     async with (
         Simulator(faults=[FAILING, broken]) as sim,
         client_of(sim, on_event=pauses) as client,
     ):
+        await fail(client, MANY - 1)
+        error = await failure(client.showcase_page("broken"), UndecodableError)
+        assert (error.usage.charged, error.usage.maybe) == (1, 0)
+    assert [pause.error for pause in pauses] == ["UndecodableError"]
+
+
+async def test_what_cannot_be_decoded_holds_up_nobody_once_it_is_on_file(path):
+    """A job that is run again finds it there, and has nothing to buy of those creators."""
+    handles = [f"c{n}.5products" for n in range(100)]
+    pauses = Pauses()
+    async with (
+        Simulator(faults=[Fault.wrong_type(handles=handles[::2])]) as sim,
+        client_of(sim, on_event=pauses, concurrency=4) as client,
+    ):
         for _ in range(2):
-            await fail(client, MANY - 1)
-            error = await failure(client.showcase_page("broken"), UndecodableError)
-            assert error.usage.charged == 1
+            _, outcomes = await run_through(client, handles, archive=path, ordered=True)
+            assert [outcome.handle for outcome in outcomes if outcome.error] == handles[::2]
+            assert sim.ledger.requests == len(handles)
     assert pauses == []
 
 
