@@ -166,7 +166,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
         showcases, output, interrupted = *done[:2], True
     since = _fresh_since(options, began, started)
     if interrupted:
-        return tell_interruption(showcases, options, since)
+        return tell_interruption(showcases, output, options, since)
     return tell_end(showcases, output, options, since)
 
 

@@ -56,8 +56,7 @@ def tell_end(
         code = exit_code(stopped)
     else:
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
-    if output.unkept:
-        _tell_of_unkept(output.unkept, options)
+    _tell_of_answers(output, options)
     if code == ExitCode.BUDGET:
         _tell_of_ceiling(options, since)
     elif code != ExitCode.COMPLETE and not options.quiet:
@@ -85,6 +84,19 @@ def tell_breakage(error: BrokenFileError, options: FetchOptions, since: float | 
         archive = options.archive_path
         tell(_NO_ARCHIVE if archive is None else f"{_once_mended(since)}: {_kept(archive)}.")
     return ExitCode.INCOMPLETE
+
+
+def _tell_of_answers(output: FetchOutput, options: FetchOptions) -> None:
+    """Tell where those paid answers are of which nothing was written."""
+    if output.unkept:
+        _tell_of_unkept(output.unkept, options)
+    if output.undecodable and options.archive_path is not None and not options.quiet:
+        tell(
+            f"{counted(output.undecodable, 'creator')} with answers that cannot be decoded: they "
+            f"are kept, and not bought again. {program()} archive salvage "
+            f"{quoted_file(options.archive_path)} tries once more, with --max-body-bytes what is "
+            "too large; --refresh buys all creators that are named afresh."
+        )
 
 
 def _tell_of_unkept(answers: int, options: FetchOptions) -> None:
@@ -127,13 +139,6 @@ def _tell_what_is_left(
             f"{counted(output.misled, 'creator')} with pages that lead nowhere new: there is no "
             "more to buy."
         )
-    if archive is not None and output.undecodable:
-        tell(
-            f"{counted(output.undecodable, 'creator')} with answers that cannot be decoded: "
-            f"they are kept, and not bought again. {program()} archive salvage "
-            f"{quoted_file(archive)} tries once more, with --max-body-bytes what is too large; "
-            "--refresh buys all creators that are named afresh."
-        )
 
 
 def _tell_if_gone(archive: str) -> bool:
@@ -161,17 +166,21 @@ def _once_mended(since: float | None) -> str:
     return f"Once that is mended, {_other_line(since) or 'the same line'} goes on from here"
 
 
-def tell_interruption(run: ShowcaseRun, options: FetchOptions, since: float | None) -> ExitCode:
+def tell_interruption(
+    run: ShowcaseRun, output: FetchOutput, options: FetchOptions, since: float | None
+) -> ExitCode:
     """Tell that the fetch was interrupted, and the line that resumes it; return the exit code.
 
     Args:
         run: What was interrupted.
+        output: What came of it.
         options: What it was told.
         since: From when on a kept showcase is fresh enough for the fetch that resumes this one,
             in seconds since 1970; ``None`` if its age does not matter.
     """
     if run.stopped is not None and not isinstance(run.stopped, RunStoppedError):
         say_error(run.stopped)
+    _tell_of_answers(output, options)
     tell("Interrupted.")
     if options.archive_path is None:
         tell(_NO_ARCHIVE)

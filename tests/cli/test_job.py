@@ -7,6 +7,7 @@ import re
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -235,12 +236,22 @@ def test_what_cannot_be_decoded_is_told_apart(invoke, simulate, out):
         assert "goes on from here" not in result.stderr
         assert "1 creator with answers that cannot be decoded" in result.stderr
         assert "archive salvage" in result.stderr
+        assert "salvage" not in invoke("fetch", "odd", "-o", out, "-q").stderr
         assert dry_run(invoke, "odd", "a.1products", "-o", out) == [
             "2 creators: 1 complete in the archive, 1 with an answer that cannot be decoded",
             "Nothing is left to buy.",
         ]
         assert invoke("fetch", "odd", "-o", out, "--refresh").exit_code == 0
         assert simulator.ledger.charged == 3
+
+
+def test_what_cannot_be_decoded_is_told_at_a_ceiling(invoke, simulate, out):
+    """Whatever else ended the fetch: those answers are paid for, and not among the products."""
+    with simulate(faults=[Fault.not_json(handles={"odd"})]):
+        line = ("fetch", "odd", "a.1products", "-o", out, "--max-credits", "1")
+        told = invoke(*line, "--concurrency", "1").stderr.splitlines()
+    assert told[-2].startswith("1 creator with answers that cannot be decoded: they are kept")
+    assert "with a higher --max-credits" in told[-1]
 
 
 @pytest.mark.parametrize(
@@ -685,24 +696,33 @@ def test_an_archive_that_cannot_be_made(invoke, simulator, tmp_path, out):
     assert simulator.ledger.requests == 0
 
 
-@pytest.mark.parametrize("keeps", [False, True])
-def test_a_disk_that_fills_up(simulator, spawn, tmp_path, keeps):
+@pytest.mark.parametrize(("keeps", "is_interrupted"), [(False, False), (True, False), (True, True)])
+def test_a_disk_that_fills_up(simulator, spawn, tmp_path, keeps, is_interrupted):
     """A full disk under the archive stops the run, which tells of the answers it could not keep."""
     handles = [f"a{number}.45products" for number in range(100)]
     errors = tmp_path / "errors.jsonl"
 
     def fill_up(archive):
+        errors.unlink(missing_ok=True)
         process = spawn(
             *("fetch", *handles, "--archive", archive, "--concurrency", "4"),
+            *(["--from", "-"] if is_interrupted else []),
             *(["--errors", errors] if keeps else ["-q"]),
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, 1 << 19)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
         )
+        if is_interrupted:
+            # It waits for more creators, though it would buy nothing of them.
+            wait_for(lambda: errors.exists() and b"a99.45products" in errors.read_bytes())
+            process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
-        assert process.returncode == 1, stderr
+        assert process.returncode == (130 if is_interrupted else 1), stderr
         assert b"Traceback" not in stderr
         told = stderr.decode()
         assert f"Error: {archive} cannot be used: " in told
-        assert told.endswith("\nOnce that is mended, the same line goes on from here.\n") is keeps
+        ends = "\nOnce that is mended, the same line goes on from here.\n"
+        assert told.endswith(ends) is (keeps and not is_interrupted)
         # At most the width, which was in flight when the lack of room was seen.
         return re.search(
             r"^([1-4]) answers? paid for and not in the archive: (.*)$", told, re.MULTILINE
