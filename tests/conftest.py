@@ -14,6 +14,7 @@ import gc
 import logging
 import os
 import random
+import signal
 import socket
 from contextlib import ExitStack
 
@@ -42,6 +43,11 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def pytest_configure(config):
     # A test with hundreds of requests at once holds both ends of each connection.
     allow_open_files()
+    # A shell lets what it starts in the background ignore Ctrl-C, `nohup` a hangup; so would the
+    # programs that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line(
         "markers", "real_time: run this async test on an ordinary loop, not on the virtual clock"
     )
