@@ -199,11 +199,14 @@ class Caller:
         self, request: Request, payer: Payer, cache: PageCache | None, flight: Flight[CallResult]
     ) -> CallResult:
         """Make a call and return what came of it, with what all its attempts cost."""
-        failures: list[Failure] = []
+        answer = None
         try:
-            answer = await self._find(request, cache, flight)
+            if flight.verdict is not None:
+                answer = CallResult(flight.verdict)
+            elif cache is not None:
+                answer = await self._look_up(request, cache)
             if answer is None:
-                answer = await self._try(request, payer, cache, failures, flight)
+                answer = await self._try(request, payer, cache, flight)
         except (BudgetReachedError, ArchiveError) as error:
             answer = CallResult(error)
         except asyncio.CancelledError:
@@ -220,16 +223,6 @@ class Caller:
         if result is answer.result:
             return answer
         return msgspec.structs.replace(answer, result=result)
-
-    async def _find(
-        self, request: Request, cache: PageCache | None, flight: Flight[CallResult]
-    ) -> CallResult | None:
-        """Return an answer that needs nothing sent, or the error that says why nothing may be."""
-        if flight.verdict is not None:
-            return CallResult(flight.verdict)
-        if cache is None or not cache.look:
-            return None
-        return await self._look_up(request, cache)
 
     async def _look_up_first(
         self, request: Request, coming: _Coming, cache: PageCache | None
@@ -262,15 +255,11 @@ class Caller:
         return CallResult(result, stores=(cache.store,), row=row)
 
     async def _try(
-        self,
-        request: Request,
-        payer: Payer,
-        cache: PageCache | None,
-        failures: list[Failure],
-        flight: Flight[CallResult],
+        self, request: Request, payer: Payer, cache: PageCache | None, flight: Flight[CallResult]
     ) -> CallResult:
         """Send a request until it is answered, or until it must not be tried again."""
         flight.is_buying = True
+        failures: list[Failure] = []
         answer = await self._attempts.send(request, 1, payer, cache, flight)
         while not isinstance(result := answer.result, Received):
             failures.append(failure_of(result))
