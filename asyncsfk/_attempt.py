@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from asyncsfk import _wire
+from asyncsfk._messages import Received
 from asyncsfk._outage import Outage
 from asyncsfk._page_cache import line_of
 from asyncsfk._result import CallResult
 from asyncsfk._retry import Failure, failure_of
 from asyncsfk._turn_limiter import TurnLimiter
+from asyncsfk._wire import OK
 from asyncsfk.budget import reserve_all
 from asyncsfk.errors import (
     ArchiveError,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from asyncsfk._flight import Flight
     from asyncsfk._gate import Gate
-    from asyncsfk._messages import Meta, Received, Request, Response
+    from asyncsfk._messages import Meta, Request, Response
     from asyncsfk._page_cache import PageCache
     from asyncsfk._store._exposed import Exposed
     from asyncsfk._store._writes import LedgerLine
@@ -208,17 +210,14 @@ class Attempts:
         except BaseException as error:
             # Cancelled, or a hook of a borrowed session raised: what was sent may have arrived.
             usage = Usage(requests=1, maybe=this.reserved.credits if exchange.is_sent() else 0)
-            line = self._settle(this, usage, failure=type(error).__name__)
+            line = self._settle(this, usage, error)
             if this.cache is not None and line is not None:
                 this.cache.store.record_soon(line)
             raise
+        line = self._settle(this, result.usage, result)
         if isinstance(result, SfkError):
-            line = self._settle(
-                this, result.usage, failure=type(result).__name__, answer=result, response=response
-            )
             self._heed(result, this)
         else:
-            line = self._settle(this, result.usage, answer=result.meta, response=response)
             self._went_well(is_paid=not request.is_free)
         return CallResult(result, response), line
 
@@ -235,13 +234,7 @@ class Attempts:
             task.cancel()
 
     def _settle(
-        self,
-        this: _Attempt,
-        usage: Usage,
-        *,
-        failure: str | None = None,
-        answer: SfkError | Meta | None = None,
-        response: Response | None = None,
+        self, this: _Attempt, usage: Usage, result: Received | BaseException
     ) -> LedgerLine | None:
         """Count what an attempt cost, tell of its end, and return its line for the ledger."""
         request, seconds = this.request, self._clock() - this.started
@@ -259,10 +252,16 @@ class Attempts:
                     charged=usage.charged,
                 )
             )
-        status = None if response is None else response.status
-        if status is None and isinstance(answer, SfkError):
-            # The answer was not read to its end, but its status is known.
-            status = answer.status
+        status: int | None = None
+        failure: str | None = None
+        answer: Meta | SfkError | None = None
+        if isinstance(result, Received):
+            status, answer = OK, result.meta
+        else:
+            failure = type(result).__name__
+            if isinstance(result, SfkError):
+                # It tells the status even of an answer that was not read to its end.
+                status, answer = result.status, result
         if self._emit.wants_detail:
             self._emit(
                 RequestFinished(
