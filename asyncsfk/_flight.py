@@ -54,6 +54,7 @@ class Flight(Generic[T]):
     """One piece of work, as seen by the code that does it.
 
     Attributes:
+        key: What it is for.
         payer: In whose budgets the cost is reserved. A caller with the same budgets that leaves
             takes this place, so that the last to leave answers for the cost.
         cost: What it has cost so far.
@@ -68,7 +69,6 @@ class Flight(Generic[T]):
         waiters: The callers that wait for it, oldest first.
         abandoned: How many times all callers have left it.
         task: The task that does it.
-        on_unbegun_end: Called if that task ends before its first step.
     """
 
     __slots__ = (
@@ -80,14 +80,15 @@ class Flight(Generic[T]):
         "has_begun",
         "in_air",
         "is_buying",
+        "key",
         "lost_in",
-        "on_unbegun_end",
         "payer",
         "task",
         "waiters",
     )
 
-    def __init__(self, payer: Payer) -> None:
+    def __init__(self, key: Hashable, payer: Payer) -> None:
+        self.key = key
         self.payer = payer
         self.cost = Meter()
         self.has_begun = False
@@ -101,7 +102,6 @@ class Flight(Generic[T]):
         self.waiters: dict[_Waiter[T], None] = {}
         self.abandoned = 0
         self.task: asyncio.Task[Any]
-        self.on_unbegun_end: Callable[[asyncio.Task[Any]], None] | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -184,11 +184,12 @@ class SingleFlight(Generic[T]):
     def __init__(self, grace: float) -> None:
         self._grace = grace
         self._flights: dict[Hashable, Flight[T]] = {}
-        self._all: set[Flight[T]] = set()
+        # Also those that nobody can join any more.
+        self._all: dict[asyncio.Task[None], Flight[T]] = {}
 
     def employs(self, task: asyncio.Task[Any] | None) -> bool:
         """Tell whether a task does some of the work."""
-        return any(flight.task is task for flight in self._all)
+        return task in self._all
 
     def __contains__(self, key: Hashable) -> bool:
         """Tell whether work is under way that a caller can join."""
@@ -231,7 +232,7 @@ class SingleFlight(Generic[T]):
             if waiter in flight.waiters:
                 flight.leave(waiter)
             if not flight.waiters:
-                await self._abandon(key, flight)
+                await self._abandon(flight)
             else:
                 self._end_unpaid(flight)
             raise
@@ -241,7 +242,7 @@ class SingleFlight(Generic[T]):
 
         Callers with nothing left to wait for get the verdict; so does work that nobody else wants.
         """
-        for flight in tuple(self._all):
+        for flight in tuple(self._all.values()):
             mine = [waiter for waiter in flight.waiters if waiter.payer.meter is payer.meter]
             for waiter in mine:
                 waiter.verdict = verdict
@@ -272,7 +273,7 @@ class SingleFlight(Generic[T]):
             verdict: Why the rest ends.
             payer: End only work that this payer's callers alone wait for.
         """
-        for other in tuple(self._all):
+        for other in tuple(self._all.values()):
             if other is flight or other.in_air or not other.is_buying:
                 continue
             if payer is None or all(one.payer.meter is payer.meter for one in other.waiters):
@@ -281,15 +282,16 @@ class SingleFlight(Generic[T]):
 
     async def aclose(self, verdict: SfkError) -> None:
         """End all work, and wait until it has landed; to be run in a task of its own."""
-        for flight in self._all:
+        for task, flight in self._all.items():
             flight.ended = verdict
             if not flight.in_air:
-                flight.task.cancel()
-        await self._wait({flight.task for flight in self._all if flight.may_land}, self._grace)
-        tasks = {flight.task for flight in self._all}
-        for task in tasks:
-            task.cancel()
-        await self._wait(tasks, None)
+                task.cancel()
+        if landing := [task for task, flight in self._all.items() if flight.may_land]:
+            await asyncio.wait(landing, timeout=self._grace)
+        if left := tuple(self._all):
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left)
 
     def _begin(
         self,
@@ -297,84 +299,68 @@ class SingleFlight(Generic[T]):
         work: Callable[[Flight[T]], Coroutine[None, None, T]],
         waiter: _Waiter[T],
     ) -> Flight[T]:
-        flight = self._flights[key] = Flight(waiter.payer)
-        self._all.add(flight)
+        flight = self._flights[key] = Flight(key, waiter.payer)
         flight.waiters[waiter] = None
-        flight.task = asyncio.create_task(self._fly(key, flight, work))
-        # With an eager task factory it has begun by now.
+        task = asyncio.create_task(self._fly(flight, work))
+        # With an eager task factory it has begun by now, and perhaps ended.
         if not flight.has_begun:
-            # A task that is cancelled before its first step runs no code at all.
-            flight.on_unbegun_end = lambda _: self._fall(key, flight, None)
-            flight.task.add_done_callback(flight.on_unbegun_end)
+            self._all[task], flight.task = flight, task
+        task.add_done_callback(self._fall)
         return flight
 
-    async def _abandon(self, key: Hashable, flight: Flight[T]) -> None:
+    async def _abandon(self, flight: Flight[T]) -> None:
         flight.abandoned += 1
         mine = flight.abandoned
         with anyio.CancelScope(shield=True):
             try:
                 if flight.may_land:
-                    await self._wait({flight.task}, self._grace)
+                    await asyncio.wait({flight.task}, timeout=self._grace)
             finally:
                 # A caller may have joined meanwhile and, if it has left again, begun the grace
                 # anew.
                 is_over = not flight.waiters and flight.abandoned == mine
                 if is_over:
-                    self._forget(key, flight)
+                    self._forget(flight)
                     flight.task.cancel()
             if is_over:
-                await self._wait({flight.task}, None)
+                await asyncio.wait({flight.task})
 
-    async def _wait(self, tasks: set[asyncio.Task[Any]], seconds: float | None) -> None:
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
-
-    def _forget(self, key: Hashable, flight: Flight[T]) -> None:
+    def _forget(self, flight: Flight[T]) -> None:
         # An abandoned flight may have been followed by a new one under the same key.
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
 
     async def _fly(
-        self,
-        key: Hashable,
-        flight: Flight[T],
-        work: Callable[[Flight[T]], Coroutine[None, None, T]],
+        self, flight: Flight[T], work: Callable[[Flight[T]], Coroutine[None, None, T]]
     ) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checkers
         # A task that begins eagerly runs before `create_task` has returned it to `_begin`.
-        flight.task, flight.has_begun = task, True
-        if flight.on_unbegun_end is not None:
-            task.remove_done_callback(flight.on_unbegun_end)
-            # It and the flight hold each other: only the garbage collector would free them.
-            flight.on_unbegun_end = None
-        try:
-            result = await work(flight)
-        except Exception as error:  # noqa: BLE001 - raised to all who wait for it
-            self._fall(key, flight, error)
-            return
-        except BaseException:
-            self._fall(key, flight, None)
-            raise
-        waiters, heir = self._land(key, flight)
+        self._all[task], flight.task, flight.has_begun = flight, task, True
+        result = await work(flight)
+        task.remove_done_callback(self._fall)
+        waiters, heir = self._land(flight)
         for waiter in waiters:
             waiter.done.set_result(
                 Landing(result, waiter is heir, waiter.began, waiter.verdict is not None)
             )
 
-    def _fall(self, key: Hashable, flight: Flight[T], error: Exception | None) -> None:
-        """End a flight that came to nothing."""
-        waiters, heir = self._land(key, flight)
+    def _fall(self, task: asyncio.Task[None]) -> None:
+        """End a flight that came to nothing, even if its task was cancelled before it began."""
+        if (flight := self._all.get(task)) is None:
+            return
+        error = None if task.cancelled() else task.exception()
+        waiters, heir = self._land(flight)
         for waiter in waiters:
             cost = flight.cost.usage
             known = Details(usage=cost if waiter is heir else Usage(), attempts=cost.requests)
             closed = ClientStateError("the client was closed under the call", known)
-            waiter.done.set_exception(error or closed)
+            waiter.done.set_exception(error if isinstance(error, Exception) else closed)
 
-    def _land(self, key: Hashable, flight: Flight[T]) -> tuple[list[_Waiter[T]], _Waiter[T] | None]:
+    def _land(self, flight: Flight[T]) -> tuple[list[_Waiter[T]], _Waiter[T] | None]:
         """End a flight and count its cost; return its callers, and which of them answers for it."""
-        self._all.discard(flight)
-        self._forget(key, flight)
+        del self._all[flight.task]
+        self._forget(flight)
         # Callers that were cancelled in this very moment are still in the list.
         waiters = [waiter for waiter in flight.waiters if not waiter.done.done()]
         heir = flight.heir(waiters)
