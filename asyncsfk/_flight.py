@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 import msgspec
 
+from asyncsfk._terms import Payer
 from asyncsfk.errors import ClientStateError, Details, RunStoppedError
 from asyncsfk.usage import Meter, Usage
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
     from asyncsfk._page_cache import PageCache
-    from asyncsfk._terms import Payer
     from asyncsfk.budget import Reservations
     from asyncsfk.errors import SfkError
 
@@ -58,8 +58,7 @@ class Flight(Generic[T]):
         payer: In whose budgets the cost is reserved. A caller with the same budgets that leaves
             takes this place, so that the last to leave answers for the cost.
         cost: What it has cost so far.
-        has_begun: Whether it runs. Until then ``ended`` is enough to end it, while a task that is
-            cancelled would run no code at all.
+        has_begun: Whether it runs.
         is_buying: Whether it has to be paid for: no answer on file will do.
         in_air: Whether it is being paid for just now: a request or its answer could be lost.
         at_stake: What is reserved for the request on its way, until its cost is known.
@@ -129,6 +128,13 @@ class Flight(Generic[T]):
         """Whether it is given time to land when nobody waits for it."""
         return self.in_air and bool(self.caches)
 
+    def end(self, verdict: SfkError) -> None:
+        """Tell it to end, and why."""
+        self.ended = verdict
+        # Otherwise it sees that as it begins; a task that is cancelled by then would run no code.
+        if self.has_begun:
+            self.task.cancel()
+
     def dismiss(self) -> None:
         """Let go of the callers that have been stopped, if others still want it."""
         if not self.is_wanted:
@@ -166,7 +172,7 @@ class Flight(Generic[T]):
         if payer.meter is not None:
             payer.meter.add(cost)
         # Nobody else answers for it, not even a later caller with the same budgets.
-        self.payer = payer._replace(own=(), meter=None, job=())
+        self.payer = Payer(own=())
         return cost
 
 
@@ -252,16 +258,12 @@ class SingleFlight(Generic[T]):
                 flight.dismiss()
                 self._end_unpaid(flight)
                 continue
-            flight.ended = verdict
-            if flight.has_begun:
-                flight.task.cancel()
+            flight.end(verdict)
 
     def _end_unpaid(self, flight: Flight[T]) -> None:
         """End a flight if none of its callers has the budgets to pay for it: they begin anew."""
         if flight.verdict is None and not flight.in_air and not flight.is_paid_for:
-            flight.ended = RunStoppedError("whoever asked for it first has left")
-            if flight.has_begun:
-                flight.task.cancel()
+            flight.end(RunStoppedError("whoever asked for it first has left"))
 
     def end_others(
         self, flight: Flight[T] | None, verdict: SfkError, payer: Payer | None = None
@@ -277,8 +279,7 @@ class SingleFlight(Generic[T]):
             if other is flight or other.in_air or not other.is_buying:
                 continue
             if payer is None or all(one.payer.meter is payer.meter for one in other.waiters):
-                other.ended = verdict
-                other.task.cancel()
+                other.end(verdict)
 
     async def aclose(self, verdict: SfkError) -> None:
         """End all work, and wait until it has landed; to be run in a task of its own."""
