@@ -217,11 +217,11 @@ class Caller:
             answer = await self._keep_for_others(request, answer, flight)
         result, cost = answer.result, flight.cost.usage
         if isinstance(result, SfkError):
-            result = placed(result, request).evolve(attempts=cost.requests)
-        if result.usage != cost:
-            result = priced(result, cost)
-        if result is answer.result:
+            result = placed(result, request).evolve(usage=cost, attempts=cost.requests)
+        elif result.usage == cost:
             return answer
+        else:
+            result = priced(result, cost)
         return msgspec.structs.replace(answer, result=result)
 
     async def _look_up_first(
