@@ -13,6 +13,7 @@ import anyio
 
 from asyncsfk._origin import ORIGIN, check_origin, origin_of
 from asyncsfk._page_cache import PageCache
+from asyncsfk._shield import check_may_close
 from asyncsfk._store._sqlite import shown
 from asyncsfk._store._store import Store
 from asyncsfk.errors import ArchiveError, ClientStateError
@@ -91,9 +92,7 @@ class Opening:
         """
         if (store := self._opened or self._leaving) is None:
             return
-        # A loop that has ended closes nothing any more: then any other may.
-        if store.loop is not asyncio.get_running_loop() and store.loop.is_running():
-            raise ClientStateError("the archive was opened in another event loop")
+        check_may_close(store.loop, "the archive was opened in another event loop")
         self._leaving, self._opened = store, None
         self._is_opened_by_runs = False
         # If this wait is cancelled, the closing goes on, and the next caller waits for it.

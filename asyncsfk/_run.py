@@ -13,7 +13,7 @@ from asyncsfk._checks import check_callback, check_flag
 from asyncsfk._creator import CreatorFetcher
 from asyncsfk._fanout import ENDED, FanOut
 from asyncsfk._seen import SeenHandles, fingerprint
-from asyncsfk._shield import Closing
+from asyncsfk._shield import Closing, check_may_close
 from asyncsfk._showcase_cache import ShowcaseCache
 from asyncsfk.errors import (
     ArchiveError,
@@ -180,9 +180,7 @@ class ShowcaseRun:
             )
         if self._loop is None:
             return
-        if self._loop is not asyncio.get_running_loop() and self._loop.is_running():
-            # A loop that has ended cannot close it any more: then any other may.
-            raise ClientStateError(_ELSEWHERE)
+        check_may_close(self._loop, _ELSEWHERE)
         if self._left_at is None:
             self._left_at = self._clock()
             if self._stream is not None:

@@ -34,6 +34,18 @@ async def wait_out(pending: Callable[[], asyncio.Future[Any] | None]) -> None:
         raise cancelled
 
 
+def check_may_close(loop: asyncio.AbstractEventLoop, refusal: str) -> None:
+    """Refuse to close in this event loop what another has in use.
+
+    One that has ended cannot close it any more, so then any other may.
+
+    Raises:
+        ClientStateError: The other one is running; its message is the refusal.
+    """
+    if loop is not asyncio.get_running_loop() and loop.is_running():
+        raise ClientStateError(refusal)
+
+
 async def to_the_end(work: asyncio.Future[R]) -> R:
     """Wait for work even when cancelled, and return its result; cancelled twice, leave it alone.
 
@@ -81,12 +93,11 @@ class Closing:
 
     def _was_left_elsewhere(self) -> bool:
         """Tell whether it was begun in another event loop, which has ended without it."""
-        loop = None if self._task is None else self._task.get_loop()
-        if loop is None or loop is asyncio.get_running_loop():
+        if self._task is None:
             return False
-        if loop.is_running():
-            raise ClientStateError("it is being closed in another event loop")
-        return True
+        loop = self._task.get_loop()
+        check_may_close(loop, "it is being closed in another event loop")
+        return loop is not asyncio.get_running_loop()
 
     def begin(self) -> None:
         """Begin to close, if nobody has, and do not wait."""

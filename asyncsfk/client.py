@@ -24,7 +24,7 @@ from asyncsfk._checks import check_callback, check_flag, check_seconds
 from asyncsfk._gate import Gate
 from asyncsfk._resources import RunResources
 from asyncsfk._run import ShowcaseRun
-from asyncsfk._shield import Closing
+from asyncsfk._shield import Closing, check_may_close
 from asyncsfk._terms import Payer, Terms
 from asyncsfk._text import described
 from asyncsfk._transport import Transport, check_session, running_loop
@@ -57,6 +57,7 @@ __all__ = ["Client"]
 
 # The default burst is what the rate allows in so long, or one: 5% more than the rate a second.
 _BURST_SECONDS = 0.05
+_ELSEWHERE = "the client was opened in another event loop"
 
 
 class _Open(NamedTuple):
@@ -278,9 +279,7 @@ class Client(BulkCalls):
                 have to wait for, such as the iterator of a run's handles.
         """
         if (parts := self._open) is not None:
-            if parts.loop is not asyncio.get_running_loop() and parts.loop.is_running():
-                # A loop that has ended cannot close it any more, so then any other may.
-                raise ClientStateError("the client was opened in another event loop")
+            check_may_close(parts.loop, _ELSEWHERE)
             task = asyncio.current_task()
             runs = any(run._employs(task) for run in self._runs)  # noqa: SLF001 - ours
             if runs or parts.api.caller.employs(task):
@@ -312,7 +311,7 @@ class Client(BulkCalls):
                 "the client is closed" if self._closed else "open the client with `async with`"
             )
         if self._open.loop is not running_loop(None):
-            raise ClientStateError("the client was opened in another event loop")
+            raise ClientStateError(_ELSEWHERE)
         return self._open
 
     def _api(self) -> Api:
