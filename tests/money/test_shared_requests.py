@@ -481,7 +481,7 @@ async def test_a_call_that_joins_what_a_run_with_a_ceiling_is_about_to_begin(sim
 
 @NOW
 async def test_two_stopped_runs(sim, client, now):
-    """When all who share a request are stopped, it is not tried again."""
+    """When all who share a request are stopped, it is not tried again; all are told of it."""
     sim.add_fault(Fault.status(502, charge=1))
     async with client.showcases([HANDLE]) as one, client.showcases([HANDLE]) as other:
         tasks = [begin(outcomes_of(run)) for run in (one, other)]
@@ -491,6 +491,7 @@ async def test_two_stopped_runs(sim, client, now):
         other.stop(now=now)
         for (outcome,) in await asyncio.gather(*tasks):
             assert isinstance(outcome.error, RunStoppedError)
+            assert outcome.error.attempts == 1
         await asyncio.sleep(500)
         assert sim.ledger.requests == 1
         assert one.usage.maybe + other.usage.maybe == client.budget.maybe == 1
