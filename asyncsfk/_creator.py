@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from asyncsfk._api import Api
     from asyncsfk._listing import Listing
     from asyncsfk._options import RunOptions
+    from asyncsfk._resources import RunResources
     from asyncsfk._showcase_cache import ShowcaseCache
     from asyncsfk._store._reads import Showcase
     from asyncsfk.models import Product, ShowcasePage
@@ -40,19 +41,16 @@ class CreatorFetcher:
     Args:
         api: Fetches.
         options: What the run was told.
-        terms: Who pays, and where the pages are kept.
-        run_id: Tells this run from others in the archive.
+        resources: Who pays, and where the pages are kept.
 
     Attributes:
-        terms: As given; replaced once the run has opened its archive.
         stopped: Why nothing more must be bought, once that is so.
     """
 
-    def __init__(self, api: Api, options: RunOptions, terms: Terms, run_id: int) -> None:
+    def __init__(self, api: Api, options: RunOptions, resources: RunResources) -> None:
         self._api = api
         self._options = options
-        self.terms = terms
-        self._run_id = run_id
+        self._resources = resources
         self.stopped: SfkError | None = None
 
     async def fetch(
@@ -134,7 +132,7 @@ class CreatorFetcher:
         Returns:
             The outcome, changed if it could not be put on file; and whether it is on file.
         """
-        cache = self.terms.cache
+        cache = self._resources.terms.cache
         # If a creator was skipped or stopped, nothing is known of it but its pages on file.
         is_stopped = outcome.status == "skipped" or isinstance(outcome.error, RunStoppedError)
         if cache is None or is_stopped:
@@ -144,13 +142,14 @@ class CreatorFetcher:
         if (api_key := self._api.caller.api_key) is not None:
             # The API may have echoed the key in what it says of an account.
             told = api_key.redact_bytes(told)
+        run_id = self._resources.run_id
         try:
             await cache.store.finish(
                 Finish(
                     handle=outcome.handle,
                     region=outcome.region or "",
-                    run_id=self._run_id,
-                    others=frozenset(cache.store.runs - {self._run_id}),
+                    run_id=run_id,
+                    others=frozenset(cache.store.runs - {run_id}),
                     floor=floor,
                     status=outcome.status,
                     finished=time.time(),
@@ -176,14 +175,14 @@ class CreatorFetcher:
             )
             if is_account_wide(error):
                 # Calls that wait in line, for minutes perhaps, would fail one by one all the same.
-                self._api.caller.refuse(self.terms.payer, self.stopped)
+                self._api.caller.refuse(self._resources.terms.payer, self.stopped)
 
     def _listing(
         self, handle: str, cached: ShowcaseCache | None, blocked: SfkError | None
     ) -> Listing[ShowcasePage, Product, str]:
         return self._api.showcase(
             handle,
-            self.terms,
+            self._resources.terms,
             region=self._options.region,
             max_pages=self._options.max_pages,
             cached=cached,
@@ -191,14 +190,14 @@ class CreatorFetcher:
         )
 
     async def _look_up(self, handle: str, cached: ShowcaseCache | None) -> TikTokLookup:
-        cache = self.terms.cache
+        payer, cache = self._resources.terms
         if cache is not None:
             has_failed = cached is not None and cached.has_failed
             cache = msgspec.structs.replace(cache, offline=self.stopped, has_failed=has_failed)
         elif self.stopped is not None:
             raise self.stopped.evolve(handle=handle, route=_routes.TIKTOK_PROFILE)
-        terms = Terms(self.terms.payer, cache)
-        return await self._api.answer(_routes.tiktok_profile(handle), TikTokLookup, terms)
+        request = _routes.tiktok_profile(handle)
+        return await self._api.answer(request, TikTokLookup, Terms(payer, cache))
 
     async def _restart_if_stale(
         self, handle: str, cached: ShowcaseCache
@@ -212,7 +211,7 @@ class CreatorFetcher:
         try:
             return None, await self._api.probe(
                 handle,
-                self.terms,
+                self._resources.terms,
                 cached,
                 region=self._options.region,
                 max_pages=self._options.max_pages,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from typing import TYPE_CHECKING
 
 from asyncsfk._terms import Payer, Terms, distinct
 from asyncsfk.budget import Budget
 from asyncsfk.errors import ClientStateError
+from asyncsfk.usage import Meter
 
 if TYPE_CHECKING:
     from asyncsfk._opening import Opening
     from asyncsfk._options import RunOptions
     from asyncsfk._page_cache import PageCache
-    from asyncsfk.usage import Meter
 
 
 class RunResources:
@@ -27,6 +28,10 @@ class RunResources:
         base_url: Whose answers those are.
 
     Attributes:
+        run_id: Tells the run from others in the archive.
+        meter: Counts what its calls cost.
+        terms: On what terms its calls are made; until it is open, they count in the client's budget
+            alone.
         budget: The run's own ceiling, or the one that it shares, once it is open.
     """
 
@@ -42,23 +47,19 @@ class RunResources:
         self._archive = archive
         self._base_url = base_url
         self._cache: PageCache | None = None
-        self._run_id = 0
         self._has_entered = False
         self._is_closed = False
         self._job: Budget | None = None
+        self.run_id = secrets.randbits(62)
+        self.meter = Meter()
+        self.terms = Terms(Payer((own,), self.meter))
         self.budget: Budget | None = None
 
-    def terms(self, meter: Meter) -> Terms:
-        """Return the terms until it is open: calls count in the client's budget alone."""
-        return Terms(Payer((self._own,), meter))
-
-    async def open(self, options: RunOptions, meter: Meter, run_id: int) -> Terms:
-        """Return on what terms the run's calls are made.
+    async def open(self, options: RunOptions) -> None:
+        """Open the archive, and settle the terms.
 
         Args:
             options: What the run was told.
-            meter: Counts what it costs.
-            run_id: Tells it from other runs in the archive.
 
         Raises:
             ArchiveError: The archive cannot be used.
@@ -94,9 +95,8 @@ class RunResources:
             self.budget = Budget(max_credits)
             own.append(self.budget)
         if self._cache is not None:
-            self._cache.store.runs.add(run_id)
-            self._run_id = run_id
-        return Terms(Payer(distinct(*own), meter, job), self._cache)
+            self._cache.store.runs.add(self.run_id)
+        self.terms = Terms(Payer(distinct(*own), self.meter, job), self._cache)
 
     async def close(self) -> None:
         """Leave the archive; the last run to leave closes it, if runs opened it."""
@@ -105,7 +105,7 @@ class RunResources:
         if archive is None:
             return
         if self._cache is not None:
-            self._cache.store.runs.discard(self._run_id)
+            self._cache.store.runs.discard(self.run_id)
         if self._job is not None:
             archive.budgets.remove(self._job)
             self._job = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Sized
 from functools import partial
@@ -26,7 +25,6 @@ from asyncsfk.events import HandleFinished
 from asyncsfk.handles import tiktok_handle
 from asyncsfk.models import ShowcasePage
 from asyncsfk.outcomes import Outcome, Progress
-from asyncsfk.usage import Meter, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
@@ -35,9 +33,11 @@ if TYPE_CHECKING:
     from asyncsfk._fanout import Put
     from asyncsfk._gate import Gate
     from asyncsfk._options import RunOptions
+    from asyncsfk._page_cache import PageCache
     from asyncsfk._resources import RunResources
     from asyncsfk.budget import Budget
     from asyncsfk.events import Emitter
+    from asyncsfk.usage import Usage
 
 
 _ELSEWHERE: Final = "the run was entered in another event loop"
@@ -74,12 +74,8 @@ class ShowcaseRun:
         self._on_exit = on_exit
         self._seen = SeenHandles() if options.dedupe else None
         self._under_way: set[str] = set()
-        self._meter = Meter()
         self._counts: Counter[str] = Counter()
-        # Tells its own outcomes in an archive from those of other runs.
-        self._run_id = secrets.randbits(62)
-        terms = resources.terms(self._meter)
-        self._fetcher = CreatorFetcher(api, options, terms, self._run_id)
+        self._fetcher = CreatorFetcher(api, options, resources)
         self._is_stopping = False
         self._stream: FanOut[object, Outcome | ShowcasePage] | None = None
         self._by_page = False
@@ -103,7 +99,7 @@ class ShowcaseRun:
     @property
     def usage(self) -> Usage:
         """What the run has cost so far: the calls that have ended."""
-        return self._meter.usage
+        return self._resources.meter.usage
 
     @property
     def budget(self) -> Budget | None:
@@ -140,7 +136,7 @@ class ShowcaseRun:
             width=self._gate.width,
             paused_for=self._gate.paused_for,
             elapsed=elapsed,
-            usage=self._meter.usage,
+            usage=self.usage,
         )
 
     async def __aenter__(self) -> Self:
@@ -150,9 +146,7 @@ class ShowcaseRun:
         self._loop = asyncio.get_running_loop()
         self._entered_at = self._clock()
         try:
-            self._fetcher.terms = await self._resources.open(
-                self._options, self._meter, self._run_id
-            )
+            await self._resources.open(self._options)
         except BaseException:
             await self.aclose()
             # Again, since the run may have been closed before these were opened.
@@ -217,7 +211,7 @@ class ShowcaseRun:
         error = RunStoppedError("the run was told to stop")
         self._is_stopping = True
         self._fetcher.stop(error)
-        self._api.caller.stop(self._fetcher.terms.payer, error, now=now)
+        self._api.caller.stop(self._resources.terms.payer, error, now=now)
         if self._stream is not None:
             self._stream.stop()
 
@@ -272,16 +266,16 @@ class ShowcaseRun:
             if self._is_new(fingerprint(given)):
                 await self._finish(invalid_handle(error, self._options.region), put)
             return
-        if self._fetcher.terms.cache is not None:
-            await self._work_kept(handle, put)
+        if (cache := self._resources.terms.cache) is not None:
+            await self._work_kept(handle, cache, put)
         elif self._is_new(handle):
             on_page = put if self._by_page else None
             await self._finish(await self._fetcher.fetch(handle, None, on_page), put)
 
-    async def _work_kept(self, handle: str, put: Put[Outcome | ShowcasePage]) -> None:
+    async def _work_kept(
+        self, handle: str, cache: PageCache, put: Put[Outcome | ShowcasePage]
+    ) -> None:
         """Work on a creator who may have pages, or an outcome of this very run, on file."""
-        cache = self._fetcher.terms.cache
-        assert cache is not None  # noqa: S101 - for the type checkers: it was asked for
         # The archive remembers finished creators, except those that it could not take.
         seen = self._seen
         if seen is not None and (handle in self._under_way or handle in seen):
@@ -309,7 +303,8 @@ class ShowcaseRun:
             error = error.evolve(handle=handle)
             region = self._options.region
             return Outcome(handle=handle, status="skipped", region=region, error=error)
-        if self._seen is not None and known is not None and known.is_finished_by(self._run_id):
+        is_finished = known is not None and known.is_finished_by(self._resources.run_id)
+        if is_finished and self._seen is not None:
             self._counts["duplicates"] += 1
             return None
         self._counts["started"] += 1
