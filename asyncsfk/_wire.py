@@ -220,8 +220,6 @@ def _read_failure(response: Response, price: int, api_key: ApiKey | None) -> API
         body = unpack(encoding_of(response.headers), response.body, ERROR_BYTES)
     except CANNOT_UNPACK:
         body = b""
-    if api_key is not None:
-        body = api_key.redact_bytes(body)
     told = _read_error_body(body, api_key)
     code, message = told.get("code"), told.get("message")
     return _BY_STATUS.get(status, fallback)(
@@ -255,7 +253,6 @@ def _read_error_body(body: bytes, api_key: ApiKey | None) -> dict[str, str]:
         # RFC 9457: what a proxy may answer as application/problem+json.
         problem = {"message": told.get("detail") or told.get("title")}
         fields = msgspec.convert(told.get("error", problem), dict[str, Any])
-        # The key is struck out once more: in the body, JSON can spell each letter in two ways.
         texts = {
             name: _excerpt(text) if name == "message" else text[:_LONGEST]
             for name, value in fields.items()
@@ -263,7 +260,7 @@ def _read_error_body(body: bytes, api_key: ApiKey | None) -> dict[str, str]:
         }
         if texts:
             return texts
-    text = body.decode("utf-8", "replace")[:_PAGE_TEXT]
+    text = _struck(body.decode("utf-8", "replace"), api_key)[:_PAGE_TEXT]
     return {"message": _excerpt(_MARKUP.sub(" ", text))}
 
 
