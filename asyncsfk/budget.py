@@ -144,7 +144,8 @@ class Budget:
         _check_price(credits, route)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
-            if self._is_decided(self._price(credits, route)):
+            price = self._price(credits, route)
+            if self._has_room(price) or self._is_out_of_reach(price):
                 return
             self._waiting[waiter] = credits, route
         try:
@@ -167,7 +168,7 @@ class Budget:
     def _reserve(self, credits: int, route: str) -> Reservation | None:
         with self._lock:
             price = self._price(credits, route)
-            if price and self._max is not None and self._taken + price > self._max:
+            if not self._has_room(price):
                 if self._is_out_of_reach(price):
                     # Told, since even a run that has bought nothing may be at its job's ceiling.
                     before = f" ({self._before:,} of them before)" if self._before else ""
@@ -186,13 +187,11 @@ class Budget:
     def _taken(self) -> int:
         return self._charged + self._maybe + self._reserved
 
+    def _has_room(self, price: int) -> bool:
+        return not price or self._max is None or self._taken + price <= self._max
+
     def _is_out_of_reach(self, price: int) -> bool:
         return self._max is not None and self._charged + self._maybe + price > self._max
-
-    def _is_decided(self, price: int) -> bool:
-        """Tell whether a reservation would now be made, or be refused for good."""
-        room = not price or self._max is None or self._taken + price <= self._max
-        return room or self._is_out_of_reach(price)
 
     def _close(self, reservation: Reservation, charged: int, maybe: int) -> bool:
         with self._lock:
