@@ -298,13 +298,10 @@ class _AsyncPuller(Generic[In]):
                     item = await _awaited_in(self._context, anext(self._iterator))
             except StopAsyncIteration:
                 pass
-            except BaseException:
-                self._stopped = True
-                raise
             finally:
                 self._waiting = None
-            if isinstance(item, _End):
-                self._stopped = True
+                if isinstance(item, _End):
+                    self._stopped = True
             return item
 
     def stop(self) -> None:
