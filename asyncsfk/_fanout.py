@@ -76,7 +76,6 @@ class FanOut(Generic[In, Out]):
         self._is_hiring = False
         self._pulled = 0
         self._last_turn: asyncio.Future[None] | None = None
-        self._exhausted = False
         self._error: BaseException | None = None
         self._is_closing = False
         self._is_over = False
@@ -156,27 +155,24 @@ class FanOut(Generic[In, Out]):
             self._is_hiring = False
 
     async def _run_worker(self, workers: asyncio.TaskGroup) -> None:
-        if self._is_hiring:
-            # It begins eagerly, within the worker that hires it: the item of that one comes first.
-            await asyncio.sleep(0)
-        while not self._exhausted:
-            item = await self._pull()
-            if isinstance(item, _End):
-                self._exhausted = True
-                return
-            turn = self._take_turn() if self._ordered else None
-            # One more worker for each item that turns up: few items need few workers.
-            self._hire(workers)
-            try:
+        try:
+            if self._is_hiring:
+                # It begins eagerly, within the one that hires it: the item of that one comes first.
+                await asyncio.sleep(0)
+            while not isinstance(item := await self._pull(), _End):
+                turn = self._take_turn() if self._ordered else None
+                # One more worker for each item that turns up: few items need few workers.
+                self._hire(workers)
                 if turn is not None:
                     await self._work_in_turn(item, *turn)
                 else:
                     await self._work(item, self._results.put)
-            except asyncio.CancelledError as error:
-                if not self._is_closing:
-                    # Cancelled from outside: the stream must not silently lack this item.
-                    self._exhausted, self._error = True, _cut_short(error)
-                raise
+        except asyncio.CancelledError as error:
+            if not self._is_closing:
+                # Cancelled from outside: the stream must not silently lack items.
+                self._error = _cut_short(error)
+                self._items.stop()
+            raise
 
     async def _pull(self) -> In | _End:
         """Return the next item; an error of the iterator is noted, and counts as the end."""
@@ -184,9 +180,6 @@ class FanOut(Generic[In, Out]):
         if self._pulled % _YIELD_EVERY == 0:
             # An iterator that never has to wait must not starve the event loop.
             await asyncio.sleep(0)
-            if self._exhausted:
-                # Another worker has met the end meanwhile, or an error.
-                return _END
         item: In | _End = _END
         try:
             item = await self._items.pull()
@@ -202,6 +195,9 @@ class FanOut(Generic[In, Out]):
         if self._is_closing:
             # The iterator swallowed our cancellation, as `wait_for` can before Python 3.12.
             raise asyncio.CancelledError
+        if isinstance(item, _End):
+            # Before another worker could ask once more.
+            self._items.stop()
         return item
 
     def _take_turn(self) -> tuple[asyncio.Future[None] | None, asyncio.Future[None]]:
@@ -292,17 +288,14 @@ class _AsyncPuller(Generic[In]):
         async with self._lock:
             if self._stopped:
                 return _END
-            item: In | _End = _END
             try:
                 with anyio.CancelScope() as self._waiting:
-                    item = await _awaited_in(self._context, anext(self._iterator))
+                    return await _awaited_in(self._context, anext(self._iterator))
             except StopAsyncIteration:
                 pass
             finally:
                 self._waiting = None
-                if isinstance(item, _End):
-                    self._stopped = True
-            return item
+            return _END
 
     def stop(self) -> None:
         self._stopped = True

@@ -218,6 +218,43 @@ async def test_by_cancelling_all_tasks_while_handles_are_waited_for(sim, client)
     await assert_nothing_is_left(sim, client)
 
 
+@pytest.mark.parametrize("width", [1, 3])
+async def test_by_cancelling_the_task_that_waits_for_a_handle(sim, client, width):
+    """The handles end with it, and the run does not look complete."""
+    waits = []
+
+    async def handles():
+        yield "a"
+        waits.append(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    async with client.showcases(handles(), concurrency=width) as run:
+        assert (await anext(run)).handle == "a"
+        await asyncio.sleep(1)
+        waits[0].cancel()
+        with pytest.raises(ClientStateError, match="cancelled from outside"):
+            await anext(run)
+    await assert_nothing_is_left(sim, client)
+
+
+async def test_by_cancelling_a_worker_while_another_waits_for_a_handle(sim, client):
+    """The loop over the run ends at once, not with the next handle, which may never come."""
+    works = []
+
+    async def handles():
+        works.append(asyncio.current_task())
+        yield "a"
+        await asyncio.Event().wait()
+
+    async with client.showcases(handles(), concurrency=2) as run, asyncio.timeout(60):
+        first = asyncio.ensure_future(anext(run))
+        await asyncio.sleep(0.02)
+        works[0].cancel()
+        with pytest.raises(ClientStateError, match="cancelled from outside"):
+            await first
+    await assert_nothing_is_left(sim, client)
+
+
 async def test_by_cancelling_all_tasks_of_a_run_that_nobody_reads(sim, client):
     """As `asyncio.run` does at its end: they end, even with a queue full of outcomes."""
     async with client.showcases(sim.handles(100), concurrency=3) as run:
