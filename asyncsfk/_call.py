@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
 
 class _Coming:
-    """A call on its way to an answer; ``verdict``: why it must not begin one any more."""
+    """A call on its way to an answer; ``verdict``: why it must not send for one, if that is so."""
 
-    def __init__(self, payer: Payer) -> None:
+    def __init__(self, payer: Payer, verdict: SfkError | None) -> None:
         self.payer = payer
-        self.verdict: SfkError | None = None
+        self.verdict = verdict
 
 
 class Caller:
@@ -112,7 +112,7 @@ class Caller:
             raise placed(ClientStateError("the client was opened in another event loop"), request)
         if request.needs_key:
             self.require_key(request.route)
-        coming = _Coming(payer)
+        coming = _Coming(payer, None if cache is None else cache.offline)
         self._coming.add(coming)
         try:
             landing, inherited = await self._come_by(request, coming, cache)
@@ -151,8 +151,7 @@ class Caller:
                 # The call under way may be buying afresh what will do for this one as it is on
                 # file. Hold it until that is known: all its callers may leave meanwhile.
                 self._flights.hold(request.target, joining)
-            may_send = coming.verdict is None and (cache is None or cache.offline is None)
-            if joining is not None or not may_send:
+            if joining is not None or coming.verdict is not None:
                 # What must not be sent begins nothing that others could join: why that is so
                 # concerns only this caller.
                 answer = await self._look_up_first(request, coming, cache)
@@ -234,9 +233,8 @@ class Caller:
                 answer = await self._look_up(request, cache)
             except ArchiveError as error:
                 answer = CallResult(error)
-        verdict = coming.verdict or (None if cache is None else cache.offline)
-        if answer is None and verdict is not None:
-            answer = CallResult(verdict.evolve(usage=Usage()))
+        if answer is None and coming.verdict is not None:
+            answer = CallResult(coming.verdict.evolve(usage=Usage()))
         if answer is not None and isinstance(answer.result, SfkError):
             answer = CallResult(placed(answer.result, request))
         return answer
