@@ -73,20 +73,18 @@ class CreatorFetcher:
         products: list[Product] = []
         request_ids: list[str | None] = []
         account_status = None
-        page: ShowcasePage | None = None
         error: SfkError | None = None
         next_cursor: str | None = None
         try:
             async for page in self._listing(handle, cached, blocked).pages():
                 usage += page.usage
                 request_ids.append(page.request_id)
+                # An empty cursor leads nowhere.
+                next_cursor = page.next_cursor or None if page.has_more else None
                 if on_page is not None:
                     await on_page(page)
                 else:
                     products += page.products
-            if page is not None and page.has_more:
-                # An empty cursor leads nowhere.
-                next_cursor = page.next_cursor or None
         except SfkError as caught:
             # The frames of its traceback would keep it, and whole pages, in memory.
             error, next_cursor = caught.with_traceback(None), caught.cursor
