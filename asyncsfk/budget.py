@@ -353,21 +353,19 @@ async def reserve_all(
             price = budget._price(price, route)  # noqa: SLF001 - of this module
         taken: list[Reservation] = []
         reserved = Reservations(taken, budgets)
-        full: Budget | None = None
         try:
             for budget in budgets:
                 reservation = budget._reserve(price, route)  # noqa: SLF001 - of this module
                 if reservation is None:
-                    full = budget
                     break
                 taken.append(reservation)
+            else:
+                return reserved
         except BaseException:
             reserved.release()
             raise
-        if full is None:
-            return reserved
         reserved.release()
-        await full.room(price, route=route)
+        await budget.room(price, route=route)
 
 
 def _check_price(credits: int, route: str) -> None:
