@@ -656,14 +656,16 @@ class maybe_async:  # noqa: N801 - reads as a function
         return self._scope.__exit__(*exception)
 
 
-async def test_a_run_closed_from_another_task_tells_its_consumer():
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_run_closed_from_another_task_tells_its_consumer(ordered):
     """A consumer that waits for an outcome while the client is closed elsewhere is told."""
     async with Simulator(faults=[Fault.hang()]) as sim:
         client = await Client(sim.api_key, base_url=sim.url).__aenter__()
         pages = None
 
         async def consume():
-            async with client.showcases(["a", "b"]) as run:
+            # The second is done at once, and may have to wait for its turn.
+            async with client.showcases(["a", "no handle"], ordered=ordered) as run:
                 async for _ in run:
                     pass
 
