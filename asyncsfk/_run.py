@@ -59,7 +59,6 @@ class ShowcaseRun:
         api: Api,
         gate: Gate,
         emit: Emitter,
-        clock: Callable[[], float],
         on_enter: Callable[[ShowcaseRun], None],
         on_exit: Callable[[ShowcaseRun], None],
     ) -> None:
@@ -69,7 +68,6 @@ class ShowcaseRun:
         self._api = api
         self._gate = gate
         self._emit = emit
-        self._clock = clock
         self._on_enter = on_enter
         self._on_exit = on_exit
         self._seen = SeenHandles() if options.dedupe else None
@@ -79,8 +77,9 @@ class ShowcaseRun:
         self._is_stopping = False
         self._stream: FanOut[object, Outcome | ShowcasePage] | None = None
         self._by_page = False
+        # That in which it was entered, and when that was.
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._entered_at: float | None = None
+        self._entered_at = 0.0
         self._left_at: float | None = None
         self._closing = Closing(self._close)
 
@@ -120,8 +119,8 @@ class ShowcaseRun:
     def progress(self) -> Progress:
         """Where the run stands."""
         elapsed = 0.0
-        if self._entered_at is not None:
-            now = self._clock() if self._left_at is None else self._left_at
+        if self._loop is not None:
+            now = self._loop.time() if self._left_at is None else self._left_at
             elapsed = now - self._entered_at
         counts = self._counts
         return Progress(
@@ -140,11 +139,11 @@ class ShowcaseRun:
         )
 
     async def __aenter__(self) -> Self:
-        if self._entered_at is not None:
+        if self._loop is not None:
             raise ClientStateError("a run can be entered only once; make a new one")
         self._on_enter(self)
         self._loop = asyncio.get_running_loop()
-        self._entered_at = self._clock()
+        self._entered_at = self._loop.time()
         try:
             await self._resources.open(self._options)
         except BaseException:
@@ -176,7 +175,7 @@ class ShowcaseRun:
             return
         check_may_close(self._loop, _ELSEWHERE)
         if self._left_at is None:
-            self._left_at = self._clock()
+            self._left_at = self._loop.time()
             if self._stream is not None:
                 # Before the next turn of the event loop, whose results would reach nobody.
                 self._stream.cancel()
@@ -239,7 +238,7 @@ class ShowcaseRun:
         return _Pages(partial(self._open_stream, by_page=True), on_outcome)
 
     def _open_stream(self, *, by_page: bool) -> FanOut[object, Outcome | ShowcasePage]:
-        if self._entered_at is None:
+        if self._loop is None:
             raise ClientStateError("iterate a run inside of its `async with`")
         if self._left_at is not None:
             raise ClientStateError(ENDED)

@@ -349,7 +349,6 @@ class Client(BulkCalls):
             api=parts.api,
             gate=parts.gate,
             emit=self._emit,
-            clock=parts.loop.time,
             on_enter=self._enter_run,
             on_exit=self._leave_run,
         )
