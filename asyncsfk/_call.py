@@ -156,8 +156,7 @@ class Caller:
                 # concerns only this caller.
                 answer = await self._look_up_first(request, coming, cache)
                 if answer is not None:
-                    landing = Landing(answer, answers=False, began=True, was_stopped=False)
-                    return landing, inherited
+                    return Landing(answer), inherited
             if self._closing:
                 closed = ClientStateError("the client is closed", Details(usage=inherited))
                 raise placed(closed, request)

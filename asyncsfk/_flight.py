@@ -33,9 +33,9 @@ class Landing(msgspec.Struct, Generic[T], frozen=True):
     """
 
     result: T
-    answers: bool
-    began: bool
-    was_stopped: bool
+    answers: bool = False
+    began: bool = True
+    was_stopped: bool = False
 
 
 class _Waiter(Generic[T]):
@@ -257,8 +257,8 @@ class SingleFlight(Generic[T]):
             if flight.is_wanted:
                 flight.dismiss()
                 self._end_unpaid(flight)
-                continue
-            flight.end(verdict)
+            else:
+                flight.end(verdict)
 
     def _end_unpaid(self, flight: Flight[T]) -> None:
         """End a flight if none of its callers has the budgets to pay for it: they begin anew."""
