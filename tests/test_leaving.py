@@ -390,6 +390,19 @@ async def test_by_closing_the_client_under_a_loop(sim):
                 await anext(run)
 
 
+async def test_leaving_a_run_that_was_waiting_for_its_consumer_sends_nothing(sim):
+    """The turn in which the last outcome made room for another begins no further creator."""
+    told = []
+    async with client_of(sim, on_event=told.append) as client:
+        async with client.showcases(sim.handles(10), concurrency=1) as run:
+            await anext(run)
+            await asyncio.sleep(100)
+            await anext(run)
+            before = client.usage.requests
+        started = [one for one in told if isinstance(one, events.RequestStarted)]
+        assert len(started) == before == sim.ledger.requests
+
+
 async def test_by_forgetting_the_iterator(sim, client):
     """A pages() iterator that is dropped, collected or not, takes nothing with it."""
     async with client.showcases(sim.handles(1000)) as run:
