@@ -68,7 +68,8 @@ class CreatorFetcher:
         """
         blocked: SfkError | None = None
         usage = Usage()
-        if cached is not None and cached.is_begun and self._options.restart_stale:
+        may_restart = self._options.restart_stale and self.stopped is None
+        if may_restart and cached is not None and cached.is_begun:
             blocked, usage = await self._restart_if_stale(handle, cached)
         products: list[Product] = []
         request_ids: list[str | None] = []
@@ -204,8 +205,6 @@ class CreatorFetcher:
 
         That way, a stale cursor shows before any page on file is handed out.
         """
-        if self.stopped is not None:
-            return None, Usage()
         try:
             return None, await self._api.probe(
                 handle,
