@@ -160,11 +160,10 @@ class FanOut(Generic[In, Out]):
                 # It begins eagerly, within the one that hires it: the item of that one comes first.
                 await asyncio.sleep(0)
             while not isinstance(item := await self._pull(), _End):
-                turn = self._take_turn() if self._ordered else None
                 # One more worker for each item that turns up: few items need few workers.
                 self._hire(workers)
-                if turn is not None:
-                    await self._work_in_turn(item, *turn)
+                if self._ordered:
+                    await self._work_in_turn(item)
                 else:
                     await self._work(item, self._results.put)
         except asyncio.CancelledError as error:
@@ -200,15 +199,11 @@ class FanOut(Generic[In, Out]):
             self._items.stop()
         return item
 
-    def _take_turn(self) -> tuple[asyncio.Future[None] | None, asyncio.Future[None]]:
-        """Return the future that ends the turn before, if any, and the one to end this turn."""
+    async def _work_in_turn(self, item: In) -> None:
+        # The futures that end the turn before, if there was one, and this one.
         before, mine = self._last_turn, asyncio.get_running_loop().create_future()
         self._last_turn = mine
-        return before, mine
 
-    async def _work_in_turn(
-        self, item: In, before: asyncio.Future[None] | None, mine: asyncio.Future[None]
-    ) -> None:
         async def put(result: Out) -> None:
             if before is not None:
                 await before
