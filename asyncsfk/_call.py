@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from asyncsfk._attempt import Attempts
     from asyncsfk._flight import Flight
-    from asyncsfk._messages import Request
+    from asyncsfk._messages import Request, Response
     from asyncsfk._page_cache import PageCache
     from asyncsfk._store._store import Store
     from asyncsfk._terms import Payer
@@ -126,9 +126,10 @@ class Caller:
         else:
             cost = inherited + result.usage if landing.answers else inherited
             result = self._for_others(request, answer)
-            if cache is not None and cache.store not in answer.stores:
+            paid = answer.paid
+            if cache is not None and paid is not None and cache.store not in answer.stores:
                 try:
-                    await self._cache_too(request, answer, result, cache)
+                    await self._cache_too(request, paid, result, cache)
                 except ArchiveError as error:
                     # It was paid for: the error brings the body, since the archive cannot.
                     result = _wire.redacted(error.evolve(body=result.body), self._config.api_key)
@@ -313,7 +314,7 @@ class Caller:
 
         Until it is kept, a caller that asks for it joins, too, instead of buying it again.
         """
-        if answer.paid is None:
+        if (paid := answer.paid) is None:
             return answer
         # It is paid for: it should not be cancelled now, and is returned all the same if it is.
         flight.in_air = True
@@ -328,7 +329,7 @@ class Caller:
                 if cache.store not in own and terms not in kept:
                     # The caller with this archive tries again, in `fetch`, and is told then.
                     with suppress(ArchiveError):
-                        await self._cache_too(request, answer, result, cache)
+                        await self._cache_too(request, paid, result, cache)
                         kept.add(terms)
                         stores = (*answer.stores, cache.store)
                         answer = msgspec.structs.replace(answer, stores=stores)
@@ -350,26 +351,24 @@ class Caller:
         )
 
     async def _cache_too(
-        self, request: Request, answer: CallResult, result: Received | SfkError, cache: PageCache
+        self, request: Request, paid: Response, result: Received | SfkError, cache: PageCache
     ) -> None:
         """Keep in an archive an answer that another caller paid for."""
-        response = answer.paid
-        if response is not None:
-            await cache.put(
+        await cache.put(
+            request,
+            paid,
+            result,
+            line_of(
                 request,
-                response,
-                result,
-                line_of(
-                    request,
-                    Usage(),
-                    number=0,
-                    status=response.status,
-                    answer=result if isinstance(result, SfkError) else result.meta,
-                ),
-                api_key=self._config.api_key,
-                max_body_bytes=self._config.max_body_bytes,
-                once=True,
-            )
+                Usage(),
+                number=0,
+                status=paid.status,
+                answer=result if isinstance(result, SfkError) else result.meta,
+            ),
+            api_key=self._config.api_key,
+            max_body_bytes=self._config.max_body_bytes,
+            once=True,
+        )
 
 
 def _told_to_end(flight: Flight[CallResult], failed: SfkError) -> SfkError | None:
