@@ -805,6 +805,36 @@ async def test_a_session_that_tries_again_by_itself_sends_once(answer, kind):
             assert error.usage.maybe == (kind in {ConnectionLostError, LookupFailedError})
 
 
+@pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
+async def test_a_session_of_another_class_sees_in_aiohttps_words_that_nothing_was_sent():
+    """It may have a remedy; only what would be sent again must not look as aiohttp's own."""
+    seen = []
+
+    class Slow(aiohttp.TCPConnector):
+        async def connect(self, *_, **__):
+            raise aiohttp.ConnectionTimeoutError("not yet")
+
+    def attentive():
+        class Attentive(aiohttp.ClientSession):
+            async def _request(self, *args, **options):
+                try:
+                    return await super()._request(*args, **options)
+                except Exception as error:
+                    seen.append(type(error))
+                    raise
+
+        return Attentive(connector=Slow())
+
+    async with (
+        Simulator() as sim,
+        attentive() as session,
+        client_of(sim, session=session) as client,
+    ):
+        error = await failure(client.showcase_page("x"), ConnectionFailedError)
+        assert error.usage.maybe == 0
+        assert seen == [aiohttp.ConnectionTimeoutError]
+
+
 # Width and timeouts
 
 
