@@ -50,7 +50,6 @@ class ShowcaseCache:
         self._look = True
         self._number = 1
         self._bought_from: int | None = None
-        self._was_kept = False
         self._is_fresh = False
         self._has_failed = False
 
@@ -123,9 +122,6 @@ class ShowcaseCache:
         """Take note of a page that was received: bought, or out of the archive."""
         if not kept and self._bought_from is None:
             self._bought_from = self._number
-        # A page on file that our own probe has just bought counts as bought now.
-        is_old = self._bought_from is None or self._number < self._bought_from
-        self._was_kept = kept and is_old
         if self._number != 1 or self._first_from is None:
             return
         if not kept and self._anew is not None:
@@ -171,12 +167,13 @@ class ShowcaseCache:
         """Go back to the first page, with what the archive holds by now."""
         if self._first_from is not None:
             self.floor = self._first_from
-        self._was_kept = False
         self._is_fresh = True
 
     def judge(self, error: BadRequestError) -> BadRequestError:
         """Return the refusal of a page: as a stale cursor, if the archive led to that page."""
-        if not self._was_kept:
+        # No page led to the first, and from one that was bought just now, by our own probe
+        # perhaps, the cursor is new.
+        if self._number == 1 or (self._bought_from or self._number) < self._number:
             return error
         # Without a watch this is a listing, which has no option but `refresh`.
         option = "refresh" if self._watch is None else "restart_stale"
