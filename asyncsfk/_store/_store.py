@@ -80,7 +80,6 @@ class Store:
             self._file.read, name="asyncsfk-archive-reader", gather=lambda: _GATHER_AT_ONCE
         )
         self._exposed = ExposedCredits()
-        self._landed = asyncio.Event()
         self._left = asyncio.Event()
         self._resting: asyncio.TimerHandle | None = None
         self._refusal: ArchiveError | None = None
@@ -141,8 +140,8 @@ class Store:
         try:
             with anyio.CancelScope(shield=True):
                 while self._exposed.in_air and self._is_in_own_loop:
-                    self._landed.clear()
-                    await self._landed.wait()
+                    self._left.clear()
+                    await self._left.wait()
         finally:
             await self._closing()
 
@@ -259,10 +258,9 @@ class Store:
         """Stop waiting for a request; what was exposed for it stays so, unless it was settled."""
         self._exposed.in_air.discard(exposed)
         self._left.set()
-        if not self._exposed.in_air:
-            self._landed.set()
-            if self._resting is None and not self._is_shut and self.loop.is_running():
-                self._resting = self.loop.call_later(_REST, self._rest)
+        is_quiet = not self._exposed.in_air and not self._is_shut
+        if is_quiet and self._resting is None and self.loop.is_running():
+            self._resting = self.loop.call_later(_REST, self._rest)
 
     def _rest(self) -> None:
         """When all is quiet, file only what is still exposed, since we may be killed while idle."""
