@@ -126,8 +126,7 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
                 opens=self.opens and request.is_showcase,
                 anew=anew,
                 apart=apart,
-                unless_from=self.floor if once else None,
-                unless_since=self.since,
+                unless=find(request, floor=self.floor, since=self.since) if once else None,
                 by=self.watch,
             )
         )

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from asyncsfk._packing import GZIP, WORTH_PACKING, pack
-from asyncsfk._store._reads import LOST, Find
+from asyncsfk._store._reads import LOST
 from asyncsfk._store._tables import ATTEMPTS, FINISHED, OPENED, PAGES
 
 if TYPE_CHECKING:
     import sqlite3
 
     from asyncsfk._store._exposed import Exposed
+    from asyncsfk._store._reads import Find
     from asyncsfk._store._tables import Tables
     from asyncsfk._store._watch import Watch
 
@@ -91,8 +92,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         anew: Given if it begins its showcase anew: a first page with a lower id is of the older.
         apart: Whether it was bought at another time than the showcase on file, and so is left out
             of it if that has this page already.
-        unless_from: It is not written if there is a page with its key and an id from this one on.
-        unless_since: Only a page received at this time or later counts; in seconds since 1970.
+        unless: It is not written if this finds a page.
         by: The watch of whoever keeps it, if there is one, which is not told.
     """
 
@@ -108,18 +108,15 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     opens: bool = False
     anew: int | None = None
     apart: bool = False
-    unless_from: int | None = None
-    unless_since: float = 0.0
+    unless: Find | None = None
     by: Watch | None = None
 
     def apply(self, tables: Tables) -> None:
         """Write it and its line of the ledger."""
         line = self.line
         line.apply(tables)
-        if self.unless_from is not None:
-            same = Find(self.key, self.showcase, floor=self.unless_from, since=self.unless_since)
-            if same.read(tables.flush()) is not None:
-                return
+        if self.unless is not None and self.unless.read(tables.flush()) is not None:
+            return
         if self.opens and self.showcase is not None:
             tables.add(OPENED, self.showcase)
             if self.anew is not None:
