@@ -40,7 +40,6 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
         look: Whether to look at all: there may be pages that will do.
         alone: Whether this is a call for a single page. A page that it buys afresh, and that the
             showcase on file has, stays apart; but a first page starts the showcase over.
-        opens: Whether a showcase's page may be the first of its showcase in the file.
         watch: Sees what others keep of the showcase.
         anew: If given, a showcase begins anew: a first page below this id is of an older one.
         has_failed: Whether this very call has failed before, by what the archive says, and may have
@@ -55,7 +54,6 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
     look: bool = True
     alone: bool = True
-    opens: bool = True
     anew: int | None = None
     watch: Watch | None = None
     has_failed: bool = False
@@ -123,7 +121,7 @@ class PageCache(msgspec.Struct, frozen=True, kw_only=True):
                 line=line,
                 showcase=request.showcase,
                 query=_query_of(request, api_key),
-                opens=self.opens and request.is_showcase,
+                opens=self.alone or request.cursor is None,
                 anew=anew,
                 apart=apart,
                 unless=find(request, floor=self.floor, since=self.since) if once else None,

@@ -110,7 +110,6 @@ class ShowcaseCache:
             since=0.0,
             look=self.is_begun,
             alone=False,
-            opens=number == 1,
             anew=self._anew,
             watch=self._watch,
             has_failed=self.has_failed,
