@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from asyncsfk._terms import Payer, Terms, distinct
@@ -46,10 +47,8 @@ class RunResources:
         self._max_credits = max_credits
         self._archive = archive
         self._base_url = base_url
-        self._cache: PageCache | None = None
-        self._has_entered = False
+        self._leaving = AsyncExitStack()
         self._is_closed = False
-        self._job: Budget | None = None
         self.run_id = secrets.randbits(62)
         self.meter = Meter()
         self.terms = Terms(Payer((own,), self.meter))
@@ -66,22 +65,23 @@ class RunResources:
             ClientStateError: It was closed meanwhile.
         """
         archive, max_credits = self._archive, self._max_credits
+        cache: PageCache | None = None
         job: list[Budget] = []
         if archive is not None:
             await archive.enter()
-            self._has_entered = True
+            self._leaving.push_async_callback(archive.leave)
             if self._is_closed:
                 raise ClientStateError("the run was closed while it was entered")
-            self._cache = archive.cache(
-                self._base_url, max_age=options.max_age, refresh=options.refresh
-            )
+            cache = archive.cache(self._base_url, max_age=options.max_age, refresh=options.refresh)
+            cache.store.runs.add(self.run_id)
+            self._leaving.callback(cache.store.runs.discard, self.run_id)
             job = archive.budgets
         own = [self._own]
         if isinstance(max_credits, Budget):
             self.budget = max_credits
             own.append(max_credits)
-        elif max_credits is not None and self._cache is not None:
-            store = self._cache.store
+        elif max_credits is not None and cache is not None:
+            store = cache.store
             # The ceiling is that of the whole archive: what earlier runs spent counts. So does what
             # others have under way, since this budget is not told how that ends.
             maybe = store.maybe + store.exposed
@@ -89,26 +89,14 @@ class RunResources:
             charged, maybe = min(store.charged, sys.maxsize), min(maybe, sys.maxsize)
             self.budget = Budget(max_credits, charged=charged, maybe=maybe)
             # It binds everything that writes to the archive.
-            self._job = self.budget
-            job.append(self._job)
+            job.append(self.budget)
+            self._leaving.callback(job.remove, self.budget)
         elif max_credits is not None:
             self.budget = Budget(max_credits)
             own.append(self.budget)
-        if self._cache is not None:
-            self._cache.store.runs.add(self.run_id)
-        self.terms = Terms(Payer(distinct(*own), self.meter, job), self._cache)
+        self.terms = Terms(Payer(distinct(*own), self.meter, job), cache)
 
     async def close(self) -> None:
         """Leave the archive; the last run to leave closes it, if runs opened it."""
         self._is_closed = True
-        archive = self._archive
-        if archive is None:
-            return
-        if self._cache is not None:
-            self._cache.store.runs.discard(self.run_id)
-        if self._job is not None:
-            archive.budgets.remove(self._job)
-            self._job = None
-        if self._has_entered:
-            self._has_entered = False
-            await archive.leave()
+        await self._leaving.aclose()
