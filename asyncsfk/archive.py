@@ -254,7 +254,7 @@ class Archive:
         read: Callable[[sqlite3.Connection, Showcase], Iterable[T]],
     ) -> Iterator[T]:
         # Checked here, and not when the first item is asked for, which may be far from this call.
-        wanted = _wanted(handle, region)
+        wanted = None if handle is None else tiktok_handle(handle), region_code(region)
 
         def each() -> Iterator[T]:
             with reading(self._path) as connection:
@@ -354,15 +354,6 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
             f"an archive cannot be at {described(path)}: no name has a NUL in it"
         )
     return place
-
-
-def _wanted(handle: str | None, region: str | None) -> tuple[str | None, str | None]:
-    """Return a creator and a region as an archive knows them.
-
-    Raises:
-        InvalidArgumentError: One of them is unusable.
-    """
-    return None if handle is None else tiktok_handle(handle), region_code(region)
 
 
 def _size(path: Path) -> int:
