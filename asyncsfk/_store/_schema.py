@@ -115,13 +115,10 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         ArchiveFormatError: It is not an archive, is of a newer version, or is damaged.
     """
-    if not _is_empty(connection):
-        version = check(connection, path)
-        _check_whole(connection, path)
-        if version == VERSION:
-            return
-    else:
-        version = 0
+    version = 0 if _is_empty(connection) else check(connection, path)
+    _check_whole(connection, path)
+    if version == VERSION:
+        return
     connection.execute("BEGIN IMMEDIATE")
     for step in _STEPS[version:]:
         for statement in step.split(";"):
