@@ -258,25 +258,24 @@ class File:
         return is_ours and identify(self._log) not in (None, self._places.get(self._log))
 
     def _close_writer(self, writer: sqlite3.Connection, *, is_landed: bool) -> None:
-        try:
-            if self.session:
-                if is_landed and self.broken is None:
-                    writer.execute(
-                        "UPDATE session SET ended = ?, exposed = 0 WHERE id = ?",
-                        (time.time(), self.session),
-                    )
-                # One plain file, which can be copied; readers are soon done with a query. The log
-                # that a moved file left behind would be taken for that of one put in its place.
-                with suppress(*SQLITE_ERRORS):
-                    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with closing(writer):
+            if not self.session:
+                return
+            if is_landed and self.broken is None:
+                writer.execute(
+                    "UPDATE session SET ended = ?, exposed = 0 WHERE id = ?",
+                    (time.time(), self.session),
+                )
+            # One plain file, which can be copied; readers are soon done with a query. The log that
+            # a moved file left behind would be taken for that of one put in its place.
+            with suppress(*SQLITE_ERRORS):
+                writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             is_ours = identify(self._path) in (None, self._places.get(self._path))
-            if self.session and self.broken is None and is_ours:
+            if self.broken is None and is_ours:
                 # So that it can be read where nothing can be written. If others have it open, it
                 # stays in WAL mode. Only if it is ours: SQLite removes the log by its name.
                 with suppress(*SQLITE_ERRORS):
                     writer.execute("PRAGMA journal_mode = DELETE")
-        finally:
-            writer.close()
 
 
 @contextmanager
