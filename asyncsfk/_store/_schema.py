@@ -191,22 +191,21 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
     Raises:
         ArchiveError: There is none, or it cannot be read.
     """
-    with translated(path, ArchiveError):
+    with translated(path, ArchiveError), made_sense_of(path):
         if not is_there(path):
             raise ArchiveError(f"there is no archive {shown(path)}")
         if not path.is_file():
             # Opening a pipe would wait for ever.
             raise ArchiveFormatError(f"{shown(path)} is not a file")
-        connection = _connect_to_read(path)
-    with closing(connection), translated(path, ArchiveError), made_sense_of(path):
-        if _is_empty(connection):
-            raise ArchiveFormatError(f"{shown(path)} is empty, or just being made")
-        if check(connection, path) < VERSION:
-            raise ArchiveFormatError(
-                f"{shown(path)} is of an older version: open it once for writing, which brings it "
-                "up to date, by `async with Archive(...)` or `asyncsfk archive salvage`"
-            )
-        yield connection
+        with closing(_connect_to_read(path)) as connection:
+            if _is_empty(connection):
+                raise ArchiveFormatError(f"{shown(path)} is empty, or just being made")
+            if check(connection, path) < VERSION:
+                raise ArchiveFormatError(
+                    f"{shown(path)} is of an older version: open it once for writing, which brings "
+                    "it up to date, by `async with Archive(...)` or `asyncsfk archive salvage`"
+                )
+            yield connection
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:

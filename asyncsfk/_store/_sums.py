@@ -33,9 +33,7 @@ def usage(connection: sqlite3.Connection) -> Usage:
         "(SELECT count(*) FROM page) FROM attempt"
     ).fetchone()
     # SQLite sums up what is no number, too, but then the sum is no integer, and refused here.
-    requests, retries, charged, maybe, size, pages = typed(
-        tuple[_Count, _Count, _Count, _Count, _Count, _Count], row
-    )
+    requests, retries, charged, maybe, size, pages = typed(tuple[_Count, ...], row)
     return Usage(
         requests=requests,
         retries=retries,
