@@ -530,6 +530,24 @@ async def test_who_joins_the_call_for_a_first_page_buys_no_later_one_on_file(pat
         assert sim.ledger.charged == 2 + 2
 
 
+@pytest.mark.parametrize("options", [{"refresh": True}, {"max_age": 0}], ids=str)
+async def test_who_joins_the_call_for_a_first_page_takes_no_later_one_too_old(path, options):
+    """A page on file that will not do is bought afresh, whoever's call brought the first page."""
+    handle = "a.50products"
+    async with (
+        Simulator(latency=Latency.fixed(0.1)) as sim,
+        client_of(sim) as client,
+        Archive(path) as archive,
+    ):
+        first = await client.showcase_page(handle)
+        await client.showcase_page(handle, cursor=first.next_cursor, archive=archive)
+        call = asyncio.create_task(client.showcase_page(handle, archive=archive))
+        await asyncio.sleep(0.05)
+        await run_of(client, [handle], archive=archive, **options)
+        await call
+        assert sim.ledger.charged == 2 + 3
+
+
 @pytest.mark.parametrize("reader", ["products", "listing", "pages"])
 async def test_who_is_in_the_middle_of_a_showcase_that_is_bought_afresh(
     client, editions, archive, path, reader
