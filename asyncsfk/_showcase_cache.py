@@ -123,21 +123,17 @@ class ShowcaseCache:
             self._bought_from = self._number
         if self._number != 1 or self._first_from is None:
             return
-        if not kept and self._anew is not None:
-            self.floor = self._cache.store.last_page
+        # It has this id, or a lower one.
+        last = self.floor if kept else self._cache.store.last_page
+        if self._anew is not None:
+            self.floor = last
         # If it is on file, others have kept it since we looked, or our own probe has.
-        if kept or self._watch is None or not self._watch.is_alone:
-            await self._follow(self.floor if kept else self._cache.store.last_page)
-
-    async def _follow(self, last: int) -> None:
-        """Go on with the showcase that others have begun, where that begins on file.
-
-        Args:
-            last: Its first page has no higher id than this.
-        """
+        if not kept and self._watch is not None and self._watch.is_alone:
+            return
+        # Go on with the showcase that others have begun, where that begins on file.
         with suppress(ArchiveError):
             found = await self._cache.store.find_showcase(self._handle, self._region or "", b"")
-            if found is not None and self._first_from is not None:
+            if found is not None:
                 # Not where it was begun anew once more since: our first page is of an older one.
                 self.floor = max(self._first_from, min(found.showcase.floor, last))
 
