@@ -21,7 +21,7 @@ _inherited: set[Identity] = set()
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows its file for as long as it is open; see `connect`."""
+    """A connection that knows its file for as long as it is open; see `remember`."""
 
     file: Identity | None = None
 
@@ -31,19 +31,10 @@ class Connection(sqlite3.Connection):
         super().close()
 
 
-def connect(uri: str, path: Path, timeout: float) -> Connection:
-    """Open a database for use by one thread at a time; transactions are explicit."""
-    connection = sqlite3.connect(
-        uri,
-        uri=True,
-        isolation_level=None,
-        timeout=timeout,
-        check_same_thread=False,
-        factory=Connection,
-    )
+def remember(connection: Connection, path: Path) -> None:
+    """Remember, for forked processes, the file that a connection was opened to."""
     connection.file = identify(path)
     _open.add(connection)
-    return connection
 
 
 def is_inherited(path: Path) -> bool:

@@ -130,8 +130,15 @@ def connect(path: Path, mode: Mode, *, immutable: bool = False) -> sqlite3.Conne
     check_journal(path)
     _check_log(path)
     flag = "&immutable=1" if immutable else ""
-    uri = f"{path.as_uri()}?mode={mode}{flag}"
-    connection = _forks.connect(uri, path, _PATIENCE)
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}{flag}",
+        uri=True,
+        isolation_level=None,
+        timeout=_PATIENCE,
+        check_same_thread=False,
+        factory=_forks.Connection,
+    )
+    _forks.remember(connection, path)
     # Temporary files could fail: no room, no right to write, or too many open files.
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
