@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from asyncsfk import _reading, _routes, _wire
-from asyncsfk._packing import ACCEPTED, CANNOT_UNPACK, unpack
+from asyncsfk._packing import ACCEPTED
 from asyncsfk._page_cache import find
 from asyncsfk._paging import Chain
 from asyncsfk.errors import (
@@ -37,19 +37,6 @@ _LOOKUPS: Final[dict[str, type[Answer]]] = {
     _routes.TIKTOK_PROFILE: TikTokLookup,
     _routes.INSTAGRAM_PROFILE: InstagramLookup,
 }
-
-
-def unpacked(encoding: str, raw: bytes, max_body_bytes: int) -> bytes:
-    """Return a kept body unpacked.
-
-    Raises:
-        UndecodableError: It cannot be unpacked.
-        BodyTooLargeError: It is over ``max_body_bytes``.
-    """
-    try:
-        return unpack(encoding, raw, max_body_bytes)
-    except CANNOT_UNPACK as error:
-        raise _wire.not_unpacked(error, Details(body=raw), max_body_bytes) from error
 
 
 def decode(

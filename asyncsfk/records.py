@@ -8,10 +8,12 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from asyncsfk import _replay
+from asyncsfk import _replay, _wire
 from asyncsfk._checks import check_count
+from asyncsfk._packing import CANNOT_UNPACK, unpack
 from asyncsfk._text import abridged
 from asyncsfk.config import DEFAULT_MAX_BODY_BYTES
+from asyncsfk.errors import Details
 from asyncsfk.usage import Usage  # noqa: TC001 - msgspec looks it up
 
 if TYPE_CHECKING:
@@ -77,7 +79,10 @@ class ArchivedAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             InvalidArgumentError: That is not a whole number of 1 or more.
         """
         check_count("max_body_bytes", max_body_bytes)
-        return _replay.unpacked(self.encoding, self.raw, max_body_bytes)
+        try:
+            return unpack(self.encoding, self.raw, max_body_bytes)
+        except CANNOT_UNPACK as error:
+            raise _wire.not_unpacked(error, Details(body=self.raw), max_body_bytes) from error
 
     def decode(self, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> Answer:
         """Return it as a call returns it: a `ShowcasePage`, `TikTokLookup`, `Reply`, ...
