@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 class Watch:
-    """Sees, within a ``with``, whether others keep pages of one showcase.
+    """Sees whether others keep pages of one showcase.
 
     Attributes:
         is_alone: Whether nobody else has kept one so far.
     """
 
-    __slots__ = ("_among", "_showcase", "is_alone")
+    __slots__ = ("is_alone",)
 
-    def __init__(
-        self, showcase: tuple[str, str], among: dict[tuple[str, str], list[Watch]]
-    ) -> None:
-        self._showcase = showcase
-        self._among = among
+    def __init__(self) -> None:
         self.is_alone = True
-
-    def __enter__(self) -> Self:
-        self._among.setdefault(self._showcase, []).append(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        watches = self._among[self._showcase]
-        watches.remove(self)
-        if not watches:
-            del self._among[self._showcase]
 
 
 class Watches:
@@ -38,9 +28,17 @@ class Watches:
     def __init__(self) -> None:
         self._watches: dict[tuple[str, str], list[Watch]] = {}
 
-    def watching(self, handle: str, region: str) -> Watch:
-        """Return a watch of a showcase, which is told of pages while it is entered."""
-        return Watch((handle, region), self._watches)
+    @contextmanager
+    def watching(self, handle: str, region: str) -> Generator[Watch]:
+        """Watch a showcase within a ``with``."""
+        watch, watches = Watch(), self._watches.setdefault((handle, region), [])
+        watches.append(watch)
+        try:
+            yield watch
+        finally:
+            watches.remove(watch)
+            if not watches:
+                del self._watches[handle, region]
 
     def tell(self, handle: str, region: str, by: Watch | None) -> None:
         """Tell all watches of a showcase except ``by`` that a page of it is being kept."""
