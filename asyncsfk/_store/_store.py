@@ -369,6 +369,8 @@ class Store:
         """Close it; run in a task of its own."""
         # Every step is taken, even if one fails.
         async with AsyncExitStack() as stack:
+            stack.callback(self._writer.close)
+            stack.callback(self._reader.close)
             stack.push_async_callback(self._close_file)
             if self._is_in_own_loop:
                 stack.push_async_callback(self._writer.flush)
@@ -378,8 +380,4 @@ class Store:
         self._is_shut = True
         if self._resting is not None:
             self._resting.cancel()
-        try:
-            await self._writer.run(partial(self._file.close, is_landed=not self._exposed.credits))
-        finally:
-            self._reader.close()
-            self._writer.close()
+        await self._writer.run(partial(self._file.close, is_landed=not self._exposed.credits))
