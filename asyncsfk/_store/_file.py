@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asyncsfk._store._forks import Identity, identify
-from asyncsfk._store._lock import FileLock, holder
+from asyncsfk._store._lock import FileLock, locked_by_another
 from asyncsfk._store._reads import Read, read_all
 from asyncsfk._store._schema import prepare, size_of
 from asyncsfk._store._sqlite import (
@@ -28,7 +28,7 @@ from asyncsfk._store._sums import Spent, notes, prices, spent
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import LedgerLine, Write
 from asyncsfk._version import __version__
-from asyncsfk.errors import ArchiveError, ArchiveLockedError, ArchiveWriteError
+from asyncsfk.errors import ArchiveError, ArchiveWriteError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -93,9 +93,7 @@ class File:
             if self._lock.acquire():
                 return True
         if is_last:
-            raise ArchiveLockedError(
-                f"{shown(self._path)} is being written by {holder(self._path)}"
-            )
+            raise locked_by_another(self._path)
         return False
 
     def open(self) -> Spent:
@@ -290,7 +288,7 @@ def writing(path: Path) -> Generator[sqlite3.Connection]:
         if not is_there(path):
             raise ArchiveError(f"there is no archive {shown(path)}")
         if not lock.acquire():
-            raise ArchiveLockedError(f"{shown(path)} is being written by {holder(path)}")
+            raise locked_by_another(path)
         try:
             with closing(connect(path, "rwc")) as connection:
                 prepare(connection, path)

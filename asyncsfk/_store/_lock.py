@@ -14,7 +14,7 @@ from pathlib import Path
 from asyncsfk._store._forks import Identity, identify
 from asyncsfk._store._schema import reading
 from asyncsfk._store._sqlite import check_journal, check_not_inherited, shown
-from asyncsfk.errors import ArchiveError, ArchiveWriteError
+from asyncsfk.errors import ArchiveError, ArchiveLockedError, ArchiveWriteError
 
 
 class FileLock:
@@ -151,8 +151,9 @@ class FileLock:
         return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
-def holder(path: Path) -> str:
-    """Name the process that has an archive open, as far as the archive itself tells."""
+def locked_by_another(path: Path) -> ArchiveLockedError:
+    """Return the error that names who has an archive open, as far as the archive itself tells."""
+    who = "a process that has just begun"
     with suppress(ArchiveError), reading(path) as connection:
         row = connection.execute(
             "SELECT pid, host, began FROM session WHERE ended IS NULL ORDER BY id DESC LIMIT 1"
@@ -162,5 +163,4 @@ def holder(path: Path) -> str:
             who = f"process {row[0]} on {row[1]}, since {began:%Y-%m-%d %H:%M:%S} UTC"
             if (row[0], row[1]) == (os.getpid(), socket.gethostname()):
                 who += ", which is this one: its runs and calls can share one Archive object"
-            return who
-    return "a process that has just begun"
+    return ArchiveLockedError(f"{shown(path)} is being written by {who}")
