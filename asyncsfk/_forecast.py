@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterable
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -65,7 +66,7 @@ async def make_plan(
     """
     forecast = _Forecast(options, path, config)
     seen = SeenHandles()
-    counts: Counter[str] = Counter()
+    counts = Counter(given=0, duplicates=0, invalid=0)
     chunk: list[str] = []
     async for given in _each(handles):
         counts["given"] += 1
@@ -84,14 +85,7 @@ async def make_plan(
                 chunk = []
     await anyio.to_thread.run_sync(forecast.add, chunk)
     balance = (await ask_balance()).balance
-    return await anyio.to_thread.run_sync(
-        lambda: forecast.plan(
-            given=counts["given"],
-            duplicates=counts["duplicates"],
-            invalid=counts["invalid"],
-            balance=balance,
-        )
-    )
+    return await anyio.to_thread.run_sync(partial(forecast.plan, **counts, balance=balance))
 
 
 def left_of(max_credits: int | Budget | None, path: Path | None) -> int | None:
