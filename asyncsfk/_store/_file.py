@@ -24,7 +24,7 @@ from asyncsfk._store._sqlite import (
     translate,
     translated,
 )
-from asyncsfk._store._sums import Spent, notes, prices, spent
+from asyncsfk._store._sums import Spent, exposed, notes, prices, spent
 from asyncsfk._store._tables import Tables
 from asyncsfk._store._writes import LedgerLine, Write
 from asyncsfk._version import __version__
@@ -301,25 +301,20 @@ def _end_dead_sessions(connection: sqlite3.Connection, now: float) -> None:
     """End the sessions of processes that died; enter their requests under way as maybe charged.
 
     Raises:
-        ValueError: The file says what cannot be of them; see `made_sense_of`.
+        msgspec.ValidationError: The file says what cannot be of them; see `made_sense_of`.
     """
-    tables = Tables(connection)
-    for session, exposed in connection.execute(
-        "SELECT id, exposed FROM session WHERE ended IS NULL"
-    ).fetchall():
-        if exposed < 0:
-            raise ValueError(f"{exposed!r} credits exposed")
-        if exposed:
-            LedgerLine(
-                at=now,
-                seconds=None,
-                route="",
-                handle=None,
-                number=0,
-                status=None,
-                failure="ProcessDied",
-                charged=0,
-                maybe=exposed,
-            ).apply(tables)
-        connection.execute("UPDATE session SET ended = ?, exposed = 0 WHERE id = ?", (now, session))
-    tables.flush()
+    if maybe := exposed(connection):
+        tables = Tables(connection)
+        LedgerLine(
+            at=now,
+            seconds=None,
+            route="",
+            handle=None,
+            number=0,
+            status=None,
+            failure="ProcessDied",
+            charged=0,
+            maybe=maybe,
+        ).apply(tables)
+        tables.flush()
+    connection.execute("UPDATE session SET ended = ?, exposed = 0 WHERE ended IS NULL", (now,))
