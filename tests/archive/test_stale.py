@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from asyncsfk import Archive, BadRequestError, SfkError, StaleCursorError
+from asyncsfk import Archive, BadRequestError, ServerError, SfkError, StaleCursorError
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import Editions, held, ids, run_of
 from tests.support import client_of, failure, plain, told
@@ -249,6 +249,16 @@ async def test_a_single_listing_says_so_too(client, path):
         assert type(error) is BadRequestError
         error = await failure(client.showcase("x", cursor="0/3", archive=archive).collect())
         assert type(error) is BadRequestError
+
+
+async def test_a_listing_that_is_iterated_again_says_so_too(path):
+    """Pages that one iteration of a listing has bought are on file for the next."""
+    async with Simulator() as sim, client_of(sim) as client, Archive(path) as archive:
+        listing = client.showcase(LONG, archive=archive)
+        for status, kind in ((500, ServerError), (400, StaleCursorError)):
+            sim.faults = [Fault.status(status, pages={3})]
+            assert type(await failure(listing.collect())) is kind
+        assert sim.ledger.charged == 2
 
 
 async def test_a_stale_one_among_many(path):

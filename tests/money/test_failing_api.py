@@ -285,18 +285,23 @@ async def test_who_has_not_failed_before_still_tells_of_a_failing_api(path):
 
 
 @pytest.mark.parametrize(
-    ("status", "page", "options"),
-    [(500, 3, {}), (500, 1, {"refresh": True}), (400, 2, {})],
-    ids=["further", "afresh", "free"],
+    ("status", "now", "options"),
+    [
+        (500, {3: 500}, {}),
+        (500, {1: 500}, {"refresh": True}),
+        (500, {1: 500, 2: 400}, {"restart_stale": True}),
+        (400, {2: 500}, {}),
+    ],
+    ids=["further", "afresh", "stale", "free"],
 )
-async def test_who_failed_otherwise_before_tells_of_a_failing_api(path, status, page, options):
+async def test_who_failed_otherwise_before_tells_of_a_failing_api(path, status, now, options):
     """Only the very page that may have been charged each time says nothing of the API."""
     handles = [f"c{n}.45products" for n in range(2 * MANY)]
     before, pauses = Fault.status(status, pages={2}), Pauses()
     async with Simulator(latency=Latency.fixed(0.1), faults=[before]) as sim:
         async with client_of(sim) as client:
             await run_through(client, handles, archive=path)
-        sim.faults = [Fault.status(500, pages={page})]
+        sim.faults = [Fault.status(code, pages={page}) for page, code in now.items()]
         async with client_of(sim, on_event=pauses) as client:
             await run_through(client, handles, archive=path, **options)
     assert f"{MANY} failures in a row" in pauses[0].reason
