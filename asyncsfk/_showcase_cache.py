@@ -155,7 +155,6 @@ class ShowcaseCache:
 
     def _begin_at(self, page: int) -> None:
         self.floor = self._first_from = self._anew = page
-        self._bought_from = None
         self._has_failed = False
 
     def rewind(self) -> None:
