@@ -39,15 +39,19 @@ class Landing(msgspec.Struct, Generic[T], frozen=True):
 
 
 class _Waiter(Generic[T]):
-    """One caller; a ``verdict`` is why it was stopped: it waits only for what is in the air."""
+    """One caller; a ``verdict`` is why it was stopped: it waits only for what is in the air.
 
-    __slots__ = ("began", "done", "payer", "verdict")
+    One that is refused would have the work ended, but for others who wait for it.
+    """
+
+    __slots__ = ("began", "done", "is_refused", "payer", "verdict")
 
     def __init__(self, payer: Payer, *, began: bool) -> None:
         self.payer = payer
         self.began = began
         self.done: asyncio.Future[Landing[T]] = asyncio.get_running_loop().create_future()
         self.verdict: SfkError | None = None
+        self.is_refused = False
 
 
 class Flight(Generic[T]):
@@ -273,12 +277,16 @@ class SingleFlight(Generic[T]):
         Args:
             flight: The work to spare, if any.
             verdict: Why the rest ends.
-            payer: End only work that this payer's callers alone wait for.
+            payer: End only work that no others wait for than callers of this payer and of those
+                for whom this was called before.
         """
         for other in tuple(self._all.values()):
             if other is flight or other.in_air or not other.is_buying:
                 continue
-            if payer is None or all(one.payer.meter is payer.meter for one in other.waiters):
+            if payer is not None:
+                for waiter in other.waiters:
+                    waiter.is_refused |= waiter.payer.meter is payer.meter
+            if payer is None or all(waiter.is_refused for waiter in other.waiters):
                 other.end(verdict)
 
     async def aclose(self, verdict: SfkError) -> None:

@@ -463,6 +463,24 @@ async def test_a_refusal_of_a_run_takes_no_request_from_who_waits_for_it_too():
     assert sim.ledger.requests == 2
 
 
+async def test_a_refusal_ends_what_runs_wait_for_together():
+    """Requests that only refused runs share are not sent one by one just to be refused too."""
+    now = asyncio.get_running_loop().time
+    handles = [f"c{n}.5products" for n in range(20)]
+    async with (
+        Simulator(latency=Latency.fixed(1), faults=[Fault.status(402)]) as sim,
+        client_of(sim, rate=0.1, burst=1) as client,
+    ):
+        began = now()
+        runs = await asyncio.gather(*(run_through(client, handles) for _ in range(2)))
+        assert now() - began < 2
+        assert sim.ledger.requests == 1
+    for run, outcomes in runs:
+        assert isinstance(run.stopped, InsufficientCreditsError)
+        assert sorted(outcome.handle for outcome in outcomes) == sorted(handles)
+        assert all(isinstance(outcome.error, InsufficientCreditsError) for outcome in outcomes)
+
+
 async def test_credits_that_run_out_say_where_to_buy_more():
     """A balance that is used up in the middle of a run loses nothing that was bought."""
     async with (
