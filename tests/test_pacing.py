@@ -178,10 +178,14 @@ async def test_half_a_place_is_none():
         assert sim.ledger.max_in_flight == 1
 
 
-async def test_an_outage_is_met_with_fewer_and_fewer_requests():
-    """While everything is refused without a hint, the client slows down to a probe now and then."""
+@pytest.mark.parametrize("retry_after", [None, "0", Fault.date_ahead(0)])
+async def test_an_outage_is_met_with_fewer_and_fewer_requests(retry_after):
+    """While everything is refused without a hint, the client slows down to a probe now and then.
+
+    A hint of no wait is none if what it leads to is refused again.
+    """
     async with (
-        Simulator(faults=[Fault.status(503)]) as sim,
+        Simulator(faults=[Fault.status(503, retry_after=retry_after)]) as sim,
         Client(sim.api_key, base_url=sim.url, concurrency=100) as client,
     ):
         async with client.showcases(sim.handles(100_000)) as run:
