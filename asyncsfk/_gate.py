@@ -145,8 +145,8 @@ class Gate:
         """Pause all requests and narrow the width.
 
         Args:
-            seconds: How long the API asked to wait; if it did not, or for no time at all more
-                than once in a row, the pause grows with each pushback in a row.
+            seconds: How long the API asked to wait. If it did not, or refuses again after that,
+                the pause is no shorter than one that grows with each pushback in a row.
             started: When the refused request was sent. Many requests refused at once are one
                 pushback: only those sent after the last narrowing narrow again.
 
@@ -159,10 +159,11 @@ class Gate:
             self._narrowed_at = now
             self._strikes += 1
             self._width = max(1.0, self._width * self._SHRINK)
-            # Whoever asked for no wait and refuses again has not meant it.
-            if seconds is None or (not seconds and self._strikes > 1):
+            # An API that refuses again has asked for too little.
+            if seconds is None or self._strikes > 1:
                 longest = self._FIRST_PAUSE * 2.0 ** min(self._strikes - 1, 64)
-                seconds = min(self._longest_pause, longest) * (0.5 + 0.5 * self._rng())
+                grown = min(self._longest_pause, longest) * (0.5 + 0.5 * self._rng())
+                seconds = max(seconds or 0.0, grown)
         resume_at = now + (seconds or 0.0)
         self._resume_at = max(self._resume_at, resume_at)
         # Many requests refused at once each move the pause's end by a moment: that is told once.

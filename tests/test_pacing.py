@@ -178,11 +178,11 @@ async def test_half_a_place_is_none():
         assert sim.ledger.max_in_flight == 1
 
 
-@pytest.mark.parametrize("retry_after", [None, "0", Fault.date_ahead(0)])
+@pytest.mark.parametrize("retry_after", [None, "0", Fault.date_ahead(0), "1"])
 async def test_an_outage_is_met_with_fewer_and_fewer_requests(retry_after):
-    """While everything is refused without a hint, the client slows down to a probe now and then.
+    """While everything is refused, the client slows down to a probe now and then.
 
-    A hint of no wait is none if what it leads to is refused again.
+    A hint that leads to nothing but the next refusal keeps it from that no more than none.
     """
     async with (
         Simulator(faults=[Fault.status(503, retry_after=retry_after)]) as sim,
