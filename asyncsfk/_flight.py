@@ -295,12 +295,17 @@ class SingleFlight(Generic[T]):
             flight.ended = verdict
             if not flight.in_air:
                 task.cancel()
-        if landing := [task for task, flight in self._all.items() if flight.may_land]:
+        if landing := [task for task in self._left() if self._all[task].may_land]:
             await asyncio.wait(landing, timeout=self._grace)
-        if left := tuple(self._all):
+        if left := self._left():
             for task in left:
                 task.cancel()
             await asyncio.wait(left)
+
+    def _left(self) -> list[asyncio.Task[None]]:
+        # What ended its event loop, before that could tell its callers, is done, and cannot be
+        # awaited in this one.
+        return [task for task in self._all if not task.done()]
 
     def _begin(
         self,

@@ -348,6 +348,31 @@ def test_by_another_event_loop_than_the_one_it_ran_in(tmp_path):
         gc.collect()
 
 
+def test_by_another_event_loop_than_the_one_that_a_request_has_ended():
+    """What ended the loop before it could tell those who wait for the request is not waited for."""
+
+    def on_event(told):
+        if isinstance(told, events.RequestStarted):
+            raise KeyboardInterrupt
+
+    async def begin(sim):
+        only.append(await client_of(sim, on_event=on_event).__aenter__())
+        await only[0].showcase_page("mrbeast")
+
+    async def end(client):
+        await client.aclose()
+        assert (client.budget.reserved, client.budget.maybe) == (0, 1)
+
+    only = []
+    with running() as sim:
+        loop = asyncio.new_event_loop()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(begin(sim))
+        loop.close()
+        asyncio.run(end(*only))
+        forget(only)
+
+
 async def test_by_forgetting_the_client(sim):
     """A client that is dropped while it is open is named by a warning; no other says anything."""
     async with aiohttp.ClientSession() as session:
