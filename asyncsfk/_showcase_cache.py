@@ -133,7 +133,8 @@ class ShowcaseCache:
         # Go on with the showcase that others have begun, where that begins on file.
         with suppress(ArchiveError):
             found = await self._cache.store.find_showcase(self._handle, self._region or "", b"")
-            if found is not None:
+            # Meanwhile another iteration of the same listing may have found its first page on file.
+            if found is not None and self._first_from is not None:
                 # Not where it was begun anew once more since: our first page is of an older one.
                 self.floor = max(self._first_from, min(found.showcase.floor, last))
 

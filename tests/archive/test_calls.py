@@ -143,6 +143,25 @@ async def test_listings(sim, client, archive, listing):
     assert sim.ledger.charged == 2 * len(pages)
 
 
+async def test_two_iterations_of_one_listing(path):
+    """One that begins while the other keeps its first page takes that; both get all there is."""
+    came = asyncio.Event()
+
+    def on_event(told):
+        if isinstance(told, events.RequestFinished):
+            came.set()
+
+    async with Simulator() as sim, client_of(sim, on_event=on_event) as client:
+        async with Archive(path) as archive:
+            listing = client.showcase("x.65products", archive=archive)
+            first = asyncio.create_task(listing.collect())
+            await came.wait()
+            second = await listing.collect()
+            assert len(second) == 65
+            assert await first == second
+        assert sim.ledger.charged == len(second[::20])
+
+
 async def test_a_listing_is_bought_afresh_as_it_is_read(sim, client, archive):
     """A refreshing listing that is left early has bought afresh only what was read."""
     await client.showcase("x.65products", archive=archive).collect()
