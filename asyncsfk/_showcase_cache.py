@@ -121,7 +121,9 @@ class ShowcaseCache:
         """Take note of a page that was received: bought, or out of the archive."""
         if not kept and self._bought_from is None:
             self._bought_from = self._number
-        if self._number != 1 or self._first_from is None:
+        # As of now: another iteration of the same listing may look for its first page meanwhile.
+        first_from = self._first_from
+        if self._number != 1 or first_from is None:
             return
         # It has this id, or a lower one.
         last = self.floor if kept else self._cache.store.last_page
@@ -136,7 +138,7 @@ class ShowcaseCache:
             # Meanwhile another iteration of the same listing may have found its first page on file.
             if found is not None and self._first_from is not None:
                 # Not where it was begun anew once more since: our first page is of an older one.
-                self.floor = max(self._first_from, min(found.showcase.floor, last))
+                self.floor = max(first_from, min(found.showcase.floor, last))
 
     @property
     def is_begun(self) -> bool:
