@@ -154,6 +154,7 @@ async def test_what_its_owner_has_added_is_left_alone(path):
         "UPDATE attempt SET charged = -1000",
         "UPDATE attempt SET maybe = -1000",
         "UPDATE session SET ended = NULL, exposed = -1000",
+        "INSERT INTO session VALUES (8, 1e9, NULL, 1, '', '', 999), (9, 1e9, NULL, 1, '', '', -5)",
     ],
 )
 @pytest.mark.usefixtures("written")
