@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from asyncsfk.usage import Meter
 
 
-# So many losses with no paid answer between them are not chance: the next would be lost too.
+# So many losses with no good answer that was paid for between them are not chance: the next would
+# be lost too.
 _MANY: Final = 20
 
 
@@ -89,7 +90,7 @@ class Attempts:
         self._turns = TurnLimiter()
         # Failures since the last good answer that was paid for, each perhaps charged itself.
         self._losses = 0
-        # How many such rows came before, most of them of no failure: each paid answer ends one.
+        # How many such rows came before, most of them of no failure: each such answer ends one.
         self._row = 0
         self._outage = Outage(config.retry.outage, config.timeout.connect, clock)
 
@@ -316,7 +317,7 @@ class Attempts:
         return CallResult(result, answer.response, (cache.store,))
 
     def _went_well(self, *, is_paid: bool) -> None:
-        """Tell the gate of an answer; in a long row of losses, only of one that was paid for."""
+        """Tell the gate that the API answers; in a long row of losses, only of what ends it."""
         if is_paid:
             self._losses = 0
             self._row += 1

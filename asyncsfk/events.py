@@ -160,7 +160,7 @@ def log_event(event: Event) -> None:
     """Write one line about an event to ``asyncsfk``.
 
     Prices that rose are WARNING, and so are pauses because no connection can be made, or because
-    nothing comes but failures that may be charged. Other waits are INFO, the rest is DEBUG.
+    nothing comes but failures that are or may be charged. Other waits are INFO, the rest is DEBUG.
     """
     level = _LEVELS.get(type(event), logging.DEBUG)
     if isinstance(event, Paused) and event.error not in ASKED_FOR:

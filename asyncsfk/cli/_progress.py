@@ -35,7 +35,8 @@ class EventSummary:
         pauses: How often the client paused.
         reason: Why it paused last.
         on_outage: Called once, with the reason, when nothing comes: no connection can be made, all
-            that comes are failures that may be charged, or the API's refusals make a long pause.
+            that comes are failures that are or may be charged, or the API's refusals make a long
+            pause.
     """
 
     def __init__(self) -> None:
