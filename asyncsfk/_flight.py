@@ -203,7 +203,12 @@ class SingleFlight(Generic[T]):
 
     def __contains__(self, key: Hashable) -> bool:
         """Tell whether work is under way that a caller can join."""
-        return key in self._flights
+        return self._joinable(key) is not None
+
+    def _joinable(self, key: Hashable) -> Flight[T] | None:
+        flight = self._flights.get(key)
+        # One that has failed falls a turn later. Who comes in between was not among its callers.
+        return None if flight is None or flight.task.done() else flight
 
     def hold(self, key: Hashable, cache: PageCache) -> None:
         """Let the work under way land, for a caller that may yet join it."""
@@ -228,7 +233,7 @@ class SingleFlight(Generic[T]):
         Raises:
             ClientStateError: `aclose` ended the work before it began.
         """
-        flight = self._flights.get(key)
+        flight = self._joinable(key)
         waiter: _Waiter[T] = _Waiter(payer, began=flight is None)
         if flight is None:
             flight = self._begin(key, work, waiter)

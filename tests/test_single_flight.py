@@ -5,12 +5,13 @@ import json
 import pickle
 import sys
 
+import aiohttp
 import msgspec
 import pytest
 
 from asyncsfk import Client, Retry, ServerError, UndecodableError, Usage, events
 from asyncsfk.simulator import Fault, Latency, Simulator
-from tests.support import KEY, failure, http, told
+from tests.support import KEY, client_of, failure, http, told
 
 HANDLE = "mrbeast.5products"
 PATH = f"/v1/tiktok/profiles/{HANDLE}"
@@ -95,6 +96,29 @@ async def test_when_all_leave_the_request_ends(sim, client):
     page = await client.showcase_page(HANDLE)
     assert page.usage.charged == 1
     assert sim.ledger.requests == 2
+
+
+async def test_a_call_that_comes_as_a_hook_has_failed_begins_anew(sim):
+    """It was not there when the request was made, so it is not told of the hook's failure."""
+    trace, later = aiohttp.TraceConfig(), []
+
+    async def hook(*_):
+        if not later:
+            raise ValueError("of the hook")
+
+    def on_event(told):
+        if isinstance(told, events.RequestFinished) and not later:
+            later.append(asyncio.create_task(client.showcase_page(HANDLE)))
+
+    trace.on_request_start.append(hook)
+    async with (
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        client_of(sim, session=session, on_event=on_event) as client,
+    ):
+        with pytest.raises(ValueError, match="of the hook"):
+            await client.showcase_page(HANDLE)
+        assert (await later[0]).usage.charged == 1
+        assert sim.ledger.requests == 1
 
 
 async def test_a_call_that_comes_as_the_last_one_leaves_begins_anew(sim, client):
