@@ -203,12 +203,7 @@ class SingleFlight(Generic[T]):
 
     def __contains__(self, key: Hashable) -> bool:
         """Tell whether work is under way that a caller can join."""
-        return self._joinable(key) is not None
-
-    def _joinable(self, key: Hashable) -> Flight[T] | None:
-        flight = self._flights.get(key)
-        # One that has failed falls a turn later. Who comes in between was not among its callers.
-        return None if flight is None or flight.task.done() else flight
+        return key in self._flights
 
     def hold(self, key: Hashable, cache: PageCache) -> None:
         """Let the work under way land, for a caller that may yet join it."""
@@ -233,7 +228,7 @@ class SingleFlight(Generic[T]):
         Raises:
             ClientStateError: `aclose` ended the work before it began.
         """
-        flight = self._joinable(key)
+        flight = self._flights.get(key)
         waiter: _Waiter[T] = _Waiter(payer, began=flight is None)
         if flight is None:
             flight = self._begin(key, work, waiter)
@@ -300,17 +295,12 @@ class SingleFlight(Generic[T]):
             flight.ended = verdict
             if not flight.in_air:
                 task.cancel()
-        if landing := [task for task in self._left() if self._all[task].may_land]:
+        if landing := [task for task, flight in self._all.items() if flight.may_land]:
             await asyncio.wait(landing, timeout=self._grace)
-        if left := self._left():
+        if left := tuple(self._all):
             for task in left:
                 task.cancel()
             await asyncio.wait(left)
-
-    def _left(self) -> list[asyncio.Task[None]]:
-        # What ended its event loop, before that could tell its callers, is done, and cannot be
-        # awaited in this one.
-        return [task for task in self._all if not task.done()]
 
     def _begin(
         self,
@@ -324,7 +314,7 @@ class SingleFlight(Generic[T]):
         # With an eager task factory it has begun by now, and perhaps ended.
         if not flight.has_begun:
             self._all[task], flight.task = flight, task
-        task.add_done_callback(self._fall)
+            task.add_done_callback(self._fall_unbegun)
         return flight
 
     async def _abandon(self, flight: Flight[T]) -> None:
@@ -356,19 +346,26 @@ class SingleFlight(Generic[T]):
         assert task is not None  # noqa: S101 - for the type checkers
         # A task that begins eagerly runs before `create_task` has returned it to `_begin`.
         self._all[task], flight.task, flight.has_begun = flight, task, True
-        result = await work(flight)
-        task.remove_done_callback(self._fall)
+        task.remove_done_callback(self._fall_unbegun)
+        try:
+            result = await work(flight)
+        except BaseException as error:
+            self._fall(flight, error)
+            if isinstance(error, Exception):
+                return  # it is raised to all who wait for it
+            raise
         waiters, heir = self._land(flight)
         for waiter in waiters:
             waiter.done.set_result(
                 Landing(result, waiter is heir, waiter.began, waiter.verdict is not None)
             )
 
-    def _fall(self, task: asyncio.Task[None]) -> None:
-        """End a flight that came to nothing, even if its task was cancelled before it began."""
-        if (flight := self._all.get(task)) is None:
-            return
-        error = None if task.cancelled() else task.exception()
+    def _fall_unbegun(self, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step runs no code at all.
+        self._fall(self._all[task], None)
+
+    def _fall(self, flight: Flight[T], error: BaseException | None) -> None:
+        """End a flight that came to nothing."""
         waiters, heir = self._land(flight)
         for waiter in waiters:
             cost = flight.cost.usage
