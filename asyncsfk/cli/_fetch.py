@@ -158,31 +158,14 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
             done = await _fetch_all(stack, client_options, options, began)
         showcases, output, interrupted = done
     except BrokenFileError as error:
-        return tell_breakage(error, options, _fresh_since(options, began, started))
+        return tell_breakage(error, options.resumed(began, started))
     except asyncio.CancelledError:
         if done is None:
             raise
         # Interrupted while things were being closed: the fetch itself was over.
         showcases, output, interrupted = *done[:2], True
-    since = _fresh_since(options, began, started)
-    if interrupted:
-        return tell_interruption(showcases, output, options, since)
-    return tell_end(showcases, output, options, since)
-
-
-def _fresh_since(options: FetchOptions, began: float, started: float) -> float | None:
-    """Return from when on a showcase is fresh for the fetch that resumes this, if that matters.
-
-    Args:
-        options: What the fetch was told.
-        began: When it began, in seconds since 1970.
-        started: The same by the monotonic clock, which nobody sets.
-    """
-    since = options.fresh_since(began)
-    if since is not None:
-        # If the clock was set back meanwhile, what was bought after that is dated too early.
-        since -= max(0.0, began + (time.monotonic() - started) - time.time())
-    return since
+    tell_how = tell_interruption if interrupted else tell_end
+    return tell_how(showcases, output, options.resumed(began, started))
 
 
 async def _fetch_all(

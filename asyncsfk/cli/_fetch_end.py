@@ -38,17 +38,13 @@ class Repeatable(click.Command):
         return super().parse_args(ctx, args)
 
 
-def tell_end(
-    run: ShowcaseRun, output: FetchOutput, options: FetchOptions, since: float | None
-) -> ExitCode:
+def tell_end(run: ShowcaseRun, output: FetchOutput, options: FetchOptions) -> ExitCode:
     """Tell what stopped a run that was not interrupted, and how to go on; return the exit code.
 
     Args:
         run: What ended.
         output: What came of it.
-        options: What it was told.
-        since: From when on a kept showcase is fresh enough for the fetch that resumes this one,
-            in seconds since 1970; ``None`` if its age does not matter.
+        options: Those of the fetch that resumes it.
     """
     stopped, progress = run.stopped, run.progress
     if stopped is not None:
@@ -58,9 +54,9 @@ def tell_end(
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
     _tell_of_answers(output, options)
     if code == ExitCode.BUDGET:
-        _tell_of_ceiling(options, since)
+        _tell_of_ceiling(options)
     elif code != ExitCode.COMPLETE and not options.quiet:
-        _tell_what_is_left(run, output, options, since)
+        _tell_what_is_left(run, output, options)
     elif code != ExitCode.COMPLETE and stopped is None and options.errors is not None:
         # With --quiet nothing else would tell of them: cron, for one, mails only what is on stderr.
         missing = counted(progress.done - progress.complete, "creator")
@@ -70,19 +66,18 @@ def tell_end(
     return code
 
 
-def tell_breakage(error: BrokenFileError, options: FetchOptions, since: float | None) -> ExitCode:
+def tell_breakage(error: BrokenFileError, options: FetchOptions) -> ExitCode:
     """Tell which file ended a fetch, and how to go on; return the exit code.
 
     Args:
         error: What became of the file.
-        options: What the fetch was told.
-        since: From when on a kept showcase is fresh enough for the fetch that resumes this one,
-            in seconds since 1970; ``None`` if its age does not matter.
+        options: Those of the fetch that resumes this one.
     """
     tell(f"Error: {error.format_message()}")
     if not options.quiet:
         archive = options.archive_path
-        tell(_NO_ARCHIVE if archive is None else f"{_once_mended(since)}: {_kept(archive)}.")
+        mended = _once_mended(options.since)
+        tell(_NO_ARCHIVE if archive is None else f"{mended}: {_kept(archive)}.")
     return ExitCode.INCOMPLETE
 
 
@@ -109,15 +104,13 @@ def _tell_of_unkept(answers: int, options: FetchOptions) -> None:
         tell(f"{what}: each is the `body` of its line in {kept}: keep that file.")
 
 
-def _tell_of_ceiling(options: FetchOptions, since: float | None) -> None:
+def _tell_of_ceiling(options: FetchOptions) -> None:
     archive = options.archive_path
     kept = "without an archive, it would begin anew" if archive is None else _kept(archive)
-    tell(f"Run {_other_line(since) or 'it again'} with a higher --max-credits: {kept}.")
+    tell(f"Run {_other_line(options.since) or 'it again'} with a higher --max-credits: {kept}.")
 
 
-def _tell_what_is_left(
-    run: ShowcaseRun, output: FetchOutput, options: FetchOptions, since: float | None
-) -> None:
+def _tell_what_is_left(run: ShowcaseRun, output: FetchOutput, options: FetchOptions) -> None:
     missing = run.progress.done - run.progress.complete
     if run.stopped is None and missing == output.invalid:
         what = "is not a handle" if output.invalid == 1 else "are not handles"
@@ -133,7 +126,7 @@ def _tell_what_is_left(
         if archive is None:
             tell(_NO_ARCHIVE)
         else:
-            tell(_how_to_go_on(run, archive, since))
+            tell(_how_to_go_on(run, archive, options.since))
     if output.misled:
         tell(
             f"{counted(output.misled, 'creator')} with pages that lead nowhere new: there is no "
@@ -166,17 +159,13 @@ def _once_mended(since: float | None) -> str:
     return f"Once that is mended, {_other_line(since) or 'the same line'} goes on from here"
 
 
-def tell_interruption(
-    run: ShowcaseRun, output: FetchOutput, options: FetchOptions, since: float | None
-) -> ExitCode:
+def tell_interruption(run: ShowcaseRun, output: FetchOutput, options: FetchOptions) -> ExitCode:
     """Tell that the fetch was interrupted, and the line that resumes it; return the exit code.
 
     Args:
         run: What was interrupted.
         output: What came of it.
-        options: What it was told.
-        since: From when on a kept showcase is fresh enough for the fetch that resumes this one,
-            in seconds since 1970; ``None`` if its age does not matter.
+        options: Those of the fetch that resumes it.
     """
     if run.stopped is not None and not isinstance(run.stopped, RunStoppedError):
         say_error(run.stopped)
@@ -186,7 +175,7 @@ def tell_interruption(
         tell(_NO_ARCHIVE)
     else:
         _tell_if_gone(options.archive_path)
-        tell(f"Go on with{_given(options.source)}: {_line(since)}")
+        tell(f"Go on with{_given(options.source)}: {_line(options.since)}")
     return ExitCode.INTERRUPTED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -70,13 +70,18 @@ class FetchOptions:
         """``since`` as an age in seconds, as of now."""
         return None if self.since is None else max(0.0, time.time() - self.since)
 
-    def fresh_since(self, began: float) -> float | None:
-        """Return from when on a showcase is fresh for the fetch that resumes this, if that matters.
+    def resumed(self, began: float, started: float) -> FetchOptions:
+        """Return the options for a fetch that goes on where this one ends, however much later.
 
-        A time and not an age: what was fresh for this fetch, which began at ``began``, must still
-        be fresh for one that goes on much later.
+        Args:
+            began: When this one began, in seconds since 1970: what it bought must be fresh then.
+            started: The same by the monotonic clock, which nobody sets.
         """
-        return began if self.refresh else self.since
+        since = began if self.refresh else self.since
+        if since is not None:
+            # If the clock was set back meanwhile, what was bought after that is dated too early.
+            since -= max(0.0, began + (time.monotonic() - started) - time.time())
+        return replace(self, since=since, refresh=False)
 
     def check(self, api_key_file: str | None) -> None:
         """Refuse flags that do not go together.
