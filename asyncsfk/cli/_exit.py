@@ -89,11 +89,6 @@ class BrokenFileError(click.ClickException):
         super().__init__(f"cannot {verb} {printable(path)}: {in_words(reason)}")
 
 
-def _no_stream(name: str) -> UnusableFileError:
-    """Return the error for a standard stream that the shell has closed."""
-    return UnusableFileError(name, OSError(errno.EBADF, os.strerror(errno.EBADF)))
-
-
 def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
     """Return the binary stream below stdin or stdout.
 
@@ -101,7 +96,7 @@ def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
         UnusableFileError: The shell has closed it.
     """
     if stream is None:
-        raise _no_stream(name)
+        raise UnusableFileError(name, OSError(errno.EBADF, os.strerror(errno.EBADF)))
     return stream.buffer
 
 
@@ -266,10 +261,8 @@ def say(text: str | bytes) -> None:
         UnusableFileError: The shell has closed stdout.
         BrokenFileError: It could not be written, for example to a full disk.
     """
-    stdout: TextIO | None = sys.stdout
-    if stdout is None:
-        # click would print nothing and raise nothing, and all would seem well.
-        raise _no_stream("stdout")
+    # Without one click would print nothing and raise nothing, and all would seem well.
+    stdout = standard_stream(sys.stdout, "stdout")
     if isinstance(text, bytes) and stdout.isatty():
         text = harmless(text)
     try:
