@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from asyncsfk.cli._exit import ExitCode, run, say
-from asyncsfk.cli._format import pretty
+from asyncsfk.cli._format import indented
 from asyncsfk.cli._options import ClientOptions, client_options, make_client
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    import msgspec
-
-    from asyncsfk import Client
+    from asyncsfk import Client, Model
 
 
 @click.command()
@@ -41,11 +39,14 @@ def health(client: ClientOptions) -> None:
 
 async def _ask(
     options: ClientOptions,
-    question: Callable[[Client], Awaitable[msgspec.Struct]],
+    question: Callable[[Client], Awaitable[Model]],
     *,
     needs_key: bool = True,
 ) -> ExitCode:
     async with await make_client(options, needs_key=needs_key) as client:
-        answer = await question(client)
-    say(pretty(answer))
+        told = (await question(client)).to_dict()
+    # These tell of the call, not of what was asked for; the answer about health has none.
+    for about_the_call in ("usage", "cached"):
+        told.pop(about_the_call, None)
+    say(indented(told))
     return ExitCode.COMPLETE

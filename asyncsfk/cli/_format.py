@@ -63,18 +63,6 @@ def json_line(value: object) -> bytes:
     return _encode(value) + b"\n"
 
 
-def pretty(value: msgspec.Struct) -> bytes:
-    """Return an answer as indented JSON."""
-    from asyncsfk import Answer
-
-    if isinstance(value, Answer):
-        told = value.to_dict()
-        # These tell of the call, not of what was asked for.
-        del told["usage"], told["cached"]
-        return indented(told)
-    return indented(value)
-
-
 def indented(value: object) -> bytes:
     """Return indented JSON."""
     return msgspec.json.format(_encode(value), indent=2)
