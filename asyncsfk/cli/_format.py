@@ -10,6 +10,7 @@ import string
 import sys
 import unicodedata
 from contextlib import suppress
+from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,7 @@ from asyncsfk.cli._files import is_same_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from asyncsfk import Outcome, Product, ShowcasePage, Usage
+    from asyncsfk import Outcome, ShowcasePage, Usage
 
 _PLAIN: Final = (string.ascii_letters + string.digits + " _./-").encode()
 # What neither cmd.exe nor PowerShell takes for anything but itself.
@@ -33,21 +34,19 @@ _STEERING: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 _encode = msgspec.json.encode
 
 
-def product_line(handle: str, position: int | None, product: Product) -> bytes:
-    """Return a line of handle, position and the product's fields as the API names them."""
-    # A product's JSON is never empty: it has an id.
-    return b'{"handle":%b,"position":%b,%b\n' % (
-        _encode(handle),
-        _encode(position),
-        product.to_json()[1:],
-    )
-
-
 def page_lines(page: ShowcasePage, first: int | None) -> list[bytes]:
-    """Return the lines of a page whose first product stands at a position, if that is known."""
+    """Return a line for each product: handle, position, and the fields as the API names them.
+
+    Args:
+        page: The page.
+        first: The position of its first product on the showcase, if that is known.
+    """
+    handle = _encode(page.handle)
+    positions = repeat(None) if first is None else count(first)
     return [
-        product_line(page.handle, None if first is None else first + at, product)
-        for at, product in enumerate(page.products)
+        # A product's JSON is never empty: it has an id.
+        b'{"handle":%b,"position":%b,%b\n' % (handle, _encode(position), product.to_json()[1:])
+        for product, position in zip(page.products, positions, strict=False)
     ]
 
 
