@@ -38,15 +38,17 @@ class LineWriter:
 
     What `write` is given arrives whole, unless the reader went away or was not waited for.
 
+    Attributes:
+        is_cut: Whether lines may be half written, since their reader did not take them in time.
+
     Raises:
         UnusableFileError: The file cannot be opened, or another process is writing it.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self._path = path
         self._is_stdout = path == "-"
-        self._is_cut = False
-        self._is_whole = False
+        self.is_cut = False
         self._outdated: tuple[dict[str, int], ...] = ()
         self._file: _Writable
         # Unbuffered: a buffer would stay locked if we leave while a write waits for its reader.
@@ -60,7 +62,8 @@ class LineWriter:
             except OSError as error:
                 raise UnusableFileError(path, error) from error
         self._may_block = not is_regular(self._file)
-        self._is_pipe = is_pipe(self._file)
+        # A process that was killed may have left half a line at the end of a plain file.
+        self._is_whole = not self._is_ours
         if self._is_ours:
             try:
                 lock(self._file)
@@ -78,7 +81,7 @@ class LineWriter:
     @property
     def _is_ours(self) -> bool:
         """Whether it is a plain file that we opened: one of the shell's may be meant to grow."""
-        return not self._is_stdout and not self._may_block and not is_descriptor(self.path)
+        return not self._is_stdout and not self._may_block and not is_descriptor(self._path)
 
     def renew(self, outdated: dict[str, int], *others: dict[str, int]) -> None:
         """Have the file emptied before its first line, or by `empty_outdated`; until then it stays.
@@ -96,8 +99,8 @@ class LineWriter:
             try:
                 os.truncate(file, os.fstat(file).st_size)
             except OSError as error:
-                raise UnusableFileError(self.path, error) from error
-            outdated[self.path] = file
+                raise UnusableFileError(self._path, error) from error
+            outdated[self._path] = file
 
     def empty_outdated(self) -> None:
         """Empty the files that are to be renewed together.
@@ -118,19 +121,13 @@ class LineWriter:
         """Whether somebody is looking at the lines as they come."""
         return self._file.isatty()
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether lines may have been left half written because their reader did not take them."""
-        return self._is_cut
-
     async def write(self, lines: Iterable[bytes]) -> None:
         """Write lines; returns when they are out of our hands.
 
         A pipe's reader may take its time, so this waits in a thread. Cancellation waits for it,
         so that lines stay whole; being cancelled again does not.
         """
-        if not (data := b"".join(lines)):
-            return
+        data = b"".join(lines)
         # A plain file: handing a page to a thread would take longer than writing it.
         if not self._may_block:
             self.write_now(data)
@@ -145,7 +142,7 @@ class LineWriter:
             try:
                 await asyncio.wait({writing})
             except asyncio.CancelledError:
-                self._is_cut = not writing.done()
+                self.is_cut = not writing.done()
                 writing.cancel()
                 raise
             writing.result()
@@ -157,19 +154,13 @@ class LineWriter:
 
         A pipe that reports room has room for `PIPE_BUF` bytes at least (POSIX.1, `write`).
         """
-        if sys.platform != "win32" and self._is_pipe:
+        if sys.platform != "win32" and is_pipe(self._file):
             poll = select.poll()
             poll.register(self._file.fileno(), select.POLLOUT)
             while lines and poll.poll(0):
                 self.write_now(lines[: select.PIPE_BUF])
                 lines = lines[select.PIPE_BUF :]
         return lines
-
-    def _end_line(self) -> None:
-        """End the file's last line, which a process that was killed may have left half written."""
-        is_whole, self._is_whole = self._is_whole or not self._is_ours, True
-        if not is_whole and not _ends_a_line(self.path):
-            self._file.write(memoryview(b"\n"))
 
     def write_now(self, lines: bytes | memoryview) -> None:
         """Write lines; blocks until they are out of our hands."""
@@ -179,7 +170,9 @@ class LineWriter:
         try:
             if left:
                 self.empty_outdated()
-                self._end_line()
+                if not self._is_whole and not _ends_a_line(self._path):
+                    self._file.write(memoryview(b"\n"))
+                self._is_whole = True
             while left:
                 with telling_of_closed_pipes(self._file):
                     written = self._file.write(left)
@@ -198,7 +191,7 @@ class LineWriter:
                 with suppress(OSError):
                     file = self._file.fileno()
                     os.ftruncate(file, os.fstat(file).st_size - (len(lines) - len(left)))
-            name = "stdout" if self._is_stdout else self.path
+            name = "stdout" if self._is_stdout else self._path
             raise BrokenFileError("write", name, error) from error
 
 
