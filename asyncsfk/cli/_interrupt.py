@@ -40,7 +40,6 @@ class Interruption:
         self._on_first = on_first
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._timer: asyncio.TimerHandle | None = None
         self._is_over = False
         self._is_left = False
         self._first = 0.0
@@ -57,8 +56,6 @@ class Interruption:
     def loop_is_over(self) -> None:
         """Stop cancelling on our own: what follows the loop must be able to end as it should."""
         self._is_over = True
-        if self._timer is not None:
-            self._timer.cancel()
 
     def _take(self) -> None:
         now = self._loop.time()
@@ -74,17 +71,14 @@ class Interruption:
             self._on_first()
         elif self.signals == 2:  # noqa: PLR2004 - the second
             self._run.stop(now=True)
-            self._press_on()
+            self._loop.call_later(_PATIENCE, self._press_on)
         else:
             self._cancel()
 
     def _press_on(self) -> None:
         if not self._is_over:
-            self._timer = self._loop.call_later(_PATIENCE, self._cancel_and_press_on)
-
-    def _cancel_and_press_on(self) -> None:
-        self._cancel()
-        self._press_on()
+            self._cancel()
+            self._loop.call_later(_PATIENCE, self._press_on)
 
     def _cancel(self) -> None:
         if self._task is not None:
