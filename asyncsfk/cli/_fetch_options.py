@@ -139,7 +139,6 @@ class FetchOptions:
                 raise click.UsageError(f"{path} would be plain JSON lines: name it otherwise")
         used: dict[str, str] = {}
         archive = self.archive_path
-        beside = {} if archive is None else {f"{archive}{end}": end for end in BESIDE}
         named = {
             "--api-key-file": api_key_file,
             "--from": _stdin_file() if self.source == "-" else self.source,
@@ -147,8 +146,9 @@ class FetchOptions:
             "--errors": self.errors,
             "--outcomes": self.outcomes,
             "the archive": archive,
-            **{f"the archive's {end}": path for path, end in beside.items()},
         }
+        if archive is not None:
+            named |= {f"the archive's {end}": f"{archive}{end}" for end in BESIDE}
         for flag, path in named.items():
             if path == "-" and flag in ("--errors", "--outcomes"):
                 raise click.UsageError(f"{flag} names a file: stdout is for the products")
