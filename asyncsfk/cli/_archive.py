@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, say, tell
+from asyncsfk.cli._exit import ExitCode, needing_archive, say, tell
 from asyncsfk.cli._fetch_options import BESIDE
 from asyncsfk.cli._files import is_same_file
 from asyncsfk.cli._format import counted, indented, json_line, outcome_line, page_lines
 from asyncsfk.cli._lines import LineWriter
 from asyncsfk.cli._options import country_code, max_body_bytes_option
-from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -51,10 +50,8 @@ def info(file: str) -> None:
     """Print what an archive holds and what it has cost, as JSON."""
     from asyncsfk import Archive
 
-    try:
+    with needing_archive():
         known = Archive(file).info()
-    except ArchiveError as error:
-        raise UnusableArchiveError(error) from error
     say(indented(known))
 
 
@@ -120,22 +117,19 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
 
     _check_output(file, output)
     kept = Archive(file)
-    try:
-        with ExitStack() as stack:
+    with needing_archive(), ExitStack() as stack:
 
-            @cache
-            def writer() -> LineWriter:
-                # Opened at the first answer: by then the archive has proved usable. Appended to:
-                # what is in the file already will not be printed by another salvage.
-                return stack.enter_context(LineWriter(output))
+        @cache
+        def writer() -> LineWriter:
+            # Opened at the first answer: by then the archive has proved usable. Appended to: what
+            # is in the file already will not be printed by another salvage.
+            return stack.enter_context(LineWriter(output))
 
-            def write(answer: ArchivedAnswer) -> None:
-                writer().write_now(b"".join(_salvaged_lines(file, answer, max_body_bytes)))
+        def write(answer: ArchivedAnswer) -> None:
+            writer().write_now(b"".join(_salvaged_lines(file, answer, max_body_bytes)))
 
-            count = kept.salvage(write, max_body_bytes=max_body_bytes)
+        count = kept.salvage(write, max_body_bytes=max_body_bytes)
         left = kept.info().undecodable
-    except ArchiveError as error:
-        raise UnusableArchiveError(error) from error
     tell(f"{counted(count, 'answer')} decoded that could not be before, {left:,} left")
     click.get_current_context().exit(ExitCode.INCOMPLETE if left else ExitCode.COMPLETE)
 
@@ -175,10 +169,8 @@ def _stream(file: str, output: str, lines: Generator[bytes]) -> None:
     # However this ends, and not only when Python does: by then it would complain of an open file.
     with closing(lines):
         chunks = _chunks(lines)
-        try:
+        with needing_archive():
             first = next(chunks)
-        except ArchiveError as error:
-            raise UnusableArchiveError(error) from error
         with LineWriter(output) as writer:
             writer.renew({})
             for chunk in chain([first], chunks):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
-from asyncsfk.cli._exit import ExitCode, UnusableArchiveError, say
+from asyncsfk.cli._exit import ExitCode, needing_archive, say
 from asyncsfk.cli._format import counted, listed
 from asyncsfk.cli._options import make_client
 from asyncsfk.cli._source import HandleFile
 from asyncsfk.cli._threads import opened
-from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
     from asyncsfk import Plan
@@ -34,22 +33,20 @@ async def dry_run(client_options: ClientOptions, options: FetchOptions) -> ExitC
         UnusableArchiveError: The archive cannot be read.
     """
     async with await make_client(client_options) as client:
-        file = options.source
-        with nullcontext() if file is None else await opened(HandleFile, file) as source:
-            try:
-                plan = await client.plan(
-                    source.handles(options.handles) if source else options.handles,
-                    region=options.region,
-                    max_pages=options.max_pages,
-                    verify_empty=options.verify_empty,
-                    max_credits=options.max_credits,
-                    archive=options.archive_path,
-                    max_age=options.max_age,
-                    refresh=options.refresh,
-                    restart_stale=options.restart_stale,
-                )
-            except ArchiveError as error:
-                raise UnusableArchiveError(error) from error
+        path = options.source
+        source = None if path is None else await opened(HandleFile, path)
+        with source or nullcontext(), needing_archive():
+            plan = await client.plan(
+                source.handles(options.handles) if source else options.handles,
+                region=options.region,
+                max_pages=options.max_pages,
+                verify_empty=options.verify_empty,
+                max_credits=options.max_credits,
+                archive=options.archive_path,
+                max_age=options.max_age,
+                refresh=options.refresh,
+                restart_stale=options.restart_stale,
+            )
     for line in _told(plan):
         say(line)
     if plan.left is not None:

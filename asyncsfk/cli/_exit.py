@@ -105,8 +105,14 @@ class UnusableArchiveError(click.ClickException):
 
     exit_code = ExitCode.USAGE
 
-    def __init__(self, error: ArchiveError) -> None:
-        super().__init__(str(error))
+
+@contextmanager
+def needing_archive() -> Generator[None]:
+    """Raise `UnusableArchiveError` where an archive cannot be used."""
+    try:
+        yield
+    except ArchiveError as error:
+        raise UnusableArchiveError(str(error)) from error
 
 
 EXIT_CODES = """\b

@@ -12,7 +12,7 @@ import click
 from asyncsfk._text import printable
 from asyncsfk.cli._age import age, moment
 from asyncsfk.cli._dry_run import dry_run
-from asyncsfk.cli._exit import BrokenFileError, ExitCode, UnusableArchiveError, run, tell
+from asyncsfk.cli._exit import BrokenFileError, ExitCode, needing_archive, run, tell
 from asyncsfk.cli._fetch_end import Repeatable, tell_breakage, tell_end, tell_interruption
 from asyncsfk.cli._fetch_options import FetchOptions
 from asyncsfk.cli._interrupt import NOTICE, Interruption
@@ -32,7 +32,6 @@ from asyncsfk.cli._options import (
 )
 from asyncsfk.cli._source import HandleFile
 from asyncsfk.cli._threads import opened
-from asyncsfk.errors import ArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
@@ -244,7 +243,7 @@ async def _enter_run(
     """
     from asyncsfk import Archive
 
-    try:
+    with needing_archive():
         archive = None
         if (path := options.archive_path) is not None:
             archive = await stack.enter_async_context(Archive(path))
@@ -261,8 +260,6 @@ async def _enter_run(
                 restart_stale=options.restart_stale,
             )
         )
-    except ArchiveError as error:
-        raise UnusableArchiveError(error) from error
 
 
 async def _gather(
