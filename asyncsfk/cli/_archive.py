@@ -19,12 +19,11 @@ from asyncsfk.cli._options import country_code, max_body_bytes_option
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from asyncsfk import ArchivedAnswer, ShowcasePage
+    from asyncsfk import Archive, ArchivedAnswer, ShowcasePage
 
 _CHUNK: Final = 1 << 16
-_FILE = click.Path(dir_okay=False)
 
-_file_argument = click.argument("file", type=_FILE)
+_file_argument = click.argument("file", type=click.Path(dir_okay=False))
 _output_option = click.option(
     "-o",
     "--output",
@@ -126,7 +125,7 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
             return stack.enter_context(LineWriter(output))
 
         def write(answer: ArchivedAnswer) -> None:
-            writer().write_now(b"".join(_salvaged_lines(file, answer, max_body_bytes)))
+            writer().write_now(b"".join(_salvaged_lines(kept, answer, max_body_bytes)))
 
         count = kept.salvage(write, max_body_bytes=max_body_bytes)
         left = kept.info().undecodable
@@ -134,22 +133,19 @@ def salvage(file: str, output: str, max_body_bytes: int) -> None:
     click.get_current_context().exit(ExitCode.INCOMPLETE if left else ExitCode.COMPLETE)
 
 
-def _salvaged_lines(file: str, kept: ArchivedAnswer, max_body_bytes: int) -> Iterator[bytes]:
+def _salvaged_lines(kept: Archive, answer: ArchivedAnswer, max_body_bytes: int) -> list[bytes]:
     from asyncsfk import ShowcasePage
 
-    answer = kept.decode(max_body_bytes=max_body_bytes)
-    if isinstance(answer, ShowcasePage):
-        yield from page_lines(answer, _first_position(file, answer))
-    else:
-        yield json_line({"route": kept.route, "handle": kept.handle, **answer.to_dict()})
+    told = answer.decode(max_body_bytes=max_body_bytes)
+    if isinstance(told, ShowcasePage):
+        return page_lines(told, _first_position(kept, told))
+    return [json_line({"route": answer.route, "handle": answer.handle, **told.to_dict()})]
 
 
-def _first_position(file: str, page: ShowcasePage) -> int | None:
+def _first_position(kept: Archive, page: ShowcasePage) -> int | None:
     """Return the position of a page's first product on its showcase, if the archive knows it."""
-    from asyncsfk import Archive
-
     position = 1
-    for other in Archive(file).pages(page.handle):
+    for other in kept.pages(page.handle):
         if other.region == page.region:
             if other.cursor == page.cursor:
                 return position
