@@ -188,8 +188,8 @@ class FetchOutput:
         if not quiet:
             for line in self._summary(progress):
                 tell(printable(line))
-        if (rise := summary.rise) is not None:
-            tell(rise)
+        if summary.rise:
+            tell(summary.rise)
 
     def _summary(self, progress: Progress) -> list[str]:
         usage = progress.usage

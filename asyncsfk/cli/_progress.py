@@ -34,6 +34,7 @@ class EventSummary:
     Attributes:
         pauses: How often the client paused.
         reason: Why it paused last.
+        rise: The last rise of a price, in words.
         on_outage: Called once, with the reason, when nothing comes: no connection can be made, all
             that comes are failures that are or may be charged, or the API's refusals make a long
             pause.
@@ -42,22 +43,15 @@ class EventSummary:
     def __init__(self) -> None:
         self.pauses = 0
         self.reason = ""
+        self.rise = ""
         self.on_outage: Callable[[str], None] | None = None
-        self._price: PriceRaised | None = None
-
-    @property
-    def rise(self) -> str | None:
-        """The last rise of a price, in words, if there was one."""
-        if (price := self._price) is None:
-            return None
-        now = counted(price.charged, "credit")
-        return f"Prices rose: {price.route} costs {now}, not {price.expected:,}"
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         if isinstance(event, PriceRaised):
             # Not logged: the command itself prints this warning, whatever the flags say.
-            self._price = event
+            now = counted(event.charged, "credit")
+            self.rise = f"Prices rose: {event.route} costs {now}, not {event.expected:,}"
             return
         if isinstance(event, Paused):
             self.pauses += 1

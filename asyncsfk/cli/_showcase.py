@@ -76,8 +76,8 @@ async def _showcase(
         for told in (_whereto(cursor, page, cut), cost(client.usage)):
             if told:
                 tell(told)
-    if (rise := summary.rise) is not None:
-        tell(rise)
+    if summary.rise:
+        tell(summary.rise)
     return code
 
 
