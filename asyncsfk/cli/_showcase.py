@@ -64,18 +64,19 @@ async def _showcase(
         output = LineWriter("-")
         try:
             async for page in listing.pages():
-                await output.write(product.to_json() + b"\n" for product in page.products[:left])
+                shown = page.products[:left]
+                await output.write(product.to_json() + b"\n" for product in shown)
+                cut = len(page.products) - len(shown)
                 if left is not None:
-                    cut = max(0, len(page.products) - left)
-                    left -= min(left, len(page.products))
+                    left -= len(shown)
         except (SfkError, click.ClickException, asyncio.CancelledError) as error:
             code, cursor = _break_off(error, cursor, page, is_cut=output.is_cut)
         else:
             cursor = page.next_cursor if page is not None and page.has_more else None
     if not quiet:
-        for told in (_whereto(cursor, page, cut), cost(client.usage)):
-            if told:
-                tell(told)
+        if whereto := _whereto(cursor, page, cut):
+            tell(whereto)
+        tell(cost(client.usage))
     if summary.rise:
         tell(summary.rise)
     return code
