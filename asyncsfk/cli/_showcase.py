@@ -98,9 +98,6 @@ def _break_off(
         is_cut: Whether that page may be half printed, since its reader did not take it.
     """
     if isinstance(error, asyncio.CancelledError):
-        # Uncancelled, so that what was bought can still be told before we leave.
-        if (task := asyncio.current_task()) is not None:
-            task.uncancel()
         tell("Interrupted.")
         if last is None:
             return ExitCode.INTERRUPTED, begun
