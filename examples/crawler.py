@@ -7,14 +7,10 @@ since it sends each request once and follows no redirect.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import aiohttp
 
 from asyncsfk import Client
-
-if TYPE_CHECKING:
-    from types import SimpleNamespace
 
 CREATORS = ["mrbeast", "zachking", "khaby.lame", "jlo", "willsmith", "spencerx"]
 
@@ -31,12 +27,7 @@ class Crawler:
             trace_configs=[tracing],
         )
 
-    async def _count(
-        self,
-        session: aiohttp.ClientSession,  # noqa: ARG002 - given by aiohttp
-        context: SimpleNamespace,  # noqa: ARG002 - given by aiohttp
-        params: aiohttp.TraceRequestStartParams,  # noqa: ARG002 - given by aiohttp
-    ) -> None:
+    async def _count(self, *_: object) -> None:
         self.sent += 1
 
     async def aclose(self) -> None:

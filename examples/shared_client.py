@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from asyncsfk import (
     Client,
@@ -20,9 +20,6 @@ from asyncsfk import (
     UnavailableError,
     Usage,
 )
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 CREATORS = ["mrbeast", "@MrBeast", "zachking", "khaby.lame", "jlo", "not a handle"]
 USERS = 50
@@ -49,12 +46,7 @@ class Showcases:
         await self._client.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
     @property
