@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_logger = logging.getLogger("asyncsfk")
 
 _LONGEST_KEY = 4096
 _MAX_BACKOFF = Retry().max_backoff
@@ -182,10 +184,7 @@ async def make_client(
 
 def is_verbose() -> bool:
     """Tell whether the command was asked to log."""
-    return _VERBOSE in click.get_current_context().meta
-
-
-_VERBOSE = "asyncsfk.cli.verbose"
+    return _logger.isEnabledFor(logging.INFO)
 
 
 def _read_key(path: str) -> str:
@@ -208,16 +207,11 @@ def _read_key(path: str) -> str:
 
 
 def _log(context: click.Context, _: click.Parameter, verbosity: int) -> None:
-    logger = logging.getLogger("asyncsfk")
-    if not verbosity:
-        # Otherwise Python prints warnings on stderr, even into the progress or with --quiet.
-        level = logger.level
-        logger.setLevel(logging.ERROR)
-        context.call_on_close(lambda: logger.setLevel(level))
-        return
-    context.meta[_VERBOSE] = True
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
-    context.call_on_close(lambda: logger.removeHandler(handler))
+    context.call_on_close(partial(_logger.setLevel, _logger.level))
+    # Without -v errors alone: Python prints warnings on stderr, even into the progress.
+    _logger.setLevel((logging.ERROR, logging.INFO, logging.DEBUG)[min(verbosity, 2)])
+    if verbosity:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        _logger.addHandler(handler)
+        context.call_on_close(partial(_logger.removeHandler, handler))

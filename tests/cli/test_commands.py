@@ -1,6 +1,7 @@
 """The commands that ask one thing: whoami, balance, health, showcase; and what all share."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -442,6 +443,16 @@ def test_verbose_logs_to_stderr(invoke, simulate):
             assert result.exit_code == 0
             assert result.stderr.count("RequestRetried(") == retries
             assert result.stderr.count("RequestStarted(") == requests
+
+
+@pytest.mark.usefixtures("simulator")
+@pytest.mark.parametrize("flags", [[], ["-v"], ["-vv"]], ids=str)
+def test_the_log_is_left_as_it_was(invoke, flags):
+    """A command that ran leaves the log of its process as it was, however much it told."""
+    logger = logging.getLogger("asyncsfk")
+    before = logger.level, logger.handlers[:]
+    assert invoke("health", *flags).exit_code == 0
+    assert (logger.level, logger.handlers) == before
 
 
 def test_a_files_name_cannot_drive_the_terminal(invoke, simulator, tmp_path):
