@@ -10,7 +10,7 @@ import signal
 import sys
 from contextlib import closing, contextmanager, suppress
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 from click.exceptions import Exit, NoArgsIsHelpError
@@ -30,7 +30,8 @@ from asyncsfk.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
-    from typing import BinaryIO, TextIO
+    from io import FileIO
+    from typing import TextIO
 
 
 # A terminal sends SIGHUP when it is closed, or when its connection is lost.
@@ -89,15 +90,16 @@ class BrokenFileError(click.ClickException):
         super().__init__(f"cannot {verb} {printable(path)}: {in_words(reason)}")
 
 
-def standard_stream(stream: TextIO | None, name: str) -> BinaryIO:
-    """Return the binary stream below stdin or stdout.
+def standard_stream(stream: TextIO | None, name: str) -> FileIO:
+    """Return the unbuffered file below stdin or stdout.
 
     Raises:
         UnusableFileError: The shell has closed it.
     """
     if stream is None:
         raise UnusableFileError(name, OSError(errno.EBADF, os.strerror(errno.EBADF)))
-    return stream.buffer
+    # What stands in for one, as in tests, may have no file below it.
+    return cast("FileIO", getattr(stream.buffer, "raw", stream.buffer))
 
 
 class UnusableArchiveError(click.ClickException):

@@ -8,7 +8,7 @@ import select
 import sys
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from asyncsfk.cli._exit import BrokenFileError, UnusableFileError, standard_stream
 from asyncsfk.cli._files import (
@@ -23,14 +23,8 @@ from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from io import FileIO
     from typing import Self
-
-
-class _Writable(Protocol):
-    def write(self, data: memoryview, /) -> int | None: ...
-    def isatty(self) -> bool: ...
-    def fileno(self) -> int: ...
-    def close(self) -> None: ...
 
 
 class LineWriter:
@@ -50,11 +44,10 @@ class LineWriter:
         self._is_stdout = path == "-"
         self.is_cut = False
         self._outdated: tuple[dict[str, int], ...] = ()
-        self._file: _Writable
+        self._file: FileIO
         # Unbuffered: a buffer would stay locked if we leave while a write waits for its reader.
         if self._is_stdout:
-            stdout = standard_stream(sys.stdout, "stdout")
-            self._file = getattr(stdout, "raw", stdout)
+            self._file = standard_stream(sys.stdout, "stdout")
         else:
             try:
                 # Closed in __exit__.
@@ -171,7 +164,7 @@ class LineWriter:
             if left:
                 self.empty_outdated()
                 if not self._is_whole and not _ends_a_line(self._path):
-                    self._file.write(memoryview(b"\n"))
+                    self._file.write(b"\n")
                 self._is_whole = True
             while left:
                 with telling_of_closed_pipes(self._file):

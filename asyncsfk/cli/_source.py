@@ -7,7 +7,7 @@ import re
 import select
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from asyncsfk.cli._exit import BrokenFileError, UnusableFileError, standard_stream
 from asyncsfk.cli._files import is_regular, utf16
@@ -15,6 +15,7 @@ from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from io import FileIO
     from typing import Self
 
 _CHUNK: Final = 1 << 16
@@ -23,13 +24,6 @@ _CHUNK: Final = 1 << 16
 _PACKED_STARTS: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 # Found in tables and JSON, but in no handle.
 _SEPARATORS: Final = frozenset(',;\t"{[')
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes | None: ...
-    def seek(self, offset: int, whence: int = ..., /) -> int: ...
-    def fileno(self) -> int: ...
-    def close(self) -> None: ...
 
 
 class HandleFile:
@@ -45,12 +39,11 @@ class HandleFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._name = "stdin" if path == "-" else path
-        self._file: _Readable
+        self._file: FileIO
         # Unbuffered: a pipe's first lines can be read before its last are written, and no buffer
         # stays locked if we leave while a read is waiting.
         if path == "-":
-            stdin = standard_stream(sys.stdin, "stdin")
-            self._file = getattr(stdin, "raw", stdin)
+            self._file = standard_stream(sys.stdin, "stdin")
         else:
             try:
                 self._file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115 - see __exit__
