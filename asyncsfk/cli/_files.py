@@ -34,14 +34,6 @@ def is_pipe(file: _Numbered) -> bool:
     return stat.S_ISFIFO(_mode(file))
 
 
-def is_named_pipe(path: str) -> bool:
-    """Tell whether a name is that of a FIFO in a folder, which waits for its other end to open."""
-    try:
-        return stat.S_ISFIFO(Path(path).stat().st_mode) and not is_descriptor(path)
-    except (OSError, ValueError):
-        return False
-
-
 @contextmanager
 def telling_of_closed_pipes(file: _Numbered | None) -> Generator[None]:
     """Raise `BrokenPipeError` on Windows, too, where a pipe is written whose reader went away.

@@ -8,8 +8,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from asyncsfk.cli._files import is_named_pipe
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,12 +36,10 @@ def call_in_thread(function: Callable[[], T], *, name: str) -> asyncio.Future[T]
 
 
 async def opened(open_file: Callable[[str], T], path: str) -> T:
-    """Open a file by its name; a named pipe in a thread, since it waits for its other end.
+    """Open a file by its name, in a thread: a pipe waits for its other end, a terminal for a line.
 
     Args:
         open_file: Opens it.
         path: Its name.
     """
-    if not is_named_pipe(path):
-        return open_file(path)
     return await call_in_thread(partial(open_file, path), name="asyncsfk open")

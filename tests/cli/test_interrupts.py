@@ -616,6 +616,20 @@ def test_interrupted_at_a_pipe_without_another_end(simulator, spawn, tmp_path, a
     assert simulator.ledger.requests == 0
 
 
+@pytest.mark.parametrize("opened", [os.pipe, os.openpty], ids=["a pipe", "a terminal"])
+def test_interrupted_while_the_key_is_awaited(spawn, opened):
+    """Ctrl-C ends a command whose key has not come yet, from `<(pass show key)` or by hand."""
+    reading, writing = opened()
+    process = spawn("whoami", "--api-key-file", f"/dev/fd/{reading}", pass_fds=[reading])
+    time.sleep(1.5)  # to import, and to begin to read
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+    assert (process.returncode, stderr) == (130, b"Interrupted.\n")
+    os.close(reading)
+    os.close(writing)
+
+
 @pytest.mark.parametrize("module", ["asyncsfk.cli._app", "asyncsfk.errors", "uvloop"])
 def test_interrupted_while_something_is_imported(simulator, spawn, tmp_path, module):
     """Ctrl-C during an import is exit code 130, and told as an interruption or not at all."""
