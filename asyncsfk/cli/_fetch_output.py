@@ -40,17 +40,12 @@ _MOST_STATUSES: Final = 8
 class _UnderWay:
     """How far a creator has come."""
 
-    products: int = 0
     usage: Usage = field(default_factory=Usage)
     next_cursor: str | None = None
 
     def after(self, page: ShowcasePage) -> _UnderWay:
         """Return how far it has come with one more page."""
-        return _UnderWay(
-            self.products + len(page.products),
-            self.usage + page.usage,
-            page.next_cursor if page.has_more else None,
-        )
+        return _UnderWay(self.usage + page.usage, page.next_cursor if page.has_more else None)
 
 
 class FetchOutput:
@@ -102,7 +97,7 @@ class FetchOutput:
         before = self._under_way.get(page.handle, _UnderWay())
         self._under_way[page.handle] = before.after(page)
         try:
-            await self._products.write(page_lines(page, before.products + 1))
+            await self._products.write(page_lines(page, before.usage.products + 1))
         except (OSError, click.ClickException):
             # Its lines were lost to a full disk or a closed pipe: going on means going back to it.
             self._under_way[page.handle] = before
