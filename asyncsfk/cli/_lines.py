@@ -55,6 +55,8 @@ class LineWriter:
             except OSError as error:
                 raise UnusableFileError(path, error) from error
         self._may_block = not is_regular(self._file)
+        # A plain file that we opened: one of the shell's may be meant to grow.
+        self._is_ours = not (self._is_stdout or self._may_block or is_descriptor(path))
         # A process that was killed may have left half a line at the end of a plain file.
         self._is_whole = not self._is_ours
         if self._is_ours:
@@ -70,11 +72,6 @@ class LineWriter:
     def __exit__(self, *_: object) -> None:
         if not self._is_stdout:
             self._file.close()
-
-    @property
-    def _is_ours(self) -> bool:
-        """Whether it is a plain file that we opened: one of the shell's may be meant to grow."""
-        return not self._is_stdout and not self._may_block and not is_descriptor(self._path)
 
     def renew(self, outdated: dict[str, int], *others: dict[str, int]) -> None:
         """Have the file emptied before its first line, or by `empty_outdated`; until then it stays.
