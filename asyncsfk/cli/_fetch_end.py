@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -209,7 +209,7 @@ def _line(since: float | None) -> str:
 
 def _without_age(arguments: Sequence[str]) -> list[str]:
     left: list[str] = []
-    rest: Any = iter(arguments)
+    rest = iter(arguments)
     for argument in rest:
         if argument == "--":
             return [*left, argument, *rest]
