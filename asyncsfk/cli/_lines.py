@@ -23,7 +23,6 @@ from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from io import FileIO
     from typing import Self
 
 
@@ -44,7 +43,6 @@ class LineWriter:
         self._is_stdout = path == "-"
         self.is_cut = False
         self._outdated: tuple[dict[str, int], ...] = ()
-        self._file: FileIO
         # Unbuffered: a buffer would stay locked if we leave while a write waits for its reader.
         if self._is_stdout:
             self._file = standard_stream(sys.stdout, "stdout")

@@ -15,7 +15,6 @@ from asyncsfk.cli._threads import call_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from io import FileIO
     from typing import Self
 
 _CHUNK: Final = 1 << 16
@@ -39,7 +38,6 @@ class HandleFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._name = "stdin" if path == "-" else path
-        self._file: FileIO
         # Unbuffered: a pipe's first lines can be read before its last are written, and no buffer
         # stays locked if we leave while a read is waiting.
         if path == "-":
