@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import click
@@ -38,4 +38,4 @@ def age(value: str) -> float:
 
 def moment(since: float) -> str:
     """Return a time in a form that `age` takes, rounded down to a second."""
-    return datetime.fromtimestamp(int(since), UTC).isoformat().replace("+00:00", "Z")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
