@@ -85,12 +85,13 @@ def _tell_of_answers(output: FetchOutput, options: FetchOptions) -> None:
     """Tell where those paid answers are of which nothing was written."""
     if output.unkept:
         _tell_of_unkept(output.unkept, options)
-    if output.undecodable and options.archive_path is not None and not options.quiet:
+    archive = options.archive_path
+    if output.undecodable and archive is not None and not options.quiet and not _is_gone(archive):
         tell(
-            f"{counted(output.undecodable, 'creator')} with answers that cannot be decoded: they "
-            f"are kept, and not bought again. {program()} archive salvage "
-            f"{quoted_file(options.archive_path)} tries once more, with --max-body-bytes what is "
-            "too large; --refresh buys all creators that are named afresh."
+            f"{counted(output.undecodable, 'creator')} with answers that cannot be decoded: "
+            f"they are kept, and not bought again. {program()} archive salvage "
+            f"{quoted_file(archive)} tries once more, with --max-body-bytes what is too large; "
+            "--refresh buys all creators that are named afresh."
         )
 
 
@@ -136,14 +137,17 @@ def _tell_what_is_left(run: ShowcaseRun, output: FetchOutput, options: FetchOpti
 
 def _tell_if_gone(archive: str) -> bool:
     """Return whether the archive is gone from its place; if so, tell what to do about it."""
-    # Whatever the system says of it: it may have been on a disk that is gone.
-    is_gone = not os.path.exists(archive)  # noqa: PTH110 - raises nothing
-    if is_gone:
+    if is_gone := _is_gone(archive):
         tell(
             f"Put {printable(archive)} back before you go on, or give its new place with "
             "--archive: without it the same line begins anew."
         )
     return is_gone
+
+
+def _is_gone(archive: str) -> bool:
+    # Whatever the system says of it: it may have been on a disk that is gone.
+    return not os.path.exists(archive)  # noqa: PTH110 - raises nothing
 
 
 def _how_to_go_on(run: ShowcaseRun, archive: str, since: float | None) -> str:

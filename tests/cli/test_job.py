@@ -392,10 +392,11 @@ def test_an_archive_that_is_moved_alone(simulate, spawn, invoke, out):
         assert simulator.ledger.charged - 501 <= 5 < before
 
 
-def test_an_archive_that_is_moved_at_the_end(simulate, spawn, out):
+@pytest.mark.parametrize("fault", [Fault.status(400), Fault.not_json()], ids=lambda one: one.name)
+def test_an_archive_that_is_moved_at_the_end(simulate, spawn, out, fault):
     """A moved archive is told even if something else is missing as well."""
     kept = out.with_suffix(".sfk")
-    with simulate(faults=[Fault.status(400, handles=["a"])]):
+    with simulate(faults=[fault]):
         process = spawn("fetch", "--from", "-", "-o", out, "-vv", stdin=subprocess.PIPE)
         process.stdin.write(b"a\n")
         process.stdin.flush()
@@ -405,6 +406,8 @@ def test_an_archive_that_is_moved_at_the_end(simulate, spawn, out):
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 1
     assert stderr.decode().splitlines()[-1].startswith(f"Put {kept} back before you go on")
+    # Nor is it said to have what could not be decoded.
+    assert b"they are kept" not in stderr
 
 
 def test_a_folder_that_cannot_be_looked_into_any_more(simulate, spawn, tmp_path):
