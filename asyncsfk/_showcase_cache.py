@@ -119,8 +119,9 @@ class ShowcaseCache:
 
     async def passed(self, *, kept: bool) -> None:
         """Take note of a page that was received: bought, or out of the archive."""
-        if not kept and self._bought_from is None:
-            self._bought_from = self._number
+        if not kept:
+            # Our own probe may have bought a later one before.
+            self._bought_from = min(self._bought_from or self._number, self._number)
         # As of now: another iteration of the same listing may look for its first page meanwhile.
         first_from = self._first_from
         if self._number != 1 or first_from is None:
