@@ -13,7 +13,13 @@ from asyncsfk._text import printable
 from asyncsfk.cli._age import age, moment
 from asyncsfk.cli._dry_run import dry_run
 from asyncsfk.cli._exit import BrokenFileError, ExitCode, needing_archive, run, tell
-from asyncsfk.cli._fetch_end import Repeatable, tell_breakage, tell_end, tell_interruption
+from asyncsfk.cli._fetch_end import (
+    Repeatable,
+    tell_breakage,
+    tell_end,
+    tell_interruption,
+    tell_of_answers,
+)
 from asyncsfk.cli._fetch_options import FetchOptions
 from asyncsfk.cli._interrupt import NOTICE, Interruption
 from asyncsfk.cli._lines import LineWriter
@@ -163,8 +169,10 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
             raise
         # Interrupted while things were being closed: the fetch itself was over.
         showcases, output, interrupted = *done[:2], True
-    tell_how = tell_interruption if interrupted else tell_end
-    return tell_how(showcases, output, options.resumed(began, started))
+    resumed = options.resumed(began, started)
+    if interrupted:
+        return tell_interruption(showcases, resumed)
+    return tell_end(showcases, output, resumed)
 
 
 async def _fetch_all(
@@ -196,6 +204,7 @@ async def _fetch_all(
         raise
     finally:
         output.report(showcases.progress, summary, quiet=options.quiet)
+        tell_of_answers(output, options)
     if not interrupted and 0 < showcases.progress.started == showcases.progress.complete:
         output.finish()
     return showcases, output, interrupted

@@ -52,7 +52,6 @@ def tell_end(run: ShowcaseRun, output: FetchOutput, options: FetchOptions) -> Ex
         code = exit_code(stopped)
     else:
         code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
-    _tell_of_answers(output, options)
     if code == ExitCode.BUDGET:
         _tell_of_ceiling(options)
     elif code != ExitCode.COMPLETE and not options.quiet:
@@ -81,8 +80,8 @@ def tell_breakage(error: BrokenFileError, options: FetchOptions) -> ExitCode:
     return ExitCode.INCOMPLETE
 
 
-def _tell_of_answers(output: FetchOutput, options: FetchOptions) -> None:
-    """Tell where those paid answers are of which nothing was written."""
+def tell_of_answers(output: FetchOutput, options: FetchOptions) -> None:
+    """Tell where those paid answers are of which nothing was written, however the fetch ended."""
     if output.unkept:
         _tell_of_unkept(output.unkept, options)
     archive = options.archive_path
@@ -163,17 +162,15 @@ def _once_mended(since: float | None) -> str:
     return f"Once that is mended, {_other_line(since) or 'the same line'} goes on from here"
 
 
-def tell_interruption(run: ShowcaseRun, output: FetchOutput, options: FetchOptions) -> ExitCode:
+def tell_interruption(run: ShowcaseRun, options: FetchOptions) -> ExitCode:
     """Tell that the fetch was interrupted, and the line that resumes it; return the exit code.
 
     Args:
         run: What was interrupted.
-        output: What came of it.
         options: Those of the fetch that resumes it.
     """
     if run.stopped is not None and not isinstance(run.stopped, RunStoppedError):
         say_error(run.stopped)
-    _tell_of_answers(output, options)
     tell("Interrupted.")
     if options.archive_path is None:
         tell(_NO_ARCHIVE)

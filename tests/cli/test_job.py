@@ -250,8 +250,18 @@ def test_what_cannot_be_decoded_is_told_at_a_ceiling(invoke, simulate, out):
     with simulate(faults=[Fault.not_json(handles={"odd"})]):
         line = ("fetch", "odd", "a.1products", "-o", out, "--max-credits", "1")
         told = invoke(*line, "--concurrency", "1").stderr.splitlines()
-    assert told[-2].startswith("1 creator with answers that cannot be decoded: they are kept")
+    assert told[-3].startswith("1 creator with answers that cannot be decoded: they are kept")
     assert "with a higher --max-credits" in told[-1]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+def test_what_cannot_be_decoded_is_told_once_the_output_is_broken(invoke, simulate, tmp_path):
+    """It is on file, in the archive, while the products have nowhere to go."""
+    with simulate(faults=[Fault.not_json(handles={"odd"})]):
+        line = ("fetch", "odd", "a.1products", "-o", "/dev/full", "--archive", tmp_path / "a.sfk")
+        told = invoke(*line, "--concurrency", "1").stderr.splitlines()
+    assert told[-3].startswith("1 creator with answers that cannot be decoded: they are kept")
+    assert told[-2].startswith("Error: cannot write /dev/full")
 
 
 @pytest.mark.parametrize(
