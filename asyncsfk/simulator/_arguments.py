@@ -3,23 +3,18 @@
 import json
 import math
 import re
-from collections.abc import Iterable
 from typing import Final, NoReturn
 
 _HEADER: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*")
 
 
-def check_whole(
-    name: str, numbers: Iterable[int], least: float = -math.inf, most: float = math.inf
-) -> list[int]:
-    """Return the numbers; refuse any that is not a whole number from `least` to `most`."""
-    numbers = list(numbers)
-    for number in numbers:
-        if type(number) is not int or not least <= number <= most:
-            lowest = "" if least == -math.inf else f" from {least} up"
-            highest = "" if most == math.inf else f" to {most}"
-            raise ValueError(f"{name} is a whole number{lowest}{highest}, not {number!r}")
-    return numbers
+def check_whole(name: str, number: int, least: float = -math.inf, most: float = math.inf) -> int:
+    """Return a number; refuse it if it is not a whole one from `least` to `most`."""
+    if type(number) is not int or not least <= number <= most:
+        lowest = "" if least == -math.inf else f" from {least} up"
+        highest = "" if most == math.inf else f" to {most}"
+        raise ValueError(f"{name} is a whole number{lowest}{highest}, not {number!r}")
+    return number
 
 
 def check_seconds(seconds: float) -> None:

@@ -1,8 +1,8 @@
 """Faults: what goes wrong, and when."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, TypedDict, Unpack, get_args
+from typing import Final, TypedDict, TypeVar, Unpack, get_args
 
 from asyncsfk.simulator import _actions as actions
 from asyncsfk.simulator import _retry_after
@@ -17,6 +17,8 @@ from asyncsfk.simulator._arguments import (
 from asyncsfk.simulator._calls import Route
 from asyncsfk.simulator._creators import bare
 from asyncsfk.simulator._latency import Latency, check_latency
+
+_T = TypeVar("_T", int, str)
 
 _CODES: Final = {
     400: "bad_request",
@@ -80,22 +82,16 @@ class Fault:
         if not 0 <= probability <= 1:
             raise ValueError("a probability lies between 0 and 1")
         if times is not None:
-            check_whole("times", [times], 0)
-        requests, handles = when.get("requests"), when.get("handles")
-        routes, pages = when.get("routes"), when.get("pages")
-        for lists in (handles, routes, requests, pages):
-            if isinstance(lists, str):
-                # It would be taken for a list of its letters.
-                raise TypeError("conditions are lists of what they hold for, not one string")
+            check_whole("times", times, 0)
         return cls(
             name,
             action,
             probability,
-            requests=None if requests is None else frozenset(check_whole("a request", requests, 1)),
-            handles=None if handles is None else frozenset(map(bare, handles)),
+            requests=_all(when.get("requests"), lambda number: check_whole("a request", number, 1)),
+            handles=_all(when.get("handles"), bare),
             # `Route` refuses an unknown one, which would never strike.
-            routes=None if routes is None else frozenset(str(Route(route)) for route in routes),
-            pages=None if pages is None else frozenset(check_whole("a page", pages, 1)),
+            routes=_all(when.get("routes"), lambda route: str(Route(route))),
+            pages=_all(when.get("pages"), lambda number: check_whole("a page", number, 1)),
             times=times,
         )
 
@@ -116,8 +112,8 @@ class Fault:
         `body` is the API's error envelope, a proxy's HTML page, a proxy's problem+json, or nothing.
         `retry_after` is sent as it is; `Fault.date_ahead` makes one that is a date.
         """
-        check_whole("a status", [status], 200, 999)
-        check_whole("a charge", [charge], 0)
+        check_whole("a status", status, 200, 999)
+        check_whole("a charge", charge, 0)
         if body not in get_args(actions.BodyKind):
             raise ValueError(f"a body is one of {get_args(actions.BodyKind)}, not {body!r}")
         _retry_after.check_retry_after("retry_after", retry_after)
@@ -136,7 +132,7 @@ class Fault:
     def redirect(cls, location: str, status: int = 302, **when: Unpack[When]) -> "Fault":
         """Redirect to a location, with a status from 300 to 399; nothing is charged."""
         check_header("a location", location)
-        check_whole("a status", [status], 300, 399)
+        check_whole("a status", status, 300, 399)
         return cls._make("redirect", actions.Redirect(location, status), when)
 
     @classmethod
@@ -181,14 +177,14 @@ class Fault:
     @classmethod
     def drip(cls, chunk: int = 64, interval: float = 0.1, **when: Unpack[When]) -> "Fault":
         """Send the whole body, but only `chunk` bytes every `interval` seconds."""
-        check_whole("a chunk", [chunk], 1)
+        check_whole("a chunk", chunk, 1)
         check_seconds(interval)
         return cls._make("drip", actions.Drip(chunk, interval), when)
 
     @classmethod
     def gzip_bomb(cls, size: int = 2**30, **when: Unpack[When]) -> "Fault":
         """Send valid JSON that unpacks to `size` bytes from about a thousandth of that."""
-        check_whole("a size", [size], 1)
+        check_whole("a size", size, 1)
         return cls._make("gzip_bomb", actions.Bomb(size), when)
 
     @classmethod
@@ -196,7 +192,7 @@ class Fault:
         cls, size: int = 2**28, *, chunked: bool = False, **when: Unpack[When]
     ) -> "Fault":
         """Send `size` bytes of JSON, not compressed; with a Content-Length unless `chunked`."""
-        check_whole("a size", [size], 1)
+        check_whole("a size", size, 1)
         check_flag("chunked", chunked)
         return cls._make("oversized", actions.Oversized(size, chunked), when)
 
@@ -208,7 +204,7 @@ class Fault:
     @classmethod
     def deep_nesting(cls, depth: int = 100_000, **when: Unpack[When]) -> "Fault":
         """Nest arrays `depth` deep inside `data`; `meta` stays readable."""
-        check_whole("a depth", [depth], 1)
+        check_whole("a depth", depth, 1)
         return cls._make("deep_nesting", actions.DeepNesting(depth), when)
 
     @classmethod
@@ -247,7 +243,7 @@ class Fault:
     @classmethod
     def price(cls, credits: int, **when: Unpack[When]) -> "Fault":
         """Charge another price than the route's, as `meta` says; free routes stay free."""
-        check_whole("a price", [credits], 0)
+        check_whole("a price", credits, 0)
         return cls._make("price", actions.Price(credits), when)
 
     @classmethod
@@ -262,7 +258,7 @@ class Fault:
 
         Pages too early for that, such as the first, lead to the one after them, even if none is.
         """
-        check_whole("a cycle", [cycle], 1)
+        check_whole("a cycle", cycle, 1)
         return cls._make("cursor_loop", actions.CursorLoop(cycle), when)
 
     @classmethod
@@ -337,6 +333,14 @@ class Fault:
             cls.has_more_without_cursor("", **each),
         )
         return tuple(fault for fault in faults if not curable or fault.name in CURABLE)
+
+
+def _all(given: Collection[_T] | None, checked: Callable[[_T], _T]) -> frozenset[_T] | None:
+    """Return all that a condition holds for, each checked; None if it is not given."""
+    if isinstance(given, str):
+        # It would be taken for a list of its letters.
+        raise TypeError("conditions are lists of what they hold for, not one string")
+    return None if given is None else frozenset(map(checked, given))
 
 
 #: The kinds in a storm that are harmless, or over when one tries again.

@@ -84,12 +84,12 @@ class Simulator:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        check_whole("a seed", [seed])
-        check_whole("a page_size", [page_size], 1)
+        check_whole("a seed", seed)
+        check_whole("a page_size", page_size, 1)
         for name, value in (("max_concurrent", max_concurrent), ("keep_entries", keep_entries)):
             if value is not None:
-                check_whole(name, [value], 0)
-        check_whole("a port", [port], 0, 65_535)
+                check_whole(name, value, 0)
+        check_whole("a port", port, 0, 65_535)
         _check_text("a key to let in", api_key)
         _check_text("an address to listen on", host)
         check_retry_after("overload_retry_after", overload_retry_after)
@@ -227,8 +227,8 @@ class Simulator:
 
     def handles(self, count: int, start: int = 0) -> Iterator[str]:
         """Yield handles of creators that exist: of those numbered from `start`, all different."""
-        check_whole("a count", [count], 0)
-        check_whole("a start", [start], 0)
+        check_whole("a count", count, 0)
+        check_whole("a start", start, 0)
         return self._world.handles(count, start)
 
     def account_status(self, handle: str) -> AccountStatus:
@@ -270,7 +270,7 @@ def _check_text(name: str, value: object) -> None:
 
 def _check_credits(credits: int | None) -> None:
     if credits is not None:
-        check_whole("a balance", [credits], 0)
+        check_whole("a balance", credits, 0)
 
 
 def _logger() -> logging.Logger:
