@@ -130,23 +130,19 @@ class RequestHandler:
         self, request: web.BaseRequest, visit: _Visit
     ) -> tuple[web.StreamResponse, bool]:
         """Decide about a request and answer it; tell whether the whole answer was written."""
-        reading = visit.reading
-        refused = self._refuse(visit)
-        if refused is None and isinstance(reading, Call):
-            place = self._world.place(reading)
-            if place is not None:
-                strike = self._injector.decide(visit.entry, reading, place, visit.before)
-                return await self._perform(request, visit, reading, place, strike)
-            refused = answers.error(400, "bad_request", "The cursor is bad.", visit.request_id)
-        assert refused is not None  # noqa: S101 - for the type checkers: a Refusal is refused
-        return await self._send(request, visit, refused)
+        wanted = self._admit(visit)
+        if isinstance(wanted, Answer):
+            return await self._send(request, visit, wanted)
+        call, place = wanted
+        strike = self._injector.decide(visit.entry, call, place, visit.before)
+        return await self._perform(request, visit, call, place, strike)
 
     @property
     def _is_overloaded(self) -> bool:
         return self._max_concurrent is not None and self._ledger.in_flight > self._max_concurrent
 
-    def _refuse(self, visit: _Visit) -> Answer | None:
-        """Refuse what cannot be served, before any fault."""
+    def _admit(self, visit: _Visit) -> tuple[Call, Place] | Answer:
+        """Return what is asked for; a refusal, before any fault, of what cannot be served."""
         reading, request_id = visit.reading, visit.request_id
         # An unknown route is a 404 whatever the key.
         if reading.route not in (None, Route.HEALTH) and not visit.entry.authorized:
@@ -155,7 +151,10 @@ class RequestHandler:
             return answers.faulty_status(self._overload, request_id)
         if isinstance(reading, Refusal):
             return answers.error(reading.status, reading.code, reading.message, request_id)
-        return None
+        place = self._world.place(reading)
+        if place is None:
+            return answers.error(400, "bad_request", "The cursor is bad.", request_id)
+        return reading, place
 
     async def _perform(
         self, request: web.BaseRequest, visit: _Visit, call: Call, place: Place, strike: Strike
