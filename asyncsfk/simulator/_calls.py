@@ -55,7 +55,7 @@ _LONGEST_INSTAGRAM: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that is valid, save perhaps for its cursor, which only `Cursors` can judge."""
+    """A request that is valid, save perhaps for its cursor, which only `read_cursor` can judge."""
 
     route: Route
     handle: str | None = None

@@ -5,7 +5,7 @@ from typing import Final
 
 from asyncsfk.simulator import _creators, _products, _profiles, _reviews
 from asyncsfk.simulator._calls import Call, Route
-from asyncsfk.simulator._cursors import Cursors, Place
+from asyncsfk.simulator._cursors import Place, make_cursor, read_cursor
 from asyncsfk.simulator._dice import make_key
 from asyncsfk.simulator._products import Json
 
@@ -19,7 +19,6 @@ class World:
         self.seed = seed
         self.page_size = page_size
         self.key = make_key(seed)
-        self._cursors = Cursors(self.key)
 
     def handles(self, count: int, start: int) -> Iterator[str]:
         """Name creators that exist."""
@@ -55,11 +54,11 @@ class World:
             return Place(((call.page or 1) - 1) * self.page_size)
         if call.handle is None or call.cursor is None:
             return _FIRST
-        return self._cursors.read(call.cursor, call.handle, call.region)
+        return read_cursor(self.key, call.handle, call.region, call.cursor)
 
     def cursor(self, call: Call, place: Place) -> str:
         """Make the cursor to another place in the showcase that a call is about."""
-        return self._cursors.make(call.handle or "", call.region, place)
+        return make_cursor(self.key, call.handle or "", call.region, place)
 
     def has_more(self, call: Call, place: Place) -> bool:
         """Tell whether there is a page after this one."""
