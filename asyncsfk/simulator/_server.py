@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -241,7 +242,7 @@ class Simulator:
 
     def showcase(self, handle: str, region: str | None = None) -> list[Json]:
         """Return all products that a creator shows, as the API shows them."""
-        return self._world.products(named(handle), region, 0, self.product_count(handle))
+        return self._world.products(named(handle), region, 0, sys.maxsize)
 
     def tiktok_profile(self, handle: str) -> Json:
         """Return the `data` of the TikTok profile route."""
@@ -253,9 +254,8 @@ class Simulator:
 
     def reviews(self, product_id: str, region: str | None = None) -> list[Json]:
         """Return all reviews of a product."""
-        total: int | None = self.review_summary(product_id)["totalReviews"]
         region = None if region is None else region.upper()
-        return self._world.reviews(product_id, region, 0, total or 0)
+        return self._world.reviews(product_id, region, 0, sys.maxsize)
 
     def review_summary(self, product_id: str) -> Json:
         """Return the summary beside a product's reviews."""

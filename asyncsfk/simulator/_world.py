@@ -83,11 +83,10 @@ class World:
         return self.creator(call.handle or "").products
 
     def _showcase_page(self, call: Call, place: Place) -> Json:
-        creator = self.creator(call.handle or "")
         end = place.offset + self.page_size
-        more = end < creator.products
+        more = self.has_more(call, place)
         return {
-            "products": _products.products(self.key, creator, call.region, place.offset, end),
+            "products": self.products(call.handle or "", call.region, place.offset, end),
             "page": {
                 "nextCursor": self.cursor(call, Place(end)) if more else None,
                 "hasMore": more,
@@ -96,14 +95,14 @@ class World:
 
     def _reviews_page(self, call: Call, place: Place) -> Json:
         product = _reviews.product_of(call.product, call.url)
-        count = _reviews.review_count(self.key, product)
         end = place.offset + self.page_size
-        more = end < (count or 0)
+        more = self.has_more(call, place)
         number = call.page or 1
+        summary = self.review_summary(product)
         return {
-            "lookupStatus": "not_found" if count is None else "found",
+            "lookupStatus": "not_found" if summary["totalReviews"] is None else "found",
             "reviews": self.reviews(product, call.region, place.offset, end),
-            "summary": self.review_summary(product),
+            "summary": summary,
             "page": {
                 "currentPage": number,
                 "nextPage": number + 1 if more else None,
