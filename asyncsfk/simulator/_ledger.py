@@ -1,6 +1,6 @@
 """The ledger: what was asked, what was charged, what arrived."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import EllipsisType
@@ -97,8 +97,8 @@ class Ledger:
         self.max_in_flight = 0
         self._keep = keep
         self._entries: OrderedDict[int, Entry] = OrderedDict()
-        self._hits: dict[Page, int] = {}
-        self._payments: dict[Page, int] = {}
+        self._hits: Counter[Page] = Counter()
+        self._payments: Counter[Page] = Counter()
 
     def __repr__(self) -> str:
         return (
@@ -145,8 +145,8 @@ class Ledger:
         self.requests += 1
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
-        before = self._hits.get(page, 0)
-        self._hits[page] = before + 1
+        before = self._hits[page]
+        self._hits[page] += 1
         self._entries[entry.number] = entry
         if self._keep is not None and len(self._entries) > self._keep:
             self._forget(self._entries.popitem(last=False)[1])
@@ -156,7 +156,7 @@ class Ledger:
         """Charge what an entry says, at once."""
         self.charged += entry.charged
         if entry.charged and entry.number in self._entries:
-            self._payments[entry.page] = self._payments.get(entry.page, 0) + 1
+            self._payments[entry.page] += 1
         self._write(entry)
 
     def _write(self, entry: Entry) -> None:
@@ -176,7 +176,7 @@ class Ledger:
             _drop(self._payments, page)
 
 
-def _drop(counts: dict[Page, int], page: Page) -> None:
+def _drop(counts: Counter[Page], page: Page) -> None:
     counts[page] -= 1
     if not counts[page]:
         del counts[page]
