@@ -118,20 +118,19 @@ def _route(path: str) -> tuple[Route | None, str | None]:
 
 
 def _call(route: Route, handle: str | None, given: dict[str, str]) -> Call:
-    region = given.get("region")
     if route is Route.REVIEWS:
-        return _reviews_call(given, region)
+        return _reviews_call(given)
     if handle is None:
         return Call(route)
     if route is Route.INSTAGRAM_PROFILE:
         return Call(route, handle=_instagram_name(handle))
     if not HANDLE.fullmatch(handle):
         raise _BadError("The handle is not one of TikTok's.")
-    return Call(route, handle=handle, cursor=given.get("cursor"), region=region)
+    return Call(route, handle=handle, cursor=given.get("cursor"), region=given.get("region"))
 
 
-def _reviews_call(given: dict[str, str], region: str | None) -> Call:
-    product, url, page = given.get("productId"), given.get("url"), given.get("page")
+def _reviews_call(given: dict[str, str]) -> Call:
+    product, url, region, page = map(given.get, ("productId", "url", "region", "page"))
     if product is None and url is None:
         raise _BadError("Either url or productId is needed.")
     if url is not None and len(url) > _LONGEST_URL:
