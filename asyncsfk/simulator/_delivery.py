@@ -55,7 +55,7 @@ async def send_truncated(
     """Send half of a body and close."""
     length = None if chunked else len(answer.body)
     response = await _start(request, answer, length)
-    await response.write(answer.body[: max(1, len(answer.body) // 2)])
+    await response.write(answer.body[: len(answer.body) // 2])
     close(request)
     return response
 

@@ -15,7 +15,6 @@ Json: TypeAlias = dict[str, Any]
 _Flip: TypeAlias = Callable[[], int]
 
 _TENS: Final = tuple(10**power for power in range(8))
-_SIDES: Final = range(6)
 _FIRST_ID: Final = 1_729_000_000_000_000_000
 _ID_SPAN: Final = 100_000
 _CURRENCIES: Final = tuple(CURRENCIES.values())
@@ -73,7 +72,7 @@ def _title(flip: _Flip, index: int) -> str:
 
 
 def _image(flip: _Flip, product_id: str) -> Json:
-    urls = [f"{CDN}/{product_id}~{side}.webp" for side in _SIDES[: flip() % 6]]
+    urls = [f"{CDN}/{product_id}~{side}.webp" for side in range(flip() % 6)]
     sized = flip() > 30
     return {
         "url": urls[0] if urls and flip() > 10 else None,
