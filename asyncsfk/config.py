@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from contextlib import suppress
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -32,10 +32,6 @@ _KEY = re.compile(r"[!-~]+")
 _HOST = re.compile(r"(?:\[[^\[\]]+\]|[\w.~-]+)(?::\d+)?")
 
 
-def _refuse(message: str) -> NoReturn:
-    raise ConfigurationError(message)
-
-
 def check_positive(name: str, value: object) -> None:
     """Refuse what is not a finite number above 0.
 
@@ -43,9 +39,9 @@ def check_positive(name: str, value: object) -> None:
         ConfigurationError: It is not.
     """
     if not isinstance(value, int | float) or isinstance(value, bool):
-        _refuse(f"{name} must be a number, not {described(value)}")
+        raise ConfigurationError(f"{name} must be a number, not {described(value)}")
     if not 0 < value <= sys.float_info.max:
-        _refuse(f"{name} must be a positive number, not {described(value)}")
+        raise ConfigurationError(f"{name} must be a positive number, not {described(value)}")
 
 
 def _check_count(name: str, value: object, *, least: int) -> None:
@@ -55,7 +51,7 @@ def _check_count(name: str, value: object, *, least: int) -> None:
 def _check_string(name: str, value: object) -> None:
     if not isinstance(value, str):
         # Not shown: it may be a URL of some other type, with a password in it.
-        _refuse(f"{name} must be a string, not of type {type(value).__name__}")
+        raise ConfigurationError(f"{name} must be a string, not of type {type(value).__name__}")
 
 
 def check_type(name: str, value: object, kind: type) -> None:
@@ -65,7 +61,7 @@ def check_type(name: str, value: object, kind: type) -> None:
         ConfigurationError: It is.
     """
     if not isinstance(value, kind):
-        _refuse(f"{name} must be of type {kind.__name__}, not {described(value)}")
+        raise ConfigurationError(f"{name} must be of type {kind.__name__}, not {described(value)}")
 
 
 class Timeout(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,16 +265,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         if not _is_key(self.api_key):
             # It is probably the key itself, and a traceback may show this object.
             msgspec.structs.force_setattr(self, "api_key", None)
-            _refuse("a Config takes no key that could be seen: give it to a Client")
+            raise ConfigurationError(
+                "a Config takes no key that could be seen: give it to a Client"
+            )
         _check_count("concurrency", self.concurrency, least=1)
         if self.rate is not None:
             check_positive("rate", self.rate)
         if self.burst is not None:
             if self.rate is None:
-                _refuse("burst means nothing without rate")
+                raise ConfigurationError("burst means nothing without rate")
             check_positive("burst", self.burst)
             if self.burst < 1:
-                _refuse(f"burst must be 1 or more, not {self.burst!r}")
+                raise ConfigurationError(f"burst must be 1 or more, not {self.burst!r}")
         _check_count("max_body_bytes", self.max_body_bytes, least=1)
         check_type("timeout", self.timeout, Timeout)
         check_type("retry", self.retry, Retry)
@@ -287,7 +285,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         if self.user_agent is not None:
             _check_string("user_agent", self.user_agent)
             if not _HEADER_VALUE.fullmatch(self.user_agent):
-                _refuse(f"user_agent cannot be sent as a header: {self.user_agent!r}")
+                raise ConfigurationError(
+                    f"user_agent cannot be sent as a header: {self.user_agent!r}"
+                )
         _check_string("base_url", self.base_url)
         msgspec.structs.force_setattr(self, "base_url", self.base_url.rstrip("/"))
         _check_base_url(self.base_url, allow_insecure_http=self.allow_insecure_http)
@@ -298,10 +298,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def _check_proxy(self, proxy: str) -> None:
         if not _is_proxy(proxy):
             # Not shown: it can hold a password.
-            _refuse("proxy must be an http:// or https:// URL with a host")
+            raise ConfigurationError("proxy must be an http:// or https:// URL with a host")
         # An https origin is reached through a tunnel; a plain one would show the proxy the key.
         if not self.is_encrypted and not self.allow_insecure_http:
-            _refuse(
+            raise ConfigurationError(
                 "a proxy would see the key on its way to an http:// base_url; insist with "
                 "allow_insecure_http=True"
             )
@@ -339,24 +339,24 @@ def _is_proxy(url: str) -> bool:
 def _check_base_url(url: str, *, allow_insecure_http: bool) -> None:
     if (parts := _split(url)) is None:
         # Not shown, nor what Python says of it: it can hold a password.
-        _refuse("base_url is not a URL: its host or port is invalid")
+        raise ConfigurationError("base_url is not a URL: its host or port is invalid")
     if "@" in url:
         # Wherever it is: one of / ? # in a password ends the host for whoever parses it.
-        _refuse("base_url must not hold a user or password")
+        raise ConfigurationError("base_url must not hold a user or password")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         # Not shown: it could be the key, in the wrong place.
-        _refuse("base_url must be an http:// or https:// URL with a host")
+        raise ConfigurationError("base_url must be an http:// or https:// URL with a host")
     if not url.isascii() or not url.isprintable() or " " in url:
-        _refuse(f"base_url must be plain ASCII: {url!r}")
+        raise ConfigurationError(f"base_url must be plain ASCII: {url!r}")
     if not _HOST.fullmatch(parts.netloc):
-        _refuse(f"base_url has no proper host: {url!r}")
+        raise ConfigurationError(f"base_url has no proper host: {url!r}")
     if "?" in url or "#" in url:
-        _refuse(f"base_url must have no query and no fragment: {url!r}")
+        raise ConfigurationError(f"base_url must have no query and no fragment: {url!r}")
     if parts.path.endswith("/v1"):
         # /v1 would be in each path twice, and every request a 404.
-        _refuse(f"base_url must end before the /v1 of the API's paths: {url!r}")
+        raise ConfigurationError(f"base_url must end before the /v1 of the API's paths: {url!r}")
     if parts.scheme == "http" and not allow_insecure_http and not is_loopback(parts.hostname):
-        _refuse(
+        raise ConfigurationError(
             f"base_url {url!r} would send the key unencrypted; use https://, or insist with "
             "allow_insecure_http=True"
         )
