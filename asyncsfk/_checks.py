@@ -63,18 +63,18 @@ def check_limit(name: str, value: object) -> None:
         check_count(name, value)
 
 
-def check_seconds(name: str, value: object) -> None:
+def check_seconds(
+    name: str, value: object, *, error: type[SfkError] = InvalidArgumentError
+) -> None:
     """Refuse what is no finite number of seconds of 0 or more.
 
     Raises:
-        InvalidArgumentError: It is none.
+        SfkError: It is none; raised as an ``error``.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidArgumentError(f"{name} must be a number of seconds, not {described(value)}")
+        raise error(f"{name} must be a number of seconds, not {described(value)}")
     if not 0 <= value <= sys.float_info.max:
-        raise InvalidArgumentError(
-            f"{name} must be a number of seconds from 0 on: {described(value)}"
-        )
+        raise error(f"{name} must be a number of seconds from 0 on: {described(value)}")
 
 
 def check_mapping(name: str, value: object) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from asyncsfk._checks import check_count, check_flag
+from asyncsfk._checks import check_count, check_flag, check_seconds
 from asyncsfk._text import described
 from asyncsfk.errors import ConfigurationError
 
@@ -91,8 +91,7 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("total", "connect", "read"):
             check_positive(f"Timeout.{name}", getattr(self, name))
-        if self.grace != 0:
-            check_positive("Timeout.grace", self.grace)
+        check_seconds("Timeout.grace", self.grace, error=ConfigurationError)
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):

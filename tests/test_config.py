@@ -139,6 +139,7 @@ def test_an_unusable_setting_is_refused(name, value):
         ("total", lambda: Timeout(total="5")),
         ("grace", lambda: Timeout(grace=-1)),
         ("grace", lambda: Timeout(grace=math.nan)),
+        ("grace", lambda: Timeout(grace=False)),
         ("backoff", lambda: Retry(backoff=None)),
         ("backoff", lambda: Retry(backoff="5")),
         ("rate", lambda: Client(KEY, rate=10**400)),
