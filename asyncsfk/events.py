@@ -177,13 +177,12 @@ class Emitter:
     """
 
     def __init__(self, on_event: Callable[[Event], None] | None) -> None:
-        self._on_event = on_event
         self._tell = log_event if on_event is None else on_event
 
     @property
     def wants_detail(self) -> bool:
         """Whether anybody would see the events of requests that go well."""
-        return self._on_event is not None or logger.isEnabledFor(logging.DEBUG)
+        return self._tell is not log_event or logger.isEnabledFor(logging.DEBUG)
 
     def __call__(self, event: Event) -> None:
         """Tell of an event."""
