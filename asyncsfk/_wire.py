@@ -281,15 +281,16 @@ def _read_meta(raw: bytes | msgspec.Raw) -> Meta:
 def _read_odd_meta(raw: bytes | msgspec.Raw) -> Meta:
     """Return what can be used of a meta in which some fields have the wrong type."""
     try:
-        fields = msgspec.json.decode(raw, type=dict[str, Any])
+        told = _object_decoder.decode(raw)
     except NOT_JSON:
         return Meta()
-    odd: dict[str, Any] = {}
-    for name, kind in (("requestId", str), ("creditsCharged", int), ("cached", bool)):
+    known: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Meta):
         with suppress(msgspec.ValidationError):
             # Not strict: a price of 2.0 or "2" is one of 2.
-            odd[name] = msgspec.convert(fields.get(name), kind | None, strict=False)
-    return msgspec.convert(odd, Meta)
+            value = msgspec.convert(told.get(field.encode_name), field.type, strict=False)
+            known[field.name] = value
+    return Meta(**known)
 
 
 def _is_object(body: bytes) -> bool:
