@@ -232,16 +232,15 @@ def _showcase_at(path: str, params: Mapping[str, Param]) -> Request | None:
     An archive then takes both for the same, in whatever order the parameters are given.
     """
     match = _SHOWCASE_PATH.fullmatch(path)
-    cursor, region = params.get("cursor"), params.get("region")
-    if match is None or not isinstance(cursor, str | None) or not isinstance(region, str | None):
+    given = {name: value for name, value in params.items() if value is not None}
+    cursor, region = given.pop("cursor", None), given.pop("region", None)
+    if match is None or given or not isinstance(cursor, str | None):
         return None
     try:
         region = region_code(region)
     except InvalidArgumentError:
         return None
-    page = showcase(match[1].lower(), cursor=plain_token("cursor", cursor), region=region)
-    plain = path[: match.start(1)] + match[1].lower() + path[match.end(1) :]
-    return page if page.target == plain + _query(dict(params) | {"region": region}) else None
+    return showcase(match[1].lower(), cursor=plain_token("cursor", cursor), region=region)
 
 
 def decoder_of(route: str) -> Decoder:
