@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING
 from asyncsfk._listing import Listing
 from asyncsfk._run import ShowcaseRun
 from asyncsfk._version import __version__
-from asyncsfk.budget import (
-    Budget,
-    Reservation,
-)
+from asyncsfk.budget import Budget, Reservation
 from asyncsfk.client import Client
-from asyncsfk.config import (
-    Config,
-    Retry,
-    Timeout,
-)
+from asyncsfk.config import Config, Retry, Timeout
 from asyncsfk.errors import (
     AnswerError,
     APIError,
@@ -62,10 +55,7 @@ from asyncsfk.events import (
     RequestStarted,
     log_event,
 )
-from asyncsfk.handles import (
-    instagram_handle,
-    tiktok_handle,
-)
+from asyncsfk.handles import instagram_handle, tiktok_handle
 from asyncsfk.models import (
     Answer,
     AvatarUrls,
@@ -104,17 +94,9 @@ from asyncsfk.models import (
     User,
     Whoami,
 )
-from asyncsfk.outcomes import (
-    Outcome,
-    Progress,
-    Status,
-)
+from asyncsfk.outcomes import Outcome, Progress, Status
 from asyncsfk.plan import Plan
-from asyncsfk.records import (
-    ArchivedAnswer,
-    ArchiveInfo,
-    LedgerEntry,
-)
+from asyncsfk.records import ArchivedAnswer, ArchiveInfo, LedgerEntry
 from asyncsfk.usage import Usage
 
 if TYPE_CHECKING:

@@ -15,13 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from asyncsfk._messages import Envelope, Meta, Received
-from asyncsfk._packing import (
-    CANNOT_UNPACK,
-    TooLargeError,
-    encoding_of,
-    unpack,
-    unpack_some,
-)
+from asyncsfk._packing import CANNOT_UNPACK, TooLargeError, encoding_of, unpack, unpack_some
 from asyncsfk._retry import parse_retry_after
 from asyncsfk._text import writable
 from asyncsfk.errors import (

@@ -27,15 +27,7 @@ from asyncsfk.models.reviews import (
     ReviewPage,
     ReviewSummary,
 )
-from asyncsfk.models.showcase import (
-    Image,
-    Price,
-    Product,
-    Rating,
-    Sales,
-    Seller,
-    ShowcasePage,
-)
+from asyncsfk.models.showcase import Image, Price, Product, Rating, Sales, Seller, ShowcasePage
 
 __all__ = [
     "Answer",
