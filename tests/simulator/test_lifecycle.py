@@ -173,6 +173,29 @@ async def test_it_closes_when_cancelled():
     assert (sim.ledger.requests, sim.ledger.in_flight) == (1, 0)
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_it_cuts_connections_when_its_closing_is_cancelled(turns):
+    """Cancelled before it has cut any connection, it leaves none open all the same."""
+    opened = asyncio.get_running_loop().create_future()
+
+    async def run():
+        async with Simulator() as sim:
+            host, port = sim.url.removeprefix("http://").split(":")
+            opened.set_result(await asyncio.open_connection(host, int(port)))
+            await asyncio.sleep(1)
+
+    task = asyncio.create_task(run())
+    reader, writer = await opened
+    await asyncio.sleep(1)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    async with asyncio.timeout(1):
+        assert await reader.read() == b""
+    writer.close()
+
+
 @pytest.mark.parametrize("times", [1, 2, 3])
 async def test_it_closes_wherever_it_is_cancelled(times):
     """Cancelled as it starts or stops, and again as it closes, it frees its port at once."""
