@@ -1,6 +1,7 @@
 """What the ledger says."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -147,6 +148,28 @@ async def test_old_entries_are_forgotten(simulate):
         await ask.get("/health")
         await ask.get("/health")
         assert ledger.hits() == 2
+
+
+async def test_of_one_page_what_is_kept_is_counted(simulate):
+    """Of requests for a page the kept ones count, and the charged ones of those as paid."""
+    async with simulate(keep_entries=4, faults=[Fault.status(503, requests=[2])]) as ask:
+        ledger = ask.sim.ledger
+        for handle in ("a", "a", "a", "b", "a"):
+            await ask.page(handle)
+        [page] = ledger.paid_twice()
+        assert (ledger.hits("a"), ledger.paid_twice()) == (3, {page: 2})
+        await ask.page("c")
+        assert (ledger.hits("a"), ledger.paid_twice()) == (2, {page: 2})
+
+
+async def test_nothing_is_left_of_a_forgotten_page(simulate):
+    """The ledger's memory is that of the entries kept, however many pages are asked for."""
+    async with simulate(keep_entries=2) as ask:
+        for handle in ("forgotten", "b", "c"):
+            await ask.page(handle)
+        left = {each.handle for each in gc.get_objects() if type(each) is Page}
+        assert "forgotten" not in left
+        assert "c" in left
 
 
 async def test_a_forgotten_request_still_counts(simulate):
