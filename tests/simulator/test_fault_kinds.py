@@ -382,6 +382,17 @@ async def test_cursor_loop(simulate):
         assert once["products"] == ask.sim.showcase("a.45products")[20:40]
 
 
+async def test_cursor_loop_after_an_empty_page(simulate):
+    """The very cursor that was sent is repeated even if another one leads to the same page."""
+    empty = Fault.empty_page_with_more(pages=[2], times=1)
+    async with simulate(faults=[empty, Fault.cursor_loop(pages=[2])]) as ask:
+        first = (await ask.page("a.45products")).data["page"]["nextCursor"]
+        other = (await ask.page("a.45products", cursor=first)).data["page"]["nextCursor"]
+        assert other != first
+        again = (await ask.page("a.45products", cursor=other)).data["page"]["nextCursor"]
+        assert again == other
+
+
 async def test_cursor_loop_of_one_page(simulate):
     """A showcase of one page leads to an empty page that leads to itself."""
     async with simulate(faults=[Fault.cursor_loop()]) as ask:
