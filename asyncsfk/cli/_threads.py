@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+
+from asyncsfk.cli._exit import UnusableFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +21,9 @@ def call_in_thread(function: Callable[[], T], *, name: str) -> asyncio.Future[T]
     """Call a function that may block for as long as it likes; return a future of its result.
 
     In a daemon thread: one of a pool would keep an interrupted command from ending before it does.
+
+    Raises:
+        OSError: The system lets this process have no further thread.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -31,7 +37,10 @@ def call_in_thread(function: Callable[[], T], *, name: str) -> asyncio.Future[T]
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(lambda: None if done.done() else settle())
 
-    threading.Thread(target=call, name=name, daemon=True).start()
+    try:
+        threading.Thread(target=call, name=name, daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, f"no thread can be started for it: {error}") from error
     return done
 
 
@@ -41,5 +50,12 @@ async def opened(open_file: Callable[[str], T], path: str) -> T:
     Args:
         open_file: Opens it.
         path: Its name.
+
+    Raises:
+        UnusableFileError: No thread can be started, or `open_file` cannot use the file.
     """
-    return await call_in_thread(partial(open_file, path), name="asyncsfk open")
+    try:
+        opening = call_in_thread(partial(open_file, path), name="asyncsfk open")
+    except OSError as error:
+        raise UnusableFileError(path, error) from error
+    return await opening

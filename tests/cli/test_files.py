@@ -6,6 +6,7 @@ import re
 import resource
 import shlex
 import sys
+import threading
 
 import pytest
 
@@ -352,6 +353,32 @@ def test_a_file_that_cannot_be_emptied(invoke, simulator, out, monkeypatch, case
     assert f"{out}: {os.strerror(errno.EPERM)}" in result.stderr
     assert read(out) == [{}]
     assert simulator.ledger.requests == (0 if code == 2 else 1)
+
+
+@pytest.mark.usefixtures("simulator")
+@pytest.mark.parametrize(
+    ("thread", "flag"),
+    [("open", "--api-key-file"), ("open", "--from"), ("open", "-o"), ("handles", "--from")],
+)
+def test_no_thread_to_wait_for_a_file(invoke, tmp_path, monkeypatch, thread, flag):
+    """Where no thread can be started, that is told as of any file that cannot be used."""
+    start, named = threading.Thread.start, tmp_path / "named"
+
+    def refuse(one):
+        if one.name == f"asyncsfk {thread}":
+            raise RuntimeError("can't start new thread")
+        start(one)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    named.touch()
+    result = invoke("fetch", "no good", "--no-archive", flag, named)
+    told = f"{named}: no thread can be started for it: can't start new thread\n"
+    if thread == "open":
+        assert (result.exit_code, result.stderr) == (2, f"Error: cannot open {told}")
+    else:
+        # Half-way, as when the file itself breaks.
+        assert result.exit_code == 1
+        assert f"Error: cannot read {told}" in result.stderr
 
 
 @pytest.mark.parametrize("limit", ["", "ulimit -f 40; "], ids=["room", "none"])
