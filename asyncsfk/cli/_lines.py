@@ -41,6 +41,7 @@ class LineWriter:
     def __init__(self, path: str) -> None:
         self._path = path
         self._is_stdout = path == "-"
+        self._name = "stdout" if self._is_stdout else path
         self.is_cut = False
         self._outdated: tuple[dict[str, int], ...] = ()
         # Unbuffered: a buffer would stay locked if we leave while a write waits for its reader.
@@ -123,7 +124,10 @@ class LineWriter:
         left = self._write_what_fits(memoryview(data))
         if not left:
             return
-        writing = call_in_thread(partial(self.write_now, left), name="asyncsfk lines")
+        try:
+            writing = call_in_thread(partial(self.write_now, left), name="asyncsfk lines")
+        except OSError as error:
+            raise BrokenFileError("write", self._name, error) from error
         try:
             await asyncio.wait({writing})
         except asyncio.CancelledError:
@@ -179,8 +183,7 @@ class LineWriter:
                 with suppress(OSError):
                     file = self._file.fileno()
                     os.ftruncate(file, os.fstat(file).st_size - (len(lines) - len(left)))
-            name = "stdout" if self._is_stdout else self._path
-            raise BrokenFileError("write", name, error) from error
+            raise BrokenFileError("write", self._name, error) from error
 
 
 def _ends_a_line(path: str) -> bool:

@@ -7,6 +7,7 @@ import resource
 import shlex
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -357,12 +358,18 @@ def test_a_file_that_cannot_be_emptied(invoke, simulator, out, monkeypatch, case
 
 @pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize(
-    ("thread", "flag"),
-    [("open", "--api-key-file"), ("open", "--from"), ("open", "-o"), ("handles", "--from")],
+    ("thread", "flag", "verb"),
+    [
+        ("open", "--api-key-file", "open"),
+        ("open", "--from", "open"),
+        ("open", "-o", "open"),
+        ("handles", "--from", "read"),
+        ("lines", "-o", "write"),
+    ],
 )
-def test_no_thread_to_wait_for_a_file(invoke, tmp_path, monkeypatch, thread, flag):
+def test_no_thread_to_wait_for_a_file(invoke, monkeypatch, thread, flag, verb):
     """Where no thread can be started, that is told as of any file that cannot be used."""
-    start, named = threading.Thread.start, tmp_path / "named"
+    start = threading.Thread.start
 
     def refuse(one):
         if one.name == f"asyncsfk {thread}":
@@ -370,15 +377,18 @@ def test_no_thread_to_wait_for_a_file(invoke, tmp_path, monkeypatch, thread, fla
         start(one)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    named.touch()
-    result = invoke("fetch", "no good", "--no-archive", flag, named)
-    told = f"{named}: no thread can be started for it: can't start new thread\n"
-    if thread == "open":
-        assert (result.exit_code, result.stderr) == (2, f"Error: cannot open {told}")
-    else:
-        # Half-way, as when the file itself breaks.
-        assert result.exit_code == 1
-        assert f"Error: cannot read {told}" in result.stderr
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while os.write(writing, b"\n"):
+            pass
+    named = f"/dev/fd/{writing if flag == '-o' else reading}"
+    result = invoke("fetch", "a.1products", "--no-archive", flag, named)
+    os.close(reading)
+    os.close(writing)
+    told = f"Error: cannot {verb} {named}: no thread can be started for it: can't start new thread"
+    assert result.exit_code == (2 if verb == "open" else 1)
+    assert told in result.stderr.splitlines()
 
 
 @pytest.mark.parametrize("limit", ["", "ulimit -f 40; "], ids=["room", "none"])
