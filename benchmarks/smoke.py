@@ -42,8 +42,9 @@ def ratios(value: Any, *, named: bool = False) -> list[float]:  # noqa: ANN401 -
 
 def check(script: Path, options: list[str], result: Path) -> None:
     """Run a benchmark and look at its result."""
+    # So long that only one which hangs is cut off, however busy the machine.
     subprocess.run(  # noqa: S603 - our own script
-        [sys.executable, script, "--quick", "--json", result, *options], check=True, timeout=120
+        [sys.executable, script, "--quick", "--json", result, *options], check=True, timeout=300
     )
     told = json.loads(result.read_text())
     if not told["rows"]:
