@@ -75,9 +75,8 @@ def prices(connection: sqlite3.Connection) -> dict[str, int]:
 def exposed(connection: sqlite3.Connection) -> int:
     """Return the credits that requests under way, or those of a process that died, may cost."""
     rows = connection.execute("SELECT exposed FROM session WHERE ended IS NULL")
-    # One by one: in a sum of SQLite's, what one session gave back would not show. And so many that
-    # no number of SQLite's holds them are as good as any.
-    return min(sum(typed(tuple[_Count], row)[0] for row in rows), sys.maxsize)
+    # One by one: in a sum of SQLite's, what one session gave back would not show.
+    return sum(typed(tuple[_Count], row)[0] for row in rows)
 
 
 class Summary(NamedTuple):

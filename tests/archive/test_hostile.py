@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-from asyncsfk import Archive, ArchiveFormatError, ArchiveWriteError, UndecodableError
+from asyncsfk import (
+    Archive,
+    ArchiveFormatError,
+    ArchiveWriteError,
+    BudgetReachedError,
+    UndecodableError,
+)
 from asyncsfk.simulator import Simulator
 from tests.archive.support import READS, held
 from tests.support import client_of, failure, sql
@@ -169,6 +175,23 @@ async def test_credits_that_were_given_back(path, negative):
             assert f"{path} is damaged: " in str(error)
         assert sim.ledger.charged == 0
     await failure(held(path, "info"), ArchiveFormatError)
+
+
+@pytest.mark.usefixtures("written")
+async def test_more_credits_of_dead_processes_than_sqlite_can_add_up(path):
+    """A run with a ceiling is at it, and a plan says so; nothing breaks."""
+    for number in (8, 9):
+        died = "INSERT INTO session VALUES (?, 1e9, NULL, 1, '', '', ?)"
+        sql(path, died, number, 2**63 - 1)
+    assert (await held(path, "info")).unsettled == 2**64 - 2
+    async with Simulator() as sim, client_of(sim) as client:
+        assert (await client.plan(["new"], archive=path, max_credits=9)).left == 0
+        (outcome,) = await client.fetch_showcases(["new"], archive=path, max_credits=9)
+        assert isinstance(outcome.error, BudgetReachedError)
+        assert sim.ledger.charged == 0
+    info = await held(path, "info")
+    assert info.unsettled == 0
+    assert info.usage.maybe > 2**39
 
 
 @pytest.mark.usefixtures("written")
