@@ -6,7 +6,15 @@ import logging
 import anyio
 import pytest
 
-from asyncsfk import BadRequestError, Retry, ServerError, Timeout, UndecodableError, events
+from asyncsfk import (
+    BadRequestError,
+    Retry,
+    ServerError,
+    Timeout,
+    UnavailableError,
+    UndecodableError,
+    events,
+)
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
 from tests.support import client_of, failure, outcomes_of, run_through, sql
 
@@ -170,6 +178,39 @@ async def test_what_is_free_neither_counts_nor_ends_a_row():
         assert len(pauses) == 4
         assert [pause.width for pause in pauses] == [4, 2, 1, 1]
         assert pauses[-1].seconds >= 2
+
+
+async def test_what_is_free_does_not_count_even_for_a_call_that_has_failed():
+    """Refusals of a call that may have been charged before are refusals, and no more than that."""
+    pauses = Pauses()
+    faults = [Fault.status(500, requests={1}), Fault.status(503, requests=range(2, 2 + MANY))]
+    async with (
+        Simulator(faults=[*faults, FAILING]) as sim,
+        client_of(sim, on_event=pauses, retry=Retry(attempts=1 + MANY)) as client,
+    ):
+        await failure(client.showcase_page("mrbeast"), UnavailableError)
+        await fail(client, 1)
+        assert {pause.error for pause in pauses} == {"UnavailableError"}
+
+
+async def test_what_was_refused_before_a_good_answer_counts_after_it():
+    """Only what may have been charged before says nothing of an API that fails everything now."""
+    pauses = Pauses()
+    faults = [
+        Fault.delay(Latency.fixed(5), handles={"mrbeast"}),
+        Fault.status(503, retry_after="10", requests=range(2, 2 + MANY)),
+        Fault.status(500, handles=list(creators(MANY))),
+    ]
+    async with (
+        Simulator(faults=faults) as sim,
+        client_of(sim, on_event=pauses, retry=Retry(attempts=2, server_errors=0)) as client,
+    ):
+        good = asyncio.create_task(client.showcase_page("mrbeast"))
+        await asyncio.sleep(1)
+        calls = [failure(client.showcase_page(name), ServerError) for name in creators(MANY)]
+        await asyncio.gather(good, *calls)
+        assert sim.ledger.requests == 1 + 2 * MANY
+    assert f"{MANY} failures in a row" in pauses[-1].reason
 
 
 async def test_an_answer_that_cannot_be_decoded_does_not_end_a_row():
