@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsfk import (
+    BadRequestError,
     Client,
     ConnectionFailedError,
     RateLimitedError,
@@ -162,6 +163,22 @@ async def test_the_width_is_halved_and_grows_by_one_with_every_four_successes(wi
             assert (successes, run.progress.width) == (successes, width // 2)
             await client.showcase_page(f"creator{successes}")
         assert run.progress.width == width // 2 + 1
+
+
+async def test_an_answer_that_blames_the_call_widens_it_too():
+    """A 400 says that the API works: the width grows, and the next refusal is a first one."""
+    paused = []
+    faults = [Fault.status(503, retry_after="0", requests={1, 18}), Fault.status(400)]
+    async with (
+        Simulator(faults=faults) as sim,
+        client_of(sim, on_event=paused.append, concurrency=8) as client,
+    ):
+        await failure(client.showcase_page("mrbeast"), UnavailableError)
+        for _ in range(16):
+            await failure(client.showcase_page("mrbeast"), BadRequestError)
+        await failure(client.showcase_page("mrbeast"), UnavailableError)
+    told = [(event.width, event.seconds) for event in paused if isinstance(event, events.Paused)]
+    assert told == [(4, 0), (4, 0)]
 
 
 async def test_half_a_place_is_none():
