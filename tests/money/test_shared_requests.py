@@ -631,6 +631,7 @@ async def test_who_cancels_every_task_but_its_own_is_told_the_cost_once(sim, cli
     usages = [error.usage for error in errors]
     assert usages == [client.usage, Usage(), Usage()]
     assert client.usage.maybe == sim.ledger.requests > 0
+    assert {error.attempts for error in errors} == {sim.ledger.requests}
 
 
 async def test_a_page_that_is_being_kept_for_another_is_not_bought_again(sim, client, archives):
