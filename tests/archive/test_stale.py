@@ -278,6 +278,16 @@ async def test_a_stale_one_among_many(path):
             assert plain(outcomes[handle].products) == sim.showcase(handle)
 
 
+async def test_those_that_are_bought_afresh_together_are_bought_once(path):
+    """Looking for stale cursors has bought their first pages, many of them in one transaction."""
+    handles = [f"c{n}.25products" for n in range(20)]
+    async with Simulator() as sim, client_of(sim) as client:
+        for options in ({}, {"refresh": True, "restart_stale": True}):
+            run, outcomes = await run_of(client, handles, archive=path, **options)
+            assert {outcome.status for outcome in outcomes.values()} == {"complete"}
+            assert run.usage.charged == 2 * len(handles)
+
+
 @pytest.mark.parametrize("options", [{"max_pages": 2}, {"max_pages": 1}], ids=str)
 @pytest.mark.usefixtures("stale")
 async def test_nobody_looks_further_than_needed(server, client, path, options):
