@@ -717,7 +717,7 @@ async def test_a_run_closed_from_another_task_tells_its_consumer(ordered):
         await asyncio.sleep(1)
         await client.aclose()
         for task in tasks:
-            with pytest.raises(ClientStateError):
+            with pytest.raises(ClientStateError, match="its client was closed"):
                 await task
 
 
