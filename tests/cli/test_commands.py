@@ -446,7 +446,7 @@ def test_verbose_logs_to_stderr(invoke, simulate):
 
 
 @pytest.mark.usefixtures("simulator")
-@pytest.mark.parametrize("flags", [[], ["-v"], ["-vv"]], ids=str)
+@pytest.mark.parametrize("flags", [[], ["-v"], ["-vv"], ["-vvv"]], ids=str)
 def test_the_log_is_left_as_it_was(invoke, flags):
     """A command that ran leaves the log of its process as it was, however much it told."""
     logger = logging.getLogger("asyncsfk")
