@@ -455,6 +455,15 @@ def test_the_log_is_left_as_it_was(invoke, flags):
     assert (logger.level, logger.handlers) == before
 
 
+def test_without_v_no_warning_is_logged(invoke, simulate, caplog):
+    """Python would print it on stderr, even into the progress; we tell of it in words."""
+    handles = [f"c{number}" for number in range(20)]
+    with simulate(faults=[Fault.wrong_type()]):
+        result = invoke("fetch", *handles)
+    assert "20 failures in a row" in result.stderr
+    assert [one for one in caplog.records if one.name == "asyncsfk"] == []
+
+
 def test_a_files_name_cannot_drive_the_terminal(invoke, simulator, tmp_path):
     """Control characters in the name of a file arrive escaped."""
     result = invoke("fetch", "x", "--from", f"{tmp_path}/\x1b[2J")
