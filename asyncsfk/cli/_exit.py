@@ -98,8 +98,9 @@ def standard_stream(stream: TextIO | None, name: str) -> FileIO:
     """
     if stream is None:
         raise UnusableFileError(name, OSError(errno.EBADF, os.strerror(errno.EBADF)))
-    # What stands in for one, as in tests, may have no file below it.
-    return cast("FileIO", getattr(stream.buffer, "raw", stream.buffer))
+    # What stands in for one, as in tests, may have no file below it, or no bytes either.
+    below = getattr(stream, "buffer", stream)
+    return cast("FileIO", getattr(below, "raw", below))
 
 
 class UnusableArchiveError(click.ClickException):

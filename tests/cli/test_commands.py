@@ -127,6 +127,26 @@ main()
     )
 
 
+@pytest.mark.usefixtures("simulator")
+def test_words_go_to_whatever_stands_in_for_stdout():
+    """A program that runs a command may catch what it says in a text of its own."""
+    program = """
+import contextlib, io
+from asyncsfk.cli import main
+
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as told:
+    main()
+print(told.getvalue())
+"""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program, "fetch", "a.1products", "--dry-run"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("1 creator: 1 to start\n")
+
+
 def test_account_commands_print_json(invoke, simulator):
     """whoami, balance and health print what the API answers, and cost nothing."""
     assert json.loads(invoke("whoami").stdout)["user"]["id"] == "usr_simulated"
