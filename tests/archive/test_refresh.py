@@ -509,9 +509,15 @@ async def test_a_run_that_joins_the_first_call_of_all_buys_no_page_again(path, b
         assert (await held(path, "info")).complete == 1 + (before == "another")
 
 
-@pytest.mark.parametrize("by_run", [True, False])
-async def test_who_joins_the_call_for_a_first_page_buys_no_later_one_on_file(path, by_run):
-    """A page on file is not bought again where the first page came from a call of another."""
+@pytest.mark.parametrize(
+    ("by_run", "options", "bought"),
+    [(True, {}, 2), (False, {}, 2), (True, {"refresh": True}, 3), (True, {"max_age": 0}, 3)],
+    ids=["run", "listing", "refresh", "max_age"],
+)
+async def test_who_joins_the_call_for_a_first_page_goes_on_from_what_will_do(
+    path, by_run, options, bought
+):
+    """A later page on file is bought again only where it is too old, whoever's call it was."""
     handle = "a.50products"
     async with (
         Simulator(latency=Latency.fixed(0.1)) as sim,
@@ -523,29 +529,11 @@ async def test_who_joins_the_call_for_a_first_page_buys_no_later_one_on_file(pat
         call = asyncio.create_task(client.showcase_page(handle, archive=archive))
         await asyncio.sleep(0.05)
         if by_run:
-            await run_of(client, [handle], archive=archive)
+            await run_of(client, [handle], archive=archive, **options)
         else:
             await client.showcase(handle, archive=archive).collect()
         await call
-        assert sim.ledger.charged == 2 + 2
-
-
-@pytest.mark.parametrize("options", [{"refresh": True}, {"max_age": 0}], ids=str)
-async def test_who_joins_the_call_for_a_first_page_takes_no_later_one_too_old(path, options):
-    """A page on file that will not do is bought afresh, whoever's call brought the first page."""
-    handle = "a.50products"
-    async with (
-        Simulator(latency=Latency.fixed(0.1)) as sim,
-        client_of(sim) as client,
-        Archive(path) as archive,
-    ):
-        first = await client.showcase_page(handle)
-        await client.showcase_page(handle, cursor=first.next_cursor, archive=archive)
-        call = asyncio.create_task(client.showcase_page(handle, archive=archive))
-        await asyncio.sleep(0.05)
-        await run_of(client, [handle], archive=archive, **options)
-        await call
-        assert sim.ledger.charged == 2 + 3
+        assert sim.ledger.charged == 2 + bought
 
 
 @pytest.mark.parametrize("reader", ["products", "listing", "pages"])
