@@ -271,7 +271,7 @@ class Caller:
                     return msgspec.structs.replace(answer, result=told)
                 if not flight.is_wanted:
                     verdict = Stop("nobody waits for it any more")
-                elif not self._quota.take():
+                elif not self._quota.take(failures[-1]):
                     verdict = Stop("the client's retry quota is used up")
             if isinstance(verdict, Stop):
                 gave_up = result.evolve(gave_up=verdict.reason)
@@ -287,7 +287,7 @@ class Caller:
             )
             send = partial(self._attempts.send, request, len(failures) + 1, payer, cache, flight)
             try:
-                answer = await self._retry(verdict.seconds, send, flight)
+                answer = await self._retry(verdict.seconds, send, flight, failures[-1])
             except BudgetReachedError as error:
                 # The failure before this attempt is why it was needed at all.
                 raise error from result
@@ -295,16 +295,20 @@ class Caller:
         return answer
 
     async def _retry(
-        self, seconds: float, send: Callable[[], Awaitable[CallResult]], flight: Flight[CallResult]
+        self,
+        seconds: float,
+        send: Callable[[], Awaitable[CallResult]],
+        flight: Flight[CallResult],
+        failure: Failure,
     ) -> CallResult:
-        """Wait and send again; the retry is given back if it ends before that."""
+        """Wait after a failure and send again; the retry is given back if it ends before that."""
         sent = flight.cost.usage.requests
         try:
             await anyio.sleep(seconds)
             return await send()
         except BaseException:
             if flight.cost.usage.requests == sent:
-                self._quota.give_back()
+                self._quota.give_back(failure)
             raise
 
     async def _keep_for_others(

@@ -114,7 +114,9 @@ def decide(
 class RetryQuota:
     """A client's store of retries: each retry takes one, each success gives half of one back.
 
-    It keeps a client with thousands of calls from multiplying its load on an API that is down.
+    It keeps a client with thousands of calls from multiplying its load, and what that may cost, on
+    an API that fails everything. A retry of what was free takes none: the whole client pauses for
+    it, so that an outage met by many calls at once does not use up their retries.
     """
 
     _EARNED = 0.5
@@ -123,16 +125,19 @@ class RetryQuota:
         self._capacity = float(capacity)
         self._left = float(capacity)
 
-    def take(self) -> bool:
-        """Take a retry, if there is one left."""
+    def take(self, failure: Failure) -> bool:
+        """Take a retry of such a failure, if there is one left."""
+        if failure is Failure.FREE:
+            return True
         if self._left < 1:
             return False
         self._left -= 1
         return True
 
-    def give_back(self) -> None:
+    def give_back(self, failure: Failure) -> None:
         """Give back a retry that was taken, and is not made after all."""
-        self._add(1.0)
+        if failure is not Failure.FREE:
+            self._add(1.0)
 
     def earn(self) -> None:
         """Give back what a success earns."""

@@ -115,8 +115,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             pause of the whole client that it did not ask for, which is never over 30.
         max_retry_after: Longest ``Retry-After``, in seconds, that is waited for. A longer one
             ends the call with the time in the error's ``retry_after``.
-        quota: Retries that the whole client can make in a row without success. Each success earns
-            half a retry back.
+        quota: Retries of failures that may have been charged which the whole client can make in a
+            row without success. Each success earns half a retry back.
         outage: Seconds without any connection after which all calls end with an
             `UnreachableError`, which stops runs. A single call ends sooner, after its attempts.
 

@@ -20,6 +20,7 @@ from asyncsfk import (
     RateLimitedError,
     Retry,
     RunStoppedError,
+    ServerError,
     UnavailableError,
     events,
 )
@@ -223,6 +224,7 @@ async def test_pauses_without_a_hint_grow_from_half_a_second_to_the_longest(
     """Each is between half and all of its maximum, which doubles, however many there are.
 
     The maximum stops at `max_backoff`, or at half a minute: one outage must not look like two.
+    What is free takes nothing of the quota.
     """
     count = 1_100
     paused = []
@@ -230,7 +232,7 @@ async def test_pauses_without_a_hint_grow_from_half_a_second_to_the_longest(
         "sfk_x",
         base_url=f"http://127.0.0.1:{port}",
         concurrency=8,
-        retry=Retry(attempts=count, quota=count, outage=1e6, max_backoff=max_backoff),
+        retry=Retry(attempts=count, quota=0, outage=1e6, max_backoff=max_backoff),
         on_event=lambda event: isinstance(event, events.Paused) and paused.append(event),
     ) as client:
         await failure(client.showcase_page("mrbeast"), ConnectionFailedError)
@@ -576,7 +578,7 @@ async def test_a_retry_storm_ends_when_the_quota_is_used_up():
 async def test_who_leaves_before_it_is_tried_again_uses_up_no_retry():
     """Callers that do not wait for their retries leave them to others."""
     async with (
-        Simulator(faults=[Fault.status(503, retry_after="9", requests={1, 2, 3, 4})]) as sim,
+        Simulator(faults=[Fault.status(500, retry_after="9", requests={1, 2, 3, 4})]) as sim,
         client_of(sim, retry=Retry(quota=1)) as client,
     ):
         for _ in range(3):
@@ -591,32 +593,55 @@ async def test_who_leaves_before_it_is_tried_again_uses_up_no_retry():
 async def test_who_leaves_its_retry_in_a_longer_pause_uses_up_none():
     """The wait of a retry was over, but another call's refusal held it back, and it left."""
     faults = [
-        Fault.status(503, retry_after="1", requests={1, 3}),
+        Fault.status(500, retry_after="1", requests={1}),
         Fault.status(503, retry_after="50", requests={2}),
+        Fault.status(500, requests={3}),
     ]
     async with Simulator(faults=faults) as sim, client_of(sim, retry=Retry(quota=1)) as client:
         leaver = asyncio.create_task(client.showcase_page("a"))
         await asyncio.sleep(0.5)
-        other = await failure(client.showcase_page("b"), UnavailableError)
-        assert "quota" in other.gave_up
+        refused = asyncio.create_task(client.showcase_page("b"))
         await asyncio.sleep(10)
-        leaver.cancel()
-        await asyncio.wait([leaver])
-        assert leaver.cancelled()
+        for call in (leaver, refused):
+            call.cancel()
+            await asyncio.wait([call])
+            assert call.cancelled()
         assert sim.ledger.requests == 2
         assert (await client.showcase_page("c")).usage.requests == 2
 
 
 async def test_who_leaves_its_retry_once_that_is_sent_has_used_it_up():
-    """What was sent again counts, even if nobody waits for its answer."""
-    faults = [Fault.status(503, retry_after="0", requests={1, 3}), Fault.hang(60, requests={2})]
+    """What was sent again counts, even if nobody waits for its answer.
+
+    Who leaves the retry of a free failure, which took none, gives none back.
+    """
+    faults = [
+        Fault.status(500, retry_after="0", requests={1, 4}),
+        Fault.hang(60, requests={2}),
+        Fault.status(503, retry_after="50", requests={3}),
+    ]
     async with Simulator(faults=faults) as sim, client_of(sim, retry=Retry(quota=1)) as client:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(30):
-                await client.showcase_page("a")
-        assert sim.ledger.requests == 2
-        other = await failure(client.showcase_page("b"), UnavailableError)
+        for requests, name in ((2, "a"), (3, "x")):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(30):
+                    await client.showcase_page(name)
+            assert sim.ledger.requests == requests
+        other = await failure(client.showcase_page("b"), ServerError)
         assert "quota" in other.gave_up
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_outage_that_is_free_uses_up_no_quota(status):
+    """However many calls it meets at once, all are tried again: the client pauses for it."""
+    async with (
+        Simulator(
+            latency=Latency.fixed(0.3), faults=[Fault.status(status, requests=range(101, 250))]
+        ) as sim,
+        client_of(sim, concurrency=100, retry=Retry(quota=10)) as client,
+    ):
+        outcomes = await client.fetch_showcases(sim.handles(300), max_pages=1)
+        assert {outcome.status for outcome in outcomes} == {"complete"}
+        assert client.usage.retries == 149
 
 
 async def test_success_earns_retries_back():
