@@ -631,17 +631,18 @@ async def test_who_leaves_its_retry_once_that_is_sent_has_used_it_up():
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_an_outage_that_is_free_uses_up_no_quota(status):
-    """However many calls it meets at once, all are tried again: the client pauses for it."""
+async def test_a_quarter_of_an_hour_of_refusals_makes_no_creator_fail(status):
+    """However many calls it meets at once: they cost nothing, so they use up no quota."""
     async with (
-        Simulator(
-            latency=Latency.fixed(0.3), faults=[Fault.status(status, requests=range(101, 250))]
-        ) as sim,
-        client_of(sim, concurrency=100, retry=Retry(quota=10)) as client,
+        Simulator(latency=Latency.fixed(0.3)) as sim,
+        client_of(sim, concurrency=200, retry=Retry(quota=0)) as client,
+        client.showcases(f"c{n}.5products" for n in range(400)) as run,
     ):
-        outcomes = await client.fetch_showcases(sim.handles(300), max_pages=1)
-        assert {outcome.status for outcome in outcomes} == {"complete"}
-        assert client.usage.retries == 149
+        assert (await anext(run)).status == "complete"
+        sim.add_fault(Fault.status(status))
+        asyncio.get_running_loop().call_later(15 * 60, setattr, sim, "faults", ())
+        assert {outcome.status async for outcome in run} == {"complete"}
+        assert client.usage.retries > 200
 
 
 async def test_success_earns_retries_back():
