@@ -171,7 +171,7 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
         showcases, output, interrupted = *done[:2], True
     resumed = options.resumed(began, started)
     if interrupted:
-        return tell_interruption(showcases, resumed)
+        return tell_interruption(showcases, output, resumed)
     return tell_end(showcases, output, resumed)
 
 
@@ -207,6 +207,7 @@ async def _fetch_all(
         tell_of_answers(output, options)
     if not interrupted and 0 < showcases.progress.started == showcases.progress.complete:
         output.finish()
+    output.look_for_files()
     return showcases, output, interrupted
 
 

@@ -46,19 +46,21 @@ def tell_end(run: ShowcaseRun, output: FetchOutput, options: FetchOptions) -> Ex
         output: What came of it.
         options: Those of the fetch that resumes it.
     """
+    _tell_of_misplaced(output)
     stopped, progress = run.stopped, run.progress
     if stopped is not None:
         say_error(stopped)
         code = exit_code(stopped)
     else:
-        code = ExitCode.COMPLETE if progress.complete == progress.done else ExitCode.INCOMPLETE
+        is_all_there = progress.complete == progress.done and not output.misplaced
+        code = ExitCode.COMPLETE if is_all_there else ExitCode.INCOMPLETE
     if code == ExitCode.BUDGET:
         _tell_of_ceiling(options)
     elif code != ExitCode.COMPLETE and not options.quiet:
         _tell_what_is_left(run, output, options)
-    elif code != ExitCode.COMPLETE and stopped is None and options.errors is not None:
+    elif (missed := progress.done - progress.complete) and stopped is None and options.errors:
         # With --quiet nothing else would tell of them: cron, for one, mails only what is on stderr.
-        missing = counted(progress.done - progress.complete, "creator")
+        missing = counted(missed, "creator")
         tell(f"Error: {missing} not complete: {printable(options.errors)} tells why.")
     if output.stale and not options.quiet:
         tell("--restart-stale starts those showcases over whose cursor is stale.")
@@ -78,6 +80,13 @@ def tell_breakage(error: BrokenFileError, options: FetchOptions) -> ExitCode:
         mended = _once_mended(options.since)
         tell(_NO_ARCHIVE if archive is None else f"{mended}: {_kept(archive)}.")
     return ExitCode.INCOMPLETE
+
+
+def _tell_of_misplaced(output: FetchOutput) -> None:
+    """Tell which files do not have all that was written to them."""
+    for name in output.misplaced:
+        what = "moved, removed or cut short while it was written: not all lines are in it"
+        tell(f"Error: {printable(name)} was {what}.")
 
 
 def tell_of_answers(output: FetchOutput, options: FetchOptions) -> None:
@@ -112,7 +121,7 @@ def _tell_of_ceiling(options: FetchOptions) -> None:
 
 def _tell_what_is_left(run: ShowcaseRun, output: FetchOutput, options: FetchOptions) -> None:
     missing = run.progress.done - run.progress.complete
-    if run.stopped is None and missing == output.invalid:
+    if run.stopped is None and missing == output.invalid and not output.misplaced:
         what = "is not a handle" if output.invalid == 1 else "are not handles"
         if missing == run.progress.done:
             tell(f"Nothing was fetched: {output.invalid:,} of {missing:,} {what}.")
@@ -122,7 +131,8 @@ def _tell_what_is_left(run: ShowcaseRun, output: FetchOutput, options: FetchOpti
     archive = options.archive_path
     if archive is not None and _tell_if_gone(archive):
         return
-    if missing > output.invalid + output.undecodable + output.misled + output.stale:
+    has_more = missing > output.invalid + output.undecodable + output.misled + output.stale
+    if has_more or output.misplaced:
         if archive is None:
             tell(_NO_ARCHIVE)
         else:
@@ -162,13 +172,15 @@ def _once_mended(since: float | None) -> str:
     return f"Once that is mended, {_other_line(since) or 'the same line'} goes on from here"
 
 
-def tell_interruption(run: ShowcaseRun, options: FetchOptions) -> ExitCode:
+def tell_interruption(run: ShowcaseRun, output: FetchOutput, options: FetchOptions) -> ExitCode:
     """Tell that the fetch was interrupted, and the line that resumes it; return the exit code.
 
     Args:
         run: What was interrupted.
+        output: What came of it.
         options: Those of the fetch that resumes it.
     """
+    _tell_of_misplaced(output)
     if run.stopped is not None and not isinstance(run.stopped, RunStoppedError):
         say_error(run.stopped)
     tell("Interrupted.")

@@ -63,6 +63,7 @@ class FetchOutput:
         undecodable: How many creators have an answer that came whole, and cannot be decoded.
         misled: How many creators have pages that lead nowhere new.
         unkept: How many paid answers the archive could not take.
+        misplaced: The files that others have moved, removed or cut, by `look_for_files`.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class FetchOutput:
         self.undecodable = 0
         self.misled = 0
         self.unkept = 0
+        self.misplaced: list[str] = []
 
     @property
     def is_watched(self) -> bool:
@@ -173,6 +175,11 @@ class FetchOutput:
     def finish(self) -> None:
         """Empty the files that got no line, so that nothing of an earlier fetch is left in them."""
         self._products.empty_outdated()
+
+    def look_for_files(self) -> None:
+        """Find out which files are not, as a whole, where they were opened."""
+        files = (self._products, self._errors, self._outcomes)
+        self.misplaced = [file.name for file in files if file is not None and file.is_misplaced]
 
     def report(self, progress: Progress, summary: EventSummary, *, quiet: bool) -> None:
         """Tell on stderr what the fetch came to."""

@@ -32,6 +32,7 @@ class LineWriter:
     What `write` is given arrives whole, unless the reader went away or was not waited for.
 
     Attributes:
+        name: Its name, in words.
         is_cut: Whether lines may be half written, since their reader did not take them in time.
 
     Raises:
@@ -41,8 +42,9 @@ class LineWriter:
     def __init__(self, path: str) -> None:
         self._path = path
         self._is_stdout = path == "-"
-        self._name = "stdout" if self._is_stdout else path
+        self.name = "stdout" if self._is_stdout else path
         self.is_cut = False
+        self._written = 0
         self._outdated: tuple[dict[str, int], ...] = ()
         # Unbuffered: a buffer would stay locked if we leave while a write waits for its reader.
         if self._is_stdout:
@@ -56,6 +58,8 @@ class LineWriter:
         self._may_block = not is_regular(self._file)
         # A plain file that we opened: one of the shell's may be meant to grow.
         self._is_ours = not (self._is_stdout or self._may_block or is_descriptor(path))
+        # Some file systems do not count the names of a file.
+        self._has_counted_names = self._is_ours and self._names() > 0
         # A process that was killed may have left half a line at the end of a plain file.
         self._is_whole = not self._is_ours
         if self._is_ours:
@@ -110,6 +114,23 @@ class LineWriter:
         """Whether somebody is looking at the lines as they come."""
         return self._file.isatty()
 
+    @property
+    def is_misplaced(self) -> bool:
+        """Whether a plain file is not under its name any more, or not all that was written to it.
+
+        Another program may have moved, removed, replaced or cut it, such as one that rotates logs.
+        """
+        if not self._is_ours:
+            return False
+        try:
+            named, ours = os.stat(self._path), os.fstat(self._file.fileno())  # noqa: PTH116 - any name
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            # Nobody can tell, as where its folder must not be looked into any more.
+            return False
+        return not os.path.samestat(named, ours) or ours.st_size < self._written
+
     async def write(self, lines: Iterable[bytes]) -> None:
         """Write lines; returns when they are out of our hands.
 
@@ -127,7 +148,7 @@ class LineWriter:
         try:
             writing = call_in_thread(partial(self.write_now, left), name="asyncsfk lines")
         except OSError as error:
-            raise BrokenFileError("write", self._name, error) from error
+            raise BrokenFileError("write", self.name, error) from error
         try:
             await asyncio.wait({writing})
         except asyncio.CancelledError:
@@ -161,6 +182,9 @@ class LineWriter:
         left = memoryview(lines)
         try:
             if left:
+                if self._has_counted_names and not self._names():
+                    # More may be paid for, and nobody could ever read it.
+                    raise BrokenFileError("write", self.name, "it was removed meanwhile")
                 self.empty_outdated()
                 if not self._is_whole and not _ends_a_line(self._path):
                     self._file.write(b"\n")
@@ -174,6 +198,7 @@ class LineWriter:
                     select.select([], [self._file.fileno()], [])
                 else:
                     left = left[written:]
+                    self._written += written
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -183,7 +208,11 @@ class LineWriter:
                 with suppress(OSError):
                     file = self._file.fileno()
                     os.ftruncate(file, os.fstat(file).st_size - (len(lines) - len(left)))
-            raise BrokenFileError("write", self._name, error) from error
+                self._written -= len(lines) - len(left)
+            raise BrokenFileError("write", self.name, error) from error
+
+    def _names(self) -> int:
+        return os.fstat(self._file.fileno()).st_nlink
 
 
 def _ends_a_line(path: str) -> bool:

@@ -1,0 +1,92 @@
+"""Outputs that somebody else moves, removes or cuts while a fetch writes them."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from asyncsfk.simulator import Latency
+from tests.cli.support import begun, read
+from tests.support import wait_for
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="of files as POSIX has them")
+
+
+@pytest.mark.parametrize("archiving", [[], ["--no-archive"]], ids=["archive", "none"])
+def test_an_output_that_is_removed(simulate, spawn, invoke, out, archiving):
+    """Nothing more is bought for a file that nobody can read; the same line writes it anew."""
+    with simulate(latency=Latency.fixed(0.05)) as simulator:
+        line = ("fetch", *(f"a{number}.100products" for number in range(40)), "-o", out)
+        line = (*line, "--concurrency", "5", *archiving)
+        process = spawn(*line)
+        wait_for(lambda: simulator.ledger.charged > 10)
+        out.unlink()
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert f"Error: cannot write {out}: it was removed meanwhile" in stderr.decode()
+        assert simulator.ledger.charged < 100
+        if not archiving:
+            assert invoke(*line).exit_code == 0
+            assert len(read(out)) == 4_000
+            assert simulator.ledger.charged == 200
+
+
+@pytest.mark.parametrize(
+    "case", [("-o", "moved"), ("-o", "replaced"), ("-o", "cut"), ("--outcomes", "moved")]
+)
+def test_an_output_that_is_taken_away(simulate, spawn, invoke, out, case):
+    """A fetch whose file has not all of its lines did not go well; the same line writes it anew."""
+    flag, how = case
+    names = [f"a{number}.1products" for number in range(5)]
+    file = out if flag == "-o" else out.with_name("outcomes")
+    with simulate() as simulator:
+        line = ("fetch", "--from", "-", "-o", out, "--outcomes", out.with_name("outcomes"))
+        process = spawn(*line, stdin=subprocess.PIPE)
+        process.stdin.write(b"a0.1products\n")
+        process.stdin.flush()
+        wait_for(lambda: begun(file))
+        if how == "cut":
+            os.truncate(file, 0)
+        else:
+            file.rename(out.with_name("away"))
+        if how == "replaced":
+            file.write_text("{}\n")
+        _, stderr = process.communicate("\n".join(names[1:]).encode(), timeout=20)
+        assert process.returncode == 1
+        told = stderr.decode().splitlines()[-2:]
+        assert told[0].startswith(f"Error: {file} was moved, removed or cut short")
+        assert told[1].startswith("The same line goes on from here")
+        assert invoke(*line, input="\n".join(names)).exit_code == 0
+        assert [len(read(path)) for path in (out, out.with_name("outcomes"))] == [5, 5]
+        assert simulator.ledger.charged == 5
+
+
+def test_an_output_that_is_taken_from_a_fetch_that_is_interrupted(simulator, spawn, out):
+    """A moved file is told, whatever else there is to tell."""
+    process = spawn("fetch", "--from", "-", "-o", out, "--no-archive", "-q", stdin=subprocess.PIPE)
+    process.stdin.write(b"a.1products\n")
+    process.stdin.flush()
+    wait_for(lambda: begun(out))
+    out.rename(out.with_name("away"))
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, simulator.ledger.charged) == (130, 1)
+    told = stderr.decode().splitlines()
+    assert told[0].startswith(f"Error: {out} was moved")
+    assert told[1] == "Interrupted."
+
+
+def test_a_file_system_that_counts_no_names(invoke, simulator, out, monkeypatch):
+    """Where a file never has a name, by the system, it was not removed."""
+    fstat = os.fstat
+
+    def nameless(file):
+        values = list(fstat(file))
+        values[3] = 0
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "fstat", nameless)
+    assert invoke("fetch", "a.1products", "-o", out, "--no-archive").exit_code == 0
+    assert simulator.ledger.charged == 1
