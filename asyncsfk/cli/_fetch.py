@@ -300,10 +300,22 @@ async def _gather(
                     await stack.enter_async_context(live_progress(showcases, summary, total=total))
                 async for page in showcases.pages(on_outcome=output.take_outcome):
                     await output.take_page(page)
+        except BrokenFileError:
+            if options.archive_path is not None:
+                await _land(showcases, output)
+            raise
         finally:
             interruption.loop_is_over()
             await showcases.aclose()
     return interruption.signals > 0
+
+
+async def _land(showcases: ShowcaseRun, output: FetchOutput) -> None:
+    """Wait for what is on its way as a file breaks: the archive may be on the same full disk."""
+    showcases.stop()
+    async for _ in showcases.pages(on_outcome=output.take_unkept):
+        # The archive has it, and its lines have no place to go to.
+        pass
 
 
 async def _total(options: FetchOptions, source: HandleFile | None) -> int | None:

@@ -91,8 +91,7 @@ def _tell_of_misplaced(output: FetchOutput) -> None:
 
 def tell_of_answers(output: FetchOutput, options: FetchOptions) -> None:
     """Tell where those paid answers are of which nothing was written, however the fetch ended."""
-    if output.unkept:
-        _tell_of_unkept(output.unkept, options)
+    _tell_of_unkept(output, options)
     archive = options.archive_path
     if output.undecodable and archive is not None and not options.quiet and not _is_gone(archive):
         tell(
@@ -103,14 +102,18 @@ def tell_of_answers(output: FetchOutput, options: FetchOptions) -> None:
         )
 
 
-def _tell_of_unkept(answers: int, options: FetchOptions) -> None:
+def _tell_of_unkept(output: FetchOutput, options: FetchOptions) -> None:
     """Tell where the paid answers are that the archive could not take."""
-    what = f"{counted(answers, 'answer')} paid for and not in the archive"
-    if options.errors is None:
-        tell(f"{what}: lost. --errors FILE, on another disk, would have kept them.")
-    else:
-        kept = printable(options.errors)
-        tell(f"{what}: each is the `body` of its line in {kept}: keep that file.")
+    what = "paid for and not in the archive"
+    kept = "--errors FILE" if options.errors is None else printable(options.errors)
+    if output.unkept:
+        answers = counted(output.unkept, "answer")
+        tell(f"{answers} {what}: each is the `body` of its line in {kept}: keep that file.")
+    if output.lost:
+        tell(
+            f"{counted(output.lost, 'answer')} {what}: lost. {kept}, on another disk, would have "
+            "kept them."
+        )
 
 
 def _tell_of_ceiling(options: FetchOptions) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -62,7 +63,8 @@ class FetchOutput:
         invalid: How many of the given handles are not handles.
         undecodable: How many creators have an answer that came whole, and cannot be decoded.
         misled: How many creators have pages that lead nowhere new.
-        unkept: How many paid answers the archive could not take.
+        unkept: How many paid answers the archive could not take, and the file of errors has.
+        lost: How many the archive could not take, and no file has.
         misplaced: The files that others have moved, removed or cut, by `look_for_files`.
     """
 
@@ -87,6 +89,7 @@ class FetchOutput:
         self.undecodable = 0
         self.misled = 0
         self.unkept = 0
+        self.lost = 0
         self.misplaced: list[str] = []
 
     @property
@@ -119,8 +122,6 @@ class FetchOutput:
         self.invalid += isinstance(outcome.error, InvalidArgumentError)
         self.undecodable += self._is_undecodable(outcome.error)
         self.misled += isinstance(outcome.error, PaginationError)
-        if isinstance(outcome.error, ArchiveError) and outcome.error.body is not None:
-            self.unkept += 1
         if outcome.error is None or stops_a_run(outcome.error):
             # What stopped the run is told once, at its end, and not for each creator.
             return
@@ -137,11 +138,23 @@ class FetchOutput:
             return error.usage.bytes <= self._max_body_bytes
         return isinstance(error, UndecodableError)
 
+    def take_unkept(self, outcome: Outcome) -> None:
+        """Write a paid answer that the archive could not take, once another file has broken."""
+        if _is_unkept(outcome):
+            self._under_way.pop(outcome.handle, None)
+            # What broke first is told, and nothing here ends what is still to come.
+            with suppress(click.ClickException):
+                self._write_outcomes(outcome)
+
     def _write_outcomes(self, *outcomes: Outcome) -> None:
+        unkept = sum(map(_is_unkept, outcomes))
+        self.lost += unkept
         # The errors first, in case the other file's disk is full: an answer that the archive could
         # not take may then be nowhere else.
         if self._errors is not None:
             self._errors.write_now(b"".join(outcome_line(end) for end in outcomes if end.error))
+            self.lost -= unkept
+            self.unkept += unkept
         if self._outcomes is not None:
             self._outcomes.write_now(b"".join(map(outcome_line, outcomes)))
 
@@ -212,3 +225,7 @@ class FetchOutput:
             )
             lines.append(f"Accounts of empty showcases: {listed(dict(most_first))}")
         return lines
+
+
+def _is_unkept(outcome: Outcome) -> bool:
+    return isinstance(outcome.error, ArchiveError) and outcome.error.body is not None

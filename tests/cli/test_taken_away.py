@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
-from asyncsfk.simulator import Latency
+from asyncsfk.simulator import Fault, Latency
 from tests.cli.support import begun, read
 from tests.support import wait_for
+
+SLOW = [f"slow{number}.1products" for number in range(4)]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="of files as POSIX has them")
 
@@ -90,3 +92,30 @@ def test_a_file_system_that_counts_no_names(invoke, simulator, out, monkeypatch)
     monkeypatch.setattr(os, "fstat", nameless)
     assert invoke("fetch", "a.1products", "-o", out, "--no-archive").exit_code == 0
     assert simulator.ledger.charged == 1
+
+
+@pytest.mark.parametrize("gone", [["outcomes"], ["outcomes", "errors"]], ids=" and ".join)
+def test_an_output_and_its_archive_break_together(simulate, spawn, out, gone):
+    """Answers on their way as a file breaks are in --errors if the archive breaks as well."""
+    errors, outcomes = (out.with_name(name) for name in ("errors", "outcomes"))
+    with simulate(faults=[Fault.delay(Latency.fixed(1), handles=SLOW)]) as simulator:
+        line = ("fetch", "--from", "-", "-o", out, "--errors", errors, "--outcomes", outcomes)
+        process = spawn(*line, stdin=subprocess.PIPE)
+        process.stdin.write("".join(f"{handle}\n" for handle in SLOW).encode())
+        process.stdin.flush()
+        wait_for(lambda: simulator.ledger.requests == len(SLOW))
+        # As on a disk of theirs that is full, or gone.
+        out.with_suffix(".sfk").rename(out.with_name("away.sfk"))
+        for name in gone:
+            out.with_name(name).unlink()
+        _, stderr = process.communicate(b"a.1products\n", timeout=20)
+        assert (process.returncode, simulator.ledger.charged) == (1, len(SLOW))
+    told = stderr.decode()
+    assert "it was removed meanwhile" in told
+    assert f"\n{len(SLOW)} answers paid for and not in the archive: " in told
+    if "errors" in gone:
+        assert f"lost. {errors}, on another disk, would have kept them" in told
+    else:
+        assert f"each is the `body` of its line in {errors}: keep that file" in told
+        bodies = {row["handle"]: row["error"].get("body") for row in read(errors)}
+        assert all(bodies[handle] for handle in SLOW)
