@@ -301,6 +301,7 @@ async def _gather(
                 async for page in showcases.pages(on_outcome=output.take_outcome):
                     await output.take_page(page)
         except BrokenFileError:
+            interruption.loop_is_over()
             if options.archive_path is not None:
                 await _land(showcases, output)
             raise

@@ -371,8 +371,8 @@ def test_a_reader_that_goes_away_from_who_was_interrupted(simulate, spawn, invok
 
 
 def test_two_signals_once_a_file_is_broken(simulate, spawn, tmp_path):
-    """A fetch that failed is told as failed, even if signals come before its last answers."""
-    # Until this answer has landed, the fetch has not ended.
+    """A fetch that failed is told as failed, even if signals end it before its last answers."""
+    # Until this answer has landed, or a second signal has come, the fetch has not ended.
     last = Fault.delay(Latency.fixed(4), handles=["b"])
     with simulate(faults=[last]) as simulator:
         line = ("fetch", "b", "a.1products", "-o", "/dev/full", "--archive", tmp_path / "a.sfk")
@@ -385,7 +385,8 @@ def test_two_signals_once_a_file_is_broken(simulate, spawn, tmp_path):
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 1
         assert b"Error: cannot write /dev/full: " in stderr
-        assert b"2 credits charged\n" in stderr
+        # As after any second signal, what is on its way is not waited for.
+        assert b"1 credit charged, 1 more maybe charged\n" in stderr
 
 
 @pytest.mark.parametrize("more", [1, 3])
