@@ -296,6 +296,20 @@ async def test_leaving_the_queue_leaves_nothing_behind():
         assert (budget.charged, budget.reserved) == (1, 0)
 
 
+async def test_what_is_given_back_is_not_kept_for_one_that_has_left():
+    """A waiter that was cancelled before there was any room does not take it when it comes."""
+    budget = Budget(1)
+    held = budget.reserve(1)
+    left, stays = (asyncio.create_task(reserve_in_time(budget, 1)) for _ in range(2))
+    await asyncio.sleep(1)
+    left.cancel()
+    await asyncio.sleep(1)
+    held.release()
+    async with asyncio.timeout(1):
+        (await stays).release()
+        (await reserve_in_time(budget, 1)).release()
+
+
 @pytest.mark.parametrize("end", ["closed", "stopped"])
 @pytest.mark.parametrize("price", [1, 3])
 def test_a_loop_that_has_ended_is_passed_over(end, price):
