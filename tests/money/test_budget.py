@@ -49,6 +49,14 @@ def test_without_a_route_no_price_is_learned():
     assert (budget.charged, budget.reserved) == (6, 1)
 
 
+def test_a_price_that_rises_takes_nothing_from_who_has_reserved_more():
+    """Another archive may know of a higher price: what is reserved by that stays as it is."""
+    budget = Budget(9)
+    more = budget.reserve(5, route="r")
+    assert budget.reserve(1, route="r").settle(3)
+    assert (more.credits, budget.reserved, budget.left) == (5, 5, 1)
+
+
 async def test_who_need_not_wait_for_room_does_not():
     """`room` returns at once if there is room or never will be, even after a rise in price."""
     async with asyncio.timeout(1):
