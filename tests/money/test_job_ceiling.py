@@ -261,6 +261,18 @@ async def test_who_waits_for_room_is_bound_by_a_ceiling_that_comes_meanwhile(pat
     assert await spent_in(path) == (1, 0)
 
 
+async def test_who_waits_for_room_is_free_of_a_ceiling_that_has_gone_meanwhile(sim, client, path):
+    """Once a run is over, its ceiling refuses nobody who had to wait for room in it."""
+    async with job(path) as archive:
+        async with client.showcases([], archive=archive, max_credits=1):
+            first = asyncio.create_task(client.showcase_page("a.5products", archive=archive))
+            await asyncio.sleep(0.3)
+            second = asyncio.create_task(client.showcase_page("b.5products", archive=archive))
+            await asyncio.sleep(0.3)
+            assert sim.ledger.in_flight == 1
+        assert [(await call).usage.charged for call in (first, second)] == [1, 1]
+
+
 async def test_a_price_is_known_to_all_clients_of_an_open_archive(path):
     """What one client was charged is what the next one reserves in the same archive's ceiling."""
     async with Simulator(faults=[Fault.price(5)]) as sim, job(path) as archive:
