@@ -123,6 +123,20 @@ async def test_who_waits_for_a_commit_does_not_pass_it(tmp_path):
         assert client.budget.reserved == 0
 
 
+async def test_it_is_reserved_in_the_ceiling_of_a_run_that_waits_meanwhile():
+    """What another call was charged is what a run reserves for a request that waits meanwhile."""
+    async with (
+        Simulator(faults=[Fault.price(3)], latency=Latency.fixed(1)) as sim,
+        client_of(sim, concurrency=1) as client,
+    ):
+        other = asyncio.create_task(client.showcase_page("a.1products"))
+        await asyncio.sleep(0.5)
+        run, _ = await run_through(client, ["b.1products"], concurrency=1, max_credits=2)
+        assert (await other).usage.charged == sim.ledger.charged == 3
+        assert isinstance(run.stopped, BudgetReachedError)
+        assert run.budget.charged == 0
+
+
 async def test_it_is_reserved_by_later_runs_and_other_budgets():
     """A client remembers what a route costs, also for a run with a ceiling of its own."""
     guard = Guard()
