@@ -68,7 +68,6 @@ class ShowcaseCache:
         self._look = found is not None
         self.floor = self._first_from = self._cache.floor
         self._anew = self._bought_from = None
-        self._has_failed = False
         if found is None:
             return None
         showcase, cache = found.showcase, self._cache
