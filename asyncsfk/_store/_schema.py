@@ -221,7 +221,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
             return connect(path, "ro")
         # In a folder that cannot be written SQLite cannot make its own files. Where there is no log
         # either, nobody is writing, so the file can be read without them.
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or not _is_whole(path):
+        if not _cannot_make_files(error) or not _is_whole(path):
             raise
         return connect(path, "ro", immutable=True)
     except BaseException:
@@ -230,8 +230,19 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _cannot_make_files(error: sqlite3.Error) -> bool:
+    # The first on a medium that cannot be written, the second in a folder that we may not write.
+    code = error.sqlite_errorcode
+    return code & 0xFF == sqlite3.SQLITE_CANTOPEN or code == sqlite3.SQLITE_READONLY_DIRECTORY
+
+
 def _is_whole(path: Path) -> bool:
-    """Tell whether a file is all of its database: no log or journal holds a part of it."""
+    """Tell whether a file is all of its database: no log or journal holds a part of it.
+
+    Nor will one soon: who is about to write the file has its lock by now.
+    """
+    if beside(path, "lock").exists():
+        return False
     logs = [beside(path, name) for name in ("wal", "journal")]
     return not any(file.exists() and file.stat().st_size for file in logs)
 

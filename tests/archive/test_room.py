@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,51 @@ async def test_a_read_only_mount(path, written):
     assert lines[3] == f"{written.charged} 50 3"
     assert lines[4] == f"{written.charged}"
     assert lines[5] in ("refused", str(count))
+
+
+#: Reads as one who may not write.
+READER = """
+import os, sys
+from asyncsfk import Archive, ArchiveError
+
+def read(path):
+    try:
+        return Archive(path).usage().charged, len(list(Archive(path).products()))
+    except ArchiveError as error:
+        return type(error).__name__, error
+
+# All that is imported on the way, which another user may not be able to read.
+read(sys.argv[1])
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+for path in sys.argv[2:]:
+    print(*read(path))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions are another thing on Windows")
+async def test_a_folder_that_another_may_not_write(path, written):
+    """An archive that stayed in WAL mode can be read by who may write nothing beside it.
+
+    But not one that somebody is about to write, since its log has yet to be made.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        whole, begun = folder / "whole.sfk", folder / "begun.sfk"
+        for copy in (whole, begun):
+            shutil.copyfile(path, copy)
+            # A file stays like this if somebody was reading it while it was closed.
+            sql(copy, "PRAGMA journal_mode = WAL")
+        begun.with_name("begun.sfk-lock").touch()
+        await asyncio.to_thread(folder.chmod, 0o555)
+        try:
+            with Script(READER, path, whole, begun) as script:
+                lines = (await asyncio.to_thread(script.result)).splitlines()
+        finally:
+            await asyncio.to_thread(folder.chmod, 0o700)
+    assert lines[0] == f"{written.charged} 50"
+    assert lines[1].startswith("ArchiveError ")
 
 
 # --- a full disk
