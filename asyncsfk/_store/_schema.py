@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing, contextmanager
 from functools import cache
@@ -221,8 +222,13 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
             return connect(path, "ro")
         # In a folder that cannot be written SQLite cannot make its own files. Where there is no log
         # either, nobody is writing, so the file can be read without them.
-        if not _cannot_make_files(error) or not _is_whole(path):
+        if not _cannot_make_files(error) or not os.access(path, os.R_OK):
             raise
+        if not _is_whole(path):
+            raise ArchiveError(
+                f"{shown(path)} cannot be read: {error}; a process is just opening it, or died "
+                "while it had it open: try again, or as a user who may write to its folder"
+            ) from error
         return connect(path, "ro", immutable=True)
     except BaseException:
         connection.close()

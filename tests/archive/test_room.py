@@ -169,6 +169,7 @@ async def test_a_folder_that_another_may_not_write(path, written):
             await asyncio.to_thread(folder.chmod, 0o700)
     assert lines[0] == f"{written.charged} 50"
     assert lines[1].startswith("ArchiveError ")
+    assert lines[1].endswith(": try again, or as a user who may write to its folder")
 
 
 # --- a full disk
