@@ -119,8 +119,9 @@ class LineWriter:
         """Whether a plain file is not under its name any more, or not all that was written to it.
 
         Another program may have moved, removed, replaced or cut it, such as one that rotates logs.
+        What got no line lacks none, whatever became of it.
         """
-        if not self._is_ours:
+        if not self._is_ours or not self._written:
             return False
         try:
             named, ours = os.stat(self._path), os.fstat(self._file.fileno())  # noqa: PTH116 - any name
@@ -184,7 +185,7 @@ class LineWriter:
             if left:
                 if self._has_counted_names and not self._names():
                     # More may be paid for, and nobody could ever read it.
-                    raise BrokenFileError("write", self.name, "it was removed meanwhile")
+                    raise BrokenFileError("write", self.name, "it was removed or replaced")
                 self.empty_outdated()
                 if not self._is_whole and not _ends_a_line(self._path):
                     self._file.write(b"\n")

@@ -16,18 +16,26 @@ SLOW = [f"slow{number}.1products" for number in range(4)]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="of files as POSIX has them")
 
 
-@pytest.mark.parametrize("archiving", [[], ["--no-archive"]], ids=["archive", "none"])
-def test_an_output_that_is_removed(simulate, spawn, invoke, out, archiving):
+@pytest.mark.parametrize(
+    ("archiving", "how"), [([], "removed"), ([], "replaced"), (["--no-archive"], "removed")]
+)
+def test_an_output_that_is_removed(simulate, spawn, invoke, out, archiving, how):
     """Nothing more is bought for a file that nobody can read; the same line writes it anew."""
     with simulate(latency=Latency.fixed(0.05)) as simulator:
         line = ("fetch", *(f"a{number}.100products" for number in range(40)), "-o", out)
         line = (*line, "--concurrency", "5", *archiving)
         process = spawn(*line)
         wait_for(lambda: simulator.ledger.charged > 10)
-        out.unlink()
+        if how == "removed":
+            out.unlink()
+        else:
+            # As editors save a file.
+            saved = out.with_name("saved")
+            saved.touch()
+            saved.replace(out)
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 1
-        assert f"Error: cannot write {out}: it was removed meanwhile" in stderr.decode()
+        assert f"Error: cannot write {out}: it was removed or replaced" in stderr.decode()
         assert simulator.ledger.charged < 100
         if not archiving:
             assert invoke(*line).exit_code == 0
@@ -63,6 +71,20 @@ def test_an_output_that_is_taken_away(simulate, spawn, invoke, out, case):
         assert invoke(*line, input="\n".join(names)).exit_code == 0
         assert [len(read(path)) for path in (out, out.with_name("outcomes"))] == [5, 5]
         assert simulator.ledger.charged == 5
+
+
+def test_outputs_without_lines_that_are_removed(simulator, spawn, out):
+    """Nothing is missing from a file that would have got no line, so all went well."""
+    files = (out, out.with_name("errors"))
+    line = ("fetch", "--from", "-", "-o", out, "--errors", files[1], "--no-archive")
+    process = spawn(*line, stdin=subprocess.PIPE)
+    process.stdin.write(b"empty_a\n")
+    process.stdin.flush()
+    wait_for(lambda: simulator.ledger.charged == 1)
+    for file in files:
+        file.unlink()
+    _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, b"Error" in stderr) == (0, False)
 
 
 def test_an_output_that_is_taken_from_a_fetch_that_is_interrupted(simulator, spawn, out):
@@ -111,7 +133,7 @@ def test_an_output_and_its_archive_break_together(simulate, spawn, out, gone):
         _, stderr = process.communicate(b"a.1products\n", timeout=20)
         assert (process.returncode, simulator.ledger.charged) == (1, len(SLOW))
     told = stderr.decode()
-    assert "it was removed meanwhile" in told
+    assert "it was removed or replaced" in told
     assert f"\n{len(SLOW)} answers paid for and not in the archive: " in told
     if "errors" in gone:
         assert f"lost. {errors}, on another disk, would have kept them" in told
