@@ -105,11 +105,11 @@ def tell_of_answers(output: FetchOutput, options: FetchOptions) -> None:
 def _tell_of_unkept(output: FetchOutput, options: FetchOptions) -> None:
     """Tell where the paid answers are that the archive could not take."""
     what = "paid for and not in the archive"
-    kept = "--errors FILE" if options.errors is None else printable(options.errors)
-    if output.unkept:
-        answers = counted(output.unkept, "answer")
-        tell(f"{answers} {what}: each is the `body` of its line in {kept}: keep that file.")
+    for name, answers in output.unkept.items():
+        kept = f"each is the `body` of its line in {printable(name)}: keep that file."
+        tell(f"{counted(answers, 'answer')} {what}: {kept}")
     if output.lost:
+        kept = "--errors FILE" if options.errors is None else printable(options.errors)
         tell(
             f"{counted(output.lost, 'answer')} {what}: lost. {kept}, on another disk, would have "
             "kept them."

@@ -29,6 +29,8 @@ from asyncsfk.cli._format import cost, counted, listed, outcome_line, page_lines
 from asyncsfk.errors import stops_a_run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from asyncsfk import Progress, ShowcasePage
     from asyncsfk.cli._lines import LineWriter
     from asyncsfk.cli._progress import EventSummary
@@ -63,7 +65,7 @@ class FetchOutput:
         invalid: How many of the given handles are not handles.
         undecodable: How many creators have an answer that came whole, and cannot be decoded.
         misled: How many creators have pages that lead nowhere new.
-        unkept: How many paid answers the archive could not take, and the file of errors has.
+        unkept: How many paid answers the archive could not take, by the file that has them instead.
         lost: How many the archive could not take, and no file has.
         misplaced: The files that others have moved, removed or cut, by `look_for_files`.
     """
@@ -88,7 +90,7 @@ class FetchOutput:
         self.invalid = 0
         self.undecodable = 0
         self.misled = 0
-        self.unkept = 0
+        self.unkept: Counter[str] = Counter()
         self.lost = 0
         self.misplaced: list[str] = []
 
@@ -143,20 +145,28 @@ class FetchOutput:
         if _is_unkept(outcome):
             self._under_way.pop(outcome.handle, None)
             # What broke first is told, and nothing here ends what is still to come.
-            with suppress(click.ClickException):
+            with suppress(click.ClickException, OSError):
                 self._write_outcomes(outcome)
 
     def _write_outcomes(self, *outcomes: Outcome) -> None:
         unkept = sum(map(_is_unkept, outcomes))
         self.lost += unkept
-        # The errors first, in case the other file's disk is full: an answer that the archive could
-        # not take may then be nowhere else.
-        if self._errors is not None:
-            self._errors.write_now(b"".join(outcome_line(end) for end in outcomes if end.error))
+        # An answer that the archive could not take may be nowhere else: one of these files may be
+        # on a full disk, too.
+        try:
+            unkept = self._write_to(self._errors, [end for end in outcomes if end.error], unkept)
+        finally:
+            self._write_to(self._outcomes, outcomes, unkept)
+
+    def _write_to(self, file: LineWriter | None, outcomes: Iterable[Outcome], unkept: int) -> int:
+        """Write outcomes to a file; return how many unkept answers no file has even so."""
+        if file is None:
+            return unkept
+        file.write_now(b"".join(map(outcome_line, outcomes)))
+        if unkept:
+            self.unkept[file.name] += unkept
             self.lost -= unkept
-            self.unkept += unkept
-        if self._outcomes is not None:
-            self._outcomes.write_now(b"".join(map(outcome_line, outcomes)))
+        return 0
 
     def interrupt(self) -> None:
         """Write where to go on with each creator that was interrupted on its way."""

@@ -17,10 +17,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="of files as POS
 
 
 @pytest.mark.parametrize(
-    ("archiving", "how"), [([], "removed"), ([], "replaced"), (["--no-archive"], "removed")]
+    "case", [("removed",), ("replaced",), ("removed", "--no-archive")], ids=" ".join
 )
-def test_an_output_that_is_removed(simulate, spawn, invoke, out, archiving, how):
+def test_an_output_that_is_removed(simulate, spawn, invoke, out, case):
     """Nothing more is bought for a file that nobody can read; the same line writes it anew."""
+    how, *archiving = case
     with simulate(latency=Latency.fixed(0.05)) as simulator:
         line = ("fetch", *(f"a{number}.100products" for number in range(40)), "-o", out)
         line = (*line, "--concurrency", "5", *archiving)
@@ -116,28 +117,48 @@ def test_a_file_system_that_counts_no_names(invoke, simulator, out, monkeypatch)
     assert simulator.ledger.charged == 1
 
 
-@pytest.mark.parametrize("gone", [["outcomes"], ["outcomes", "errors"]], ids=" and ".join)
+@pytest.mark.parametrize(
+    "gone", [["outcomes"], ["errors"], ["outcomes", "errors"]], ids=" and ".join
+)
 def test_an_output_and_its_archive_break_together(simulate, spawn, out, gone):
-    """Answers on their way as a file breaks are in --errors if the archive breaks as well."""
-    errors, outcomes = (out.with_name(name) for name in ("errors", "outcomes"))
+    """Answers on their way as a file breaks are in the other one if the archive breaks as well."""
+    files = {name: out.with_name(name) for name in ("errors", "outcomes")}
     with simulate(faults=[Fault.delay(Latency.fixed(1), handles=SLOW)]) as simulator:
-        line = ("fetch", "--from", "-", "-o", out, "--errors", errors, "--outcomes", outcomes)
-        process = spawn(*line, stdin=subprocess.PIPE)
+        named = [word for name, file in files.items() for word in (f"--{name}", file)]
+        process = spawn("fetch", "--from", "-", "-o", out, *named, stdin=subprocess.PIPE)
         process.stdin.write("".join(f"{handle}\n" for handle in SLOW).encode())
         process.stdin.flush()
         wait_for(lambda: simulator.ledger.requests == len(SLOW))
         # As on a disk of theirs that is full, or gone.
         out.with_suffix(".sfk").rename(out.with_name("away.sfk"))
         for name in gone:
-            out.with_name(name).unlink()
-        _, stderr = process.communicate(b"a.1products\n", timeout=20)
+            files[name].unlink()
+        # The first of these breaks the outcomes, and the other one the errors.
+        _, stderr = process.communicate(b"a.1products\n!\n", timeout=20)
         assert (process.returncode, simulator.ledger.charged) == (1, len(SLOW))
     told = stderr.decode()
     assert "it was removed or replaced" in told
+    assert told.count(" paid for and not in the archive: ") == 1
     assert f"\n{len(SLOW)} answers paid for and not in the archive: " in told
-    if "errors" in gone:
-        assert f"lost. {errors}, on another disk, would have kept them" in told
+    if len(gone) == len(files):
+        assert f"lost. {files['errors']}, on another disk, would have kept them" in told
     else:
-        assert f"each is the `body` of its line in {errors}: keep that file" in told
-        bodies = {row["handle"]: row["error"].get("body") for row in read(errors)}
+        [kept] = (file for name, file in files.items() if name not in gone)
+        assert f"each is the `body` of its line in {kept}: keep that file" in told
+        bodies = {row["handle"]: row["error"].get("body") for row in read(kept) if row["error"]}
         assert all(bodies[handle] for handle in SLOW)
+
+
+def test_answers_that_only_the_outcomes_have(simulate, spawn, out):
+    """What the archive could not take is not lost where `--outcomes` has it."""
+    outcomes = out.with_name("outcomes")
+    with simulate(faults=[Fault.delay(Latency.fixed(0.5), handles=SLOW)]) as simulator:
+        process = spawn("fetch", *SLOW, "-o", out, "--outcomes", outcomes)
+        wait_for(lambda: simulator.ledger.requests == len(SLOW))
+        out.with_suffix(".sfk").rename(out.with_name("away.sfk"))
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    kept = f"answers paid for and not in the archive: each is the `body` of its line in {outcomes}"
+    assert f"\n{len(SLOW)} {kept}" in stderr.decode()
+    assert b"lost" not in stderr
+    assert all(row["error"]["body"] for row in read(outcomes))
