@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from asyncsfk.cli._progress import EventSummary
 
 _FILE = click.Path(dir_okay=False, allow_dash=True)
+_LANDING: Final = "what has been asked for will land. Ctrl-C leaves at once."
 
 
 def _only(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
@@ -300,9 +301,13 @@ async def _gather(
                     await stack.enter_async_context(live_progress(showcases, summary, total=total))
                 async for page in showcases.pages(on_outcome=output.take_outcome):
                     await output.take_page(page)
-        except BrokenFileError:
+        except BrokenFileError as error:
             interruption.loop_is_over()
             if options.archive_path is not None:
+                interruption.stop()
+                if showcases.progress.in_flight and not options.quiet:
+                    # That can take a minute, where the API hangs.
+                    tell(f"{error.format_message()}; {_LANDING}")
                 await _land(showcases, output)
             raise
         finally:
@@ -313,7 +318,6 @@ async def _gather(
 
 async def _land(showcases: ShowcaseRun, output: FetchOutput) -> None:
     """Wait for what is on its way as a file breaks: the archive may be on the same full disk."""
-    showcases.stop()
     async for _ in showcases.pages(on_outcome=output.take_unkept):
         # The archive has it, and its lines have no place to go to.
         pass

@@ -53,6 +53,11 @@ class Interruption:
         # The handlers stay, so that an echo of the first signal is still ignored.
         self._is_left = True
 
+    def stop(self) -> None:
+        """Stop the run as the first signal would; after this, the first ends it at once."""
+        self.signals = max(self.signals, 1)
+        self._run.stop()
+
     def loop_is_over(self) -> None:
         """Stop cancelling on our own: what follows the loop must be able to end as it should."""
         self._is_over = True

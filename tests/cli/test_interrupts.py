@@ -370,21 +370,27 @@ def test_a_reader_that_goes_away_from_who_was_interrupted(simulate, spawn, invok
         assert 0 < size <= taken
 
 
-def test_two_signals_once_a_file_is_broken(simulate, spawn, tmp_path):
-    """A fetch that failed is told as failed, even if signals end it before its last answers."""
-    # Until this answer has landed, or a second signal has come, the fetch has not ended.
-    last = Fault.delay(Latency.fixed(4), handles=["b"])
-    with simulate(faults=[last]) as simulator:
+@pytest.mark.parametrize("is_stopping", [False, True])
+def test_a_signal_once_a_file_is_broken(simulate, spawn, tmp_path, is_stopping):
+    """A fetch that failed tells what it waits for, and as failed, even if a signal ends that."""
+    hanging = [
+        Fault.hang(60, handles=["b"]),
+        Fault.delay(Latency.fixed(1), handles=["a.1products"]),
+    ]
+    with simulate(faults=hanging) as simulator:
         line = ("fetch", "b", "a.1products", "-o", "/dev/full", "--archive", tmp_path / "a.sfk")
         process = spawn(*line)
-        wait_for(lambda: is_idle(simulator))
-        process.send_signal(signal.SIGINT)
-        assert process.stderr.readline() == NOTICE
-        time.sleep(0.35)
+        wait_for(lambda: simulator.ledger.requests == 2)
+        if is_stopping:
+            process.send_signal(signal.SIGINT)
+            assert process.stderr.readline() == NOTICE
+        broken = b"cannot write /dev/full: No space left on device"
+        told = b"; what has been asked for will land. Ctrl-C leaves at once.\n"
+        assert process.stderr.readline() == broken + told
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 1
-        assert b"Error: cannot write /dev/full: " in stderr
+        assert b"Error: " + broken in stderr
         # As after any second signal, what is on its way is not waited for.
         assert b"1 credit charged, 1 more maybe charged\n" in stderr
 
