@@ -64,7 +64,9 @@ def test_an_output_that_is_taken_away(simulate, spawn, invoke, out, case):
             file.rename(out.with_name("away"))
         if how == "replaced":
             file.write_text("{}\n")
-        _, stderr = process.communicate("\n".join(names[1:]).encode(), timeout=20)
+        # Who is no handle is not all that is missing.
+        rest = [*names[1:], "no good"]
+        _, stderr = process.communicate("\n".join(rest).encode(), timeout=20)
         assert process.returncode == 1
         told = stderr.decode().splitlines()[-2:]
         assert told[0].startswith(f"Error: {file} was moved, removed or cut short")
