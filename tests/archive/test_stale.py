@@ -4,7 +4,15 @@ import asyncio
 
 import pytest
 
-from asyncsfk import Archive, BadRequestError, ServerError, SfkError, StaleCursorError
+from asyncsfk import (
+    Archive,
+    BadRequestError,
+    RunStoppedError,
+    ServerError,
+    SfkError,
+    StaleCursorError,
+    Usage,
+)
 from asyncsfk.simulator import Fault, Simulator
 from tests.archive.support import Editions, held, ids, run_of
 from tests.support import client_of, failure, plain, told
@@ -203,6 +211,22 @@ async def test_where_the_next_page_fails_otherwise_nothing_is_started_over(path)
             assert (outcome.usage.requests, outcome.usage.maybe) == (1, 1)
             assert (outcome.error.attempts, outcome.error.usage.maybe) == (1, 1)
         assert sim.ledger.hits(LONG, cursor=None) == 1
+
+
+async def test_a_stop_after_a_next_page_that_failed_is_told_as_a_stop(path):
+    """What the failed page may have cost is in the outcome; the stop itself cost nothing."""
+    async with Simulator() as sim, client_of(sim) as client:
+        await run_of(client, [LONG], archive=path, max_pages=2)
+        sim.faults = [Fault.status(502, pages={3})]
+        outcomes = []
+        async with client.showcases([LONG], archive=path, restart_stale=True) as run:
+            async for _ in run.pages(outcomes.append):
+                run.stop()
+        (outcome,) = outcomes
+        assert (outcome.status, outcome.pages) == ("partial", 2)
+        assert (outcome.usage.requests, outcome.usage.maybe) == (1, 1)
+        assert type(outcome.error) is RunStoppedError
+        assert (outcome.error.attempts, outcome.error.usage) == (0, Usage())
 
 
 async def test_a_refusal_of_a_fresh_cursor_is_not_stale(path):
