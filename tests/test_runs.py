@@ -24,7 +24,7 @@ from asyncsfk import (
     UnauthorizedError,
 )
 from asyncsfk.simulator import Fault, Latency, Route, Simulator
-from tests.support import client_of, outcomes_of, plain, run_through
+from tests.support import SHOWCASE, client_of, outcomes_of, plain, run_through
 
 
 @pytest.fixture
@@ -769,6 +769,12 @@ async def test_a_stopped_run_verifies_nothing():
         assert {type(outcome.error).__name__ for outcome in outcomes} == {
             "InsufficientCreditsError"
         }
+        # Each is told for itself, and of what was not asked.
+        assert [outcome.error.handle for outcome in outcomes] == handles
+        assert [outcome.error.route for outcome in outcomes] == [
+            SHOWCASE,
+            *[Route.TIKTOK_PROFILE] * 3,
+        ]
 
 
 async def test_a_failed_look_up_keeps_the_place_to_go_on():
