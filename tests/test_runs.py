@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import aclosing, nullcontext
 from contextvars import ContextVar
 
+import aiohttp
 import anyio
 import msgspec
 import pytest
@@ -750,6 +751,29 @@ async def test_handles_that_need_no_work_leave_the_loop_to_others():
             async with asyncio.timeout(0.2), client.showcases(handles()) as run:
                 async for _ in run:
                     pass
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_bug_in_a_hook_of_a_borrowed_session_ends_a_run(ordered):
+    """It reaches the consumer as it is, and not in a group; whatever was sent is counted."""
+    trace = aiohttp.TraceConfig()
+
+    async def hook(*_):
+        if sim.ledger.requests == 30:
+            raise ZeroDivisionError
+
+    trace.on_request_start.append(hook)
+    async with (
+        Simulator(latency=Latency.uniform(0.1, 0.5)) as sim,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        client_of(sim, session=session, concurrency=10) as client,
+    ):
+        async with client.showcases(sim.handles(100), max_pages=1, ordered=ordered) as run:
+            # It would not seem to be at its end if it were asked again.
+            for _ in range(2):
+                with pytest.raises(ZeroDivisionError):
+                    await outcomes_of(run)
+        assert sim.ledger.charged == run.usage.charged + run.usage.maybe == 30
 
 
 async def test_a_stopped_run_verifies_nothing():
