@@ -326,20 +326,21 @@ async def test_who_has_not_failed_before_still_tells_of_a_failing_api(path):
 
 
 @pytest.mark.parametrize(
-    ("status", "now", "options"),
+    ("before", "now", "options"),
     [
-        (500, {3: 500}, {}),
-        (500, {1: 500}, {"refresh": True}),
-        (500, {1: 500, 2: 400}, {"restart_stale": True}),
-        (400, {2: 500}, {}),
+        ({2: 500}, {3: 500}, {}),
+        ({2: 500}, {1: 500}, {"refresh": True}),
+        ({2: 500}, {1: 500, 2: 400}, {"restart_stale": True}),
+        ({2: 400}, {2: 500}, {}),
+        ({1: 400}, {1: 500}, {}),
     ],
-    ids=["further", "afresh", "stale", "free"],
+    ids=["further", "afresh", "stale", "free", "free at once"],
 )
-async def test_who_failed_otherwise_before_tells_of_a_failing_api(path, status, now, options):
+async def test_who_failed_otherwise_before_tells_of_a_failing_api(path, before, now, options):
     """Only the very page that may have been charged each time says nothing of the API."""
     handles = [f"c{n}.45products" for n in range(2 * MANY)]
-    before, pauses = Fault.status(status, pages={2}), Pauses()
-    async with Simulator(latency=Latency.fixed(0.1), faults=[before]) as sim:
+    faults, pauses = [Fault.status(code, pages={page}) for page, code in before.items()], Pauses()
+    async with Simulator(latency=Latency.fixed(0.1), faults=faults) as sim:
         async with client_of(sim) as client:
             await run_through(client, handles, archive=path)
         sim.faults = [Fault.status(code, pages={page}) for page, code in now.items()]
