@@ -8,6 +8,7 @@ import pytest
 from asyncsfk import (
     Archive,
     ArchiveLockedError,
+    BudgetReachedError,
     InvalidArgumentError,
     LookupFailedError,
     Outcome,
@@ -537,6 +538,32 @@ async def test_an_outcome_on_file_is_what_was_handed_out(sim, path):
             plain["error"].pop("body", None)
         assert kept[handle].to_dict() == plain
         assert isinstance(kept[handle], Outcome)
+
+
+async def test_who_comes_out_of_the_file_stays_there_with_what_it_cost(sim, client, path):
+    """Runs that buy nothing of a creator leave what the file says of its buying."""
+    _, bought = await run_of(client, [LONG], archive=path)
+    for max_pages in (None, 1):
+        await run_of(client, [LONG], archive=path, max_pages=max_pages)
+        (on_file,) = await held(path, "outcomes")
+        assert on_file.usage == bought[LONG].usage
+    assert on_file.usage.charged == sim.ledger.charged == 5
+
+
+async def test_the_last_run_says_how_a_creator_ended(path):
+    """Even if it sent nothing: cut short for another reason, or complete as far as it asked."""
+    async with Simulator(faults=[Fault.status(502, pages={3})]) as sim, client_of(sim) as client:
+        for options, status, error in (
+            ({}, "partial", LookupFailedError),
+            ({"max_credits": 2}, "partial", BudgetReachedError),
+            ({"max_pages": 2}, "complete", type(None)),
+        ):
+            _, outcomes = await run_of(client, [LONG], archive=path, **options)
+            (on_file,) = await held(path, "outcomes")
+            for outcome in (outcomes[LONG], on_file):
+                assert (outcome.status, type(outcome.error)) == (status, error)
+        assert (await held(path, "info")).complete == 1
+        assert sim.ledger.requests == 3
 
 
 async def test_an_archive_under_a_run_that_does_not_own_it_may_be_closed_last(sim, client, path):
