@@ -137,6 +137,18 @@ async def test_it_is_reserved_in_the_ceiling_of_a_run_that_waits_meanwhile():
         assert run.budget.charged == 0
 
 
+async def test_what_is_too_dear_for_a_ceiling_takes_nothing_from_what_is_not():
+    """A page that waits for its turn as a look-up is refused has its credit, and is bought."""
+    faults = [Fault.price(3, routes={Route.TIKTOK_PROFILE})]
+    async with Simulator(faults=faults) as sim, client_of(sim, rate=2, burst=1) as client:
+        await client.tiktok_profile("x")
+        handles = ["empty_a", "b.1products", "c.1products"]
+        run, outcomes = await run_through(client, handles, verify_empty=True, max_credits=2)
+        ends = {outcome.handle: outcome.status for outcome in outcomes}
+        assert ends == {"empty_a": "partial", "b.1products": "complete", "c.1products": "skipped"}
+        assert run.budget.charged == 2
+
+
 async def test_it_is_reserved_by_later_runs_and_other_budgets():
     """A client remembers what a route costs, also for a run with a ceiling of its own."""
     guard = Guard()
