@@ -304,6 +304,21 @@ async def test_of_several_hints_the_latest_time_holds():
         assert starts(sim)[3] - refused_at(sim) >= 30
 
 
+async def test_a_shorter_hint_shortens_no_pause():
+    """Of two refusals at once the second asks for less: what begins then waits for the first."""
+    faults = [
+        Fault.delay(Latency.fixed(0.1), requests={2}),
+        Fault.status(503, retry_after="20", requests={1}),
+        Fault.status(503, retry_after="1", requests={2}),
+    ]
+    async with Simulator(faults=faults) as sim, client_of(sim) as client:
+        calls = (client.showcase_page(f"creator{n}") for n in range(2))
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert [error.retry_after for error in errors] == [20, 1]
+        await client.showcase_page("mrbeast")
+        assert starts(sim)[2] - refused_at(sim) >= 20
+
+
 async def test_a_wave_of_refusals_is_one_pause():
     """Each moves its end by a moment, which is not told; one that moves it far is."""
     paused = []
