@@ -319,6 +319,27 @@ async def test_a_shorter_hint_shortens_no_pause():
         assert starts(sim)[2] - refused_at(sim) >= 20
 
 
+@pytest.mark.parametrize(("hint", "least", "most"), [("0", 0.5, 1), ("20", 20, 20)])
+async def test_a_second_refusal_in_a_row_pauses_for_no_less_than_it_asks(hint, least, most):
+    """Nor for less than half a second, since what was asked for first was too little."""
+    paused = []
+    faults = [
+        Fault.status(503, retry_after="0", requests={1}),
+        Fault.status(503, retry_after=hint, requests={2}),
+    ]
+    async with (
+        Simulator(latency=Latency.fixed(0.1), faults=faults) as sim,
+        client_of(sim, on_event=paused.append) as client,
+    ):
+        for _ in range(2):
+            await failure(client.showcase_page("mrbeast"), UnavailableError)
+            # A request that begins at that very moment would count to the first wave.
+            await asyncio.sleep(0.1)
+    first, second = (event.seconds for event in paused if isinstance(event, events.Paused))
+    assert first == 0
+    assert least <= round(second, 3) <= most
+
+
 async def test_a_wave_of_refusals_is_one_pause():
     """Each moves its end by a moment, which is not told; one that moves it far is."""
     paused = []
