@@ -200,7 +200,7 @@ async def _fetch_all(
         interrupted = True
     except BaseException:
         # A second failure, here, must not hide what went wrong first.
-        with suppress(click.ClickException):
+        with suppress(click.ClickException, OSError):
             output.interrupt()
         raise
     finally:

@@ -164,3 +164,44 @@ def test_answers_that_only_the_outcomes_have(simulate, spawn, out):
     assert f"\n{len(SLOW)} {kept}" in stderr.decode()
     assert b"lost" not in stderr
     assert all(row["error"]["body"] for row in read(outcomes))
+
+
+@pytest.fixture
+def unread():
+    """Give the write end of a pipe whose reader has gone away."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+def test_an_output_that_is_removed_after_the_reader_of_errors_left(simulate, spawn, out, unread):
+    """What broke first is told, and not hidden by where the cursors to go on with would go."""
+    with simulate(latency=Latency.fixed(0.05)) as simulator:
+        line = ("fetch", "a.400products", "-o", out, "--errors", f"/dev/fd/{unread}")
+        process = spawn(*line, pass_fds=[unread])
+        wait_for(lambda: simulator.ledger.charged > 3)
+        out.unlink()
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert f"Error: cannot write {out}: it was removed or replaced" in stderr.decode()
+
+
+def test_answers_that_nobody_takes_once_an_output_broke(simulate, spawn, out, unread):
+    """Answers that neither the archive nor the reader of errors takes hide no broken file."""
+    with simulate(faults=[Fault.delay(Latency.fixed(1), handles=SLOW)]) as simulator:
+        line = ("fetch", "--from", "-", "-o", out, "--errors", f"/dev/fd/{unread}")
+        process = spawn(*line, pass_fds=[unread], stdin=subprocess.PIPE)
+        process.stdin.write("".join(f"{handle}\n" for handle in SLOW).encode())
+        process.stdin.flush()
+        wait_for(lambda: simulator.ledger.requests == len(SLOW))
+        out.unlink()
+        process.stdin.write(b"a.1products\n")
+        process.stdin.flush()
+        assert b"what has been asked for will land" in process.stderr.readline()
+        out.with_suffix(".sfk").rename(out.with_name("away.sfk"))
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    told = stderr.decode()
+    assert f"\n{len(SLOW)} answers paid for and not in the archive: lost. " in told
+    assert f"Error: cannot write {out}: it was removed or replaced" in told
