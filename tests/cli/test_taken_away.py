@@ -205,3 +205,29 @@ def test_answers_that_nobody_takes_once_an_output_broke(simulate, spawn, out, un
     told = stderr.decode()
     assert f"\n{len(SLOW)} answers paid for and not in the archive: lost. " in told
     assert f"Error: cannot write {out}: it was removed or replaced" in told
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_what_lands_once_an_output_broke(simulate, spawn, out, is_kept):
+    """A creator on its way has one line: where to go on after its products, or its paid answer."""
+    files = {name: out.with_name(name) for name in ("errors", "outcomes")}
+    named = [word for name, file in files.items() for word in (f"--{name}", file)]
+    late = Fault.delay(Latency.fixed(1), handles=["b.45products"], pages=[2])
+    with simulate(faults=[late]) as simulator:
+        process = spawn("fetch", "--from", "-", "-o", out, *named, stdin=subprocess.PIPE)
+        process.stdin.write(b"b.45products\n")
+        process.stdin.flush()
+        wait_for(lambda: begun(out) and simulator.ledger.requests == 2)
+        out.unlink()
+        process.stdin.write(b"a.1products\n")
+        process.stdin.flush()
+        assert b"what has been asked for will land" in process.stderr.readline()
+        if not is_kept:
+            out.with_suffix(".sfk").rename(out.with_name("away.sfk"))
+        process.communicate(timeout=20)
+    assert process.returncode == 1
+    [row] = read(files["errors"])
+    assert read(files["outcomes"]) == [row]
+    assert (row["handle"], row["status"], row["pages"]) == ("b.45products", "partial", 1)
+    assert bool(row["error"].get("body")) is not is_kept
+    assert {None, row["nextCursor"]} == {entry.cursor for entry in simulator.ledger}
