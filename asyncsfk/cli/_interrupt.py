@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 NOTICE: Final = "Stopping: what has been asked for will land. Ctrl-C again leaves at once."
 _PATIENCE: Final = 0.3
-# Seconds within which a second signal is taken for an echo of the first: the terminal signals all
-# of us, and then a shell or wrapper may pass its own signal on to us.
+# Seconds within which another signal is taken for an echo: the terminal signals all of us, and then
+# a shell or wrapper may pass its own signal on to us.
 _ECHO: Final = 0.3
 
 
@@ -42,7 +42,7 @@ class Interruption:
         self._task = asyncio.current_task()
         self._is_over = False
         self._is_left = False
-        self._first = 0.0
+        self._last = -_ECHO
         self.signals = 0
 
     def __enter__(self) -> Self:
@@ -50,7 +50,7 @@ class Interruption:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The handlers stay, so that an echo of the first signal is still ignored.
+        # The handlers stay, so that an echo is still ignored.
         self._is_left = True
 
     def stop(self) -> None:
@@ -64,14 +64,14 @@ class Interruption:
 
     def _take(self) -> None:
         now = self._loop.time()
-        if self.signals == 1 and now < self._first + _ECHO:
+        if now < self._last + _ECHO:
             return
+        self._last = now
         self.signals += 1
         if self._is_left:
             # The run is over, and things are being closed: that goes on through one cancellation.
             self._cancel()
         elif self.signals == 1:
-            self._first = now
             self._run.stop()
             self._on_first()
         elif self.signals == 2:  # noqa: PLR2004 - the second

@@ -388,6 +388,8 @@ def test_a_signal_once_a_file_is_broken(simulate, spawn, tmp_path, is_stopping):
         told = b"; what has been asked for will land. Ctrl-C leaves at once.\n"
         assert process.stderr.readline() == broken + told
         process.send_signal(signal.SIGINT)
+        # A wrapper that passes it on, too, does not make it one that was merely interrupted.
+        process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 1
         assert b"Error: " + broken in stderr
