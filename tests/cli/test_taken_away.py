@@ -151,19 +151,22 @@ def test_an_output_and_its_archive_break_together(simulate, spawn, out, gone):
         assert all(bodies[handle] for handle in SLOW)
 
 
-def test_answers_that_only_the_outcomes_have(simulate, spawn, out):
-    """What the archive could not take is not lost where `--outcomes` has it."""
-    outcomes = out.with_name("outcomes")
+@pytest.mark.parametrize("names", [["outcomes"], ["errors", "outcomes"]], ids=" and ".join)
+def test_answers_that_only_an_output_has(simulate, spawn, out, names):
+    """What the archive could not take is told once, where a file has it, and is not lost."""
+    files = [out.with_name(name) for name in names]
+    named = [word for name, file in zip(names, files, strict=True) for word in (f"--{name}", file)]
     with simulate(faults=[Fault.delay(Latency.fixed(0.5), handles=SLOW)]) as simulator:
-        process = spawn("fetch", *SLOW, "-o", out, "--outcomes", outcomes)
+        process = spawn("fetch", *SLOW, "-o", out, *named)
         wait_for(lambda: simulator.ledger.requests == len(SLOW))
         out.with_suffix(".sfk").rename(out.with_name("away.sfk"))
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 1
-    kept = f"answers paid for and not in the archive: each is the `body` of its line in {outcomes}"
-    assert f"\n{len(SLOW)} {kept}" in stderr.decode()
-    assert b"lost" not in stderr
-    assert all(row["error"]["body"] for row in read(outcomes))
+    told = stderr.decode()
+    kept = f"answers paid for and not in the archive: each is the `body` of its line in {files[0]}:"
+    assert f"\n{len(SLOW)} {kept}" in told
+    assert told.count(" paid for and not in the archive: ") == 1
+    assert all(row["error"]["body"] for row in read(files[0]))
 
 
 @pytest.fixture
