@@ -105,6 +105,50 @@ def test_an_output_that_is_taken_from_a_fetch_that_is_interrupted(simulator, spa
     assert told[1] == "Interrupted."
 
 
+def test_a_file_of_errors_that_is_moved(simulator, spawn, out):
+    """Errors that are not all where they should be are told, too."""
+    errors = out.with_name("errors")
+    line = ("fetch", "--from", "-", "-o", out, "--errors", errors, "-q")
+    process = spawn(*line, stdin=subprocess.PIPE)
+    process.stdin.write(b"no good\n")
+    process.stdin.flush()
+    wait_for(lambda: begun(errors))
+    errors.rename(out.with_name("away"))
+    _, stderr = process.communicate(b"a.1products\n", timeout=20)
+    assert (process.returncode, simulator.ledger.charged) == (1, 1)
+    assert stderr.decode().startswith(f"Error: {errors} was moved, removed or cut short")
+
+
+def test_an_output_whose_folder_gives_way_to_a_file(simulator, spawn, tmp_path):
+    """A name that cannot even be looked up any more is as good as gone."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    line = ("fetch", "--from", "-", "-o", folder / "out", "--no-archive")
+    process = spawn(*line, stdin=subprocess.PIPE)
+    process.stdin.write(b"a.1products\n")
+    process.stdin.flush()
+    wait_for(lambda: begun(folder / "out"))
+    folder.rename(tmp_path / "away")
+    folder.touch()
+    _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, simulator.ledger.charged) == (1, 1)
+    assert f"Error: {folder / 'out'} was moved, removed or cut short" in stderr.decode()
+
+
+def test_a_stdout_that_is_removed(simulator, spawn, out):
+    """A file of the shell's is its own matter: who has it open can still read it."""
+    with out.open("w+b") as file:
+        process = spawn("fetch", "--from", "-", stdin=subprocess.PIPE, stdout=file)
+        process.stdin.write(b"a.1products\n")
+        process.stdin.flush()
+        wait_for(lambda: begun(out))
+        out.unlink()
+        _, stderr = process.communicate(b"b.1products\n", timeout=20)
+        assert (process.returncode, simulator.ledger.charged) == (0, 2), stderr
+        file.seek(0)
+        assert len(file.readlines()) == 2
+
+
 def test_a_file_system_that_counts_no_names(invoke, simulator, out, monkeypatch):
     """Where a file never has a name, by the system, it was not removed."""
     fstat = os.fstat
