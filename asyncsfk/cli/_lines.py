@@ -209,7 +209,6 @@ class LineWriter:
                 with suppress(OSError):
                     file = self._file.fileno()
                     os.ftruncate(file, os.fstat(file).st_size - (len(lines) - len(left)))
-                self._written -= len(lines) - len(left)
             raise BrokenFileError("write", self.name, error) from error
 
     def _names(self) -> int:
