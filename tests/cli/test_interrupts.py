@@ -397,6 +397,31 @@ def test_a_signal_once_a_file_is_broken(simulate, spawn, tmp_path, is_stopping):
         assert b"1 credit charged, 1 more maybe charged\n" in stderr
 
 
+def test_a_file_that_breaks_without_an_archive(simulate, spawn):
+    """Where nothing could keep what is on its way, a fetch that failed does not wait for it."""
+    with simulate(faults=[Fault.hang(60, handles=["b"])]) as simulator:
+        line = ("fetch", "--from", "-", "-o", "/dev/full", "--no-archive")
+        process = spawn(*line, stdin=subprocess.PIPE)
+        process.stdin.write(b"b\n")
+        process.stdin.flush()
+        wait_for(lambda: simulator.ledger.requests == 1)
+        _, stderr = process.communicate(b"a.1products\n", timeout=20)
+    assert process.returncode == 1
+    assert b"will land" not in stderr
+    assert b"1 credit charged, 1 more maybe charged\n" in stderr
+
+
+@pytest.mark.parametrize("line", [["a.1products"], ["a.1products", "slow.1products", "-q"]])
+def test_a_file_that_breaks_quietly(simulate, invoke, tmp_path, line):
+    """No wait is told where there is none, and with --quiet never."""
+    late = Fault.delay(Latency.fixed(0.5), handles=["slow.1products"])
+    with simulate(faults=[late]) as simulator:
+        result = invoke("fetch", *line, "-o", "/dev/full", "--archive", tmp_path / "a.sfk")
+        assert simulator.ledger.charged == min(len(line), 2)
+    assert result.exit_code == 1
+    assert "will land" not in result.stderr
+
+
 @pytest.mark.parametrize("more", [1, 3])
 def test_a_second_signal_does_not_wait_for_a_reader(simulate, spawn, tmp_path, more):
     """A reader that takes nothing holds up the first Ctrl-C, but not the second."""
