@@ -169,7 +169,7 @@ def test_a_file_system_that_counts_no_names(invoke, simulator, out, monkeypatch)
 def test_an_output_and_its_archive_break_together(simulate, spawn, out, gone):
     """Answers on their way as a file breaks are in the other one if the archive breaks as well."""
     files = {name: out.with_name(name) for name in ("errors", "outcomes")}
-    with simulate(faults=[Fault.delay(Latency.fixed(1), handles=SLOW)]) as simulator:
+    with simulate(faults=[Fault.delay(Latency.fixed(2), handles=SLOW)]) as simulator:
         named = [word for name, file in files.items() for word in (f"--{name}", file)]
         process = spawn("fetch", "--from", "-", "-o", out, *named, stdin=subprocess.PIPE)
         process.stdin.write("".join(f"{handle}\n" for handle in SLOW).encode())
@@ -200,7 +200,7 @@ def test_answers_that_only_an_output_has(simulate, spawn, out, names):
     """What the archive could not take is told once, where a file has it, and is not lost."""
     files = [out.with_name(name) for name in names]
     named = [word for name, file in zip(names, files, strict=True) for word in (f"--{name}", file)]
-    with simulate(faults=[Fault.delay(Latency.fixed(0.5), handles=SLOW)]) as simulator:
+    with simulate(faults=[Fault.delay(Latency.fixed(2), handles=SLOW)]) as simulator:
         process = spawn("fetch", *SLOW, "-o", out, *named)
         wait_for(lambda: simulator.ledger.requests == len(SLOW))
         out.with_suffix(".sfk").rename(out.with_name("away.sfk"))
@@ -224,7 +224,7 @@ def unread():
 
 def test_an_output_that_is_removed_after_the_reader_of_errors_left(simulate, spawn, out, unread):
     """What broke first is told, and not hidden by where the cursors to go on with would go."""
-    with simulate(latency=Latency.fixed(0.05)) as simulator:
+    with simulate(latency=Latency.fixed(0.2)) as simulator:
         line = ("fetch", "a.400products", "-o", out, "--errors", f"/dev/fd/{unread}")
         process = spawn(*line, pass_fds=[unread])
         wait_for(lambda: simulator.ledger.charged > 3)
@@ -236,7 +236,7 @@ def test_an_output_that_is_removed_after_the_reader_of_errors_left(simulate, spa
 
 def test_answers_that_nobody_takes_once_an_output_broke(simulate, spawn, out, unread):
     """Answers that neither the archive nor the reader of errors takes hide no broken file."""
-    with simulate(faults=[Fault.delay(Latency.fixed(1), handles=SLOW)]) as simulator:
+    with simulate(faults=[Fault.delay(Latency.fixed(3), handles=SLOW)]) as simulator:
         line = ("fetch", "--from", "-", "-o", out, "--errors", f"/dev/fd/{unread}")
         process = spawn(*line, pass_fds=[unread], stdin=subprocess.PIPE)
         process.stdin.write("".join(f"{handle}\n" for handle in SLOW).encode())
@@ -259,7 +259,7 @@ def test_what_lands_once_an_output_broke(simulate, spawn, out, is_kept):
     """A creator on its way has one line: where to go on after its products, or its paid answer."""
     files = {name: out.with_name(name) for name in ("errors", "outcomes")}
     named = [word for name, file in files.items() for word in (f"--{name}", file)]
-    late = Fault.delay(Latency.fixed(1), handles=["b.45products"], pages=[2])
+    late = Fault.delay(Latency.fixed(3), handles=["b.45products"], pages=[2])
     with simulate(faults=[late]) as simulator:
         process = spawn("fetch", "--from", "-", "-o", out, *named, stdin=subprocess.PIPE)
         process.stdin.write(b"b.45products\n")
