@@ -123,20 +123,6 @@ async def test_who_waits_for_a_commit_does_not_pass_it(tmp_path):
         assert client.budget.reserved == 0
 
 
-async def test_it_is_reserved_in_the_ceiling_of_a_run_that_waits_meanwhile():
-    """What another call was charged is what a run reserves for a request that waits meanwhile."""
-    async with (
-        Simulator(faults=[Fault.price(3)], latency=Latency.fixed(1)) as sim,
-        client_of(sim, concurrency=1) as client,
-    ):
-        other = asyncio.create_task(client.showcase_page("a.1products"))
-        await asyncio.sleep(0.5)
-        run, _ = await run_through(client, ["b.1products"], concurrency=1, max_credits=2)
-        assert (await other).usage.charged == sim.ledger.charged == 3
-        assert isinstance(run.stopped, BudgetReachedError)
-        assert run.budget.charged == 0
-
-
 async def test_what_is_too_dear_for_a_ceiling_takes_nothing_from_what_is_not():
     """A page that waits for its turn as a look-up is refused has its credit, and is bought."""
     faults = [Fault.price(3, routes={Route.TIKTOK_PROFILE})]
