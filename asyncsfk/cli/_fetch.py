@@ -170,10 +170,8 @@ async def _fetch(client_options: ClientOptions, options: FetchOptions) -> ExitCo
             raise
         # Interrupted while things were being closed: the fetch itself was over.
         showcases, output, interrupted = *done[:2], True
-    resumed = options.resumed(began, started)
-    if interrupted:
-        return tell_interruption(showcases, output, resumed)
-    return tell_end(showcases, output, resumed)
+    tell_how = tell_interruption if interrupted else tell_end
+    return tell_how(showcases, output, options.resumed(began, started))
 
 
 async def _fetch_all(
